@@ -1,0 +1,90 @@
+"""Encoders turn pictures and words into unit vectors of one space; this module picks one by its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from clipsearch.types import Box, EncoderInfo, Seen
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clipsearch.images import Picture
+
+DEFAULT_SPEC = "ViT-B-32-256/datacomp_s34b_b86k"
+BUILTIN_SPEC = "builtin"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """How to load an encoder; nothing in here changes what its vectors mean.
+
+    device: "auto", "cpu", "cuda", "cuda:N" or "mps". arch: the architecture of a checkpoint that cannot say.
+    trust_checkpoint: open a TorchScript archive that is not on OpenAI's published list.
+    threads: CPU threads of one encode call; 0 leaves it to the runtime.
+    """
+
+    device: str = "auto"
+    arch: str | None = None
+    trust_checkpoint: bool = False
+    threads: int = 0
+
+
+class Encoder(Protocol):
+    """Image and text towers with the preprocessing that belongs to them. Each side loads at its first use."""
+
+    @property
+    def info(self) -> EncoderInfo: ...
+
+    def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
+        """Pixels as the image tower wants them, before normalisation: uint8 of shape (3, S, S).
+
+        Thread-safe; runs in the decoders. `box` (upright pixels) takes a part of the picture.
+        Raises ImageError where the pixels cannot be decoded.
+        """
+        ...
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed prepared pixels of shape (n, 3, S, S) as unit rows of shape (n, dim).
+
+        Raises OutOfMemoryError where the batch is too large for the device.
+        """
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts as unit rows of shape (n, dim)."""
+        ...
+
+    def overflow(self, text: str) -> str:
+        """The end of `text` that lies beyond the tower's context and is ignored; "" if all of it counts."""
+        ...
+
+    def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
+        """What the encoder saw, from an image vector of shape (dim,); empty where it cannot say (CLIP)."""
+        ...
+
+
+def load_encoder(spec: str, options: EncoderOptions = EncoderOptions()) -> Encoder:  # noqa: B008
+    """The encoder that `spec` names, its fingerprint known (from memory where its files are unchanged).
+
+    Downloads the weights where the spec names a hub's model that is not cached.
+    Raises UsageError for a spec that means nothing, EncoderError and DownloadError.
+    """
+    raise NotImplementedError
+
+
+def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()) -> Encoder:  # noqa: B008
+    """An encoder that a library recorded, without touching its weights until a side is used.
+
+    Raises, at first use, ModelMismatchError where the spec now resolves to other weights.
+    """
+    raise NotImplementedError
+
+
+def default_spec(cache_dir: Path | None = None) -> tuple[str, str | None]:
+    """The spec for a new library, with the reason where it is the fallback (see docs/models.md)."""
+    raise NotImplementedError
