@@ -13,9 +13,11 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 CACHE_VARIABLE = "CLIPSEARCH_CACHE"
+
+Fact = TypeVar("Fact", str, list[str], dict[str, str])
 
 
 def cache_dir() -> Path:
@@ -40,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -67,7 +69,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remembered(path: Path, kind: str, compute: Callable[[Path], Any]) -> Any:
+def remembered(path: Path, kind: str, compute: Callable[[Path], Fact]) -> Fact:
     """`compute(path)`, a JSON-able fact about the file, or what it gave last time while the file's stamp is the same.
 
     `kind` names the fact, with a version that changes when `compute` does: "sha256", "fingerprint-1".
@@ -80,7 +82,7 @@ def remembered(path: Path, kind: str, compute: Callable[[Path], Any]) -> Any:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(record.read_bytes())
         if known["stamp"] == before and known["kind"] == kind and known["path"] == os.fsencode(path).hex():
-            return known["fact"]
+            return known["fact"]  # type: ignore[no-any-return]
     fact = compute(path)
     if stamp(path) == before:
         known = {"kind": kind, "path": os.fsencode(path).hex(), "stamp": before, "fact": fact}

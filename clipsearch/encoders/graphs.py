@@ -1,0 +1,62 @@
+"""A small writer of ONNX graphs, so that a tower is written in its fastest form, not as a tracer sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8
+
+
+class Graph:
+    """Collects nodes and weights; every method that adds a node returns the name of its first output."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._count = 0
+
+    def input(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> str:
+        """Declare an input; a dimension that is a name may have any size."""
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+        return name
+
+    def weight(self, array: NDArray[Any]) -> str:
+        """Store a constant; double precision, which nothing here computes in, is rounded to single."""
+        name = self._name("w")
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        self._weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def node(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:  # noqa: ANN401
+        """Add an operator."""
+        name = self._name(operator.lower())
+        self._nodes.append(helper.make_node(operator, list(inputs), [name], domain=domain, **attributes))
+        return name
+
+    def save(self, path: Path, output: str, dim: int) -> None:
+        """Write the graph to `path`, its weights to a file beside it named after it with the suffix `.data`.
+
+        output: the value, float32 of shape (n, dim), that the graph gives.
+        """
+        last = helper.make_node("Identity", [output], ["vectors"])
+        result = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", dim])
+        graph = helper.make_graph([*self._nodes, last], "tower", self._inputs, [result], self._weights)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        name = path.with_suffix(".data").name
+        onnx.save_model(model, str(path), save_as_external_data=True, location=name, size_threshold=1024)
+
+    def _name(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}{self._count}"
