@@ -1,0 +1,106 @@
+"""Colours: any mode that Pillow decodes → a mode that can be resampled → sRGB."""
+
+from __future__ import annotations
+
+import functools
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+WHITE = 255
+_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
+
+
+def resamplable(image: Image.Image) -> Image.Image:
+    """The same picture, opaque, as RGB, L, CMYK or LAB: modes whose values may be averaged, 8 bits a channel.
+
+    Transparency goes on white here and not after the resize: Pillow would have to premultiply all pixels anyway, and a
+    resampled edge would then differ from that of the flattened picture.
+    """
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_eight_bits(np.asarray(image), image.mode))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or image.info.get("transparency") is not None:
+        return _on_white(image)
+    if image.mode in _SPACES:
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """An RGB picture in sRGB. A profile that is broken, or made for other channels, is ignored."""
+    if image.mode == "LAB":
+        profile = None
+    elif profile is not None and image.mode == "L" and profile[16:20] == b"RGB ":
+        image = image.convert("RGB")
+    transform = _transform(profile, image.mode) if profile is not None or image.mode == "LAB" else None
+    if transform is not None:
+        try:
+            converted = ImageCms.applyTransform(image, transform)
+        except (ImageCms.PyCMSError, ValueError):
+            converted = None
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    grey = image.mode in ("LA", "La", "L", "1")
+    pair = image.convert("LA" if grey else "RGBA")
+    colours, alpha = pair.convert("L" if grey else "RGB"), pair.getchannel("A")
+    flat = Image.new(colours.mode, colours.size, WHITE if grey else (WHITE, WHITE, WHITE))
+    flat.paste(colours, mask=alpha)
+    return flat
+
+
+def _eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
+    """Grey values of shape (h, w) in more than 8 bits, as 8 bits.
+
+    16 bits: divided by 257. 32-bit integers that fit 8 or 16 bits: taken as such. Floats within 0 … 1: times 255.
+    Anything else is spread over its own range, for nothing says what its white is.
+    """
+    if mode.startswith("I;16"):
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    scaled = values.astype(np.float32)
+    finite = np.isfinite(scaled)
+    if not finite.all():
+        floor = scaled[finite].min() if finite.any() else 0.0
+        scaled = np.nan_to_num(scaled, nan=floor, neginf=floor, posinf=scaled[finite].max() if finite.any() else 0.0)
+    low, high = float(scaled.min()), float(scaled.max())
+    if low >= 0 and mode == "F" and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and mode == "I" and high <= 65535:
+        low, high = 0.0, 255.0 if high <= 255 else 65535.0
+    if high <= low:
+        return np.zeros(values.shape, np.uint8)
+    return np.rint((scaled.astype(np.float64) - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=16)
+def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From `profile` (None: CIE Lab) to sRGB; None where it is unusable, or changes nothing.
+
+    One transform serves all threads: LittleCMS copies its cache per call.
+    """
+    try:
+        if profile is None:
+            opened = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        else:
+            opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if opened.profile.xcolor_space != _SPACES[mode]:
+                return None
+        transform = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB")
+        if mode == "RGB" and _is_identity(transform):
+            return None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    return transform
+
+
+def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether no colour of a 17³ lattice moves by more than 2 of 255: many profiles are sRGB by other names."""
+    steps = np.linspace(0, 255, 17).astype(np.uint8)
+    lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(17, 289, 3)
+    moved = ImageCms.applyTransform(Image.fromarray(lattice), transform)
+    return moved is not None and bool(np.abs(np.asarray(moved).astype(int) - lattice).max() <= 2)

@@ -1,0 +1,220 @@
+"""What a camera wrote into a file: when, where, with what. Broken tags are left out, never raised."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_TAGS = 32
+MAX_CHARACTERS = 500
+
+_ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
+_MAKE, _MODEL = 0x010F, 0x0110
+_DATES = ((0x9003, 0x9011), (0x9004, 0x9012))
+"""Date and offset of the exposure, else of its digitising. DateTime (0x0132) is when a program last wrote the file."""
+
+# Of the main directory, then of the Exif one. Numbers and names: Exif 3.0, tables 4–16 (CIPA DC-008).
+_KEPT = {
+    0x010E: "ImageDescription",
+    0x0131: "Software",
+    0x0132: "DateTime",
+    0x013B: "Artist",
+    0x4746: "Rating",
+    0x8298: "Copyright",
+    0x9C9B: "XPTitle",
+    0x9C9C: "XPComment",
+    0x9C9E: "XPKeywords",
+    0x9C9F: "XPSubject",
+    0x829A: "ExposureTime",
+    0x829D: "FNumber",
+    0x8822: "ExposureProgram",
+    0x8827: "ISOSpeedRatings",
+    0x9204: "ExposureBiasValue",
+    0x9207: "MeteringMode",
+    0x9209: "Flash",
+    0x920A: "FocalLength",
+    0x9286: "UserComment",
+    0xA402: "ExposureMode",
+    0xA403: "WhiteBalance",
+    0xA405: "FocalLengthIn35mmFilm",
+    0xA430: "CameraOwnerName",
+    0xA431: "BodySerialNumber",
+    0xA433: "LensMake",
+    0xA434: "LensModel",
+}
+_UTF16 = {0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F}
+_USER_COMMENT = 0x9286
+_DATE = re.compile(r"\s*(\d{4})[:/-](\d\d)[:/-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
+_OFFSET = re.compile(r"\s*([+-])(\d\d):?(\d\d)\s*$")
+_DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ExifFacts:
+    """The part of `ImageFacts` that EXIF tells, and how the stored picture has to be turned (1 … 8)."""
+
+    orientation: int = 1
+    taken_at: str | None = None
+    taken_offset: int | None = None
+    camera: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    tags: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+def read_facts(get_exif: Callable[[], Image.Exif]) -> ExifFacts:
+    """What Pillow's EXIF mapping tells; `get_exif` fetches it, and may fail as it likes."""
+    exif = _attempt(get_exif)
+    if exif is None:
+        return ExifFacts()
+    main: Mapping[int, Any] = exif
+    detail: Mapping[int, Any] = _attempt(lambda: exif.get_ifd(_EXIF_IFD)) or {}
+    gps: Mapping[int, Any] = _attempt(lambda: exif.get_ifd(_GPS_IFD)) or {}
+    taken_at, taken_offset = _taken(detail)
+    lat, lon = _attempt(lambda: _position(gps)) or (None, None)
+    return ExifFacts(
+        orientation=_attempt(lambda: _orientation(main)) or 1,
+        taken_at=taken_at,
+        taken_offset=taken_offset,
+        camera=_camera(_text(_get(main, _MAKE)), _text(_get(main, _MODEL))),
+        lat=lat,
+        lon=lon,
+        tags=_tags(main, detail),
+    )
+
+
+def _attempt(read: Callable[[], _T]) -> _T | None:
+    """`read()`, or None if it fails: parsers fed with garbage raise nearly anything, and no tag is worth a picture."""
+    try:
+        return read()
+    except MemoryError:
+        raise
+    except Exception:
+        return None
+
+
+def _get(tags: Mapping[int, Any], tag: int) -> object:
+    return _attempt(lambda: tags.get(tag))
+
+
+def _orientation(main: Mapping[int, Any]) -> int:
+    value = main.get(_ORIENTATION, 1)
+    if isinstance(value, tuple):
+        value = value[0]
+    return int(value) if int(value) in range(1, 9) else 1
+
+
+def _text(value: object) -> str:
+    """Printable text of at most 500 characters, or "". EXIF says ASCII; writers mean UTF-8 or Latin-1."""
+    if isinstance(value, tuple) and value and isinstance(value[0], str):
+        value = " ".join(map(str, value))
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if not isinstance(value, str):
+        return ""
+    value = value.split("\0")[0][: 4 * MAX_CHARACTERS]
+    with contextlib.suppress(UnicodeError):
+        value = value.encode("latin-1").decode()
+    spaced = re.sub(r"\s+", " ", value)
+    kept = (c for c in spaced if unicodedata.category(c) not in ("Cc", "Cs", "Cn") and c not in _DIRECTION_MARKS)
+    return "".join(kept).strip()[:MAX_CHARACTERS].rstrip()
+
+
+def _taken(detail: Mapping[int, Any]) -> tuple[str | None, int | None]:
+    for date_tag, offset_tag in _DATES:
+        match = _DATE.match(_text(_get(detail, date_tag)))
+        if match is None:
+            continue
+        try:
+            moment = datetime.datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
+        except ValueError:
+            continue
+        return moment.isoformat(timespec="seconds"), _offset(_text(_get(detail, offset_tag)))
+    return None, None
+
+
+def _offset(text: str) -> int | None:
+    if text.strip() == "Z":
+        return 0
+    match = _OFFSET.match(text)
+    if match is None:
+        return None
+    minutes = int(match[2]) * 60 + int(match[3])
+    if minutes > 14 * 60 or int(match[3]) > 59:  # the widest offset in use is +14:00
+        return None
+    return -minutes if match[1] == "-" else minutes
+
+
+def _camera(make: str, model: str) -> str | None:
+    """Make and model; the make once, also where the model repeats its first word: NIKON CORPORATION, NIKON D90."""
+    if make and model and model.casefold().split()[0] != make.casefold().split()[0]:
+        return f"{make} {model}"
+    return model or make or None
+
+
+def _position(gps: Mapping[int, Any]) -> tuple[float, float] | None:
+    lat = _degrees(gps.get(2), gps.get(1), "N", "S", 90)
+    lon = _degrees(gps.get(4), gps.get(3), "E", "W", 180)
+    # A receiver without a fix writes zeros; no one photographs the point in the Gulf of Guinea that they name.
+    if lat is None or lon is None or (lat == 0 and lon == 0):
+        return None
+    return lat, lon
+
+
+def _degrees(value: object, reference: object, positive: str, negative: str, limit: int) -> float | None:
+    sign = {positive: 1, negative: -1}.get(_text(reference)[:1].upper())
+    parts = value if isinstance(value, tuple | list) else (value,)
+    numbers = [_number(part) for part in parts[:3]]
+    if numbers and sign and None in numbers[1:]:
+        # Some write 0/0 for the seconds, or for minutes and seconds, where the part before has a fraction.
+        numbers = numbers[:1] + [number or 0.0 for number in numbers[1:]]
+    if sign is None or not numbers or any(number is None or number < 0 for number in numbers):
+        return None
+    degrees = sum((number or 0.0) / 60**place for place, number in enumerate(numbers))
+    return round(sign * degrees, 7) if degrees <= limit else None
+
+
+def _number(value: object) -> float | None:
+    """A finite number, or None: rationals with a zero below, NaN and text are none."""
+    if not isinstance(value, SupportsFloat):
+        return None
+    number = _attempt(lambda: float(value))
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _tags(main: Mapping[int, Any], detail: Mapping[int, Any]) -> dict[str, str | int | float]:
+    kept: dict[str, str | int | float] = {}
+    for tag, name in _KEPT.items():
+        value = _get(detail, tag)
+        plain = _attempt(lambda tag=tag, value=value: _plain(tag, _get(main, tag) if value is None else value))  # type: ignore[misc]
+        if plain is not None and len(kept) < MAX_TAGS:
+            kept[name] = plain
+    return kept
+
+
+def _plain(tag: int, value: object) -> str | int | float | None:
+    if tag in _UTF16:
+        raw = bytes(value) if isinstance(value, tuple | list | bytes) else b""
+        return _text(raw.decode("utf-16-le", "ignore")) or None
+    if tag == _USER_COMMENT and isinstance(value, bytes):
+        encoding = {b"UNICODE\0": "utf-16", b"JIS\0\0\0\0\0": "iso2022_jp"}.get(value[:8], "latin-1")
+        return _text(value[8:].decode(encoding, "ignore")) or None
+    if isinstance(value, str | bytes):
+        return _text(value) or None
+    if isinstance(value, tuple | list):
+        value = value[0] if value else None
+    number = _number(value)
+    if number is None:
+        return None
+    return int(number) if isinstance(value, int) and abs(value) < 2**63 else number
