@@ -185,6 +185,8 @@ def _session(
     options.log_severity_level = 3  # it warns that a saved graph is tied to its machine, which the key sees to
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # A thread that spins for its next piece takes the core from a decoder; asleep, it wakes soon enough.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     if cold or save is not None:
