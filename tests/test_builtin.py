@@ -1,4 +1,4 @@
-"""The built-in encoder on real photographs: what it finds, what it costs to load, and that it is what its recipe says."""
+"""The built-in encoder on real photographs: what it finds, what it imports, and that it is what its recipe says."""
 
 from __future__ import annotations
 
