@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, parse_spec
+from clipsearch.errors import ModelMismatchError
 from clipsearch.types import Box, EncoderInfo, Seen
 
 if TYPE_CHECKING:
@@ -15,8 +16,15 @@ if TYPE_CHECKING:
 
     from clipsearch.images import Picture
 
-DEFAULT_SPEC = "ViT-B-32-256/datacomp_s34b_b86k"
-BUILTIN_SPEC = "builtin"
+__all__ = [
+    "BUILTIN_SPEC",
+    "DEFAULT_SPEC",
+    "Encoder",
+    "EncoderOptions",
+    "default_spec",
+    "load_encoder",
+    "reload_encoder",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +76,47 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(spec: str, options: EncoderOptions = EncoderOptions()) -> Encoder:  # noqa: B008
+def load_encoder(spec: str, options: EncoderOptions = EncoderOptions()) -> Encoder:
     """The encoder that `spec` names, its fingerprint known (from memory where its files are unchanged).
 
     Downloads the weights where the spec names a hub's model that is not cached.
     Raises UsageError for a spec that means nothing, EncoderError and DownloadError.
     """
-    raise NotImplementedError
+    parsed = parse_spec(spec)
+    if parsed.kind == "builtin":
+        from clipsearch.encoders.builtin import BuiltinEncoder
+
+        return BuiltinEncoder(options)
+    from clipsearch.encoders.openclip import load_open_clip
+
+    return load_open_clip(parsed, options)
 
 
-def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()) -> Encoder:  # noqa: B008
+def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()) -> Encoder:
     """An encoder that a library recorded, without touching its weights until a side is used.
 
     Raises, at first use, ModelMismatchError where the spec now resolves to other weights.
     """
-    raise NotImplementedError
+    if info.spec != BUILTIN_SPEC:
+        from clipsearch.encoders.openclip import reload_open_clip
+
+        return reload_open_clip(info, options)
+    from clipsearch.encoders.builtin import BuiltinEncoder
+
+    encoder = BuiltinEncoder(options)
+    if encoder.info.fingerprint != info.fingerprint:
+        raise ModelMismatchError(
+            "this library was made with another version of the built-in encoder; fill it anew: "
+            f"clipsearch index --model {BUILTIN_SPEC}"
+        )
+    return encoder
 
 
-def default_spec(cache_dir: Path | None = None) -> tuple[str, str | None]:
-    """The spec for a new library, with the reason where it is the fallback (see docs/models.md)."""
-    raise NotImplementedError
+def default_spec() -> tuple[str, str | None]:
+    """The spec for a new library, with the reason where it is the fallback (see docs/models.md).
+
+    Raises DownloadError where the hub answers with a failure of its own.
+    """
+    from clipsearch.encoders import hub
+
+    return hub.default_spec()

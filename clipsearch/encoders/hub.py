@@ -1,0 +1,268 @@
+"""The Hugging Face hub: what of a model is cached, whether the hub answers, and fetching what is missing.
+
+Decided here before open_clip or huggingface_hub is asked: their own retries take a minute or two where nobody answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipsearch.encoders.cache import remembered
+from clipsearch.encoders.known import REPOSITORIES
+from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, ModelSpec, parse_spec
+from clipsearch.errors import DownloadError, EncoderError, UsageError
+
+PROBE_SECONDS = 5.0
+SAFE_WEIGHTS = "open_clip_model.safetensors"
+PICKLED_WEIGHTS = "open_clip_pytorch_model.bin"
+CONFIG = "open_clip_config.json"
+_OUT = f"`--model {BUILTIN_SPEC}` works without a download"
+_TOKENIZER_FILES = (
+    "tokenizer*", "*.model", "config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """Where on the hub a model lies. `weights`: file names in order of preference. `config`: needed beside them."""
+
+    repo: str
+    weights: tuple[str, ...]
+    config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one HEAD request brought: the hub's status, or why there was none."""
+
+    status: int | None
+    reason: str = ""
+
+
+def endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def offline() -> bool:
+    """Whether the user told every hub client to stay off the network."""
+    flags = (os.environ.get("HF_HUB_OFFLINE", ""), os.environ.get("TRANSFORMERS_OFFLINE", ""))
+    return any(flag.upper() in {"1", "ON", "YES", "TRUE"} for flag in flags)
+
+
+def hub_cache() -> Path:
+    """The folder that huggingface_hub downloads to; its variables are honoured."""
+    if named := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(named).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def cached_file(repo: str, name: str) -> Path | None:
+    """A file of the revision that `main` last pointed to, where it is in the hub's cache."""
+    folder = hub_cache() / f"models--{repo.replace('/', '--')}"
+    try:
+        revision = (folder / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+    path = folder / "snapshots" / revision / name
+    return path if revision and path.is_file() else None
+
+
+def cached_weights(model: HubModel) -> Path | None:
+    """The weights in the cache, with the configuration that they need; None where something is missing."""
+    if model.config and cached_file(model.repo, model.config) is None:
+        return None
+    return next((path for name in model.weights if (path := cached_file(model.repo, name))), None)
+
+
+def hub_model(spec: ModelSpec) -> HubModel:
+    """Where the hub keeps a "pair" or a "hub" spec. Raises UsageError for a pair that open_clip does not know."""
+    if spec.kind == "hub" and spec.repo:
+        return HubModel(spec.repo, (SAFE_WEIGHTS, PICKLED_WEIGHTS), CONFIG)
+    if spec.arch is None or spec.tag is None:
+        raise UsageError(f"{spec.name}: not a model of the hub")
+    if known := REPOSITORIES.get((spec.arch, spec.tag)):
+        return HubModel(known, (SAFE_WEIGHTS, PICKLED_WEIGHTS))
+    repo, name = _published(spec.arch, spec.tag)
+    safe = SAFE_WEIGHTS if name == PICKLED_WEIGHTS else str(Path(name).with_suffix(".safetensors"))
+    return HubModel(repo, (safe, name))
+
+
+def _published(arch: str, tag: str) -> tuple[str, str]:
+    """Repository and file of a pair in open_clip's table, asked once a pair and version: importing it takes seconds."""
+    found = importlib.util.find_spec("open_clip")
+    if found is None or found.origin is None:
+        raise EncoderError("open_clip is not installed; install clipsearch again")
+
+    def ask(_: Path) -> list[str]:
+        from clipsearch.encoders.pairs import published_pair
+
+        pair = published_pair(arch, tag)
+        return [pair.repo, pair.file]
+
+    table = Path(found.origin).with_name("pretrained.py")
+    repo, file = remembered(table, f"pair-1 {arch}/{tag}", ask)
+    return str(repo), str(file)
+
+
+def is_cached(spec: str) -> bool:
+    """Whether a model can be loaded without a network. Raises UsageError for a spec that means nothing."""
+    parsed = parse_spec(spec)
+    if parsed.kind == "builtin":
+        return True
+    if parsed.kind == "file":
+        return parsed.path is not None and parsed.path.is_file()
+    return cached_weights(hub_model(parsed)) is not None
+
+
+def probe(repo: str, name: str, *, seconds: float = PROBE_SECONDS) -> Answer:
+    """One HEAD request, no retry, no redirect; it waits `seconds` in all, name resolution included."""
+    if offline():
+        return Answer(None, "HF_HUB_OFFLINE is set")
+    answers: list[Answer] = []
+    # getaddrinfo cannot be given a time limit; a thread that nobody waits for can
+    asker = threading.Thread(
+        target=lambda: answers.append(_head(f"{endpoint()}/{repo}/resolve/main/{name}", seconds)), daemon=True
+    )
+    asker.start()
+    asker.join(seconds)
+    return answers[0] if answers else Answer(None, f"no answer within {seconds:g} s")
+
+
+def _head(url: str, seconds: float) -> Answer:
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    class Still(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *args: object, **kwargs: object) -> None:
+            return None
+
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with urllib.request.build_opener(Still).open(request, timeout=seconds) as reply:
+            return Answer(reply.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return Answer(error.code)
+    except TimeoutError:
+        return Answer(None, f"no answer within {seconds:g} s")
+    except urllib.error.URLError as error:
+        return Answer(None, _why(error.reason))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return Answer(None, _why(error))
+
+
+def _why(reason: object) -> str:
+    if isinstance(reason, TimeoutError):
+        return f"no answer within {PROBE_SECONDS:g} s"
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror.lower() if reason.strerror.isascii() else reason.strerror
+    return str(reason) or type(reason).__name__
+
+
+def default_spec() -> tuple[str, str | None]:
+    """The spec for a new library, and where it is the fallback `builtin`, why.
+
+    All of the default's files cached: the default. Else the hub is asked once: it answers, the default; nobody
+    answers (no name resolution, refused, time-out, HF_HUB_OFFLINE), `builtin`. Raises DownloadError where the hub
+    answers with a failure of its own: that is no reason to use another encoder without being told to.
+    """
+    model = hub_model(parse_spec(DEFAULT_SPEC))
+    if cached_weights(model):
+        return DEFAULT_SPEC, None
+    answer = probe(model.repo, model.weights[0])
+    if answer.status is None:
+        return BUILTIN_SPEC, f"{_host()} cannot be reached: {answer.reason}"
+    _refuse_failure(DEFAULT_SPEC, answer.status)
+    return DEFAULT_SPEC, None
+
+
+def fetch(spec: ModelSpec) -> Path:
+    """The weights of a hub's model, from the cache or downloaded; its configuration lies beside them.
+
+    Raises DownloadError: at once where the hub does not answer or refuses, or when a download breaks.
+    """
+    model = hub_model(spec)
+    if weights := cached_weights(model):
+        return weights
+    answer = probe(model.repo, model.config or model.weights[0])
+    if answer.status is None:
+        raise DownloadError(f"{spec.name} is not cached, and {_host()} cannot be reached: {answer.reason}; {_OUT}")
+    _refuse_failure(spec.name, answer.status)
+    if model.config:
+        _download(spec.name, model.repo, (model.config,))
+    return _download(spec.name, model.repo, model.weights)
+
+
+def fetch_tokenizer(name: str, repo: str) -> Path:
+    """The folder of a repository's tokenizer and text configuration, cached or downloaded, for the model `name`."""
+    for file in ("tokenizer_config.json", "tokenizer.json"):
+        if path := cached_file(repo, file):
+            return path.parent
+    answer = probe(repo, "config.json")
+    if answer.status is None:
+        raise DownloadError(f"{name}: its tokenizer ({repo}) is not cached, and {_host()} cannot be reached; {_OUT}")
+    _refuse_failure(name, answer.status)
+    from huggingface_hub import snapshot_download
+
+    with _translated(name):
+        folder = snapshot_download(
+            repo, allow_patterns=list(_TOKENIZER_FILES), cache_dir=hub_cache(), endpoint=endpoint()
+        )
+    return Path(folder)
+
+
+def pull(spec: str) -> None:
+    """Fetch a model ahead. Nothing to do for `builtin` and for files. Raises as `fetch` does."""
+    parsed = parse_spec(spec)
+    if parsed.kind in ("pair", "hub"):
+        fetch(parsed)
+
+
+def _host() -> str:
+    return endpoint().split("://")[-1]
+
+
+def _refuse_failure(name: str, status: int) -> None:
+    # 401, 403 and 404 are left to the download: it tries the other file name, and sends the user's token
+    if status >= 400 and status not in (401, 403, 404):
+        raise DownloadError(f"{name}: {_host()} answers with HTTP {status}; try again later; {_OUT}")
+
+
+def _download(name: str, repo: str, files: tuple[str, ...]) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for file in files:
+        with _translated(name):
+            try:
+                return Path(hf_hub_download(repo, file, cache_dir=hub_cache(), endpoint=endpoint()))
+            except EntryNotFoundError:
+                continue
+    raise DownloadError(f"{name}: {repo} holds no {' and no '.join(files)}; {_OUT}")
+
+
+@contextlib.contextmanager
+def _translated(name: str) -> Iterator[None]:
+    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        yield
+    except EntryNotFoundError:
+        raise
+    except Exception as error:  # hub clients raise their HTTP library's errors, which differ between versions
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise DownloadError(f"{name}: the download failed ({reason}); try again, or {_OUT}") from error

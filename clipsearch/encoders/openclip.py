@@ -1,0 +1,209 @@
+"""CLIP models through open_clip. This module stays light: torch is imported when a tower is first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clipsearch.encoders.cache import remembered
+from clipsearch.encoders.sources import Source, locate
+from clipsearch.encoders.specs import ModelSpec, parse_spec
+from clipsearch.errors import ModelMismatchError
+from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from clipsearch.encoders import EncoderOptions
+    from clipsearch.encoders.tokenizing import Tokenizer
+    from clipsearch.images import Picture
+
+FACT = "encoder-1"
+"""Version of what is remembered about a checkpoint; it changes when the fingerprint or EncoderInfo does."""
+TEXT_BATCH = 64
+
+
+class Towers(Protocol):
+    """A runtime: both sides of a model, each loaded at its first use. Thread-safe."""
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Unit rows (n, dim) of prepared pixels (n, 3, S, S)."""
+        ...
+
+    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Unit rows (n, dim) of token ids (n, context)."""
+        ...
+
+
+class OpenClipEncoder:
+    """An encoder of open_clip's kinds, with its info known and its towers, tokenizer and weights loaded when needed."""
+
+    def __init__(self, info: EncoderInfo, *, towers: Towers, tokenizer: Callable[[], Tokenizer]) -> None:
+        self._info = info
+        self._towers = towers
+        self._load_tokenizer = tokenizer
+        self._tokenizer: Tokenizer | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def info(self) -> EncoderInfo:
+        return self._info
+
+    def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
+        """See Encoder.prepare."""
+        return picture.pixels(self._info.preprocess, box=box)
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See Encoder.encode_images."""
+        return self._towers.encode_images(batch) if len(batch) else self._no_rows()
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See Encoder.encode_texts."""
+        import numpy as np
+
+        if not texts:
+            return self._no_rows()
+        tokenizer = self._ready_tokenizer()
+        batches = [texts[start : start + TEXT_BATCH] for start in range(0, len(texts), TEXT_BATCH)]
+        return np.concatenate([self._towers.encode_tokens(tokenizer(batch)) for batch in batches])
+
+    def overflow(self, text: str) -> str:
+        """See Encoder.overflow."""
+        from clipsearch.encoders.tokenizing import overflow
+
+        return overflow(self._ready_tokenizer(), text)
+
+    def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
+        """Nothing: CLIP cannot say what it saw."""
+        return ()
+
+    def _ready_tokenizer(self) -> Tokenizer:
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = self._load_tokenizer()
+            return self._tokenizer
+
+    def _no_rows(self) -> NDArray[np.float32]:
+        import numpy as np
+
+        return np.empty((0, self._info.dim), dtype=np.float32)
+
+
+class _Loader:
+    """Builds a model's module, checks it against the info that a library recorded, and hands it out once a side."""
+
+    def __init__(self, spec: ModelSpec, options: EncoderOptions, *, expected: EncoderInfo | None = None) -> None:
+        self._spec = spec
+        self._options = options
+        self._expected = expected
+        self._source: Source | None = None
+        self._module: nn.Module | None = None
+        self._lock = threading.RLock()
+
+    def info(self) -> EncoderInfo:
+        """The info of what the spec resolves to now: from memory where its files are unchanged, else worked out.
+
+        Raises ModelMismatchError where that is not what was expected.
+        """
+        source = self._located()
+
+        def work_out(_: object) -> dict[str, Any]:
+            return info_to_json(self._assemble(source))
+
+        known = info_from_json(remembered(source.weights, source.kind(FACT), work_out))
+        info = replace(known, spec=self._spec.name, details={**known.details, **source.facts()})
+        expected = self._expected
+        if expected is not None and info.fingerprint != expected.fingerprint:
+            raise ModelMismatchError(
+                f"{self._spec.name} now has other weights, or other settings, than this library was made with; "
+                "give the old ones' path with --model, or fill anew: clipsearch index --model " + self._spec.name
+            )
+        return info
+
+    def module(self) -> nn.Module:
+        """A module for one side to keep its half of."""
+        with self._lock:
+            if self._expected is not None:
+                self.info()
+            if self._module is None:
+                self._assemble(self._located())
+            module, self._module = self._module, None
+            assert module is not None
+            return module
+
+    def tokenizer(self) -> Tokenizer:
+        from clipsearch.encoders.assembly import tokenizer_folder
+        from clipsearch.encoders.tokenizing import Tokenizer
+
+        about = (self._expected or self.info()).details["tokenizer"]
+        return Tokenizer(about, tokenizer_folder(self._located(), about) if about["kind"] == "hf" else None)
+
+    def _located(self) -> Source:
+        with self._lock:
+            if self._source is None:
+                self._source = locate(self._spec, arch=self._options.arch)
+            return self._source
+
+    def _assemble(self, source: Source) -> EncoderInfo:
+        from clipsearch.encoders.assembly import assemble
+
+        assembled = assemble(source, trust=self._options.trust_checkpoint)
+        self._module = assembled.model
+        return assembled.info
+
+
+class _LazyTorchTowers:
+    """Imports torch with the first picture or text."""
+
+    def __init__(self, loader: _Loader, preprocess: Preprocess, options: EncoderOptions) -> None:
+        self._loader, self._preprocess, self._options = loader, preprocess, options
+        self._lock = threading.Lock()
+        self._towers: Towers | None = None
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._ready().encode_images(batch)
+
+    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._ready().encode_tokens(tokens)
+
+    def _ready(self) -> Towers:
+        with self._lock:
+            if self._towers is None:
+                from clipsearch.encoders.torch_towers import TorchTowers
+
+                options = self._options
+                self._towers = TorchTowers(
+                    self._loader.module, self._preprocess, device=options.device, threads=options.threads
+                )
+            return self._towers
+
+
+def load_open_clip(spec: ModelSpec, options: EncoderOptions) -> OpenClipEncoder:
+    """The encoder that a parsed spec names; downloads, reads and fingerprints what is not remembered."""
+    loader = _Loader(spec, options)
+    info = loader.info()
+    return OpenClipEncoder(info, towers=_LazyTorchTowers(loader, info.preprocess, options), tokenizer=loader.tokenizer)
+
+
+def reload_open_clip(info: EncoderInfo, options: EncoderOptions) -> OpenClipEncoder:
+    """The encoder that a library recorded; its files are looked at when a side is first used."""
+    arch = options.arch or info.details.get("given_arch")
+    options = replace(options, arch=arch)
+    loader = _Loader(parse_spec(info.spec), options, expected=info)
+    return OpenClipEncoder(info, towers=_LazyTorchTowers(loader, info.preprocess, options), tokenizer=loader.tokenizer)
+
+
+def info_to_json(info: EncoderInfo) -> dict[str, Any]:
+    """JSON-able form of an EncoderInfo."""
+    return asdict(replace(info, details=dict(info.details)))
+
+
+def info_from_json(fields: dict[str, Any]) -> EncoderInfo:
+    """The EncoderInfo that `info_to_json` took apart."""
+    pixels = dict(fields["preprocess"])
+    pixels["mean"], pixels["std"] = tuple(pixels["mean"]), tuple(pixels["std"])
+    return EncoderInfo(**{**fields, "preprocess": Preprocess(**pixels)})

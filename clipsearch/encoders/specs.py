@@ -1,0 +1,92 @@
+"""What a `--model` argument means: the spec parser, and the models worth naming. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from clipsearch.errors import UsageError
+
+DEFAULT_SPEC = "ViT-B-32-256/datacomp_s34b_b86k"
+BUILTIN_SPEC = "builtin"
+DEFAULT_ALIAS = "default"
+HUB_PREFIX = "hf-hub:"
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+PATH_STARTS = ("./", "../", "/", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIModel:
+    """One of OpenAI's releases: open_clip's name for the architecture (with QuickGELU, which it was trained with) and
+    the SHA-256 of the TorchScript archive, which stands in the address that OpenAI publishes it at."""
+
+    arch: str
+    sha256: str
+
+
+OPENAI_MODELS = {
+    "RN50": OpenAIModel("RN50-quickgelu", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    "RN101": OpenAIModel("RN101-quickgelu", "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
+    "RN50x4": OpenAIModel("RN50x4-quickgelu", "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
+    "RN50x16": OpenAIModel("RN50x16-quickgelu", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+    "RN50x64": OpenAIModel("RN50x64-quickgelu", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
+    "ViT-B/32": OpenAIModel("ViT-B-32-quickgelu", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    "ViT-B/16": OpenAIModel("ViT-B-16-quickgelu", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+    "ViT-L/14": OpenAIModel("ViT-L-14-quickgelu", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+    "ViT-L/14@336px": OpenAIModel(
+        "ViT-L-14-336-quickgelu", "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
+    ),
+}
+PUBLISHED_ARCHIVES = frozenset(model.sha256 for model in OPENAI_MODELS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A parsed spec. `name` is its canonical form: the one that a library records, independent of the folder.
+
+    kind "file" has `path` (absolute), "hub" has `repo`, "pair" has `arch` and `tag`, "builtin" has nothing more.
+    """
+
+    kind: Literal["builtin", "file", "hub", "pair"]
+    name: str
+    path: Path | None = None
+    repo: str | None = None
+    arch: str | None = None
+    tag: str | None = None
+
+
+def parse_spec(spec: str) -> ModelSpec:
+    """Read a model's spec; the rules are tried in the order that docs/models.md lists. Touches no file.
+
+    Raises UsageError for one that means nothing.
+    """
+    if spec == DEFAULT_ALIAS:
+        spec = DEFAULT_SPEC
+    if spec == BUILTIN_SPEC:
+        return ModelSpec("builtin", spec)
+    if known := OPENAI_MODELS.get(spec):
+        return ModelSpec("pair", spec, arch=known.arch, tag="openai")
+    if spec.startswith(PATH_STARTS) or spec.lower().endswith(CHECKPOINT_SUFFIXES):
+        path = Path(spec).expanduser().absolute()
+        return ModelSpec("file", str(path), path=path)
+    if spec.startswith(HUB_PREFIX):
+        repo = spec.removeprefix(HUB_PREFIX)
+        if repo.count("/") != 1 or not all(repo.split("/")):
+            raise UsageError(f"--model {spec}: after {HUB_PREFIX} comes ORG/NAME")
+        return ModelSpec("hub", spec, repo=repo)
+    arch, slash, tag = spec.partition("/")
+    if slash and arch and tag and "/" not in tag:
+        tag = tag.lower().replace("-", "_")
+        return ModelSpec("pair", f"{arch}/{tag}", arch=arch, tag=tag)
+    raise UsageError(f"--model {spec}: {_advice(spec)}")
+
+
+def _advice(spec: str) -> str:
+    if spec and Path(spec).exists():
+        return f"no such model; for the file of that name write ./{spec}"
+    names = [*OPENAI_MODELS, BUILTIN_SPEC, DEFAULT_SPEC]
+    if close := difflib.get_close_matches(spec, names, n=1):
+        return f"no such model; did you mean {close[0]}? (clipsearch models lists them)"
+    return "no such model; it takes ARCH/TAG, hf-hub:ORG/NAME, a checkpoint's path, or a name from: clipsearch models"
