@@ -1,0 +1,349 @@
+"""The engines over FAISS: flat inner product, and inverted lists of flat vectors. The only module that imports faiss.
+
+A file holds an IndexIDMap around one of the two. Searches go to the inner index, whose ids are positions, so that any
+ids cost the same: filters are bitmaps over positions, and the id map is only read. (IndexIDMap2 would build a hash map
+of all ids at open.) Files are mapped: never `add` to an index that was opened here, that aborts the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.vectors import DamagedSnapshot, Engine, SnapshotError, SnapshotFile
+from clipsearch.vectors import exact as oracle
+from clipsearch.vectors.ivf import RECALL_AT, TARGET, TRAINING_PER_LIST, Probes, Sample, choose_nprobe, lists_for
+from clipsearch.vectors.snapshot import Write, publish, verify
+
+if TYPE_CHECKING:
+    from clipsearch.vectors import Chunk, Chunks
+
+FEW = 16
+"""Fewer queries than this run on one thread: more makes them wait for each other (4 ms jumps on a busy machine), and
+FAISS turns to matrix products only at 20."""
+
+_SPARE = 8
+"""Results asked for beyond k, so that one look mostly shows that nothing near the k-th was cut off."""
+
+_GATHERED = 1 << 24
+"""Numbers that one reconstruction may hold: 64 MB as float32."""
+
+_WRITE_BYTES = 1 << 20
+
+_ITERATIONS = 8
+"""Of k-means; what fewer cost in recall, nprobe makes up for."""
+
+
+class FaissIndex:
+    """A VectorIndex over an IndexIDMap, in memory or mapped; nprobe matters to "ivf" alone."""
+
+    def __init__(self, root: faiss.Index, *, engine: Engine, nprobe: int = 0) -> None:
+        self._root = root  # owns what the next two point into
+        self._inner = faiss.downcast_index(root.index)
+        self._ids: NDArray[np.int64] = faiss.rev_swig_ptr(root.id_map.data(), root.ntotal)
+        self._nprobe = nprobe
+        if engine == "ivf":
+            self._inner.make_direct_map()  # where each position's vector is: 8 bytes and 10 ns for each
+        self.engine = engine
+        self.count: int = root.ntotal
+        self.dim: int = root.d
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.int64] | None = None,
+        exhaustive: bool = False,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """See VectorIndex."""
+        queries = oracle.check_queries(queries, k, self.dim)
+        places = None if allowed is None else oracle.members(self._ids, allowed)
+        total = self.count if places is None else len(places)
+        width = min(k, total)
+        scores = np.full((len(queries), width), -np.inf, dtype=np.float32)
+        ids = np.full((len(queries), width), -1, dtype=np.int64)
+        if not width:
+            return scores, ids
+        params = self._parameters(places, exhaustive=exhaustive)
+        pending = np.arange(len(queries))
+        take = min(total, width + max(_SPARE, width // 8))
+        while len(pending):
+            # What the engine cut off may belong in, by its rounding or by a tie: then the row is asked for more.
+            rough, found, better = self._candidates(queries[pending], take, params)
+            settled = (rough[:, -1] < rough[:, width - 1] - oracle.ROUNDING) | (take == total)
+            for row in np.flatnonzero(settled):
+                real = found[row] >= 0
+                names, values = self._ids[found[row][real]], better[row][real]
+                order = np.lexsort((names, -values))[:width]
+                scores[pending[row], : len(order)], ids[pending[row], : len(order)] = values[order], names[order]
+            pending = pending[~settled]
+            take = min(total, take * 4)
+        return scores, ids
+
+    def centroids(self) -> NDArray[np.float32]:
+        """The lists' centroids, shape (nlist, dim), of an "ivf" index."""
+        quantizer = faiss.downcast_index(self._inner.quantizer)
+        copied: NDArray[np.float32] = quantizer.reconstruct_n(0, quantizer.ntotal)
+        return copied
+
+    def _candidates(
+        self, queries: NDArray[np.float32], take: int, params: faiss.SearchParameters
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+        """The engine's scores, positions (-1 where there is none) and true scores, each of shape (m, take)."""
+        better = np.empty((len(queries), take), dtype=np.float32)
+        step = max(1, _GATHERED // (take * self.dim))
+        with _threads(1 if len(queries) < FEW else None):
+            # All queries in one call, for its matrix product; their vectors in blocks, for the memory.
+            rough, found = self._inner.search(queries, take, params=params)
+            for start in range(0, len(queries), step):
+                block = slice(start, start + step)
+                vectors = self._inner.reconstruct_batch(np.maximum(found[block], 0).ravel())
+                better[block] = oracle.inner_products(queries[block], vectors.reshape(-1, take, self.dim))
+        return rough, found, better
+
+    def _parameters(self, places: NDArray[np.int64] | None, *, exhaustive: bool) -> faiss.SearchParameters:
+        selected: dict[str, Any] = {}
+        if places is not None:
+            bits = np.zeros(self.count, dtype=bool)
+            bits[places] = True
+            selected["sel"] = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
+        if self.engine == "exact":
+            return faiss.SearchParameters(**selected)
+        # With a selector, lists are still visited by their own rank: 1 of 5 allowed ids came back at nprobe 16.
+        everything = exhaustive or places is not None
+        return faiss.SearchParametersIVF(nprobe=self._inner.nlist if everything else self._nprobe, **selected)
+
+
+def write(
+    folder: Path,
+    name: str,
+    *,
+    dim: int,
+    count: int,
+    chunks: Chunks,
+    engine: Engine,
+    probes: Callable[[], NDArray[np.float32]] | None = None,
+    previous: SnapshotFile | None = None,
+) -> SnapshotFile:
+    """See `clipsearch.vectors.write_snapshot`."""
+    if dim < 1 or count < 1:
+        raise ValueError(f"a snapshot of {count} vectors of {dim} dimensions")
+    witnesses = _Witnesses(count)
+    source = _checked(chunks, dim=dim, count=count, witnesses=witnesses)
+    details: dict[str, Any] = {}
+    root = None
+    if engine == "ivf":
+        centroids = _centroids_of(folder, previous, dim=dim, count=count)
+        root, details = _build_ivf(dim, count, source, centroids=centroids, probes=probes)
+    else:
+        root = _build_exact(dim, count, source)
+
+    def produce(write: Write) -> None:
+        nonlocal root
+        faiss.write_index(root, faiss.PyCallbackIOWriter(write, _WRITE_BYTES))
+        root = None  # the memory is given back before the file is read
+
+    def check(path: Path) -> None:
+        nprobe = details.get("nprobe", 0)
+        witnesses.testify(_load(path, engine=engine, nprobe=nprobe, dim=dim, count=count))
+
+    stat, digest = publish(folder, name, produce=produce, check=check)
+    return SnapshotFile(name, stat[0], digest, stat, count, engine, details)
+
+
+def load(path: Path, snapshot: SnapshotFile, *, dim: int) -> FaissIndex:
+    """Map the file at `path`. Its bytes must have been verified: FAISS may crash on what it did not write itself.
+
+    Raises DamagedSnapshot where it isn't an index of `snapshot.engine` over `snapshot.count` vectors of `dim`.
+    """
+    nprobe = snapshot.details.get("nprobe", 1)
+    return _load(path, engine=snapshot.engine, nprobe=nprobe, dim=dim, count=snapshot.count)
+
+
+def _load(path: Path, *, engine: Engine, nprobe: int, dim: int, count: int) -> FaissIndex:
+    try:
+        root = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except (RuntimeError, MemoryError) as exc:
+        raise DamagedSnapshot(f"{path} is not a vector index that FAISS can read") from exc
+    inner = faiss.downcast_index(root.index) if isinstance(root, faiss.IndexIDMap) else root
+    kind = {faiss.IndexFlatIP: "exact", faiss.IndexIVFFlat: "ivf"}.get(type(inner))
+    if (kind, root.d, root.ntotal, inner.ntotal) != (engine, dim, count, count):
+        raise DamagedSnapshot(
+            f"{path} holds {root.ntotal:,} vectors of {root.d} dimensions ({kind or type(inner).__name__}) "
+            f"instead of {count:,} of {dim} ({engine})"
+        )
+    return FaissIndex(root, engine=engine, nprobe=nprobe)
+
+
+def _build_exact(dim: int, count: int, source: Chunks) -> faiss.Index:
+    flat = faiss.IndexFlatIP(dim)
+    # Room for all at once: growing by doubling would hold the vectors twice.
+    flat.codes.resize(count * dim * 4)
+    flat.codes.resize(0)
+    root = faiss.IndexIDMap(flat)
+    for ids, vectors in source():
+        root.add_with_ids(vectors, ids)
+    return root
+
+
+def _build_ivf(
+    dim: int,
+    count: int,
+    source: Chunks,
+    *,
+    centroids: tuple[NDArray[np.float32], int] | None,
+    probes: Callable[[], NDArray[np.float32]] | None,
+) -> tuple[faiss.Index, dict[str, Any]]:
+    """The index and its details. `centroids`, shape (nlist, dim), come with the count they were trained on."""
+    kept = centroids is not None
+    sample = Sample(count, dim=dim, training=0 if kept else min(count, TRAINING_PER_LIST * lists_for(count)))
+    if centroids is None:
+        for _, vectors in source():
+            sample.add(vectors)
+        centroids = _train(sample.training, lists_for(count)), count
+        sample.training = sample.training[:0]
+    quantizer = faiss.IndexFlatIP(dim)
+    quantizer.add(centroids[0])
+    inverted = faiss.IndexIVFFlat(quantizer, dim, len(centroids[0]), faiss.METRIC_INNER_PRODUCT)
+    root = faiss.IndexIDMap(inverted)  # wants to be made around an empty index
+
+    assigned = np.empty(count, dtype=np.int64)
+    for start, _, vectors in _with_positions(source):
+        assigned[start : start + len(vectors)] = quantizer.search(vectors, 1)[1][:, 0]
+        if kept:
+            sample.add(vectors)
+    truth = Probes(sample, probes() if probes else None)
+    _make_room(inverted.invlists, np.bincount(assigned, minlength=inverted.nlist))
+    names = np.empty(count, dtype=np.int64)
+    for start, ids, vectors in _with_positions(source):
+        end = start + len(ids)
+        names[start:end] = ids
+        truth.add(start, vectors)
+        inverted.add_core(len(ids), faiss.swig_ptr(vectors), None, faiss.swig_ptr(assigned[start:end]))
+    faiss.copy_array_to_vector(names, root.id_map)
+    root.ntotal = inverted.ntotal
+
+    def search(queries: NDArray[np.float32], k: int, nprobe: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        found: tuple[NDArray[np.float32], NDArray[np.int64]] = inverted.search(
+            queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe)
+        )
+        return found
+
+    nprobe, recall = choose_nprobe(truth, search, lists=inverted.nlist)
+    return root, {
+        "nlist": inverted.nlist,
+        "nprobe": nprobe,
+        "trained_on": centroids[1],
+        "recall": dict(recall),
+        "recall_at": RECALL_AT,
+        "target": TARGET,
+        "probes": truth.sizes,
+    }
+
+
+def _train(sample: NDArray[np.float32], lists: int) -> NDArray[np.float32]:
+    """Centroids of shape (lists, dim) on the unit sphere, by k-means over `sample`."""
+    means = faiss.Clustering(sample.shape[1], lists)
+    means.niter, means.spherical = _ITERATIONS, True
+    means.min_points_per_centroid, means.max_points_per_centroid = 1, len(sample)
+    means.train(sample, faiss.IndexFlatIP(sample.shape[1]))
+    centroids: NDArray[np.float32] = faiss.vector_to_array(means.centroids).reshape(lists, sample.shape[1])
+    return centroids
+
+
+def _centroids_of(
+    folder: Path, previous: SnapshotFile | None, *, dim: int, count: int
+) -> tuple[NDArray[np.float32], int] | None:
+    """The centroids of `previous` and the count they were trained on; None where that has doubled or they are lost."""
+    if previous is None or previous.engine != "ivf" or count >= 2 * previous.details.get("trained_on", 0):
+        return None
+    try:
+        verify(folder, previous)
+        index = load(folder / previous.name, previous, dim=dim)
+    except DamagedSnapshot:
+        return None
+    return index.centroids(), previous.details["trained_on"]
+
+
+def _make_room(lists: faiss.InvertedLists, sizes: NDArray[np.int64]) -> None:
+    """Room for what each list will hold: growing by doubling would take up to twice the memory."""
+    for number, size in enumerate(sizes.tolist()):
+        lists.resize(number, size)
+        lists.resize(number, 0)
+
+
+class _Witnesses:
+    """A few of the vectors that went into a file, which the file must find again."""
+
+    def __init__(self, count: int) -> None:
+        self._wanted = {0, count // 2, count - 1}
+        self._ids: list[int] = []
+        self._vectors: list[NDArray[np.float32]] = []
+
+    def add(self, start: int, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        for position in sorted(self._wanted):
+            if start <= position < start + len(ids):
+                self._ids.append(int(ids[position - start]))
+                self._vectors.append(vectors[position - start].copy())
+                self._wanted.remove(position)
+
+    def testify(self, index: FaissIndex) -> None:
+        """Raises SnapshotError where a search for a witness alone does not return its id and its length squared."""
+        for name, vector in zip(self._ids, self._vectors, strict=True):
+            scores, ids = index.search(vector[None], 1, allowed=np.array([name]))
+            if ids.tolist() != [[name]] or scores[0, 0] != oracle.inner_products(vector[None], vector[None])[0, 0]:
+                raise SnapshotError(
+                    "The vector index that was just written does not find what it holds; it is not used"
+                )
+
+
+def _checked(chunks: Chunks, *, dim: int, count: int, witnesses: _Witnesses) -> Chunks:
+    """`chunks`, contiguous, with every pass held to `dim`, `count` and ascending ids. Raises ValueError."""
+
+    def run() -> Iterator[Chunk]:
+        start, last = 0, -(2**63)
+        for ids, vectors in chunks():
+            if not len(ids):
+                continue
+            if vectors.shape != (len(ids), dim):
+                raise ValueError(f"vectors of shape {vectors.shape} for {len(ids)} ids and {dim} dimensions")
+            if ids[0] <= last or np.any(np.diff(ids) <= 0):
+                raise ValueError("the ids of a snapshot must ascend")
+            ids = np.ascontiguousarray(ids, dtype=np.int64)
+            vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+            witnesses.add(start, ids, vectors)
+            start, last = start + len(ids), int(ids[-1])
+            if start > count:
+                break
+            yield ids, vectors
+        if start != count:
+            raise ValueError(f"{start:,} vectors or more came instead of {count:,}")
+
+    return run
+
+
+def _with_positions(source: Chunks) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
+    """A pass over `source`, each chunk with the position of its first vector."""
+    start = 0
+    for ids, vectors in source():
+        yield start, ids, vectors
+        start += len(ids)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Run FAISS on `number` OpenMP threads; the setting belongs to the calling thread, and is put back."""
+    before = faiss.omp_get_max_threads()
+    if number is not None:
+        faiss.omp_set_num_threads(number)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
