@@ -1,0 +1,205 @@
+"""Formats that Pillow and pi_heif decode: from a stream to what it says of itself, and to its stored pixels."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Protocol
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from clipsearch import colour, exif
+from clipsearch.errors import ImageError, UnsupportedImageError
+from clipsearch.types import ImageFacts
+
+# Imported for the formats they register; without them Pillow would import every plugin it has.
+_PLUGINS = (
+    AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin, MpoImagePlugin, PngImagePlugin,
+    PpmImagePlugin, TiffImagePlugin, WebPImagePlugin,
+)  # fmt: skip
+
+# Pillow's guard counts a file's pixels, ours those that are decoded; its own would refuse pictures that we draft.
+Image.MAX_IMAGE_PIXELS = None
+
+DECODE_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+)
+"""What Pillow's parsers have been seen to raise over damaged files. MemoryError is none of them: it passes."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""From a stored picture to the upright one, by its EXIF orientation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Decoded pixels, opaque and fit for resampling, `scale_x` × `scale_y` times smaller than the stored picture."""
+
+    image: Image.Image
+    profile: bytes | None = None
+    scale_x: float = 1
+    scale_y: float = 1
+
+
+class Source(Protocol):
+    """A format's way to pixels. `orientation` is the EXIF turn (1 … 8) from its frames to the upright picture."""
+
+    @property
+    def facts(self) -> ImageFacts: ...
+
+    @property
+    def orientation(self) -> int: ...
+
+    def decode(self, reduction: float) -> Frame:
+        """A frame that still has enough pixels to be scaled down by `reduction` of the stored picture's size."""
+        ...
+
+
+def picture_facts(kind: str, upright: tuple[int, int], told: exif.ExifFacts) -> ImageFacts:
+    return ImageFacts(
+        format=kind,
+        width=upright[0],
+        height=upright[1],
+        taken_at=told.taken_at,
+        taken_offset=told.taken_offset,
+        camera=told.camera,
+        lat=told.lat,
+        lon=told.lon,
+        exif=told.tags,
+    )
+
+
+class PillowSource:
+    """A format that Pillow decodes; `kind` is its name there, and no other decoder is tried."""
+
+    def __init__(self, stream: BinaryIO, kind: str, max_pixels: int) -> None:
+        self._stream, self._kind, self._max_pixels = stream, kind, max_pixels
+        image = self._open()
+        self._fresh: Image.Image | None = image
+        told = exif.read_facts(self.exif)
+        # Pillow turns a TIFF by itself while decoding it, and says the upright size from the start.
+        self._orientation = 1 if kind == "TIFF" else told.orientation
+        width, height = image.size[::-1] if self._orientation >= 5 else image.size
+        self._facts = picture_facts(kind, (width, height), told)
+        self._kept: tuple[int, Frame] | None = None
+
+    @property
+    def facts(self) -> ImageFacts:
+        return self._facts
+
+    @property
+    def orientation(self) -> int:
+        return self._orientation
+
+    def decode(self, reduction: float) -> Frame:
+        scale = self._scale(reduction)
+        if self._kept is not None and self._kept[0] == scale:
+            return self._kept[1]
+        image = self._fresh if self._fresh is not None else self._open()
+        self._fresh = None
+        if scale > 1:
+            image.draft(None, (image.width // scale, image.height // scale))
+        # A progressive JPEG keeps the coefficients of all its pixels, whatever size it is drawn at.
+        full = self._facts.width * self._facts.height
+        count = full if image.info.get("progressive") else image.width * image.height
+        if count > self._max_pixels:
+            raise ImageError(
+                f"{full / 1e6:.0f} megapixels, of which {count / 1e6:.0f} would be decoded; "
+                f"the limit is {self._max_pixels / 1e6:g} (--max-pixels)"
+            )
+        profile = image.info.get("icc_profile")
+        width, height = image.size
+        frame = Frame(colour.resamplable(image), profile if isinstance(profile, bytes) else None)
+        if scale > 1:
+            stored = (self._facts.width, self._facts.height)[:: -1 if self._orientation >= 5 else 1]
+            # libjpeg rounds the drafted size up: its last row and column may stand for less than a whole block.
+            exact = width == -(-stored[0] // scale) and height == -(-stored[1] // scale)
+            frame = replace(
+                frame,
+                scale_x=scale if exact else stored[0] / width,
+                scale_y=scale if exact else stored[1] / height,
+            )
+        self._kept = (scale, frame)
+        return frame
+
+    def _scale(self, reduction: float) -> int:
+        """By how much to draft. From 4 times on: below, and for small targets, drafting moves vectors by 1e-2."""
+        if self._kind != "JPEG" or reduction < 4:
+            return 1
+        return next(scale for scale in (8, 4, 2) if reduction / scale >= 2)
+
+    def _open(self) -> Image.Image:
+        self._stream.seek(0)
+        if self._kind == "HEIF":
+            return _open_heif(self._stream)
+        try:
+            return Image.open(self._stream, formats=(self._kind,))
+        except UnidentifiedImageError as exc:
+            raise ImageError(f"the {self._kind} header is damaged, or of a kind that is not read") from exc
+
+    def exif(self) -> Image.Exif:
+        image = self._fresh if self._fresh is not None else self._open()
+        if self._kind == "PNG" and "exif" not in image.info:
+            # Pillow's own way would decode all pixels here, to see whether EXIF follows them.
+            if (late := _late_png_exif(self._stream)) is not None:
+                image.info["exif"] = late
+            return Image.Image.getexif(image)
+        return image.getexif()
+
+
+def _late_png_exif(stream: BinaryIO) -> bytes | None:
+    """The eXIf chunk of a PNG that has it behind its pixels, as some editors write it."""
+    back = stream.tell()
+    try:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name == b"eXIf":
+                return b"Exif\0\0" + stream.read(length)
+            if name == b"IEND":
+                break
+            stream.seek(length + 4, 1)
+        return None
+    finally:
+        stream.seek(back)
+
+
+def _open_heif(stream: BinaryIO) -> Image.Image:
+    try:
+        from pi_heif.as_plugin import HeifImageFile
+    except ImportError as exc:
+        raise UnsupportedImageError("a HEIF picture; to read it: pip install 'clipsearch[heif]'") from exc
+    image: Image.Image = HeifImageFile(stream, "")  # its own class, so that Pillow's global list stays as it is
+    return image
