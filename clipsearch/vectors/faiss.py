@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +78,12 @@ class FaissIndex:
         while len(pending):
             # What the engine cut off may belong in, by its rounding or by a tie: then the row is asked for more.
             rough, found, better = self._candidates(queries[pending], take, params)
-            settled = (rough[:, -1] < rough[:, width - 1] - oracle.ROUNDING) | (take == total)
-            for row in np.flatnonzero(settled):
-                real = found[row] >= 0
-                names, values = self._ids[found[row][real]], better[row][real]
-                order = np.lexsort((names, -values))[:width]
-                scores[pending[row], : len(order)], ids[pending[row], : len(order)] = values[order], names[order]
+            cut = (found[:, -1] >= 0) & (rough[:, -1] >= rough[:, width - 1] - oracle.ROUNDING)
+            settled = ~cut | (take == total)
+            names = np.where(found < 0, -1, self._ids[found])
+            best = np.lexsort((names, -better), axis=1)[:, :width]
+            scores[pending[settled]] = np.take_along_axis(better, best, axis=1)[settled]
+            ids[pending[settled]] = np.take_along_axis(names, best, axis=1)[settled]
             pending = pending[~settled]
             take = min(total, take * 4)
         return scores, ids
@@ -98,14 +99,17 @@ class FaissIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
         """The engine's scores, positions (-1 where there is none) and true scores, each of shape (m, take)."""
         better = np.empty((len(queries), take), dtype=np.float32)
-        step = max(1, _GATHERED // (take * self.dim))
+        columns = min(take, max(1, _GATHERED // self.dim))
+        rows = max(1, _GATHERED // (columns * self.dim))
         with _threads(1 if len(queries) < FEW else None):
             # All queries in one call, for its matrix product; their vectors in blocks, for the memory.
             rough, found = self._inner.search(queries, take, params=params)
-            for start in range(0, len(queries), step):
-                block = slice(start, start + step)
-                vectors = self._inner.reconstruct_batch(np.maximum(found[block], 0).ravel())
-                better[block] = oracle.inner_products(queries[block], vectors.reshape(-1, take, self.dim))
+            for row, column in product(range(0, len(queries), rows), range(0, take, columns)):
+                block = slice(row, row + rows), slice(column, column + columns)
+                places = np.maximum(found[block], 0)
+                vectors = self._inner.reconstruct_batch(places.ravel()).reshape(*places.shape, self.dim)
+                better[block] = oracle.inner_products(queries[block[0]], vectors)
+        better[found < 0] = -np.inf
         return rough, found, better
 
     def _parameters(self, places: NDArray[np.int64] | None, *, exhaustive: bool) -> faiss.SearchParameters:

@@ -23,6 +23,9 @@ TRAINING_PER_LIST = 32
 
 _SMALLEST_LIST = 8
 
+_NOT_STORED = -2
+"""In place of a text's own position; -1 is a result that is missing."""
+
 RoughSearch = Callable[[NDArray[np.float32], int, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
 """queries, k, nprobe → scores and positions, both of shape (m, k)."""
 
@@ -61,7 +64,7 @@ class Probes:
     """Sets of queries with their true neighbours: texts from the caller, pictures from a Sample."""
 
     def __init__(self, sample: Sample, texts: NDArray[np.float32] | None) -> None:
-        none = np.full(0 if texts is None else len(texts), -1, dtype=np.int64)
+        none = np.full(0 if texts is None else len(texts), _NOT_STORED, dtype=np.int64)
         self._own = np.concatenate([none, sample.picture_positions])
         self._queries = sample.pictures if texts is None else np.concatenate([texts, sample.pictures])
         self.sets: dict[str, slice] = {"pictures": slice(len(none), None)}
@@ -79,9 +82,12 @@ class Probes:
 
     def recall(self, search: RoughSearch, nprobe: int) -> dict[str, float]:
         """Recall@RECALL_AT of each set: the share of true neighbours that `search` finds; ties count for each other."""
-        worst = self._others(*self._truth.result()).min(axis=1, keepdims=True) - ROUNDING
-        found = self._others(*search(self._queries, RECALL_AT + 1, nprobe))
-        good = ((found >= worst) & np.isfinite(found)).sum(axis=1) / max(1, found.shape[1])
+        scores, positions = self._truth.result()
+        if scores.shape[1] < 2:
+            return dict.fromkeys(self.sets, 1.0)  # a vector alone has no neighbours to miss
+        worst = self._others(scores, positions).min(axis=1, keepdims=True) - ROUNDING
+        found = self._others(*search(self._queries, scores.shape[1], nprobe))
+        good = (found >= worst).mean(axis=1)
         return {name: float(good[rows].mean()) for name, rows in self.sets.items()}
 
     def _others(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:

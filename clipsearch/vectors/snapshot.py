@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Collection
@@ -62,7 +63,8 @@ def publish(
             "The catalog is complete; make room or mend the folder and index again"
         ) from exc
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it would hide why there is something to remove
+            temporary.unlink()
 
 
 def verify(folder: Path, snapshot: SnapshotFile, *, trusted: Collection[FileStat] = ()) -> tuple[FileStat, bool]:
