@@ -20,10 +20,10 @@ from clipsearch.encoders.architectures import (
     openai_config,
 )
 from clipsearch.encoders.checkpoints import Checkpoint, read_checkpoint
-from clipsearch.encoders.hub import fetch_tokenizer
+from clipsearch.encoders.hub import fetch_tokenizer, require_transformers
 from clipsearch.encoders.pairs import pixels_of, preprocess_from, published_pair
 from clipsearch.encoders.sources import Source
-from clipsearch.encoders.tokenizing import describe_tokenizer, require_transformers, tokenizer_identity
+from clipsearch.encoders.tokenizing import describe_tokenizer, tokenizer_identity
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import EncoderInfo
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import sys
 import threading
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.encoders.cache import remembered
-from clipsearch.encoders.known import REPOSITORIES
+from clipsearch.encoders.known import ROWS, row_of
 from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, ModelSpec, parse_spec
 from clipsearch.errors import DownloadError, EncoderError, UsageError
+from clipsearch.types import KnownModel
 
 PROBE_SECONDS = 5.0
 SAFE_WEIGHTS = "open_clip_model.safetensors"
@@ -31,11 +33,13 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """Where on the hub a model lies. `weights`: file names in order of preference. `config`: needed beside them."""
+    """Where on the hub a model lies. `weights`: file names in order of preference. `config`: needed beside them.
+    `companions`: repositories with the files of a Hugging Face tokenizer or text tower."""
 
     repo: str
     weights: tuple[str, ...]
     config: str | None = None
+    companions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,14 @@ def cached_file(repo: str, name: str) -> Path | None:
     return path if revision and path.is_file() else None
 
 
+def cached_tokenizer(repo: str) -> Path | None:
+    """The folder of a repository's tokenizer and text configuration in the cache."""
+    found = cached_file(repo, "tokenizer_config.json") or cached_file(repo, "tokenizer.json")
+    return found.parent if found else None
+
+
 def cached_weights(model: HubModel) -> Path | None:
-    """The weights in the cache, with the configuration that they need; None where something is missing."""
+    """The weights in the cache, with the configuration that they need; None where one is missing."""
     if model.config and cached_file(model.repo, model.config) is None:
         return None
     return next((path for name in model.weights if (path := cached_file(model.repo, name))), None)
@@ -87,18 +97,27 @@ def cached_weights(model: HubModel) -> Path | None:
 def hub_model(spec: ModelSpec) -> HubModel:
     """Where the hub keeps a "pair" or a "hub" spec. Raises UsageError for a pair that open_clip does not know."""
     if spec.kind == "hub" and spec.repo:
-        return HubModel(spec.repo, (SAFE_WEIGHTS, PICKLED_WEIGHTS), CONFIG)
+        config = cached_file(spec.repo, CONFIG)
+        return HubModel(spec.repo, (SAFE_WEIGHTS, PICKLED_WEIGHTS), CONFIG, _companions(config) if config else ())
     if spec.arch is None or spec.tag is None:
         raise UsageError(f"{spec.name}: not a model of the hub")
-    if known := REPOSITORIES.get((spec.arch, spec.tag)):
-        return HubModel(known, (SAFE_WEIGHTS, PICKLED_WEIGHTS))
-    repo, name = _published(spec.arch, spec.tag)
+    if row := row_of(spec.arch, spec.tag):
+        return HubModel(row.repo, (SAFE_WEIGHTS, PICKLED_WEIGHTS), companions=(row.companion,) if row.companion else ())
+    repo, name, *companions = _published(spec.arch, spec.tag)
     safe = SAFE_WEIGHTS if name == PICKLED_WEIGHTS else str(Path(name).with_suffix(".safetensors"))
-    return HubModel(repo, (safe, name))
+    return HubModel(repo, (safe, name), companions=tuple(companions))
 
 
-def _published(arch: str, tag: str) -> tuple[str, str]:
-    """Repository and file of a pair in open_clip's table, asked once a pair and version: importing it takes seconds."""
+def _companions(config: Path) -> tuple[str, ...]:
+    with contextlib.suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
+        text = json.loads(config.read_bytes())["model_cfg"]["text_cfg"]
+        names = (text.get("hf_tokenizer_name"), text.get("hf_model_name"))
+        return tuple(dict.fromkeys(name for name in names if name))
+    return ()  # the loader says what is wrong with the file
+
+
+def _published(arch: str, tag: str) -> list[str]:
+    """Repository, file and companions of a pair in open_clip's table; asked once, as importing it takes seconds."""
     found = importlib.util.find_spec("open_clip")
     if found is None or found.origin is None:
         raise EncoderError("open_clip is not installed; install clipsearch again")
@@ -107,11 +126,10 @@ def _published(arch: str, tag: str) -> tuple[str, str]:
         from clipsearch.encoders.pairs import published_pair
 
         pair = published_pair(arch, tag)
-        return [pair.repo, pair.file]
+        return [pair.repo, pair.file, *pair.companions]
 
     table = Path(found.origin).with_name("pretrained.py")
-    repo, file = remembered(table, f"pair-1 {arch}/{tag}", ask)
-    return str(repo), str(file)
+    return list(map(str, remembered(table, f"pair-1 {arch}/{tag}", ask)))
 
 
 def is_cached(spec: str) -> bool:
@@ -121,7 +139,21 @@ def is_cached(spec: str) -> bool:
         return True
     if parsed.kind == "file":
         return parsed.path is not None and parsed.path.is_file()
-    return cached_weights(hub_model(parsed)) is not None
+    return _complete(hub_model(parsed))
+
+
+def _complete(model: HubModel) -> bool:
+    return cached_weights(model) is not None and all(map(cached_tokenizer, model.companions))
+
+
+def known_models() -> tuple[KnownModel, ...]:
+    """The models that `clipsearch models` lists, the built-in one first. Looks into the cache, not at the network."""
+    return tuple(
+        KnownModel(
+            row.spec, row.dim, row.pixels, row.megabytes, row.accuracy, row.licence, is_cached(row.spec), row.note
+        )
+        for row in ROWS
+    )
 
 
 def probe(repo: str, name: str, *, seconds: float = PROBE_SECONDS) -> Answer:
@@ -193,6 +225,8 @@ def fetch(spec: ModelSpec) -> Path:
     Raises DownloadError: at once where the hub does not answer or refuses, or when a download breaks.
     """
     model = hub_model(spec)
+    if model.companions:
+        require_transformers(spec.name)  # before a gigabyte is fetched in vain
     if weights := cached_weights(model):
         return weights
     answer = probe(model.repo, model.config or model.weights[0])
@@ -204,11 +238,16 @@ def fetch(spec: ModelSpec) -> Path:
     return _download(spec.name, model.repo, model.weights)
 
 
+def require_transformers(name: str) -> None:
+    """Raise EncoderError, naming the extra, where a model needs `transformers` and it is not installed."""
+    if importlib.util.find_spec("transformers") is None:
+        raise EncoderError(f"{name}: its tokenizer needs transformers; install the extra: pip install 'clipsearch[hf]'")
+
+
 def fetch_tokenizer(name: str, repo: str) -> Path:
     """The folder of a repository's tokenizer and text configuration, cached or downloaded, for the model `name`."""
-    for file in ("tokenizer_config.json", "tokenizer.json"):
-        if path := cached_file(repo, file):
-            return path.parent
+    if folder := cached_tokenizer(repo):
+        return folder
     answer = probe(repo, "config.json")
     if answer.status is None:
         raise DownloadError(f"{name}: its tokenizer ({repo}) is not cached, and {_host()} cannot be reached; {_OUT}")
@@ -216,17 +255,19 @@ def fetch_tokenizer(name: str, repo: str) -> Path:
     from huggingface_hub import snapshot_download
 
     with _translated(name):
-        folder = snapshot_download(
+        fetched = snapshot_download(
             repo, allow_patterns=list(_TOKENIZER_FILES), cache_dir=hub_cache(), endpoint=endpoint()
         )
-    return Path(folder)
+    return Path(fetched)
 
 
 def pull(spec: str) -> None:
-    """Fetch a model ahead. Nothing to do for `builtin` and for files. Raises as `fetch` does."""
+    """Fetch a model ahead, its tokenizer too. Nothing to do for `builtin` and for files. Raises as `fetch` does."""
     parsed = parse_spec(spec)
     if parsed.kind in ("pair", "hub"):
         fetch(parsed)
+        for repo in hub_model(parsed).companions:
+            fetch_tokenizer(parsed.name, repo)
 
 
 def _host() -> str:

@@ -19,11 +19,13 @@ PICKLED_WEIGHTS = "open_clip_pytorch_model.bin"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A published checkpoint: hub repository, file name, and open_clip's preprocessing settings."""
+    """A published checkpoint: hub repository, file name, and open_clip's preprocessing settings.
+    `companions` are the repositories of a Hugging Face tokenizer or text tower."""
 
     repo: str
     file: str
     pixels: Mapping[str, Any]
+    companions: tuple[str, ...] = ()
 
 
 def published_pair(arch: str, tag: str) -> Pair:
@@ -42,7 +44,9 @@ def published_pair(arch: str, tag: str) -> Pair:
     repo, _, file = str(entry.get("hf_hub", "")).rpartition("/")
     if not repo:
         raise EncoderError(f"--model {arch}/{tag}: not on the hub; download {entry.get('url')} and give its path")
-    return Pair(repo, file or PICKLED_WEIGHTS, entry)
+    text = (open_clip.get_model_config(arch) or {}).get("text_cfg", {})
+    names = (text.get("hf_tokenizer_name"), text.get("hf_model_name"))
+    return Pair(repo, file or PICKLED_WEIGHTS, entry, tuple(dict.fromkeys(name for name in names if name)))
 
 
 def _similar(arch: str) -> str:

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.encoders.cache import stamp
-from clipsearch.encoders.hub import CONFIG, cached_file, fetch, hub_model
+from clipsearch.encoders.hub import CONFIG, cached_file, fetch, fetch_tokenizer, hub_model
 from clipsearch.encoders.specs import ModelSpec
 from clipsearch.errors import EncoderError
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A spec with its files: the weights, and open_clip_config.json where there is one. `arch` as the user gave it."""
+    """A spec with its files: the weights, and open_clip_config.json where there is one. `arch` as the user gave it.
+    `tokenizers`: folders of Hugging Face tokenizers, their revision in the name."""
 
     spec: ModelSpec
     weights: Path
     config: Path | None = None
     arch: str | None = None
+    tokenizers: tuple[Path, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """JSON-able: what a library records to find the model again."""
@@ -36,6 +38,7 @@ class Source:
             settings = Path(self.arch).expanduser().absolute()
         if settings is not None and settings.is_file():
             parts += [str(settings), *map(str, stamp(settings))]
+        parts += map(str, self.tokenizers)
         return "|".join(parts)
 
 
@@ -51,5 +54,7 @@ def locate(spec: ModelSpec, *, arch: str | None = None) -> Source:
         beside = spec.path.with_name(CONFIG)
         return Source(spec, spec.path, beside if beside.is_file() else None, arch)
     weights = fetch(spec)
-    model = hub_model(spec)
-    return Source(spec, weights, cached_file(model.repo, model.config) if model.config else None)
+    model = hub_model(spec)  # asked again: a hub's configuration may have come with the weights
+    tokenizers = tuple(fetch_tokenizer(spec.name, repo) for repo in model.companions)
+    config = cached_file(model.repo, model.config) if model.config else None
+    return Source(spec, weights, config, tokenizers=tokenizers)

@@ -43,10 +43,7 @@ def tokenizer_identity(about: Mapping[str, Any], folder: Path | None) -> dict[st
 
 
 class Tokenizer:
-    """Texts → int64 ids of shape (n, context), padded and cut as open_clip does; `folder` for Hugging Face's kinds.
-
-    Raises EncoderError where the kind needs `transformers` and that is missing.
-    """
+    """Texts → int64 ids of shape (n, context), padded and cut as open_clip does; `folder` for Hugging Face's kinds."""
 
     def __init__(self, about: Mapping[str, Any], folder: Path | None = None) -> None:
         import open_clip
@@ -57,10 +54,9 @@ class Tokenizer:
         if about["kind"] == "bpe":
             self._tokenize = open_clip.SimpleTokenizer(context_length=self.context_length, **options)
             return
-        require_transformers(str(about["repo"]))
-        self._tokenize = open_clip.HFTokenizer(
-            str(folder), context_length=self.context_length, tokenizer_mode=about.get("mode"), **options
-        )
+            self._tokenize = open_clip.HFTokenizer(
+                str(folder), context_length=self.context_length, tokenizer_mode=about.get("mode"), **options
+            )
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
         ids: NDArray[np.int64] = self._tokenize(list(texts)).numpy().astype(np.int64)
@@ -71,14 +67,6 @@ class Tokenizer:
         if hasattr(self._tokenize, "encode"):
             return len(self._tokenize.encode(text)) + 2
         return len(self._tokenize.tokenizer(self._tokenize.clean_fn(text)).input_ids)
-
-
-def require_transformers(name: str) -> None:
-    """Raise EncoderError, naming the extra, where `transformers` is not installed."""
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise EncoderError(f"{name}: its tokenizer needs transformers; install the extra: clipsearch[hf]") from error
 
 
 def overflow(tokenizer: Tokenizer, text: str) -> str:
