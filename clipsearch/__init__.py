@@ -1,1 +1,48 @@
-"""Find pictures by describing them: CLIP embeddings, a FAISS inner-product index, everything known in SQLite."""
+"""Find pictures by describing them: CLIP embeddings, a FAISS inner-product index, everything known in SQLite.
+
+    from clipsearch import Library
+
+    with Library.create("index") as library:
+        library.index(["photos"])
+        for hit in library.query("a dog on a beach").hits:
+            print(hit.score, hit.path)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipsearch.classify import Label as Label
+    from clipsearch.errors import ClipsearchError as ClipsearchError
+    from clipsearch.library import Library as Library
+    from clipsearch.types import Classification as Classification
+    from clipsearch.types import Hit as Hit
+    from clipsearch.types import IndexReport as IndexReport
+    from clipsearch.types import Prediction as Prediction
+    from clipsearch.types import QueryResult as QueryResult
+
+_HOMES = {
+    "ClipsearchError": "errors",
+    "Classification": "types",
+    "Hit": "types",
+    "IndexReport": "types",
+    "Label": "classify",
+    "Library": "library",
+    "Prediction": "types",
+    "QueryResult": "types",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever the public name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clipsearch' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"clipsearch.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -169,14 +169,20 @@ class IndexReport:
     model: EncoderInfo | None
     library: str
     indexed: int = 0
-    """Files whose picture was encoded in this run, or read for the first time as a copy within it."""
+    """Files whose picture was encoded in this run."""
     unchanged: int = 0
     moved: int = 0
+    """Files at a new path whose content vanished from another one."""
     copied: int = 0
+    """Files with the content of another one that is still there."""
     restored: int = 0
+    """Files that were missing, offline or unreadable and are back as they were."""
     missing: int = 0
+    """Files that this run found to be gone."""
     offline: int = 0
+    """Files on a drive or folder that is not there now; they stay hits."""
     excluded: int = 0
+    """Files that the scan options now leave out; they are no hits any more."""
     unsupported: int = 0
     failed: tuple[Problem, ...] = ()
     """Files that failed in this run, unreadable ones included."""
@@ -216,6 +222,8 @@ class EncoderStatus:
     snapshot_bytes: int
     tail: int
     """Vectors that are newer than the snapshot; a query scans them in SQLite."""
+    snapshot_details: Mapping[str, Any] = field(default_factory=dict)
+    """For "ivf": nlist, nprobe and the recall it was chosen by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +240,16 @@ class LibraryInfo:
     catalog_bytes: int
     last_run: Mapping[str, Any] | None
     """Counts of the last index run, with `finished_at` (ISO 8601, UTC)."""
+    fallback: str | None = None
+    """Why the built-in encoder answers, where nobody asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A line of `clipsearch info --files STATE`."""
+
+    path: str
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

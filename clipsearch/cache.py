@@ -1,0 +1,104 @@
+"""`cache.db` beside the catalog: what queries learn. Losing it costs time, never an answer.
+
+Everything in here is best effort: a cache that cannot be written, or is busy, is done without.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+CACHE_NAME = "cache.db"
+
+MAX_TEXTS = 10_000
+"""Text embeddings kept for each encoder; the ones used longest ago go first."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS texts (
+    fingerprint TEXT, text TEXT, vector BLOB, used INTEGER, PRIMARY KEY (fingerprint, text)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checked (sha256 TEXT, stat TEXT, PRIMARY KEY (sha256, stat)) WITHOUT ROWID;
+"""
+
+_ERRORS = (sqlite3.Error, OSError)
+
+
+class QueryCache:
+    """An open `cache.db`, or one that could not be opened and holds nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._conn: sqlite3.Connection | None = None
+        path = folder / CACHE_NAME
+        if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+            return
+        try:
+            conn = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            conn.execute("PRAGMA synchronous = OFF")
+            conn.executescript(_SCHEMA)
+        except sqlite3.DatabaseError:
+            return  # Busy or damaged: `clipsearch prune --cache` removes it.
+        self._conn = conn
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+
+    def texts(self, fingerprint: str, texts: Iterable[str]) -> dict[str, bytes]:
+        """Vectors of those texts that an encoder was asked for before: float32 bytes by text."""
+        found: dict[str, bytes] = {}
+        if self._conn is None:
+            return found
+        try:
+            for text in texts:
+                row = self._conn.execute(
+                    "SELECT vector FROM texts WHERE fingerprint = ? AND text = ?", (fingerprint, text)
+                ).fetchone()
+                if row is not None:
+                    found[text] = row[0]
+        except _ERRORS:
+            return {}
+        return found
+
+    def put_texts(self, fingerprint: str, vectors: Mapping[str, bytes], *, now: int) -> None:
+        """Keep vectors by text. `now`: seconds since the epoch."""
+        if self._conn is None:
+            return
+        try:
+            self._conn.execute("BEGIN IMMEDIATE")
+            self._conn.executemany(
+                "INSERT OR REPLACE INTO texts (fingerprint, text, vector, used) VALUES (?, ?, ?, ?)",
+                [(fingerprint, text, vector, now) for text, vector in vectors.items()],
+            )
+            self._conn.execute(
+                "DELETE FROM texts WHERE fingerprint = ?1 AND used < (SELECT used FROM texts WHERE fingerprint = ?1 "
+                "ORDER BY used DESC LIMIT 1 OFFSET ?2)",
+                (fingerprint, MAX_TEXTS),
+            )
+            self._conn.execute("COMMIT")
+        except _ERRORS:
+            self._abandon()
+
+    def checked(self, sha256: str) -> list[tuple[int, int, int]]:
+        """The stats (size, mtime_ns, inode) under which a snapshot's hash was found right."""
+        if self._conn is None:
+            return []
+        try:
+            rows = self._conn.execute("SELECT stat FROM checked WHERE sha256 = ?", (sha256,)).fetchall()
+            return [tuple(json.loads(row[0])) for row in rows]
+        except _ERRORS:
+            return []
+
+    def note_checked(self, sha256: str, stat: tuple[int, int, int]) -> None:
+        if self._conn is None:
+            return
+        try:
+            self._conn.execute("INSERT OR IGNORE INTO checked VALUES (?, ?)", (sha256, json.dumps(list(stat))))
+        except _ERRORS:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        if self._conn is not None and self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")

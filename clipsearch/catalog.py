@@ -1,0 +1,505 @@
+"""The catalog: one SQLite file that holds everything a library knows, vectors included. It is the truth.
+
+A `Catalog` is opened for reading by any number of processes at once, and for writing by the one that holds the
+library's lock. Searching needs nothing but `sqlite3` here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from clipsearch import migrations
+from clipsearch.errors import DamagedError, NoLibraryError, UsageError
+from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+
+CATALOG_NAME = "catalog.db"
+
+PathBytes = bytes
+
+LIVE = "('present', 'offline', 'unreadable')"
+"""File states that make a content a hit, as SQL. Missing files are no hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRow:
+    id: int
+    info: EncoderInfo
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A published snapshot: the file, and what it must be to be trusted. `stat` is (size, mtime_ns, inode)."""
+
+    encoder_id: int
+    file: str
+    previous: str | None
+    revision: int
+    watermark: int
+    count: int
+    bytes: int
+    sha256: str
+    stat: tuple[int, int, int]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRow:
+    """What a search result shows of a content; `files` are its live ones as (path, state), present ones first."""
+
+    id: int
+    bytes: int
+    format: str | None
+    width: int | None
+    height: int | None
+    taken_at: str | None
+    state: ContentState
+    files: tuple[tuple[PathBytes, FileState], ...] = ()
+
+
+class Catalog:
+    """An open catalog. `writable` ones may change it; hold the library's lock for that."""
+
+    def __init__(self, folder: Path, conn: sqlite3.Connection, *, writable: bool, scratch: Path | None = None) -> None:
+        self.folder = folder
+        self.conn = conn
+        self.writable = writable
+        self._scratch = scratch
+
+    @classmethod
+    def create(cls, folder: Path) -> Catalog:
+        """Make a catalog in `folder` (made where it does not exist). Raises UsageError where it cannot be written."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            conn = _connect(folder / CATALOG_NAME, writable=True)
+            conn.execute(f"PRAGMA page_size = {migrations.PAGE_SIZE}")
+            conn.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+        except (OSError, sqlite3.OperationalError) as exc:
+            raise UsageError(f"cannot make a library in {folder}: {exc}") from exc
+        catalog = cls(folder, conn, writable=True)
+        catalog._prepare_writer()
+        catalog.set_meta("library_id", catalog.meta("library_id") or uuid.uuid4().hex)
+        return catalog
+
+    @classmethod
+    def open(cls, folder: Path, *, writable: bool = False) -> Catalog:
+        """Open the catalog in `folder`.
+
+        Raises NoLibraryError where there is none, UsageError where it cannot be written although `writable` asks for
+        it, and DamagedError where the file is no catalog of ours.
+        """
+        path = folder / CATALOG_NAME
+        if not path.is_file():
+            raise NoLibraryError(f"no library in {folder}; clipsearch index FOLDER makes one")
+        scratch: Path | None = None
+        try:
+            if writable:
+                conn = _connect(path, writable=True)
+            elif os.access(folder, os.W_OK):
+                conn = _connect(path, writable=False)
+            else:
+                conn, scratch = _connect_unwritable(path)
+            catalog = cls(folder, conn, writable=writable, scratch=scratch)
+            catalog._check()
+            if writable:
+                catalog._prepare_writer()
+        except sqlite3.OperationalError as exc:
+            raise UsageError(f"cannot open the catalog {path}: {exc}") from exc
+        except sqlite3.DatabaseError as exc:
+            raise DamagedError(f"{path} is damaged or no catalog ({exc}); clipsearch doctor says more") from exc
+        return catalog
+
+    def close(self) -> None:
+        if self.writable:
+            # What is in the WAL moves to the catalog now, so that the folder may be copied or made read-only.
+            try:
+                self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.OperationalError:
+                pass  # A reader is in the way: the next writer moves it.
+        self.conn.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _check(self) -> None:
+        found = self.conn.execute("PRAGMA application_id").fetchone()[0]
+        if found != migrations.APPLICATION_ID:
+            raise DamagedError(f"{self.folder / CATALOG_NAME} is not a clipsearch catalog")
+        version = int(self.meta("schema_version") or 0) if self._has_meta() else 0
+        if version > migrations.SCHEMA_VERSION:
+            raise UsageError(
+                f"the library in {self.folder} was written by a newer clipsearch (schema {version}); update clipsearch"
+            )
+        if version < migrations.SCHEMA_VERSION and not self.writable:
+            if version == 0:
+                raise NoLibraryError(f"the library in {self.folder} is still empty; clipsearch index FOLDER fills it")
+            raise UsageError(f"the library in {self.folder} is of an older schema; clipsearch index updates it")
+
+    def _has_meta(self) -> bool:
+        return self.conn.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is not None
+
+    def _prepare_writer(self) -> None:
+        self.conn.execute("PRAGMA journal_mode = WAL")
+        self.conn.execute("PRAGMA synchronous = FULL")
+        self.conn.execute("PRAGMA foreign_keys = ON")
+        if not self._has_meta() or int(self.meta("schema_version") or 0) < migrations.SCHEMA_VERSION:
+            migrations.upgrade(self.conn)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A write transaction: everything in it is kept, or nothing."""
+        self.conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.conn.execute("ROLLBACK")
+            raise
+        self.conn.execute("COMMIT")
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One consistent view of the catalog for all that is read inside, whatever a writer does meanwhile."""
+        if self.conn.in_transaction:
+            yield
+            return
+        self.conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.conn.execute("COMMIT")
+
+    # Meta
+
+    def meta(self, key: str) -> str | None:
+        row = self.conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        if value is None:
+            self.conn.execute("DELETE FROM meta WHERE key = ?", (key,))
+        else:
+            self.conn.execute(
+                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (key, value),
+            )
+
+    # Encoders
+
+    def encoders(self) -> list[EncoderRow]:
+        return [_encoder_row(row) for row in self.conn.execute(f"{_SELECT_ENCODER} ORDER BY id")]
+
+    def encoder(self, encoder_id: int) -> EncoderRow:
+        row = self.conn.execute(f"{_SELECT_ENCODER} WHERE id = ?", (encoder_id,)).fetchone()
+        if row is None:
+            raise DamagedError(f"the catalog in {self.folder} names encoder {encoder_id}, but does not hold it")
+        return _encoder_row(row)
+
+    def answering(self) -> EncoderRow | None:
+        """The encoder that queries use, None before the first index run."""
+        return self._encoder_of("encoder_id")
+
+    def filling(self) -> EncoderRow | None:
+        """The encoder that is being filled beside it, to replace it."""
+        return self._encoder_of("filling_id")
+
+    def _encoder_of(self, key: str) -> EncoderRow | None:
+        value = self.meta(key)
+        return None if value is None else self.encoder(int(value))
+
+    def add_encoder(self, info: EncoderInfo) -> EncoderRow:
+        """The row of an encoder, made where its fingerprint is new; else brought to the newest spec and details."""
+        details = dict(info.details) | {
+            "preprocess": asdict(info.preprocess),
+            "is_clip": info.is_clip,
+            "template": info.template,
+        }
+        self.conn.execute(
+            "INSERT INTO encoders (spec, fingerprint, dim, logit_scale, logit_bias, details) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (fingerprint) DO UPDATE SET spec = excluded.spec, details = excluded.details",
+            (info.spec, info.fingerprint, info.dim, info.logit_scale, info.logit_bias, json.dumps(details)),
+        )
+        row = self.conn.execute(f"{_SELECT_ENCODER} WHERE fingerprint = ?", (info.fingerprint,)).fetchone()
+        return _encoder_row(row)
+
+    def count_owed(self, encoder_id: int, *, reachable: bool = False) -> int:
+        """Live contents without a vector of this encoder; `reachable` counts those with a present file only."""
+        states = "('present')" if reachable else LIVE
+        row = self.conn.execute(
+            f"""SELECT count(*) FROM contents c
+            WHERE c.state IN ('ok', 'partial')
+              AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id AND f.state IN {states})
+              AND NOT EXISTS (SELECT 1 FROM embeddings e
+                              WHERE e.encoder_id = ? AND e.content_id = c.id AND e.view = 0)""",
+            (encoder_id,),
+        ).fetchone()
+        return int(row[0])
+
+    # Contents and files, as a writer records them
+
+    def content_by_digest(self, digest: bytes) -> tuple[int, ContentState, str] | None:
+        """(id, state, decoder) of a content."""
+        return cast(
+            tuple[int, ContentState, str] | None,
+            self.conn.execute("SELECT id, state, decoder FROM contents WHERE digest = ?", (digest,)).fetchone(),
+        )
+
+    def has_vector(self, content_id: int, encoder_id: int) -> bool:
+        return (
+            self.conn.execute(
+                "SELECT 1 FROM embeddings WHERE encoder_id = ? AND content_id = ? AND view = 0",
+                (encoder_id, content_id),
+            ).fetchone()
+            is not None
+        )
+
+    def put_content(
+        self,
+        digest: bytes,
+        *,
+        size: int,
+        state: ContentState,
+        reason: str | None,
+        decoder: str,
+        facts: ImageFacts | None,
+        now: str,
+    ) -> int:
+        """Record a content, or what a later decode found out about it: its id stays, and so do facts once known."""
+        f = facts
+        values = (
+            digest,
+            size,
+            f.format if f else None,
+            f.width if f else None,
+            f.height if f else None,
+            f.taken_at if f else None,
+            f.taken_offset if f else None,
+            f.camera if f else None,
+            f.lat if f else None,
+            f.lon if f else None,
+            json.dumps(dict(f.exif)) if f and f.exif else None,
+            state,
+            reason,
+            decoder,
+            now,
+        )
+        row = self.conn.execute(
+            """INSERT INTO contents (digest, bytes, format, width, height, taken_at, taken_offset, camera, lat, lon,
+                                     exif, state, reason, decoder, added_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (digest) DO UPDATE SET
+                format = coalesce(excluded.format, format), width = coalesce(excluded.width, width),
+                height = coalesce(excluded.height, height), taken_at = coalesce(excluded.taken_at, taken_at),
+                taken_offset = coalesce(excluded.taken_offset, taken_offset),
+                camera = coalesce(excluded.camera, camera), lat = coalesce(excluded.lat, lat),
+                lon = coalesce(excluded.lon, lon), exif = coalesce(excluded.exif, exif),
+                state = excluded.state, reason = excluded.reason, decoder = excluded.decoder
+            RETURNING id""",
+            values,
+        ).fetchone()
+        return int(row[0])
+
+    def put_file(
+        self,
+        path: bytes,
+        *,
+        content_id: int | None,
+        size: int,
+        mtime_ns: int,
+        state: FileState = "present",
+        reason: str | None = None,
+    ) -> None:
+        self.conn.execute(
+            """INSERT INTO files (path, content_id, size, mtime_ns, state, reason) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id, size = excluded.size,
+                mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason""",
+            (path, content_id, size, mtime_ns, state, reason),
+        )
+
+    def put_vector(self, content_id: int, encoder_id: int, vector: bytes) -> None:
+        """Record the embedding of a whole picture: little-endian float32, a unit vector. One that stands, stays."""
+        self.conn.execute(
+            "INSERT INTO embeddings (content_id, encoder_id, vector) VALUES (?, ?, ?) "
+            "ON CONFLICT (encoder_id, content_id, view) DO NOTHING",
+            (content_id, encoder_id, vector),
+        )
+
+    # Embeddings and snapshots, as a search reads them
+
+    def count_vectors(self, encoder_id: int, *, after: int = 0, until: int | None = None) -> int:
+        """Embeddings of an encoder with after < seq ≤ until."""
+        row = self.conn.execute(
+            "SELECT count(*) FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ?",
+            (encoder_id, after, _MAX_SEQ if until is None else until),
+        ).fetchone()
+        return int(row[0])
+
+    def last_seq(self, encoder_id: int) -> int:
+        row = self.conn.execute("SELECT max(seq) FROM embeddings WHERE encoder_id = ?", (encoder_id,)).fetchone()
+        return int(row[0] or 0)
+
+    def vectors(
+        self, encoder_id: int, *, after: int = 0, until: int | None = None, chunk: int = 4096
+    ) -> Iterator[list[tuple[int, bytes]]]:
+        """(seq, vector) in the order of seq, after < seq ≤ until, a list of up to `chunk` at a time."""
+        rows = self.conn.execute(
+            "SELECT seq, vector FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ? ORDER BY seq",
+            (encoder_id, after, _MAX_SEQ if until is None else until),
+        )
+        while part := rows.fetchmany(chunk):
+            yield part
+
+    def live_embeddings(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """content id and vector by seq, for those of `seqs` that belong to a live content."""
+        found: dict[int, tuple[int, bytes]] = {}
+        for part in _parts(seqs):
+            marks = ",".join("?" * len(part))
+            for seq, content_id, vector in self.conn.execute(
+                f"""SELECT e.seq, e.content_id, e.vector FROM embeddings e
+                WHERE e.seq IN ({marks}) AND e.encoder_id = ?
+                  AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
+                (*part, encoder_id),
+            ):
+                found[seq] = (content_id, vector)
+        return found
+
+    def vector_of(self, content_id: int, encoder_id: int) -> bytes | None:
+        row = self.conn.execute(
+            "SELECT vector FROM embeddings WHERE encoder_id = ? AND content_id = ? AND view = 0",
+            (encoder_id, content_id),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def contents(self, ids: Sequence[int]) -> dict[int, ContentRow]:
+        """Contents with their live files, by id."""
+        files: dict[int, list[tuple[bytes, FileState]]] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            for content_id, path, state in self.conn.execute(
+                f"""SELECT content_id, path, state FROM files WHERE content_id IN ({marks}) AND state IN {LIVE}
+                ORDER BY state != 'present', path""",
+                part,
+            ):
+                files.setdefault(content_id, []).append((path, state))
+        rows: dict[int, ContentRow] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            for row in self.conn.execute(
+                f"SELECT id, bytes, format, width, height, taken_at, state FROM contents WHERE id IN ({marks})", part
+            ):
+                rows[row[0]] = replace(ContentRow(*row), files=tuple(files.get(row[0], ())))
+        return rows
+
+    def snapshot(self, encoder_id: int) -> SnapshotRow | None:
+        row = self.conn.execute(
+            "SELECT encoder_id, file, previous, revision, watermark, count, bytes, sha256, stat, details "
+            "FROM snapshots WHERE encoder_id = ?",
+            (encoder_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        plain = SnapshotRow(*row)
+        return replace(plain, stat=tuple(json.loads(row[8])), details=json.loads(row[9]))
+
+    def put_snapshot(self, row: SnapshotRow) -> None:
+        self.conn.execute(
+            "INSERT OR REPLACE INTO snapshots (encoder_id, file, previous, revision, watermark, count, bytes, sha256, "
+            "stat, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.encoder_id,
+                row.file,
+                row.previous,
+                row.revision,
+                row.watermark,
+                row.count,
+                row.bytes,
+                row.sha256,
+                json.dumps(list(row.stat)),
+                json.dumps(dict(row.details)),
+            ),
+        )
+
+    # Counts
+
+    def count_by_state(self, table: str) -> dict[str, int]:
+        """How many rows of `contents` or `files` are in each state."""
+        if table not in ("contents", "files"):
+            raise ValueError(table)
+        return dict(self.conn.execute(f"SELECT state, count(*) FROM {table} GROUP BY state ORDER BY state"))
+
+    def quick_check(self) -> list[str]:
+        """What SQLite finds wrong with the file; empty where it is sound."""
+        try:
+            found = [str(row[0]) for row in self.conn.execute("PRAGMA quick_check(20)")]
+        except sqlite3.DatabaseError as exc:
+            return [str(exc)]
+        return [] if found == ["ok"] else found
+
+
+_MAX_SEQ = 2**63 - 1
+
+_SELECT_ENCODER = "SELECT id, spec, fingerprint, dim, logit_scale, logit_bias, details FROM encoders"
+
+
+def _encoder_row(row: Sequence[Any]) -> EncoderRow:
+    details = json.loads(row[6])
+    shape = details.pop("preprocess")
+    preprocess = Preprocess(**{**shape, "mean": tuple(shape["mean"]), "std": tuple(shape["std"])})
+    info = EncoderInfo(
+        spec=row[1],
+        fingerprint=row[2],
+        dim=row[3],
+        logit_scale=row[4],
+        logit_bias=row[5],
+        preprocess=preprocess,
+        is_clip=details.pop("is_clip"),
+        template=details.pop("template"),
+        details=details,
+    )
+    return EncoderRow(row[0], info)
+
+
+def _parts(ids: Sequence[int], size: int = 500) -> Iterable[list[int]]:
+    for start in range(0, len(ids), size):
+        yield [int(i) for i in ids[start : start + size]]
+
+
+def _connect(path: Path, *, writable: bool, immutable: bool = False) -> sqlite3.Connection:
+    query = "mode=rwc" if writable else "mode=ro"
+    uri = f"file:{_quoted(path)}?{query}{'&immutable=1' if immutable else ''}"
+    conn = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+    if not writable:
+        # SQLite before 3.51.3 may damage a WAL that two connections checkpoint at once: only the writer does.
+        conn.execute("PRAGMA wal_autocheckpoint = 0")
+    return conn
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(os.fsencode(path.absolute()))
+
+
+def _connect_unwritable(path: Path) -> tuple[sqlite3.Connection, Path | None]:
+    """A connection to a catalog in a folder where SQLite cannot make its shared-memory file.
+
+    Without a WAL the catalog is read as it lies. With one that holds something, both are copied and read there.
+    """
+    wal = path.with_name(path.name + "-wal")
+    try:
+        pending = wal.stat().st_size > 0
+    except FileNotFoundError:
+        pending = False
+    if not pending:
+        return _connect(path, writable=False, immutable=True), None
+    scratch = Path(tempfile.mkdtemp(prefix="clipsearch-"))
+    for source in (path, wal):
+        shutil.copyfile(source, scratch / source.name)
+    return _connect(scratch / path.name, writable=False), scratch

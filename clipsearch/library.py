@@ -1,0 +1,380 @@
+"""`Library`: a folder with a catalog and its snapshots. The command line and Python both work through it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from clipsearch import encoders, images, upkeep
+from clipsearch.cache import QueryCache
+from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
+from clipsearch.classify import Classifier, Label
+from clipsearch.encoders import BUILTIN_SPEC, DEFAULT_SPEC, Encoder, EncoderOptions
+from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
+from clipsearch.lock import writer_lock
+from clipsearch.roots import absolute
+from clipsearch.scanner import pictures_in
+from clipsearch.search import Searcher
+from clipsearch.types import (
+    Classification,
+    ClassifyResult,
+    Finding,
+    IndexReport,
+    LibraryInfo,
+    ListedFile,
+    Progress,
+    QueryResult,
+)
+from clipsearch.upkeep import ListedState
+
+if TYPE_CHECKING:
+    from clipsearch.indexer import RunOptions
+
+PathLike = str | bytes | os.PathLike[str]
+
+LOCK_NAME = "lock"
+
+
+class Library:
+    """An open library. Use it as a context manager, or `close` it.
+
+    Any number of processes may query one while another indexes. `options` say how encoders are loaded.
+    """
+
+    def __init__(self, path: PathLike, options: EncoderOptions | None = None) -> None:
+        self.path = Path(os.fsdecode(absolute(path)))
+        self._options = options or EncoderOptions()
+        self._catalog: Catalog | None = None
+        self._cache: QueryCache | None = None
+        self._searcher: Searcher | None = None
+        self._encoders: dict[str, Encoder] = {}
+
+    @classmethod
+    def create(cls, path: PathLike, *, model: str | None = None, options: EncoderOptions | None = None) -> Self:
+        """Make a library in the folder `path`, with the encoder that `model` names.
+
+        Without one, the default model; where it is not cached and no hub answers, the built-in encoder (docs/models.md).
+        Raises UsageError where there is a library already or the folder cannot be written, and what
+        `encoders.load_encoder` raises; then nothing is left behind.
+        """
+        library = cls(path, options)
+        if library.exists:
+            raise UsageError(f"there is a library in {library.path} already")
+        spec, fallback = (_named(model), None) if model is not None else encoders.default_spec()
+        encoder = encoders.load_encoder(spec, library._options)
+        library._encoders[encoder.info.fingerprint] = encoder
+        try:
+            library.path.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise UsageError(f"cannot make a library in {library.path}: {exc.strerror}") from exc
+        with library._writer(create=True) as catalog, catalog.transaction():
+            row = catalog.add_encoder(encoder.info)
+            catalog.set_meta("encoder_id", str(row.id))
+            catalog.set_meta("fallback", fallback)
+        return library
+
+    @classmethod
+    def open(cls, path: PathLike, *, options: EncoderOptions | None = None) -> Self:
+        """Open the library in the folder `path`. Raises NoLibraryError, DamagedError."""
+        library = cls(path, options)
+        if not library.exists:
+            raise NoLibraryError(f"no library in {library.path}; clipsearch index FOLDER makes one")
+        library._reader()
+        return library
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a catalog in the folder."""
+        catalog = self.path / CATALOG_NAME
+        return catalog.is_file() and catalog.stat().st_size > 0
+
+    def close(self) -> None:
+        if self._catalog is not None:
+            self._catalog.close()
+        if self._cache is not None:
+            self._cache.close()
+        self._catalog = self._cache = self._searcher = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Indexing
+
+    def index(
+        self,
+        paths: Iterable[PathLike] = (),
+        *,
+        model: str | None = None,
+        run: RunOptions | None = None,
+        wait: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> IndexReport:
+        """Bring the library up to date with `paths`, or with all roots it knows.
+
+        `model` names another encoder to fill beside the one that answers, until it can take over; the answering one's
+        own name gives that up. `wait` waits for another writer. `stop` is asked between files; once it is true, the
+        batch in hand is finished and the report is marked `interrupted`.
+        Raises UsageError for paths that cannot be, LockedError, EncoderError, ModelMismatchError.
+        """
+        from clipsearch import indexer
+
+        options = run or indexer.RunOptions()
+        wanted = [absolute(p) for p in paths]
+        if dry_run:
+            with self._catalog_or_empty() as catalog:
+                return indexer.dry_run(catalog, wanted, options, encoder=_target(catalog))
+        with self._writer(wait=wait, stop=stop) as catalog:
+            encoder, row = self._choose(catalog, model)
+            work = indexer.IndexRun(
+                catalog,
+                encoder,
+                row,
+                options,
+                batch_size=options.batch_size or 16,
+                progress=progress,
+                stop=stop,
+            )
+            return work.run(wanted)
+
+    def _choose(self, catalog: Catalog, model: str | None) -> tuple[Encoder, EncoderRow]:
+        """The encoder that a run fills, with its row; records a wish for another one."""
+        answering, filling = catalog.answering(), catalog.filling()
+        if model is None:
+            row = filling or answering
+            if row is None:
+                raise NoLibraryError(f"the library in {self.path} is not complete; name its model: --model default")
+            return self._encoder(row), row
+        encoder = encoders.load_encoder(_named(model), self._options)
+        self._encoders[encoder.info.fingerprint] = encoder
+        with catalog.transaction():
+            row = catalog.add_encoder(encoder.info)
+            catalog.set_meta("fallback", None)
+            if answering is None:
+                catalog.set_meta("encoder_id", str(row.id))
+            else:
+                catalog.set_meta("filling_id", None if row.id == answering.id else str(row.id))
+        return encoder, row
+
+    # Asking
+
+    def query(self, term: str | Path, *, k: int = 10, model: str | None = None, explain: bool = True) -> QueryResult:
+        """The `k` pictures nearest to a text (`str`) or to a picture file (`Path`), best first.
+
+        `model` answers with another encoder that the library holds. `explain` adds what the built-in encoder saw.
+        Raises UsageError for an empty text or k < 1, ImageError for a picture that cannot be decoded, ModelMismatchError.
+        """
+        from clipsearch import query
+
+        if k < 1:
+            raise UsageError(f"-k {k}: ask for at least one")
+        if isinstance(term, str) and not term.strip():
+            raise UsageError("nothing to look for: the text is empty")
+        catalog = self._reader()
+        cache, searcher = self._helpers(catalog)
+        row, notices = self._answering(catalog, model)
+        if isinstance(term, Path):
+            vector = query.embed_picture(absolute(term), catalog, row, lambda: self._encoder(row))
+        else:
+            vector = query.embed_texts([term], row, lambda: self._encoder(row), cache, notices=notices)[0]
+        with catalog.reading():
+            neighbours = searcher.nearest(row, vector, k)
+            teller = self._encoder(row) if explain and not row.info.is_clip else None
+            hits = query.make_hits(catalog, neighbours, encoder=teller)
+        return QueryResult(os.fspath(term), row.info, hits, (*notices, *searcher.notices))
+
+    def classify(
+        self,
+        pictures: Iterable[PathLike],
+        labels: Sequence[str | Label],
+        *,
+        templates: Sequence[str] = (),
+        k: int = 5,
+        model: str | None = None,
+    ) -> ClassifyResult:
+        """The `k` most probable of `labels` for each picture; see `classify_pictures`."""
+        catalog = self._reader()
+        row, notices = self._answering(catalog, model)
+        result = classify_pictures(
+            pictures,
+            labels,
+            row=row,
+            load=lambda: self._encoder(row),
+            catalog=catalog,
+            cache=self._helpers(catalog)[0],
+            templates=templates,
+            k=k,
+        )
+        return ClassifyResult(result.model, result.results, (*notices, *result.notices))
+
+    # Knowing and tidying
+
+    def info(self) -> LibraryInfo:
+        """Counts, encoders, sizes and roots, as they are now."""
+        catalog = self._reader()
+        with catalog.reading():
+            return upkeep.info(catalog)
+
+    def files(self, state: ListedState) -> Iterator[ListedFile]:
+        """Files in a state, with the reason where there is one, by path."""
+        return upkeep.list_files(self._reader(), state)
+
+    def prune(self, *, encoder: str | None = None, cache: bool = False, wait: bool = False) -> upkeep.Pruned:
+        """Remove what no file needs any more: missing files, contents without a file, vectors of `encoder`, the cache.
+
+        Raises UsageError for an encoder that the library does not hold, or that answers or is being filled.
+        """
+        with self._writer(wait=wait) as catalog:
+            return upkeep.prune(catalog, encoder=encoder, cache=cache)
+
+    def forget(self, paths: Iterable[PathLike], *, wait: bool = False) -> int:
+        """Drop files or folders from the library and never scan them again; how many files that were."""
+        with self._writer(wait=wait) as catalog:
+            return upkeep.forget(catalog, [absolute(p) for p in paths])
+
+    def reroot(self, old: PathLike, new: PathLike, *, wait: bool = False) -> int:
+        """Say that the folder `old` is now at `new`; how many files that were. Where `new` has a row, that row stays."""
+        with self._writer(wait=wait) as catalog:
+            return upkeep.reroot(catalog, absolute(old), absolute(new))
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """Look the library over: the catalog, its snapshots, the versions at work."""
+        return upkeep.doctor(self.path)
+
+    # Inside
+
+    @contextmanager
+    def _writer(
+        self, *, create: bool = False, wait: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Catalog]:
+        if not create and not self.exists:
+            raise NoLibraryError(f"no library in {self.path}; clipsearch index FOLDER makes one")
+        with writer_lock(self.path / LOCK_NAME, wait=wait, stop=stop):
+            catalog = Catalog.create(self.path) if create else Catalog.open(self.path, writable=True)
+            try:
+                yield catalog
+            finally:
+                catalog.close()
+
+    @contextmanager
+    def _catalog_or_empty(self) -> Iterator[Catalog]:
+        """The catalog, or an empty one elsewhere while there is none."""
+        if self.exists:
+            yield self._reader()
+            return
+        with tempfile.TemporaryDirectory(prefix="clipsearch-") as folder:
+            catalog = Catalog.create(Path(folder))
+            try:
+                yield catalog
+            finally:
+                catalog.close()
+
+    def _reader(self) -> Catalog:
+        if self._catalog is None:
+            self._catalog = Catalog.open(self.path)
+        return self._catalog
+
+    def _helpers(self, catalog: Catalog) -> tuple[QueryCache, Searcher]:
+        if self._cache is None or self._searcher is None:
+            self._cache = QueryCache(self.path)
+            self._searcher = Searcher(catalog, self._cache)
+        return self._cache, self._searcher
+
+    def _encoder(self, row: EncoderRow) -> Encoder:
+        encoder = self._encoders.get(row.info.fingerprint)
+        if encoder is None:
+            encoder = self._encoders[row.info.fingerprint] = encoders.reload_encoder(row.info, self._options)
+        return encoder
+
+    def _answering(self, catalog: Catalog, model: str | None) -> tuple[EncoderRow, list[str]]:
+        """The encoder that answers, and what the asker should know of it."""
+        answering, filling = catalog.answering(), catalog.filling()
+        if answering is None:
+            raise NoLibraryError(f"the library in {self.path} holds no pictures yet; clipsearch index FOLDER")
+        if model is not None:
+            return self._held(catalog, _named(model)), []
+        notices = []
+        fallback = catalog.meta("fallback")
+        if fallback is not None:
+            notices.append(
+                f"answered by the built-in encoder, which is not CLIP ({fallback}); "
+                "clipsearch index --model default changes to CLIP"
+            )
+        if filling is not None:
+            lacks = catalog.count_owed(answering.id)
+            if lacks:
+                notices.append(
+                    f"{answering.info.spec} answers until {filling.info.spec} is filled; it lacks {lacks} pictures"
+                )
+        return answering, notices
+
+    def _held(self, catalog: Catalog, spec: str) -> EncoderRow:
+        rows = catalog.encoders()
+        for row in rows:
+            if row.info.spec == spec:
+                return row
+        # Another name or place for the same weights is as good.
+        if spec != BUILTIN_SPEC:
+            encoder = encoders.load_encoder(spec, self._options)
+            for row in rows:
+                if row.info.fingerprint == encoder.info.fingerprint:
+                    self._encoders[row.info.fingerprint] = encoder
+                    return row
+        held = ", ".join(row.info.spec for row in rows)
+        raise ModelMismatchError(
+            f"the library in {self.path} holds no vectors of {spec} (it holds {held}); clipsearch index --model {spec}"
+        )
+
+
+def classify_pictures(
+    pictures: Iterable[PathLike],
+    labels: Sequence[str | Label],
+    *,
+    row: EncoderRow,
+    load: Callable[[], Encoder],
+    catalog: Catalog | None,
+    cache: QueryCache,
+    templates: Sequence[str] = (),
+    k: int = 5,
+) -> ClassifyResult:
+    """Zero-shot labels for pictures, with or without a library.
+
+    Folders are walked. A picture that cannot be read gets a result with the reason instead of predictions.
+    Raises UsageError for paths that do not exist, and what `Classifier.build` raises.
+    """
+    from clipsearch import query
+
+    notices: list[str] = []
+    wanted = [label if isinstance(label, Label) else Label(label) for label in labels]
+    classifier = Classifier.build(
+        row.info,
+        wanted,
+        lambda texts: query.embed_texts(texts, row, load, cache, notices=notices),
+        templates=templates,
+    )
+    results = []
+    for path in pictures_in([absolute(p) for p in pictures], suffixes=images.PICTURE_SUFFIXES):
+        vector, reason = query.try_picture(path, catalog, row, load)
+        predictions = classifier.predict(vector[None], k=k)[0] if vector is not None else ()
+        results.append(Classification(os.fsdecode(path), predictions, reason))
+    return ClassifyResult(row.info, tuple(results), tuple(notices))
+
+
+def _named(model: str) -> str:
+    return DEFAULT_SPEC if model == "default" else model
+
+
+def _target(catalog: Catalog) -> EncoderRow | None:
+    """The encoder that a run without --model would fill."""
+    return catalog.filling() or catalog.answering()

@@ -1,0 +1,53 @@
+"""One writer at a time: an advisory lock on a file in the library, which the kernel drops with the process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clipsearch.errors import LockedError, UsageError
+
+POLL_S = 0.2
+
+
+@contextmanager
+def writer_lock(path: Path, *, wait: bool = False, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Hold the writer's lock at `path`, or raise LockedError with the pid of its holder.
+
+    `wait` waits for it instead, until `stop()` is true. Raises UsageError where the file cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as exc:
+        raise UsageError(f"cannot write to the library in {path.parent}: {exc.strerror}") from exc
+    try:
+        while not _try_lock(descriptor):
+            if not wait or stop():
+                pid = _holder(descriptor)
+                who = f"process {pid}" if pid else "another process"
+                raise LockedError(
+                    f"{who} is writing to the library in {path.parent}; --wait waits until it is done", pid=pid
+                )
+            time.sleep(POLL_S)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(descriptor: int) -> int | None:
+    written = os.pread(descriptor, 32, 0).strip()
+    return int(written) if written.isdigit() else None

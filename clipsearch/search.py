@@ -1,0 +1,171 @@
+"""Nearest neighbours in a catalog: snapshot ∪ exact scan of the tail → live contents, scored from SQLite's vectors.
+
+The catalog is the filter of correctness: an id that no live file stands behind is dropped and more are fetched, and the
+scores of what is returned are recomputed from the vectors in SQLite, so that they depend on no engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clipsearch import snapshots
+from clipsearch.cache import QueryCache
+from clipsearch.catalog import Catalog, EncoderRow, SnapshotRow
+from clipsearch.vectors import DamagedSnapshot, VectorIndex
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+SPARE = 32
+"""Neighbours fetched beyond k at first, for those that turn out to be dead."""
+
+ATTEMPTS = 3
+"""A reader whose snapshot a writer has just replaced looks again this often before it scans SQLite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    content_id: int
+    score: float
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The vectors that are newer than a snapshot, kept while neither end of the range moves."""
+
+    encoder_id: int
+    watermark: int
+    last: int
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+class Searcher:
+    """Searches one catalog, keeping the mapped snapshot and the tail from one query to the next.
+
+    `notices` says what the asker should know about the answers so far.
+    """
+
+    def __init__(self, catalog: Catalog, cache: QueryCache) -> None:
+        self.notices: list[str] = []
+        self._catalog = catalog
+        self._cache = cache
+        self._opened: tuple[str, VectorIndex] | None = None
+        self._tail: _Tail | None = None
+
+    def nearest(self, row: EncoderRow, query: NDArray[np.float32], k: int) -> list[Neighbour]:
+        """The `k` live contents nearest to `query`, a unit vector of shape (dim,); best first, ties by age."""
+        for attempt in range(ATTEMPTS):
+            with self._catalog.reading():
+                snapshot = self._catalog.snapshot(row.id)
+                try:
+                    index = self._index(row, snapshot)
+                except DamagedSnapshot as exc:
+                    gone = snapshot is not None and not (self._catalog.folder / snapshot.file).exists()
+                    if gone and attempt < ATTEMPTS - 1:
+                        continue
+                    self._say(f"{exc}; answering from the catalog, the next index run writes it anew")
+                    index = None
+                return self._fetch(row, index, snapshot.watermark if snapshot and index else 0, query, k)
+        raise AssertionError("unreachable")
+
+    def engine(self, row: EncoderRow) -> str:
+        """What a search uses: "exact", "ivf", or "none" where there is no snapshot to trust."""
+        snapshot = self._catalog.snapshot(row.id)
+        try:
+            index = self._index(row, snapshot)
+        except DamagedSnapshot:
+            return "none"
+        return index.engine if index else "none"
+
+    def _index(self, row: EncoderRow, snapshot: SnapshotRow | None) -> VectorIndex | None:
+        if snapshot is None:
+            return None
+        if self._opened is None or self._opened[0] != snapshot.file:
+            opened = snapshots.open_trusted(self._catalog, snapshot, self._cache, dim=row.info.dim)
+            self._opened = (snapshot.file, opened.index)
+        return self._opened[1]
+
+    def _fetch(
+        self, row: EncoderRow, index: VectorIndex | None, watermark: int, query: NDArray[np.float32], k: int
+    ) -> list[Neighbour]:
+        import numpy as np
+
+        queries = np.ascontiguousarray(query, np.float32)[None, :]
+        last = self._catalog.last_seq(row.id)
+        want = k + SPARE
+        exhaustive = False
+        while True:
+            parts = [self._scan(row, queries, watermark, last, want, kept=index is not None)]
+            if index is not None:
+                parts.append(index.search(queries, want, exhaustive=exhaustive))
+            ids = np.concatenate([found[0] for _, found in parts])
+            scores = np.concatenate([found[0] for found, _ in parts])
+            ids = ids[np.lexsort((ids, -scores))]
+            ids = ids[ids >= 0][:want]
+            live = self._live(row, queries, ids.tolist())
+            complete = len(ids) < want and (exhaustive or index is None or index.engine == "exact")
+            if len(live) >= k or complete:
+                return live[:k]
+            # Fewer than k live ones: an approximate engine may have missed some, and more must be asked for.
+            exhaustive = True
+            want *= 4
+
+    def _scan(
+        self, row: EncoderRow, queries: NDArray[np.float32], after: int, last: int, k: int, *, kept: bool
+    ) -> Found:
+        """The best of the vectors with after < seq ≤ last, from SQLite; `kept` ones stay in memory for the next time."""
+        import numpy as np
+
+        from clipsearch.vectors import exact
+
+        best = exact.TopK(queries, k)
+        if last > after:
+            if kept:
+                tail = self._load_tail(row, after, last)
+                best.add(tail.ids, tail.vectors)
+            else:
+                for ids, vectors in snapshots.chunks(self._catalog, row, after=after, until=last):
+                    best.add(ids, vectors)
+        scores, found = best.result()
+        return np.asarray(scores), np.asarray(found)
+
+    def _load_tail(self, row: EncoderRow, watermark: int, last: int) -> _Tail:
+        import numpy as np
+
+        tail = self._tail
+        if tail is None or (tail.encoder_id, tail.watermark, tail.last) != (row.id, watermark, last):
+            parts = list(snapshots.chunks(self._catalog, row, after=watermark, until=last))
+            empty = np.empty((0, row.info.dim), np.float32)
+            ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
+            tail = _Tail(row.id, watermark, last, ids, np.concatenate([empty, *(rows for _, rows in parts)]))
+            self._tail = tail
+        return tail
+
+    def _live(self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int]) -> list[Neighbour]:
+        """Live contents among `seqs`, each with its best view, best first."""
+        import numpy as np
+
+        from clipsearch.vectors import exact
+
+        live = self._catalog.live_embeddings(row.id, seqs)
+        if not live:
+            return []
+        found = sorted(live)
+        vectors = np.frombuffer(b"".join(live[seq][1] for seq in found), "<f4").reshape(len(found), row.info.dim)
+        scores = exact.inner_products(queries, vectors)[0]
+        best: dict[int, Neighbour] = {}
+        for i in np.lexsort((found, -scores)):
+            content_id = live[found[i]][0]
+            if content_id not in best:
+                best[content_id] = Neighbour(content_id, float(scores[i]), vectors[i])
+        return list(best.values())
+
+    def _say(self, notice: str) -> None:
+        if notice not in self.notices:
+            self.notices.append(notice)
