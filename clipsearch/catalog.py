@@ -6,6 +6,7 @@ library's lock. Searching needs nothing but `sqlite3` here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -74,6 +75,7 @@ class Catalog:
         self.conn = conn
         self.writable = writable
         self._scratch = scratch
+        self._read_as: _Stats | None = None
 
     @classmethod
     def create(cls, folder: Path) -> Catalog:
@@ -101,14 +103,16 @@ class Catalog:
         if not path.is_file():
             raise NoLibraryError(f"no library in {folder}; clipsearch index FOLDER makes one")
         scratch: Path | None = None
+        read_as: _Stats | None = None
         try:
             if writable:
                 conn = _connect(path, writable=True)
             elif os.access(folder, os.W_OK):
                 conn = _connect(path, writable=False)
             else:
-                conn, scratch = _connect_unwritable(path)
+                conn, scratch, read_as = _connect_unwritable(path)
             catalog = cls(folder, conn, writable=writable, scratch=scratch)
+            catalog._read_as = read_as
             catalog._check()
             if writable:
                 catalog._prepare_writer()
@@ -118,13 +122,16 @@ class Catalog:
             raise DamagedError(f"{path} is damaged or no catalog ({exc}); clipsearch doctor says more") from exc
         return catalog
 
+    def is_stale(self) -> bool:
+        """Whether this is a view of a catalog in an unwritable folder that has changed since it was opened."""
+        return self._read_as is not None and self._read_as != _stats(self.folder / CATALOG_NAME)
+
     def close(self) -> None:
         if self.writable:
             # What is in the WAL moves to the catalog now, so that the folder may be copied or made read-only.
-            try:
+            # Where a reader is in the way, the next writer moves it.
+            with contextlib.suppress(sqlite3.OperationalError):
                 self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.OperationalError:
-                pass  # A reader is in the way: the next writer moves it.
         self.conn.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -487,19 +494,39 @@ def _quoted(path: Path) -> str:
     return quote(os.fsencode(path.absolute()))
 
 
-def _connect_unwritable(path: Path) -> tuple[sqlite3.Connection, Path | None]:
-    """A connection to a catalog in a folder where SQLite cannot make its shared-memory file.
+_Stats = tuple[tuple[int, int, int] | None, ...]
+
+
+def _stats(path: Path) -> _Stats:
+    """(size, mtime_ns, inode) of a catalog and of its WAL, None for one that does not exist."""
+    found: list[tuple[int, int, int] | None] = []
+    for each in (path, _wal(path)):
+        try:
+            about = each.stat()
+            found.append((about.st_size, about.st_mtime_ns, about.st_ino))
+        except FileNotFoundError:
+            found.append(None)
+    return tuple(found)
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _connect_unwritable(path: Path) -> tuple[sqlite3.Connection, Path | None, _Stats]:
+    """A connection to a catalog in a folder where SQLite cannot make its shared-memory file, and what it was read as.
 
     Without a WAL the catalog is read as it lies. With one that holds something, both are copied and read there.
     """
-    wal = path.with_name(path.name + "-wal")
-    try:
-        pending = wal.stat().st_size > 0
-    except FileNotFoundError:
-        pending = False
-    if not pending:
-        return _connect(path, writable=False, immutable=True), None
+    before = _stats(path)
+    if not before[1] or before[1][0] == 0:
+        return _connect(path, writable=False, immutable=True), None, before
     scratch = Path(tempfile.mkdtemp(prefix="clipsearch-"))
-    for source in (path, wal):
-        shutil.copyfile(source, scratch / source.name)
-    return _connect(scratch / path.name, writable=False), scratch
+    for _ in range(5):
+        for source in (path, _wal(path)):
+            shutil.copyfile(source, scratch / source.name)
+        after = _stats(path)
+        if after == before:
+            break
+        before = after  # A writer was at work: what was copied may not belong together.
+    return _connect(scratch / path.name, writable=False), scratch, before

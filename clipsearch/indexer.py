@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from clipsearch import images, snapshots
 from clipsearch.catalog import Catalog, EncoderRow
-from clipsearch.encoders import Encoder
-from clipsearch.errors import EncoderError, OutOfMemoryError
+from clipsearch.encoders import Encoder, encode_halving
 from clipsearch.reading import Broken, Changing, Decoded, Known, Outcome, Reader, Settled, Truncated, Unread
 from clipsearch.reconcile import Reconciler, Work
 from clipsearch.roots import GivenOptions, Roots
@@ -349,22 +348,6 @@ class IndexRun:
         }
         with self._catalog.transaction():
             self._catalog.set_meta("last_run", json.dumps(counts | {"finished_at": _now()}))
-
-
-def encode_halving(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Embed a batch (n, 3, S, S), in halves where the device's memory is too small for it.
-
-    Raises EncoderError where not even one picture fits.
-    """
-    import numpy as np
-
-    try:
-        return encoder.encode_images(pixels)
-    except OutOfMemoryError as exc:
-        if len(pixels) == 1:
-            raise EncoderError("not enough memory on the device for a single picture; try --device cpu") from exc
-    half = len(pixels) // 2
-    return np.concatenate([encode_halving(encoder, pixels[:half]), encode_halving(encoder, pixels[half:])])
 
 
 def vars_of(report: IndexReport) -> dict[str, object]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from clipsearch import encoders, images, upkeep
 from clipsearch.cache import QueryCache
@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 
 PathLike = str | bytes | os.PathLike[str]
 
+Answer = TypeVar("Answer")
+
 LOCK_NAME = "lock"
+
+ATTEMPTS = 3
 
 
 class Library:
@@ -181,18 +185,24 @@ class Library:
             raise UsageError(f"-k {k}: ask for at least one")
         if isinstance(term, str) and not term.strip():
             raise UsageError("nothing to look for: the text is empty")
-        catalog = self._reader()
-        cache, searcher = self._helpers(catalog)
-        row, notices = self._answering(catalog, model)
-        if isinstance(term, Path):
-            vector = query.embed_picture(absolute(term), catalog, row, lambda: self._encoder(row))
-        else:
-            vector = query.embed_texts([term], row, lambda: self._encoder(row), cache, notices=notices)[0]
-        with catalog.reading():
+
+        def load(row: EncoderRow) -> Callable[[], Encoder]:
+            return lambda: self._encoder(row)
+
+        def ask(catalog: Catalog) -> QueryResult:
+            cache, searcher = self._helpers(catalog)
+            row, notices = self._answering(catalog, model)
+            if isinstance(term, Path):
+                vector = query.embed_picture(absolute(term), catalog, row, load(row), notices=notices)
+            else:
+                vector = query.embed_texts([term], row, load(row), cache, notices=notices)[0]
             neighbours = searcher.nearest(row, vector, k)
             teller = self._encoder(row) if explain and not row.info.is_clip else None
-            hits = query.make_hits(catalog, neighbours, encoder=teller)
-        return QueryResult(os.fspath(term), row.info, hits, (*notices, *searcher.notices))
+            with catalog.reading():
+                hits = query.make_hits(catalog, neighbours, encoder=teller)
+            return QueryResult(os.fspath(term), row.info, hits, (*notices, *searcher.notices))
+
+        return self._ask(ask)
 
     def classify(
         self,
@@ -204,27 +214,33 @@ class Library:
         model: str | None = None,
     ) -> ClassifyResult:
         """The `k` most probable of `labels` for each picture; see `classify_pictures`."""
-        catalog = self._reader()
-        row, notices = self._answering(catalog, model)
-        result = classify_pictures(
-            pictures,
-            labels,
-            row=row,
-            load=lambda: self._encoder(row),
-            catalog=catalog,
-            cache=self._helpers(catalog)[0],
-            templates=templates,
-            k=k,
-        )
-        return ClassifyResult(result.model, result.results, (*notices, *result.notices))
+
+        def ask(catalog: Catalog) -> ClassifyResult:
+            row, notices = self._answering(catalog, model)
+            result = classify_pictures(
+                pictures,
+                labels,
+                row=row,
+                load=lambda: self._encoder(row),
+                catalog=catalog,
+                cache=self._helpers(catalog)[0],
+                templates=templates,
+                k=k,
+            )
+            return ClassifyResult(result.model, result.results, (*notices, *result.notices))
+
+        return self._ask(ask)
 
     # Knowing and tidying
 
     def info(self) -> LibraryInfo:
         """Counts, encoders, sizes and roots, as they are now."""
-        catalog = self._reader()
-        with catalog.reading():
-            return upkeep.info(catalog)
+
+        def ask(catalog: Catalog) -> LibraryInfo:
+            with catalog.reading():
+                return upkeep.info(catalog)
+
+        return self._ask(ask)
 
     def files(self, state: ListedState) -> Iterator[ListedFile]:
         """Files in a state, with the reason where there is one, by path."""
@@ -283,7 +299,20 @@ class Library:
     def _reader(self) -> Catalog:
         if self._catalog is None:
             self._catalog = Catalog.open(self.path)
+        elif self._catalog.is_stale():
+            self.close()
+            self._catalog = Catalog.open(self.path)
         return self._catalog
+
+    def _ask(self, question: Callable[[Catalog], Answer]) -> Answer:
+        """Put a question to the catalog; again where it was read without SQLite's locks and changed meanwhile."""
+        for _ in range(ATTEMPTS):
+            catalog = self._reader()
+            answer = question(catalog)
+            if not catalog.is_stale():
+                break
+            self.close()
+        return answer
 
     def _helpers(self, catalog: Catalog) -> tuple[QueryCache, Searcher]:
         if self._cache is None or self._searcher is None:
@@ -364,10 +393,14 @@ def classify_pictures(
         templates=templates,
     )
     results = []
-    for path in pictures_in([absolute(p) for p in pictures], suffixes=images.PICTURE_SUFFIXES):
-        vector, reason = query.try_picture(path, catalog, row, load)
+    wanted_paths = pictures_in([absolute(p) for p in pictures], suffixes=images.PICTURE_SUFFIXES)
+    for embedded in query.embed_pictures(wanted_paths, catalog, row, load):
+        name = os.fsdecode(embedded.path)
+        vector = embedded.vector
         predictions = classifier.predict(vector[None], k=k)[0] if vector is not None else ()
-        results.append(Classification(os.fsdecode(path), predictions, reason))
+        results.append(Classification(name, predictions, embedded.reason))
+        if embedded.partial:
+            notices.append(f"{name} ends early; what there is of it was classified")
     return ClassifyResult(row.info, tuple(results), tuple(notices))
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch import images
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, ContentRow, EncoderRow
-from clipsearch.encoders import Encoder
-from clipsearch.errors import ImageError, UsageError
+from clipsearch.encoders import Encoder, encode_halving
+from clipsearch.errors import ImageError, TruncatedImageError, UsageError
 from clipsearch.search import Neighbour
 from clipsearch.types import Hit
 
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LoadEncoder = Callable[[], Encoder]
+
+BATCH = 16
+"""Pictures that are encoded together; more gains nothing on a CPU."""
 
 
 def embed_texts(
@@ -50,43 +57,115 @@ def embed_texts(
     return np.stack([np.frombuffer(known[text], "<f4") for text in texts])
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A picture's unit vector (dim,), or the reason why there is none; `partial` where its file ends early."""
+
+    path: bytes
+    vector: NDArray[np.float32] | None
+    reason: str | None = None
+    partial: bool = False
+
+
 def embed_picture(
-    path: bytes, catalog: Catalog | None, row: EncoderRow, load: LoadEncoder, *, max_pixels: int = images.MAX_PIXELS
+    path: bytes, catalog: Catalog | None, row: EncoderRow, load: LoadEncoder, *, notices: list[str]
 ) -> NDArray[np.float32]:
     """The unit vector (dim,) of a picture file; one that the catalog holds is not encoded again.
 
-    Raises ImageError, its message naming the file, where it cannot be decoded, and UsageError where it cannot be read.
+    Adds a notice for a file that ends early. Raises ImageError where it cannot be decoded, UsageError where it cannot
+    be read, with messages that name the file.
     """
     import numpy as np
 
-    stored = _stored_by_stat(path, catalog, row)
-    if stored is None:
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except OSError as exc:
-            raise UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}") from exc
-        known = catalog.content_by_digest(hashlib.sha256(data).digest()) if catalog else None
-        stored = catalog.vector_of(known[0], row.id) if catalog and known else None
-    if stored is not None:
-        return np.frombuffer(stored, "<f4")
-    encoder = load()
-    try:
-        pixels = encoder.prepare(images.open_picture(data, max_pixels=max_pixels))
-    except ImageError as exc:
-        raise type(exc)(f"{os.fsdecode(path)}: {exc}") from exc
-    vector: NDArray[np.float32] = encoder.encode_images(pixels[None])[0]
+    loaded = _load(path, catalog, row, load, threading.Lock())
+    if isinstance(loaded.error, TruncatedImageError):
+        loaded = _decode_partly(loaded, load)
+    if loaded.error is not None:
+        raise loaded.error
+    if loaded.partial:
+        notices.append(f"{os.fsdecode(path)} ends early; what there is of it was looked for")
+    if loaded.stored is not None:
+        return np.frombuffer(loaded.stored, "<f4")
+    vector: NDArray[np.float32] = load().encode_images(np.asarray([loaded.pixels]))[0]
     return vector
 
 
-def try_picture(
-    path: bytes, catalog: Catalog | None, row: EncoderRow, load: LoadEncoder
-) -> tuple[NDArray[np.float32], None] | tuple[None, str]:
-    """`embed_picture`, or the reason why it cannot be done."""
+def embed_pictures(
+    paths: Iterable[bytes], catalog: Catalog | None, row: EncoderRow, load: LoadEncoder
+) -> Iterator[Embedded]:
+    """Embed many, in order, a batch at a time; what cannot be read or decoded comes with its reason."""
+    lock = threading.Lock()
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decoder") as pool:
+        for chunk in _batched(paths, BATCH):
+            loaded = list(pool.map(lambda path: _load(path, catalog, row, load, lock), chunk))
+            # No other decode runs now, as Pillow's switch for truncated files is process-wide.
+            whole = [_decode_partly(x, load) if isinstance(x.error, TruncatedImageError) else x for x in loaded]
+            yield from _encode(whole, load)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    path: bytes
+    stored: bytes | None = None
+    pixels: NDArray[np.uint8] | None = None
+    partial: bool = False
+    error: ImageError | UsageError | None = None
+
+
+def _encode(loaded: Sequence[_Loaded], load: LoadEncoder) -> list[Embedded]:
+    import numpy as np
+
+    pixels = [item.pixels for item in loaded if item.pixels is not None]
+    vectors = iter(encode_halving(load(), np.stack(pixels)) if pixels else ())
+    embedded = []
+    for item in loaded:
+        if item.error is not None:
+            embedded.append(Embedded(item.path, None, str(item.error)))
+        elif item.stored is not None:
+            embedded.append(Embedded(item.path, np.frombuffer(item.stored, "<f4")))
+        else:
+            embedded.append(Embedded(item.path, next(vectors), partial=item.partial))
+    return embedded
+
+
+def _load(path: bytes, catalog: Catalog | None, row: EncoderRow, load: LoadEncoder, lock: threading.Lock) -> _Loaded:
+    """A picture's stored vector, or its pixels. `lock` guards the catalog."""
+    with lock:
+        stored = _stored_by_stat(path, catalog, row)
+    if stored is not None:
+        return _Loaded(path, stored)
     try:
-        return embed_picture(path, catalog, row, load), None
-    except (ImageError, UsageError) as exc:
-        return None, str(exc)
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as exc:
+        return _Loaded(path, error=UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}"))
+    if catalog is not None:
+        with lock:
+            known = catalog.content_by_digest(hashlib.sha256(data).digest())
+            stored = catalog.vector_of(known[0], row.id) if known else None
+        if stored is not None:
+            return _Loaded(path, stored)
+    return _decode(path, data, load, truncated=False)
+
+
+def _decode_partly(loaded: _Loaded, load: LoadEncoder) -> _Loaded:
+    """Decode a file that ends early as far as it goes; no other decode may run meanwhile."""
+    with open(loaded.path, "rb") as file:
+        return _decode(loaded.path, file.read(), load, truncated=True)
+
+
+def _decode(path: bytes, data: bytes, load: LoadEncoder, *, truncated: bool) -> _Loaded:
+    try:
+        picture = images.open_picture(data, truncated=truncated)
+        return _Loaded(path, pixels=load().prepare(picture), partial=truncated)
+    except ImageError as exc:
+        return _Loaded(path, error=type(exc)(f"{os.fsdecode(path)}: {exc}"))
+
+
+def _batched(paths: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    iterator = iter(paths)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 def _stored_by_stat(path: bytes, catalog: Catalog | None, row: EncoderRow) -> bytes | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, parse_spec
-from clipsearch.errors import ModelMismatchError
+from clipsearch.errors import EncoderError, ModelMismatchError, OutOfMemoryError
 from clipsearch.types import Box, EncoderInfo, Seen
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "Encoder",
     "EncoderOptions",
     "default_spec",
+    "encode_halving",
     "load_encoder",
     "reload_encoder",
 ]
@@ -120,3 +121,19 @@ def default_spec() -> tuple[str, str | None]:
     from clipsearch.encoders import hub
 
     return hub.default_spec()
+
+
+def encode_halving(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Embed a batch (n, 3, S, S), in halves where the device's memory is too small for it.
+
+    Raises EncoderError where not even one picture fits.
+    """
+    import numpy as np
+
+    try:
+        return encoder.encode_images(pixels)
+    except OutOfMemoryError as exc:
+        if len(pixels) == 1:
+            raise EncoderError("not enough memory on the device for a single picture; try --device cpu") from exc
+    half = len(pixels) // 2
+    return np.concatenate([encode_halving(encoder, pixels[:half]), encode_halving(encoder, pixels[half:])])
