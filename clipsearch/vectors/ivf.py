@@ -59,6 +59,10 @@ class Sample:
             first, last = np.searchsorted(positions, [start, self._position])
             into[first:last] = vectors[positions[first:last] - start]
 
+    def forget_training(self) -> None:
+        """Give the memory of `training` back."""
+        self.training = np.empty((0, self.training.shape[1]), dtype=np.float32)
+
 
 class Probes:
     """Sets of queries with their true neighbours: texts from the caller, pictures from a Sample."""
