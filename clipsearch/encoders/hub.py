@@ -26,8 +26,16 @@ SAFE_WEIGHTS = "open_clip_model.safetensors"
 PICKLED_WEIGHTS = "open_clip_pytorch_model.bin"
 CONFIG = "open_clip_config.json"
 _OUT = f"`--model {BUILTIN_SPEC}` works without a download"
-_TOKENIZER_FILES = (
-    "tokenizer*", "*.model", "config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+VOCABULARIES = (
+    "tokenizer.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+)
+_TOKENIZER_EXTRAS = (
+    "tokenizer_config.json", "config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
 )  # fmt: skip
 
 
@@ -83,7 +91,7 @@ def cached_file(repo: str, name: str) -> Path | None:
 
 def cached_tokenizer(repo: str) -> Path | None:
     """The folder of a repository's tokenizer and text configuration in the cache."""
-    found = cached_file(repo, "tokenizer_config.json") or cached_file(repo, "tokenizer.json")
+    found = next(filter(None, (cached_file(repo, file) for file in VOCABULARIES)), None)
     return found.parent if found else None
 
 
@@ -252,13 +260,10 @@ def fetch_tokenizer(name: str, repo: str) -> Path:
     if answer.status is None:
         raise DownloadError(f"{name}: its tokenizer ({repo}) is not cached, and {_host()} cannot be reached; {_OUT}")
     _refuse_failure(name, answer.status)
-    from huggingface_hub import snapshot_download
-
-    with _translated(name):
-        fetched = snapshot_download(
-            repo, allow_patterns=list(_TOKENIZER_FILES), cache_dir=hub_cache(), endpoint=endpoint()
-        )
-    return Path(fetched)
+    found = [path for file in (*_TOKENIZER_EXTRAS, *VOCABULARIES) if (path := _try_download(name, repo, file))]
+    if not any(path.name in VOCABULARIES for path in found):
+        raise DownloadError(f"{name}: {repo} holds no tokenizer; {_OUT}")
+    return found[0].parent
 
 
 def pull(spec: str) -> None:
@@ -281,29 +286,32 @@ def _refuse_failure(name: str, status: int) -> None:
 
 
 def _download(name: str, repo: str, files: tuple[str, ...]) -> Path:
+    for file in files:
+        if path := _try_download(name, repo, file):
+            return path
+    raise DownloadError(f"{name}: {repo} holds no {' and no '.join(files)}; {_OUT}")
+
+
+def _try_download(name: str, repo: str, file: str) -> Path | None:
+    """A file of a repository, downloaded; None where the repository has no such file."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    for file in files:
-        with _translated(name):
-            try:
-                return Path(hf_hub_download(repo, file, cache_dir=hub_cache(), endpoint=endpoint()))
-            except EntryNotFoundError:
-                continue
-    raise DownloadError(f"{name}: {repo} holds no {' and no '.join(files)}; {_OUT}")
+    with _translated(name):
+        try:
+            return Path(hf_hub_download(repo, file, cache_dir=hub_cache(), endpoint=endpoint()))
+        except EntryNotFoundError:
+            return None
 
 
 @contextlib.contextmanager
 def _translated(name: str) -> Iterator[None]:
-    from huggingface_hub.errors import EntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
         yield
-    except EntryNotFoundError:
-        raise
     except Exception as error:  # hub clients raise their HTTP library's errors, which differ between versions
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise DownloadError(f"{name}: the download failed ({reason}); try again, or {_OUT}") from error

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.hub import VOCABULARIES
 from clipsearch.errors import EncoderError
 
-_VOCABULARIES = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt")
 LONG_WORD = 24
 """Characters from which a "word" is rather a sentence in a script without spaces, and is cut inside."""
 
@@ -35,9 +35,9 @@ def tokenizer_identity(about: Mapping[str, Any], folder: Path | None) -> dict[st
     """The part of a description that decides token ids, hence of the fingerprint: files by content, not by name."""
     identity = {name: value for name, value in about.items() if name != "repo"}
     if folder is not None:
-        found = next((folder / name for name in _VOCABULARIES if (folder / name).is_file()), None)
+        found = next((folder / name for name in VOCABULARIES if (folder / name).is_file()), None)
         if found is None:
-            raise EncoderError(f"{folder}: holds no tokenizer ({', '.join(_VOCABULARIES)})")
+            raise EncoderError(f"{folder}: holds no tokenizer ({', '.join(VOCABULARIES)})")
         identity["sha256"] = hashlib.sha256(found.read_bytes()).hexdigest()
     return identity
 
@@ -46,15 +46,15 @@ class Tokenizer:
     """Texts → int64 ids of shape (n, context), padded and cut as open_clip does; `folder` for Hugging Face's kinds."""
 
     def __init__(self, about: Mapping[str, Any], folder: Path | None = None) -> None:
-        import open_clip
+        from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
         options = dict(about.get("options", {}))
         self.context_length = int(about["context_length"])
         self._tokenize: Any
         if about["kind"] == "bpe":
-            self._tokenize = open_clip.SimpleTokenizer(context_length=self.context_length, **options)
-            return
-            self._tokenize = open_clip.HFTokenizer(
+            self._tokenize = SimpleTokenizer(context_length=self.context_length, **options)
+        else:
+            self._tokenize = HFTokenizer(
                 str(folder), context_length=self.context_length, tokenizer_mode=about.get("mode"), **options
             )
 
