@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from clipsearch import encoders, images, upkeep
+from clipsearch import encoders, images
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.classify import Classifier, Label
@@ -30,10 +30,10 @@ from clipsearch.types import (
     Progress,
     QueryResult,
 )
-from clipsearch.upkeep import ListedState
 
 if TYPE_CHECKING:
     from clipsearch.indexer import RunOptions
+    from clipsearch.upkeep import ListedState, Pruned
 
 PathLike = str | bytes | os.PathLike[str]
 
@@ -62,7 +62,7 @@ class Library:
     def create(cls, path: PathLike, *, model: str | None = None, options: EncoderOptions | None = None) -> Self:
         """Make a library in the folder `path`, with the encoder that `model` names.
 
-        Without one, the default model; where it is not cached and no hub answers, the built-in encoder (docs/models.md).
+        Without one, the default model, or where it is not cached and no hub answers, the built-in one (docs/models.md).
         Raises UsageError where there is a library already or the folder cannot be written, and what
         `encoders.load_encoder` raises; then nothing is left behind.
         """
@@ -177,7 +177,8 @@ class Library:
         """The `k` pictures nearest to a text (`str`) or to a picture file (`Path`), best first.
 
         `model` answers with another encoder that the library holds. `explain` adds what the built-in encoder saw.
-        Raises UsageError for an empty text or k < 1, ImageError for a picture that cannot be decoded, ModelMismatchError.
+        Raises UsageError for an empty text or k < 1, ImageError for a picture that cannot be decoded, and
+        ModelMismatchError.
         """
         from clipsearch import query
 
@@ -235,6 +236,7 @@ class Library:
 
     def info(self) -> LibraryInfo:
         """Counts, encoders, sizes and roots, as they are now."""
+        from clipsearch import upkeep
 
         def ask(catalog: Catalog) -> LibraryInfo:
             with catalog.reading():
@@ -244,28 +246,38 @@ class Library:
 
     def files(self, state: ListedState) -> Iterator[ListedFile]:
         """Files in a state, with the reason where there is one, by path."""
+        from clipsearch import upkeep
+
         return upkeep.list_files(self._reader(), state)
 
-    def prune(self, *, encoder: str | None = None, cache: bool = False, wait: bool = False) -> upkeep.Pruned:
+    def prune(self, *, encoder: str | None = None, cache: bool = False, wait: bool = False) -> Pruned:
         """Remove what no file needs any more: missing files, contents without a file, vectors of `encoder`, the cache.
 
         Raises UsageError for an encoder that the library does not hold, or that answers or is being filled.
         """
+        from clipsearch import upkeep
+
         with self._writer(wait=wait) as catalog:
             return upkeep.prune(catalog, encoder=encoder, cache=cache)
 
     def forget(self, paths: Iterable[PathLike], *, wait: bool = False) -> int:
         """Drop files or folders from the library and never scan them again; how many files that were."""
+        from clipsearch import upkeep
+
         with self._writer(wait=wait) as catalog:
             return upkeep.forget(catalog, [absolute(p) for p in paths])
 
     def reroot(self, old: PathLike, new: PathLike, *, wait: bool = False) -> int:
-        """Say that the folder `old` is now at `new`; how many files that were. Where `new` has a row, that row stays."""
+        """Say that the folder `old` is now at `new`; how many files that were. Where `new` has a row, it stays."""
+        from clipsearch import upkeep
+
         with self._writer(wait=wait) as catalog:
             return upkeep.reroot(catalog, absolute(old), absolute(new))
 
     def doctor(self) -> tuple[Finding, ...]:
         """Look the library over: the catalog, its snapshots, the versions at work."""
+        from clipsearch import upkeep
+
         return upkeep.doctor(self.path)
 
     # Inside
