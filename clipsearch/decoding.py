@@ -26,6 +26,9 @@ from clipsearch.types import Box, ImageFacts, Preprocess
 _MAX_RESIZED = 16_000_000
 """Pixels of a resized picture before its crop: a strip of 1 × 20,000 would be blown up to gigabytes."""
 
+_BLANK = 0.99
+"""Share of one colour; the rest is what a decoder makes of the first bytes."""
+
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -119,9 +122,10 @@ def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_f
 
 
 def _refuse_blank(image: Image.Image) -> None:
-    """A file that ends before its first row decodes to a single colour, in which nothing can be found."""
+    """A file that ends before its first rows is filled up with one colour, in which nothing can be found."""
     values = np.asarray(image)
-    if bool((values == values[0, 0]).all()):
+    same = values == values[-1, -1]
+    if (same if same.ndim == 2 else same.all(axis=-1)).mean() >= _BLANK:
         raise ImageError("the file ends before its first pixels")
 
 

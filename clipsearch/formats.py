@@ -139,6 +139,7 @@ class PillowSource:
                 f"{full / 1e6:.0f} megapixels, of which {count / 1e6:.0f} would be decoded; "
                 f"the limit is {self._max_pixels / 1e6:g} (--max-pixels)"
             )
+        image.load()
         profile = image.info.get("icc_profile")
         width, height = image.size
         frame = Frame(colour.resamplable(image), profile if isinstance(profile, bytes) else None)

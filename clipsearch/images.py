@@ -46,7 +46,7 @@ _MAGIC: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"....ftypavi[fs]", "AVIF"),
         (rb"....ftyp(?:hei[cxms]|hev[cxms])", "HEIF"),
         (rb"....ftypcrx ", "RAW"),
-        (rb"FUJIFILMCCD-RAW|II[RU][SO\0]|IIU\0|MMOR|\0MRM|FOVb", "RAW"),
+        (rb"FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|\0MRM|FOVb", "RAW"),
         (rb"II[*+]\0.{4}CR", "RAW"),
         (rb"II[*+]\0|MM\0[*+]", "TIFF"),
     )

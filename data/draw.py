@@ -1,6 +1,6 @@
 """Draw the golden set: `python data/draw.py [FOLDER]` writes every picture and `golden.json`, the list of pairs.
 
-Needs numpy and Pillow; the HEIC pictures also need `pillow-heif`, which has an encoder, and are left as they are without.
+Needs numpy and Pillow; the HEIC pictures need `pillow-heif`, which has an encoder, and stay as they are without it.
 """
 
 from __future__ import annotations
