@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from clipsearch import images, snapshots
+from clipsearch import images, prompts, snapshots
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.encoders import Encoder, encode_halving
 from clipsearch.reading import Broken, Changing, Decoded, Known, Outcome, Reader, Settled, Truncated, Unread
 from clipsearch.reconcile import Reconciler, Work
 from clipsearch.roots import GivenOptions, Roots
 from clipsearch.types import ContentState, IndexReport, Problem, Progress
+from clipsearch.vectors import EngineChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,10 +32,16 @@ if TYPE_CHECKING:
 MAX_ROWS_A_COMMIT = 512
 """Files that need no encoding are committed this many at a time."""
 
+PROBES = 256
+"""Prompts that nprobe is chosen with."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How one run works. `threads` are decoders, 0 for one a core; `batch_size` 0 leaves it to the device."""
+    """How one run works. `threads` are decoders, 0 for one a core; `batch_size` 0 leaves it to the device.
+
+    `engine` is kept for later runs; None leaves it as it is.
+    """
 
     given: GivenOptions = field(default_factory=GivenOptions)
     threads: int = 0
@@ -42,6 +49,7 @@ class RunOptions:
     max_pixels: int = images.MAX_PIXELS
     rehash: bool = False
     switch: bool = False
+    engine: EngineChoice | None = None
 
 
 def dry_run(
@@ -103,6 +111,8 @@ class IndexRun:
         self._reconciler = _reconciler(catalog, roots, self._options, self._row.id, self._stop)
         with catalog.transaction():
             roots.save()
+            if self._options.engine is not None:
+                catalog.set_meta("engine", self._options.engine)
         with catalog.transaction():
             self._reconciler.scan(areas, found=self._meter.found)
             if filling is not None:
@@ -306,7 +316,11 @@ class IndexRun:
         return True
 
     def _publish(self, *, final: bool) -> None:
-        self._published |= snapshots.publish_if_due(self._catalog, self._row, final=final)
+        self._published |= snapshots.publish_if_due(self._catalog, self._row, final=final, probes=self._probes)
+
+    def _probes(self) -> NDArray[np.float32]:
+        """Text vectors that an approximate engine's recall is measured with."""
+        return self._encoder.encode_texts(prompts.everyday(PROBES))
 
     # Reporting
 

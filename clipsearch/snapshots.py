@@ -6,9 +6,9 @@ scans in SQLite. So adding one picture to a million writes one row, and no file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from clipsearch import vectors
 from clipsearch.cache import QueryCache
@@ -18,6 +18,8 @@ from clipsearch.vectors import DamagedSnapshot, EngineChoice, OpenedSnapshot, Sn
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    Probes = Callable[[], NDArray[np.float32]]
 
 MIN_TAIL, MAX_TAIL, TAIL_SHARE = 256, 4096, 20
 """A tail is published past max(256, min(4096, N / 20)) vectors: reading 4,096 rows costs a cold query 50 ms."""
@@ -31,12 +33,17 @@ def tail_limit(count: int) -> int:
     return max(MIN_TAIL, min(MAX_TAIL, count // TAIL_SHARE))
 
 
-def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, engine: EngineChoice = "auto") -> bool:
+def engine_choice(catalog: Catalog) -> EngineChoice:
+    """The engine that `index --engine` asked for last; "auto" chooses by size."""
+    return cast(EngineChoice, catalog.meta("engine") or "auto")
+
+
+def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, probes: Probes | None = None) -> bool:
     """Publish a snapshot of the encoder's vectors if one is due; whether it was.
 
     In the middle of a run (`final` false) only once the tail has outgrown the snapshot, so that the cost of all
-    snapshots together stays a small multiple of the last one's. Needs the library's lock.
-    Raises vectors.SnapshotError where it cannot be written.
+    snapshots together stays a small multiple of the last one's. `probes` gives text vectors, shape (m, dim), that an
+    approximate engine is tuned with. Needs the library's lock. Raises vectors.SnapshotError where it cannot be written.
     """
     last = catalog.last_seq(row.id)
     old = catalog.snapshot(row.id)
@@ -50,13 +57,17 @@ def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, engine: En
         tail = 0 if last - old.watermark <= limit else catalog.count_vectors(row.id, after=old.watermark)
         due = tail > limit and (final or tail > old.count)
         if final and not due:
-            due = _is_damaged(catalog, old) or _dead(catalog, old) * DEAD_SHARE > old.count
+            due = (
+                _is_damaged(catalog, old)
+                or _dead(catalog, old) * DEAD_SHARE > old.count
+                or old.details["engine"] != vectors.choose_engine(old.count, engine_choice(catalog))
+            )
     if due:
-        publish(catalog, row, engine=engine)
+        publish(catalog, row, probes=probes)
     return due
 
 
-def publish(catalog: Catalog, row: EncoderRow, *, engine: EngineChoice = "auto") -> SnapshotRow:
+def publish(catalog: Catalog, row: EncoderRow, *, probes: Probes | None = None) -> SnapshotRow:
     """Write a snapshot of all the encoder's vectors, record it, and remove files that are no longer needed."""
     from clipsearch.vectors import snapshot
 
@@ -70,7 +81,8 @@ def publish(catalog: Catalog, row: EncoderRow, *, engine: EngineChoice = "auto")
         dim=row.info.dim,
         count=count,
         chunks=lambda: chunks(catalog, row, until=watermark),
-        engine=engine,
+        engine=engine_choice(catalog),
+        probes=probes,
         previous=_file(old) if old else None,
     )
     new = SnapshotRow(
