@@ -137,6 +137,20 @@ class TestAnswers:
             assert np.array_equal(alone[1][0], together[1][row])
 
     @pytest.mark.parametrize("engine", ENGINES)
+    @pytest.mark.parametrize("held", [1, 100, 2000])
+    def test_memory_limits_change_no_answer(self, tmp_path, monkeypatch, engine, held):
+        monkeypatch.setattr("clipsearch.vectors.faiss._GATHERED", held)
+        monkeypatch.setattr("clipsearch.vectors.exact.BLOCK", held)
+        ids, vectors = gappy_ids(900), unit_rows(900, 12)
+        index = opened(tmp_path, ids, vectors, engine=engine)
+        queries = unit_rows(21, 12, seed=5)
+        for allowed in (None, ids[::3]):
+            found = index.search(queries, 20, allowed=allowed, exhaustive=True)[1]
+            for row in range(0, 21, 5):
+                wanted = by_hand(ids, vectors, queries[row], 20, None if allowed is None else set(allowed.tolist()))
+                assert found[row].tolist() == wanted
+
+    @pytest.mark.parametrize("engine", ENGINES)
     def test_threads_share_an_index(self, tmp_path, engine):
         ids, vectors = gappy_ids(4000), unit_rows(4000, 48)
         index = opened(tmp_path, ids, vectors, engine=engine)
