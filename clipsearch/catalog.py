@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from clipsearch import migrations
+from clipsearch.connections import Stats, connect, connect_unwritable, stats
 from clipsearch.errors import DamagedError, NoLibraryError, UsageError
 from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
 
@@ -75,14 +75,14 @@ class Catalog:
         self.conn = conn
         self.writable = writable
         self._scratch = scratch
-        self._read_as: _Stats | None = None
+        self._read_as: Stats | None = None
 
     @classmethod
     def create(cls, folder: Path) -> Catalog:
         """Make a catalog in `folder` (made where it does not exist). Raises UsageError where it cannot be written."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            conn = _connect(folder / CATALOG_NAME, writable=True)
+            conn = connect(folder / CATALOG_NAME, writable=True)
             conn.execute(f"PRAGMA page_size = {migrations.PAGE_SIZE}")
             conn.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
         except (OSError, sqlite3.OperationalError) as exc:
@@ -103,14 +103,14 @@ class Catalog:
         if not path.is_file():
             raise NoLibraryError(f"no library in {folder}; clipsearch index FOLDER makes one")
         scratch: Path | None = None
-        read_as: _Stats | None = None
+        read_as: Stats | None = None
         try:
             if writable:
-                conn = _connect(path, writable=True)
+                conn = connect(path, writable=True)
             elif os.access(folder, os.W_OK):
-                conn = _connect(path, writable=False)
+                conn = connect(path, writable=False)
             else:
-                conn, scratch, read_as = _connect_unwritable(path)
+                conn, scratch, read_as = connect_unwritable(path)
             catalog = cls(folder, conn, writable=writable, scratch=scratch)
             catalog._read_as = read_as
             catalog._check()
@@ -124,7 +124,7 @@ class Catalog:
 
     def is_stale(self) -> bool:
         """Whether this is a view of a catalog in an unwritable folder that has changed since it was opened."""
-        return self._read_as is not None and self._read_as != _stats(self.folder / CATALOG_NAME)
+        return self._read_as is not None and self._read_as != stats(self.folder / CATALOG_NAME)
 
     def close(self) -> None:
         if self.writable:
@@ -476,57 +476,3 @@ def _encoder_row(row: Sequence[Any]) -> EncoderRow:
 def _parts(ids: Sequence[int], size: int = 500) -> Iterable[list[int]]:
     for start in range(0, len(ids), size):
         yield [int(i) for i in ids[start : start + size]]
-
-
-def _connect(path: Path, *, writable: bool, immutable: bool = False) -> sqlite3.Connection:
-    query = "mode=rwc" if writable else "mode=ro"
-    uri = f"file:{_quoted(path)}?{query}{'&immutable=1' if immutable else ''}"
-    conn = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
-    if not writable:
-        # SQLite before 3.51.3 may damage a WAL that two connections checkpoint at once: only the writer does.
-        conn.execute("PRAGMA wal_autocheckpoint = 0")
-    return conn
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(os.fsencode(path.absolute()))
-
-
-_Stats = tuple[tuple[int, int, int] | None, ...]
-
-
-def _stats(path: Path) -> _Stats:
-    """(size, mtime_ns, inode) of a catalog and of its WAL, None for one that does not exist."""
-    found: list[tuple[int, int, int] | None] = []
-    for each in (path, _wal(path)):
-        try:
-            about = each.stat()
-            found.append((about.st_size, about.st_mtime_ns, about.st_ino))
-        except FileNotFoundError:
-            found.append(None)
-    return tuple(found)
-
-
-def _wal(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-def _connect_unwritable(path: Path) -> tuple[sqlite3.Connection, Path | None, _Stats]:
-    """A connection to a catalog in a folder where SQLite cannot make its shared-memory file, and what it was read as.
-
-    Without a WAL the catalog is read as it lies. With one that holds something, both are copied and read there.
-    """
-    before = _stats(path)
-    if not before[1] or before[1][0] == 0:
-        return _connect(path, writable=False, immutable=True), None, before
-    scratch = Path(tempfile.mkdtemp(prefix="clipsearch-"))
-    for _ in range(5):
-        for source in (path, _wal(path)):
-            shutil.copyfile(source, scratch / source.name)
-        after = _stats(path)
-        if after == before:
-            break
-        before = after  # A writer was at work: what was copied may not belong together.
-    return _connect(scratch / path.name, writable=False), scratch, before

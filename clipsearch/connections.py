@@ -1,0 +1,64 @@
+"""Connections to a catalog's file: for its writer, for readers, and for readers who may not write beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+Stats = tuple[tuple[int, int, int] | None, ...]
+"""(size, mtime_ns, inode) of a catalog and of its WAL, None for one that does not exist."""
+
+
+def connect(path: Path, *, writable: bool, immutable: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode, usable from any thread. `immutable` promises that nothing changes the file."""
+    query = "mode=rwc" if writable else "mode=ro"
+    uri = f"file:{_quoted(path)}?{query}{'&immutable=1' if immutable else ''}"
+    conn = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+    if not writable:
+        # SQLite before 3.51.3 may damage a WAL that two connections checkpoint at once: only the writer does.
+        conn.execute("PRAGMA wal_autocheckpoint = 0")
+    return conn
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(os.fsencode(path.absolute()))
+
+
+def stats(path: Path) -> Stats:
+    """What a catalog and its WAL are like now; other `Stats` later mean that it has changed."""
+    found: list[tuple[int, int, int] | None] = []
+    for each in (path, _wal(path)):
+        try:
+            about = each.stat()
+            found.append((about.st_size, about.st_mtime_ns, about.st_ino))
+        except FileNotFoundError:
+            found.append(None)
+    return tuple(found)
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def connect_unwritable(path: Path) -> tuple[sqlite3.Connection, Path | None, Stats]:
+    """A connection to a catalog in a folder where SQLite cannot make its shared-memory file, and what it was read as.
+
+    Without a WAL the catalog is read as it lies. With one that holds something, both are copied and read there.
+    """
+    before = stats(path)
+    if not before[1] or before[1][0] == 0:
+        return connect(path, writable=False, immutable=True), None, before
+    scratch = Path(tempfile.mkdtemp(prefix="clipsearch-"))
+    for _ in range(5):
+        for source in (path, _wal(path)):
+            shutil.copyfile(source, scratch / source.name)
+        after = stats(path)
+        if after == before:
+            break
+        before = after  # A writer was at work: what was copied may not belong together.
+    return connect(scratch / path.name, writable=False), scratch, before
