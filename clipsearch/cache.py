@@ -14,11 +14,11 @@ from pathlib import Path
 CACHE_NAME = "cache.db"
 
 MAX_TEXTS = 10_000
-"""Text embeddings kept for each encoder; the ones used longest ago go first."""
+"""Text embeddings kept for each encoder; the oldest go first."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS texts (
-    fingerprint TEXT, text TEXT, vector BLOB, used INTEGER, PRIMARY KEY (fingerprint, text)
+    fingerprint TEXT, text TEXT, vector BLOB, kept INTEGER, PRIMARY KEY (fingerprint, text)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checked (sha256 TEXT, stat TEXT, PRIMARY KEY (sha256, stat)) WITHOUT ROWID;
 """
@@ -36,10 +36,14 @@ class QueryCache:
             return
         try:
             conn = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        except sqlite3.DatabaseError:
+            return
+        try:
             conn.execute("PRAGMA synchronous = OFF")
             conn.executescript(_SCHEMA)
         except sqlite3.DatabaseError:
-            return  # Busy or damaged: `clipsearch prune --cache` removes it.
+            conn.close()  # Busy or damaged: `clipsearch prune --cache` removes it.
+            return
         self._conn = conn
 
     def close(self) -> None:
@@ -69,12 +73,12 @@ class QueryCache:
         try:
             self._conn.execute("BEGIN IMMEDIATE")
             self._conn.executemany(
-                "INSERT OR REPLACE INTO texts (fingerprint, text, vector, used) VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO texts (fingerprint, text, vector, kept) VALUES (?, ?, ?, ?)",
                 [(fingerprint, text, vector, now) for text, vector in vectors.items()],
             )
             self._conn.execute(
-                "DELETE FROM texts WHERE fingerprint = ?1 AND used < (SELECT used FROM texts WHERE fingerprint = ?1 "
-                "ORDER BY used DESC LIMIT 1 OFFSET ?2)",
+                "DELETE FROM texts WHERE fingerprint = ?1 AND kept < (SELECT kept FROM texts WHERE fingerprint = ?1 "
+                "ORDER BY kept DESC LIMIT 1 OFFSET ?2)",
                 (fingerprint, MAX_TEXTS),
             )
             self._conn.execute("COMMIT")
