@@ -10,7 +10,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
+PAGE = 4096
+"""Weights begin at multiples of this in their file, so that they can be mapped."""
+INSIDE = 1024
+"""Bytes up to which a weight stays in the graph's own file."""
 OPSET = 17
 IR_VERSION = 8
 
@@ -20,7 +25,7 @@ class Graph:
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
-        self._weights: list[onnx.TensorProto] = []
+        self._weights: dict[str, NDArray[Any]] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._count = 0
 
@@ -35,8 +40,12 @@ class Graph:
         name = self._name("w")
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        self._weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        self._weights[name] = np.asarray(array, order="C")
         return name
+
+    def constant(self, values: Sequence[int]) -> str:
+        """Store integers, such as a shape, axes or places: int64 of shape (len(values),)."""
+        return self.weight(np.array(values, np.int64))
 
     def node(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:  # noqa: ANN401
         """Add an operator."""
@@ -51,11 +60,27 @@ class Graph:
         """
         last = helper.make_node("Identity", [output], ["vectors"])
         result = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", dim])
-        graph = helper.make_graph([*self._nodes, last], "tower", self._inputs, [result], self._weights)
+        weights = self._write_weights(path.with_suffix(".data"))
+        graph = helper.make_graph([*self._nodes, last], "tower", self._inputs, [result], weights)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
-        name = path.with_suffix(".data").name
-        onnx.save_model(model, str(path), save_as_external_data=True, location=name, size_threshold=1024)
+        path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
+
+    def _write_weights(self, path: Path) -> list[onnx.TensorProto]:
+        """Write large weights to `path`, one after the other, with no second copy of them all in memory."""
+        tensors = []
+        with path.open("wb") as file:
+            for name, array in self._weights.items():
+                if array.nbytes <= INSIDE:
+                    tensors.append(numpy_helper.from_array(array, name))
+                    continue
+                file.write(b"\0" * (-file.tell() % PAGE))
+                kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+                tensor = TensorProto(name=name, dims=array.shape, data_type=kind, raw_data=b"")
+                set_external_data(tensor, path.name, offset=file.tell(), length=array.nbytes)
+                tensor.ClearField("raw_data")
+                tensors.append(tensor)
+                file.write(array.data)
+        return tensors
 
     def _name(self, stem: str) -> str:
         self._count += 1

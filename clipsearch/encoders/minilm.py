@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from clipsearch.encoders.onnx import Trial
+from clipsearch.encoders.onnx import Trial, simplify
 
 LENGTHS = (2, 3, 8, 31, 256)
 """Word pieces of the texts that prove the graph, both ends included."""
@@ -56,8 +56,10 @@ def write_graph(weights: Path, path: Path) -> None:
         list(graph.initializer),
     )
     out = helper.make_model(whole, opset_imports=list(model.opset_import), ir_version=model.ir_version)
-    name = path.with_suffix(".data").name
-    onnx.save_model(out, str(path), save_as_external_data=True, location=name, size_threshold=1024)
+    source = path.with_suffix(".source")
+    onnx.save_model(out, str(source))
+    simplify(source, path)  # its weights are integers, made floats here rather than with every start
+    source.unlink()
 
 
 def _filled(name: str, value: int) -> onnx.NodeProto:

@@ -1,9 +1,9 @@
 """Towers as ONNX graphs: made once from torch, kept in the cache directory, proved, and run without torch.
 
-A tower's folder holds the portable graph (`tower.onnx`, its weights beside it in `tower.data`), the inputs and outputs
-that prove it (`trials.npz`) and, for each kind of machine that used it, the graph that ONNX Runtime optimised there.
-An optimised graph may use instructions and memory layouts of the processor it was made on, so it is keyed by the
-processor's flags and the runtime's version, made again from the portable one, and proved by the same trials.
+A tower's folder holds the graph (`tower.onnx`, its weights beside it in `tower.data`) and the inputs and outputs that
+prove it (`trials.npz`). The graph is written in its final form, fused and folded, but for what depends on a processor
+(ONNX Runtime's "extended" level, no memory layouts), so that one file opens in milliseconds on every machine. It is
+proved once for each processor and version of the runtime that it meets.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TowerId:
 
     @property
     def folder(self) -> Path:
-        """Where the cache directory keeps it."""
+        """Where the cache directory keeps it, once it is made."""
         return cache.cache_dir() / "towers" / f"{self.fingerprint[:32]}-{self.side}-{self.exporter}"
 
 
@@ -84,25 +84,58 @@ class Tower:
             (result,) = self._session.run(self._output, feeds)
         return np.asarray(result, dtype=np.float32)
 
-
-def find_tower(identity: TowerId) -> Path | None:
-    """The folder of a tower that was made before and is whole, else None."""
-    folder = identity.folder
-    return folder if _is_whole(folder) else None
+    def takes_any(self, name: str) -> bool:
+        """Whether the second axis of an input may have any length."""
+        return any(i.name == name and not isinstance(i.shape[1], int) for i in self._session.get_inputs())
 
 
-def make_tower(identity: TowerId, write: Callable[[Path], None], trials: Sequence[Trial]) -> Path:
+def make_tower(
+    identity: TowerId, write: Callable[[Path], None], trials: Sequence[Trial], *, cold: bool = False
+) -> Path:
     """Have `write` put a graph at the path it is given, prove it by `trials`, and keep it. The tower's folder.
 
+    cold: as in `load_tower`, so that what is proved is what will run.
     Raises TowerMismatchError where the graph is not faithful, OSError where the cache directory cannot be written.
     """
-    with _publishing(identity.folder) as temporary:
+    folder = identity.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    try:
         write(temporary / GRAPH)
+        _prove(Tower(_session(temporary / GRAPH, cold=cold)), trials)
         arrays = {f"{i}:{name}": array for i, trial in enumerate(trials) for name, array in trial.feeds.items()}
         arrays |= {f"{i}:": trial.expected for i, trial in enumerate(trials)}
         np.savez(temporary / TRIALS, allow_pickle=False, **arrays)
-        _prove(Tower(_session(temporary / GRAPH)), trials)
-    return identity.folder
+        files = {}
+        for file in sorted(temporary.iterdir()):
+            cache.sync(file)
+            files[file.name] = [cache.file_sha256(file), *cache.stamp(file)]
+        _write_manifest(temporary, _Manifest(files, [_machine()]))
+        _publish(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def find_tower(identity: TowerId, *, cold: bool = False) -> Path | None:
+    """The folder of a tower that was made before, is whole, and gives the right vectors on this machine, else None.
+
+    Costs a few stats; on a machine, or with a runtime, that is new to it, the time of its trials.
+    """
+    folder = identity.folder
+    manifest = _checked_manifest(folder)
+    if manifest is None:
+        return None
+    if _machine() not in manifest.proved:
+        try:
+            _prove(Tower(_session(folder / GRAPH, cold=cold)), _read_trials(folder / TRIALS))
+        except EncoderError as exc:
+            log.warning("%s is made again: %s", folder, exc)
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        with contextlib.suppress(OSError):
+            _write_manifest(folder, _Manifest(manifest.files, [*manifest.proved, _machine()]))
+    return folder
 
 
 def load_tower(folder: Path, *, threads: int = 0, cold: bool = False) -> Tower:
@@ -111,14 +144,22 @@ def load_tower(folder: Path, *, threads: int = 0, cold: bool = False) -> Tower:
     threads: of one call; 0 leaves it to the runtime. cold: start as fast as can be, for a process that encodes little.
     Raises EncoderError where the graph cannot be opened.
     """
-    optimised = folder / f"optimised-{_machine()}"
-    if not _is_whole(optimised):
-        try:
-            _optimise(folder, optimised)
-        except (OSError, TowerMismatchError) as exc:
-            log.warning("ONNX Runtime's optimised graph is not used (%s)", exc)
-            return Tower(_session(folder / GRAPH, threads=threads, cold=cold))
-    return Tower(_session(optimised / GRAPH, threads=threads, cold=cold, optimise=False))
+    return Tower(_session(folder / GRAPH, threads=threads, cold=cold))
+
+
+def simplify(source: Path, path: Path) -> None:
+    """Write a graph again with its constants folded and its operators fused, for any processor.
+
+    For graphs that other tools wrote; weights go to a file beside `path`. Raises EncoderError.
+    """
+    options = _options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    with _translated("convert"):
+        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
 
 def open_tower(
@@ -133,12 +174,12 @@ def open_tower(
     Where the cache directory cannot be written, the tower is made in a temporary folder and used from there.
     Raises TowerMismatchError where the graph is not faithful, EncoderError where it cannot be opened.
     """
-    folder = find_tower(identity)
+    folder = find_tower(identity, cold=cold)
     if folder is not None:
         return load_tower(folder, threads=threads, cold=cold)
     write, trials = build()
     try:
-        return load_tower(make_tower(identity, write, trials), threads=threads, cold=cold)
+        return load_tower(make_tower(identity, write, trials, cold=cold), threads=threads, cold=cold)
     except OSError as exc:
         log.warning("converted weights cannot be kept: %s; set %s to another folder", exc, cache.CACHE_VARIABLE)
     with tempfile.TemporaryDirectory(prefix="clipsearch-") as name:
@@ -148,13 +189,6 @@ def open_tower(
     tower = Tower(session)
     _prove(tower, trials)
     return tower
-
-
-def _optimise(folder: Path, optimised: Path) -> None:
-    """Let the runtime optimise a portable graph for this machine, and keep the result if its vectors are right."""
-    with _publishing(optimised) as temporary:
-        _session(folder / GRAPH, save=temporary / GRAPH)
-        _prove(Tower(_session(temporary / GRAPH, optimise=False)), _read_trials(folder / TRIALS))
 
 
 def _read_trials(path: Path) -> list[Trial]:
@@ -178,26 +212,25 @@ def _prove(tower: Tower, trials: Sequence[Trial]) -> None:
             raise TowerMismatchError(f"the graph's vectors differ from the model's (cosine {cosines.min():.6f})")
 
 
-def _session(
-    path: Path, *, threads: int = 0, cold: bool = False, optimise: bool = True, save: Path | None = None
-) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns that a saved graph is tied to its machine, which the key sees to
+def _session(path: Path, *, threads: int = 0, cold: bool = False) -> onnxruntime.InferenceSession:
+    options = _options()
     options.intra_op_num_threads = threads
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if cold else levels.ORT_ENABLE_ALL
+    if cold:
+        # Packing copies every matrix, which pays over hundreds of calls; unpacked, they are mapped pages of the file.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    with _translated("open"):
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
     options.inter_op_num_threads = 1
     # A thread that spins for its next piece takes the core from a decoder; asleep, it wakes soon enough.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    if cold or save is not None:
-        # Packing copies every matrix, which pays over hundreds of calls; unpacked, they are mapped pages of the file.
-        options.add_session_config_entry("session.disable_prepacking", "1")
-    if save is not None:
-        options.optimized_model_filepath = str(save)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
-        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-    with _translated("open"):
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return options
 
 
 @contextlib.contextmanager
@@ -214,55 +247,57 @@ def _translated(action: str) -> Iterator[None]:
         raise EncoderError(f"ONNX Runtime cannot {action} the model: {text}") from exc
 
 
-@contextlib.contextmanager
-def _publishing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder`, with a manifest of its files, when the block ends well.
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """What a tower's folder holds: SHA-256 and stamp of each file, and the machines it was proved on."""
 
-    Of two processes that make the same folder at once the first one wins: what they made is the same.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    files: Mapping[str, list[Any]]
+    proved: Sequence[str]
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Move a finished folder to its place. Of two processes that make one tower, the first wins: they are the same."""
+    if folder.exists() and _checked_manifest(folder) is None:
+        shutil.rmtree(folder)
     try:
-        yield temporary
-        entries = {file.name: [cache.file_sha256(file), *cache.stamp(file)] for file in sorted(temporary.iterdir())}
-        for name in entries:
-            cache.sync(temporary / name)
-        with cache.replacing(temporary / MANIFEST) as manifest:
-            manifest.write_text(json.dumps(entries))
-        if folder.exists() and not _is_whole(folder):
-            shutil.rmtree(folder)
-        with contextlib.suppress(FileExistsError):
-            temporary.rename(folder)
-        cache.sync(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError:
+        if _checked_manifest(folder) is None:
+            raise
+    cache.sync(folder.parent)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether every file that a folder's manifest lists has the bytes it was published with.
+def _checked_manifest(folder: Path) -> _Manifest | None:
+    """The manifest of a folder whose files all have the bytes they were published with, else None.
 
     A file whose size, time and inode are those of its last check is not hashed again.
     """
-    manifest = folder / MANIFEST
     try:
-        entries = json.loads(manifest.read_bytes())
+        entries = json.loads((folder / MANIFEST).read_bytes())
+        manifest = _Manifest(dict(entries["files"]), list(entries["proved"]))
         changed = {}
-        for name, (digest, *known) in entries.items():
+        for name, (digest, *known) in manifest.files.items():
             found = cache.stamp(folder / name)
             if found != known:
                 if cache.file_sha256(folder / name) != digest:
-                    return False
+                    return None
                 changed[name] = [digest, *found]
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
     if changed:
-        with contextlib.suppress(OSError), cache.replacing(manifest) as temporary:
-            temporary.write_text(json.dumps(entries | changed))
-    return True
+        manifest = _Manifest({**manifest.files, **changed}, manifest.proved)
+        with contextlib.suppress(OSError):
+            _write_manifest(folder, manifest)
+    return manifest
+
+
+def _write_manifest(folder: Path, manifest: _Manifest) -> None:
+    with cache.replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps({"files": manifest.files, "proved": manifest.proved}))
 
 
 def _machine() -> str:
-    """What an optimised graph is tied to, as a short name: processor flags and the runtime's version."""
+    """What may change a graph's results, as a short name: the processor's flags and the runtime's version."""
     flags = platform.machine() + platform.system()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         flags += next((line for line in file if line.startswith(("flags", "Features"))), "")

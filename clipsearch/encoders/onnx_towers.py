@@ -1,0 +1,106 @@
+"""open_clip's models in ONNX Runtime: converted at their first use ever, then run without torch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.encoders.onnx import Build, Tower, TowerId, TowerMismatchError, open_tower
+from clipsearch.types import EncoderInfo
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clipsearch.encoders.openclip import Towers
+
+log = logging.getLogger(__name__)
+
+EXPORTER = "1"
+"""Goes up when the graphs that `towers` writes change; what was converted before is then converted again."""
+
+TEXT_BATCH = 32
+
+
+class OnnxTowers:
+    """Both sides of a model, each loaded at its first use. Thread-safe.
+
+    load: builds the module in torch, asked only for a side that is not converted yet. torch: the towers that answer
+    where a converted side is not faithful, and for pictures where `images` is false: on a GPU torch is faster.
+    """
+
+    def __init__(
+        self, load: Callable[[], nn.Module], info: EncoderInfo, *, torch: Towers, images: bool = True, threads: int = 0
+    ) -> None:
+        self._load = load
+        self._info = info
+        self._torch = torch
+        self._images = images
+        self._threads = threads
+        self._lock = threading.RLock()
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Unit rows (n, dim) of prepared pixels (n, 3, S, S)."""
+        with self._lock:
+            tower = self._image_tower if self._images else None
+        return self._torch.encode_images(batch) if tower is None else tower(pixels=batch)
+
+    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Unit rows (n, dim) of token ids (n, context)."""
+        with self._lock:
+            tower = self._text_tower
+        if tower is None:
+            return self._torch.encode_tokens(tokens)
+        # A causal side takes any length, and texts of like length go together.
+        used = np.array([_used(row) if tower.takes_any("tokens") else tokens.shape[1] for row in tokens])
+        order = np.argsort(used, kind="stable")
+        rows = np.empty((len(tokens), self._info.dim), np.float32)
+        for start in range(0, len(tokens), TEXT_BATCH):
+            some = order[start : start + TEXT_BATCH]
+            rows[some] = tower(tokens=tokens[some, : used[some[-1]]])
+        return rows
+
+    def convert(self) -> None:
+        """Put what a later query needs into the cache directory, if it is not there: the text side."""
+        with self._lock:
+            _ = self._text_tower
+
+    @cached_property
+    def _image_tower(self) -> Tower | None:
+        def build() -> Build:
+            from clipsearch.encoders.torch_towers import ImageSide
+            from clipsearch.encoders.towers import image_build
+
+            preprocess = self._info.preprocess
+            return image_build(ImageSide(self._load(), preprocess).eval(), preprocess)
+
+        return self._opened("image", build)
+
+    @cached_property
+    def _text_tower(self) -> Tower | None:
+        def build() -> Build:
+            from clipsearch.encoders.torch_towers import TextSide
+            from clipsearch.encoders.towers import text_build
+
+            context = int(self._info.details["tokenizer"]["context_length"])
+            return text_build(TextSide(self._load()).eval(), context)
+
+        return self._opened("text", build)
+
+    def _opened(self, side: str, build: Callable[[], Build]) -> Tower | None:
+        identity = TowerId(self._info.fingerprint, "image" if side == "image" else "text", EXPORTER)
+        try:
+            return open_tower(identity, build, threads=self._threads, cold=side == "text")
+        except TowerMismatchError as exc:
+            log.warning("%s: the %s side runs in torch: %s", self._info.spec, side, exc)
+            return None
+
+
+def _used(row: NDArray[np.int64]) -> int:
+    """Tokens of a text before its padding, which is zeros: nothing behind an end of text, which is not zero, counts."""
+    return int(np.flatnonzero(row)[-1]) + 1 if row.any() else 1
