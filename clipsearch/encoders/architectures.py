@@ -160,9 +160,9 @@ def _adapted(model: nn.Module, state: dict[str, Tensor], *, resize: bool) -> dic
             state[name] = state[name].reshape(target.shape)
     if getattr(model, "logit_bias", None) is not None and "logit_bias" not in state:
         state["logit_bias"] = torch.zeros_like(state["logit_scale"])
-    ids = "text.transformer.embeddings.position_ids"
-    if ids in state and not hasattr(model, ids):
-        del state[ids]
+    for computed in ("attn_mask", "text.attn_mask", "text.transformer.embeddings.position_ids"):
+        if computed not in model.state_dict():  # traced modules and old transformers save what the module makes itself
+            state.pop(computed, None)
     if resize:
         resize_pos_embed(state, model)
         resize_text_pos_embed(state, model)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from clipsearch.encoders.cache import remembered
 from clipsearch.encoders.sources import Source, locate
-from clipsearch.encoders.specs import ModelSpec, parse_spec
+from clipsearch.encoders.specs import ModelSpec, check_device, parse_spec
 from clipsearch.errors import ModelMismatchError
 from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
 
@@ -97,6 +97,7 @@ class _Loader:
     """Builds a model's module, checks it against the info that a library recorded, and hands it out once a side."""
 
     def __init__(self, spec: ModelSpec, options: EncoderOptions, *, expected: EncoderInfo | None = None) -> None:
+        check_device(options.device)
         self._spec = spec
         self._options = options
         self._expected = expected

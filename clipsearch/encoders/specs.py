@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -83,10 +84,16 @@ def parse_spec(spec: str) -> ModelSpec:
     raise UsageError(f"--model {spec}: {_advice(spec)}")
 
 
+def check_device(name: str) -> None:
+    """Raise UsageError for what is not "auto", "cpu", "cuda", "cuda:N" or "mps", without importing torch."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name}: not a device; it takes auto, cpu, cuda, cuda:N or mps")
+
+
 def _advice(spec: str) -> str:
     if spec and Path(spec).exists():
         return f"no such model; for the file of that name write ./{spec}"
-    names = [*OPENAI_MODELS, BUILTIN_SPEC, DEFAULT_SPEC]
-    if close := difflib.get_close_matches(spec, names, n=1):
-        return f"no such model; did you mean {close[0]}? (clipsearch models lists them)"
+    names = {name.lower(): name for name in (*OPENAI_MODELS, BUILTIN_SPEC, DEFAULT_SPEC)}
+    if close := difflib.get_close_matches(spec.lower(), names, n=1):
+        return f"no such model; did you mean {names[close[0]]}? (clipsearch models lists them)"
     return "no such model; it takes ARCH/TAG, hf-hub:ORG/NAME, a checkpoint's path, or a name from: clipsearch models"

@@ -16,15 +16,12 @@ from clipsearch.types import Preprocess
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that "auto", "cpu", "cuda", "cuda:N" or "mps" means here. Raises UsageError where it is not there."""
+    """The device that a name which `check_device` lets through means here. Raises UsageError where it is not there."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name}: not a device; it takes auto, cpu, cuda, cuda:N or mps") from error
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -139,6 +136,8 @@ def _running(size: int) -> Iterator[None]:
     try:
         with torch.inference_mode():
             yield
+    except MemoryError as error:
+        raise OutOfMemoryError(f"a batch of {size} does not fit into memory; lower --batch-size") from error
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise OutOfMemoryError(f"a batch of {size} does not fit into the GPU's memory; lower --batch-size") from error
