@@ -1,0 +1,90 @@
+"""`clipsearch demo`: each command is printed, then run, as a person would run it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipsearch.cli import output
+
+if TYPE_CHECKING:
+    from clipsearch.demo import Demo
+
+
+def demo(
+    *,
+    folder: Annotated[
+        str, typer.Argument(metavar="[FOLDER]", help="Where to write the photographs.")
+    ] = "clipsearch-demo",
+) -> int:
+    """Try it on fifteen photographs: writes them, indexes them, asks three queries and classifies one.
+
+    Needs scikit-image, which carries the photographs. Downloads nothing.
+    """
+    from pathlib import Path
+
+    from clipsearch import demo as photographs
+
+    written = photographs.write_photos(Path(folder).expanduser())
+    output.write(f"{len(written.photos)} photographs are in {output.printable(str(written.folder))}\n")
+    code = _index(written)
+    if code:
+        return code
+    for text in photographs.QUERIES:
+        _query(written, text)
+    _classify(written)
+    _next(written)
+    return 0
+
+
+def _index(demo: Demo) -> int:
+    from clipsearch import demo as photographs
+    from clipsearch.cli import commands_index
+
+    library = str(demo.library)
+    if (demo.library / "catalog.db").exists():
+        _print_command("index", str(demo.folder), "--index", library)
+        return commands_index.index(paths=[str(demo.folder)], index=library)
+    model = photographs.model()
+    _print_command("index", str(demo.folder), "--index", library, "--model", model)
+    return commands_index.index(paths=[str(demo.folder)], index=library, model=model)
+
+
+def _query(demo: Demo, text: str) -> None:
+    from clipsearch.cli import render
+    from clipsearch.library import Library
+
+    _print_command("query", text, "-k", "3", "--index", str(demo.library))
+    with Library.open(demo.library) as library:
+        output.write(render.query_text(library.query(text, k=3)))
+
+
+def _classify(demo: Demo) -> None:
+    from clipsearch import demo as photographs
+    from clipsearch.cli import render
+    from clipsearch.library import Library
+
+    picture = demo.folder / photographs.CLASSIFIED
+    _print_command("classify", str(picture), "--labels", *photographs.LABELS, "--index", str(demo.library))
+    with Library.open(demo.library) as library:
+        output.write(render.classify_text(library.classify([picture], photographs.LABELS)))
+
+
+def _next(demo: Demo) -> None:
+    library = shlex.quote(output.printable(str(demo.library)))
+    output.write(
+        "\nThat was it. What next?\n"
+        f'  clipsearch query "a motorcycle" --index {library}     another query\n'
+        "  clipsearch index ~/Pictures                           your own photos, into ./index\n"
+        '  clipsearch query "a dog on a beach"                   and find them\n'
+        "  clipsearch models                                     the models there are\n"
+    )
+
+
+def _print_command(*words: str) -> None:
+    line = "$ clipsearch " + " ".join(shlex.quote(output.printable(word)) for word in words)
+    output.write("\n" + output.styled(line, output.BOLD, sys.stdout) + "\n")
+    output.flush()

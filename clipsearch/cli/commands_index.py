@@ -1,0 +1,196 @@
+"""`clipsearch index`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipsearch.cli import options, output, place
+
+if TYPE_CHECKING:
+    from clipsearch.encoders import EncoderOptions
+    from clipsearch.library import Library
+    from clipsearch.types import IndexReport
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+
+def index(
+    *,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATHS]...", help="Folders and pictures. Without any: all that the library knows."),
+    ] = None,
+    index: options.Index = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="SPEC",
+            help="The model of a new library (default: CLIP, or builtin offline); "
+            "for one that is there, a model to fill beside the one that answers, until it takes over.",
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", metavar="N", min=0, help="Pictures encoded together; 0 chooses.")
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=0, help="Threads that decode; 0 is one a core.")
+    ] = 0,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="GLOB",
+            help="Leave out names that match, or with a slash paths below the folder; repeatable. Kept.",
+        ),
+    ] = None,
+    no_exclude: Annotated[bool, typer.Option("--no-exclude", help="Forget the exclusions of earlier runs.")] = False,
+    hidden: Annotated[
+        bool | None,
+        typer.Option("--hidden/--no-hidden", help="Take names that begin with a dot too. Kept.", show_default=False),
+    ] = None,
+    follow_symlinks: Annotated[
+        bool | None,
+        typer.Option("--follow-symlinks/--no-follow-symlinks", help="Follow links. Kept.", show_default=False),
+    ] = None,
+    files_from: Annotated[
+        str | None, typer.Option("--files-from", metavar="FILE", help="Also the paths in FILE, one a line; - is stdin.")
+    ] = None,
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="The paths of --files-from end with a zero byte instead.")
+    ] = False,
+    max_pixels: Annotated[
+        float,
+        typer.Option("--max-pixels", metavar="MP", min=0.01, help="Megapixels that may be decoded for one picture."),
+    ] = 64,
+    rehash: Annotated[bool, typer.Option("--rehash", help="Read every file, even if its date is unchanged.")] = False,
+    switch: Annotated[
+        bool, typer.Option("--switch", help="Change to the model being filled without files that are offline.")
+    ] = False,
+    arch: options.Arch = None,
+    trust_checkpoint: options.Trust = False,
+    wait: options.Wait = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
+    json: options.Json = False,
+) -> int:
+    """Bring a library up to date with folders of photos; make it where there is none.
+
+    Only what changed since the last run is read. Ctrl-C keeps what is done, and the next run goes on.
+    """
+    from clipsearch.encoders import EncoderOptions
+    from clipsearch.indexer import RunOptions
+    from clipsearch.library import Library
+    from clipsearch.roots import GivenOptions
+
+    run = RunOptions(
+        given=GivenOptions(
+            exclude=tuple(exclude or ()) if exclude or no_exclude else None,
+            hidden=hidden,
+            follow_symlinks=follow_symlinks,
+        ),
+        threads=threads,
+        batch_size=batch_size,
+        max_pixels=round(max_pixels * 1e6),
+        rehash=rehash,
+        switch=switch,
+    )
+    encoder_options = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
+    wanted = _wanted(paths or [], files_from, null=null)
+    if wanted is None:
+        output.note(f"--files-from {files_from}: the list is empty, nothing to do")
+        return 0
+    folder = place.place_for_index(index)
+    with Library(folder, encoder_options) as library:
+        if not library.exists and not dry_run:
+            library = _made(folder, wanted, model, encoder_options)
+            model = None
+        report = _indexed(library, wanted, model, run, wait=wait, dry_run=dry_run)
+        library.close()
+    return _told(report, json=json)
+
+
+def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> list[str] | None:
+    """All paths that were named; None where the list of files is empty, and nothing else was named."""
+    from clipsearch.errors import UsageError
+
+    if files_from is None:
+        if null:
+            raise UsageError("-0 is about the list of --files-from, which is not given")
+        return paths
+    try:
+        if files_from == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(files_from, "rb") as file:
+                data = file.read()
+    except OSError as exc:
+        raise UsageError(f"--files-from {files_from}: {(exc.strerror or str(exc)).lower()}") from exc
+    listed = [os.fsdecode(name) for name in data.split(b"\0" if null else b"\n") if name]
+    return [*paths, *listed] or None
+
+
+def _made(folder: os.PathLike[str], wanted: list[str], model: str | None, options: EncoderOptions) -> Library:
+    """A new library, once the paths are known to be right; says which model it has."""
+    from clipsearch.errors import UsageError
+    from clipsearch.library import Library
+
+    if not wanted:
+        raise UsageError(f"no library in {os.fspath(folder)} yet; name what to index: clipsearch index FOLDER")
+    for path in wanted:
+        try:
+            os.stat(os.path.expanduser(path))
+        except OSError as exc:
+            raise UsageError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    library = Library.create(folder, model=model, options=options)
+    info = library.info()
+    spec = info.encoders[0].info.spec
+    if info.fallback:
+        output.warn(
+            f"the default CLIP model is not cached, and {info.fallback}.\n"
+            "The built-in encoder is used instead. It is NOT CLIP: it finds everyday objects and scenes, "
+            "and cannot read colours, counts, people or relations.\n"
+            "With a network, this changes to CLIP: clipsearch index --model default"
+        )
+    else:
+        output.say(f"new library in {library.path}, with the model {spec}")
+    return library
+
+
+def _indexed(
+    library: Library, wanted: list[str], model: str | None, run: object, *, wait: bool, dry_run: bool
+) -> IndexReport:
+    from clipsearch.cli.progress import Bar, Stopper
+    from clipsearch.errors import LockedError
+    from clipsearch.indexer import RunOptions
+
+    assert isinstance(run, RunOptions)
+    with Stopper() as stopper, Bar() as bar:
+        try:
+            return library.index(
+                wanted, model=model, run=run, wait=wait, dry_run=dry_run, progress=bar.show, stop=stopper.asked
+            )
+        except LockedError:
+            if stopper.asked():
+                raise KeyboardInterrupt from None
+            raise
+
+
+def _told(report: IndexReport, *, json: bool) -> int:
+    from clipsearch.cli import render
+
+    if json:
+        output.write_json(render.index_json(report))
+    else:
+        output.write(render.index_text(report))
+    for text in report.notices:
+        output.note(text)
+    if report.interrupted:
+        output.note("stopped early; what is done is kept, and clipsearch index goes on")
+        return INTERRUPTED
+    return SOME_FAILED if report.failed else 0

@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Index = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        metavar="DIR",
+        help="The library. Else $CLIPSEARCH_INDEX, else ./index, else the nearest index/ in a folder above.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Null = Annotated[bool, typer.Option("-0", "--null", help="End each path with a zero byte instead of a line's end.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run writes to the library.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where to encode: auto, cpu, cuda, cuda:N or mps.")
+]
+Model = Annotated[str | None, typer.Option("--model", metavar="SPEC", help="The model; clipsearch models lists some.")]
+Arch = Annotated[
+    str | None, typer.Option("--arch", metavar="NAME", help="The architecture of a checkpoint that cannot say.")
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust-checkpoint",
+        help="Open a TorchScript archive that is not on OpenAI's list. It can run code: only for files you trust.",
+    ),
+]

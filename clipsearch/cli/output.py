@@ -1,0 +1,95 @@
+"""How text gets out: results on stdout, all else on stderr, and no control character of a file's name on a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any, TextIO
+
+# Controls (C0, DEL, C1), line separators, marks that turn the direction of text, and the surrogates that stand for
+# bytes that are no UTF-8.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def to_terminal() -> bool:
+    """Whether results are read by a person: stdout is a terminal."""
+    return is_terminal(sys.stdout)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """`text` with everything that could steer a terminal written as an escape (`\\n`, `\\x1b`), but for `keep`."""
+    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def styled(text: str, style: str, stream: TextIO | None) -> str:
+    """`text` in a style, where `stream` is a terminal that takes it and NO_COLOR is not set."""
+    plain = not is_terminal(stream) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[{style}m{text}\x1b[0m"
+
+
+def write(text: str) -> None:
+    """Write a result's text as it is; surrogates become the bytes that they stand for."""
+    if sys.stdout is not None:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+
+
+def write_path(path: str, *, end: bytes = b"\n") -> None:
+    """Write a path, byte for byte what the file system has."""
+    if sys.stdout is not None:
+        sys.stdout.buffer.write(os.fsencode(path) + end)
+
+
+def write_json(value: dict[str, Any], *, indent: int | None = 2) -> None:
+    """Write one JSON object, in UTF-8, without characters that could steer a terminal."""
+    import json
+
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    write(_NOT_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+
+
+def flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Say something beside the result."""
+    _say("note: ", YELLOW, text)
+
+
+def warn(text: str) -> None:
+    """Say something that must not be overlooked, on a line of its own between empty ones."""
+    _say("\nWARNING: ", f"{BOLD};{YELLOW}", text, end="\n\n")
+
+
+def error(text: str) -> None:
+    _say("error: ", RED, text)
+
+
+def say(text: str) -> None:
+    """A line on stderr without a mark in front."""
+    _say("", "", text)
+
+
+def _say(mark: str, style: str, text: str, *, end: str = "\n") -> None:
+    if sys.stderr is None:
+        return
+    flush()  # so that both keep their order where they go to the same place
+    line = (styled(mark, style, sys.stderr) if mark else "") + printable(text) + end
+    sys.stderr.buffer.write(line.encode("utf-8", "replace"))
+    sys.stderr.flush()

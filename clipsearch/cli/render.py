@@ -1,0 +1,302 @@
+"""Results as JSON objects and as text for people."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from clipsearch.cli import output
+from clipsearch.cli.tables import counted, duration, short_path, size, table
+from clipsearch.types import (
+    Classification,
+    ClassifyResult,
+    Finding,
+    Hit,
+    IndexReport,
+    KnownModel,
+    LibraryInfo,
+    ListedFile,
+    Problem,
+    QueryResult,
+)
+
+SCHEMA_VERSION = 1
+"""Goes up when a key of the JSON output changes its meaning or goes away; new keys may come at any time."""
+
+SHOWN_PROBLEMS = 10
+
+NOT_CLIP = "builtin (works offline; not CLIP)"
+
+
+def path_keys(path: str, *, name: str = "path") -> dict[str, str]:
+    """A path for JSON: readable, and where that loses bytes, those in base64 too."""
+    readable = os.fsencode(path).decode("utf-8", "replace")
+    if readable == path:
+        return {name: path}
+    return {name: readable, f"{name}_b64": base64.b64encode(os.fsencode(path)).decode("ascii")}
+
+
+def _problems(problems: Iterable[Problem | ListedFile]) -> list[dict[str, Any]]:
+    return [{**path_keys(p.path), "reason": _clean(p.reason)} for p in problems]
+
+
+def _clean(text: str | None) -> str | None:
+    """Text for JSON, which has no way to write lone surrogates."""
+    return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# index
+
+
+def index_json(report: IndexReport) -> dict[str, Any]:
+    value: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **path_keys(report.library, name="library")}
+    value["model"] = report.model.spec if report.model else None
+    for key, item in asdict(report).items():
+        if key not in ("library", "model", "notices"):
+            value[key] = item
+    for key in ("failed", "changing", "partial"):
+        value[key] = _problems(getattr(report, key))
+    value["notices"] = [_clean(text) for text in report.notices]
+    return value
+
+
+def index_text(report: IndexReport) -> str:
+    """A short report: counts that are not zero, what failed and why, and where the library is."""
+    verb = "would read" if report.dry_run else "indexed"
+    rate = f" ({report.encoded / report.seconds:.1f} images/s)" if report.encoded and report.seconds else ""
+    took = f" in {duration(report.seconds)}{rate}" if not report.dry_run else ""
+    lines = [f"{verb} {counted(report.indexed, 'file')}{took}"]
+    for count, text in (
+        (report.unchanged, "unchanged"),
+        (report.moved, "moved"),
+        (report.copied, "copied: the same picture is there already"),
+        (report.restored, "restored: back as they were"),
+        (report.missing, "missing: gone since the last run, no hits any more"),
+        (report.offline, "offline: their drive or folder is not there now; they stay hits"),
+        (report.excluded, "excluded by the scan options, no hits any more"),
+        (report.unsupported, "unsupported formats"),
+        (report.failed_before, "failed before, and are not due again"),
+    ):
+        if count:
+            lines.append(f"  {count:>7,}  {text}")
+    for problems, text in (
+        (report.partial, "indexed in part: they end early"),
+        (report.changing, "changed while they were read, left for the next run"),
+        (report.failed, "failed"),
+    ):
+        if problems:
+            lines.append(f"  {len(problems):>7,}  {text}:")
+            lines += _listed(problems)
+    if report.switched and report.model:
+        lines.append(f"{report.model.spec} answers queries from now on")
+    elif report.filling:
+        lines.append(f"{report.filling} still lacks {counted(report.filling_left, 'picture')}")
+    if report.model:
+        lines.append(f"library: {short_path(report.library)}, {_spec(report.model.spec)}")
+    return "\n".join(lines) + "\n"
+
+
+def _listed(problems: Sequence[Problem]) -> list[str]:
+    lines = [f"           {short_path(p.path)}: {output.printable(p.reason)}" for p in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"           … and {len(problems) - SHOWN_PROBLEMS:,} more; --json lists them all")
+    return lines
+
+
+def _spec(spec: str) -> str:
+    return NOT_CLIP if spec == "builtin" else output.printable(spec)
+
+
+# query
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": hit.id, **path_keys(hit.path)}
+    value["paths"] = [path_keys(path)["path"] for path in hit.paths]
+    if any("path_b64" in path_keys(path) for path in hit.paths):
+        value["paths_b64"] = [base64.b64encode(os.fsencode(path)).decode("ascii") for path in hit.paths]
+    for key, item in asdict(hit).items():
+        value.setdefault(key, item)
+    return value
+
+
+def query_json(result: QueryResult) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "query": _clean(result.query),
+        "model": result.model.spec,
+        "is_clip": result.model.is_clip,
+        "hits": [hit_json(hit) for hit in result.hits],
+        "notices": [_clean(text) for text in result.notices],
+    }
+
+
+def query_text(result: QueryResult) -> str:
+    rows = []
+    for hit in result.hits:
+        more = f"  (+{len(hit.paths) - 1} more)" if len(hit.paths) > 1 else ""
+        mark = "  (offline)" if hit.offline else "  (ends early)" if hit.state == "partial" else ""
+        pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
+        taken = (hit.taken_at or "–")[:10]
+        rows.append([f"{hit.score:.3f}", short_path(hit.path) + more + mark, taken, pixels, size(hit.bytes)])
+    # The path stands last, where nothing has to be cut off: it is there to be copied.
+    rows = [[row[0], row[2], row[3], row[4], row[1]] for row in rows]
+    return table(("score", "taken", "pixels", "size", "path"), rows, right="score pixels size") if rows else ""
+
+
+# classify
+
+
+def classify_json(result: ClassifyResult) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": result.model.spec,
+        "is_clip": result.model.is_clip,
+        "results": [_classification(item) for item in result.results],
+        "notices": [_clean(text) for text in result.notices],
+    }
+
+
+def _classification(item: Classification) -> dict[str, Any]:
+    value: dict[str, Any] = dict(path_keys(item.path))
+    value["predictions"] = [{**asdict(p), "label": _clean(p.label)} for p in item.predictions]
+    if item.reason is not None:
+        value["reason"] = _clean(reason_of(item))
+    return value
+
+
+def reason_of(item: Classification) -> str:
+    """Why a picture could not be classified, without its name in front."""
+    return (item.reason or "").removeprefix(f"{item.path}: ")
+
+
+def classify_rows(result: ClassifyResult) -> list[tuple[str, str, str]]:
+    """A line for each picture and prediction, best first: path, label, probability."""
+    return [
+        (item.path, prediction.label, f"{prediction.probability:.4f}")
+        for item in result.results
+        for prediction in item.predictions
+    ]
+
+
+def classify_csv(result: ClassifyResult) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", "probability", "score"))
+    for item in result.results:
+        for p in item.predictions:
+            writer.writerow((item.path, p.label, f"{p.probability:.6f}", f"{p.score:.6f}"))
+    return text.getvalue()
+
+
+def classify_text(result: ClassifyResult) -> str:
+    lines = []
+    for item in result.results:
+        if not item.predictions:
+            continue
+        lines.append(output.styled(short_path(item.path), output.BOLD, sys.stdout))
+        width = max(len(p.label) for p in item.predictions)
+        for prediction in item.predictions:
+            bar = "█" * round(20 * prediction.probability)
+            label = output.printable(prediction.label).ljust(width)
+            lines.append(f"  {100 * prediction.probability:5.1f} %  {label}  {bar}".rstrip())
+    return "".join(f"{line}\n" for line in lines)
+
+
+# info and models
+
+
+def info_json(info: LibraryInfo) -> dict[str, Any]:
+    value: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "catalog_version": info.schema_version}
+    value |= path_keys(info.path)
+    for key, item in asdict(info).items():
+        value.setdefault(key, item)
+    value["roots"] = [path_keys(root) for root in info.roots]
+    return value
+
+
+def info_text(info: LibraryInfo) -> str:
+    rows = [
+        ("library", f"{short_path(info.path)} ({size(info.catalog_bytes)} catalog)"),
+        ("pictures", _states(info.contents)),
+        ("files", _states(info.files)),
+    ]
+    for status in info.encoders:
+        role = {"answering": "answers", "filling": "is being filled", "kept": "kept; prune --encoder drops it"}
+        rows.append(("model", f"{_spec(status.info.spec)}: {role[status.role]}"))
+        owed = f", {status.owed:,} pictures without one" if status.owed else ""
+        rows.append(("", f"{counted(status.vectors, 'vector')} of {status.info.dim} numbers{owed}"))
+        rows.append(("", f"fingerprint {status.info.fingerprint[:16]}"))
+        rows.append(("", _engine(status.engine, status.snapshot_bytes, status.tail, status.snapshot_details)))
+    if info.fallback:
+        rows.append(("", f"chosen because {output.printable(info.fallback)}"))
+        rows.append(("", "clipsearch index --model default changes to CLIP"))
+    rows += [("root", short_path(root)) for root in info.roots]
+    if info.last_run:
+        run = info.last_run
+        counts = ", ".join(f"{run[key]:,} {key}" for key in ("indexed", "unchanged", "failed") if run.get(key))
+        rows.append(("last run", f"{run['finished_at']}: {counts or 'nothing new'}"))
+    return "".join(f"{name:<10}{text}\n" for name, text in rows)
+
+
+def _engine(engine: str, snapshot_bytes: int, tail: int, details: Any) -> str:  # noqa: ANN401 - JSON
+    if engine == "none":
+        return "no snapshot yet"
+    known = ", ".join(f"{key} {details[key]}" for key in ("nlist", "nprobe", "recall") if key in details)
+    newer = f", {tail:,} newer vectors beside it" if tail else ""
+    return f"engine {engine}{f' ({known})' if known else ''}, snapshot {size(snapshot_bytes)}{newer}"
+
+
+def _states(counts: Any) -> str:  # noqa: ANN401 - a mapping of numbers
+    return ", ".join(f"{count:,} {state}" for state, count in counts.items()) or "none"
+
+
+def models_json(models: Sequence[KnownModel]) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, "models": [asdict(model) for model in models]}
+
+
+def models_text(models: Sequence[KnownModel]) -> str:
+    rows = [
+        [
+            model.spec,
+            str(model.dim),
+            str(model.pixels),
+            size(model.megabytes * 10**6) if model.megabytes else "–",
+            f"{100 * model.accuracy:.1f} %" if model.accuracy is not None else "–",
+            model.licence,
+            "yes" if model.cached else "no",
+            model.note,
+        ]
+        for model in models
+    ]
+    head = ("model", "dim", "pixels", "download", "ImageNet", "licence", "cached", "note")
+    return table(head, rows, right="dim pixels download ImageNet")
+
+
+def files_json(state: str, files: Sequence[ListedFile]) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, "state": state, "files": _problems(files)}
+
+
+def files_text(files: Sequence[ListedFile]) -> str:
+    return "".join(
+        f"{short_path(file.path)}{f': {output.printable(file.reason)}' if file.reason else ''}\n" for file in files
+    )
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """A line for each finding, its advice below it."""
+    styles = {"ok": output.DIM, "note": output.YELLOW, "problem": output.RED}
+    lines = []
+    for finding in findings:
+        mark = output.styled(f"{finding.level:<8}", styles[finding.level], sys.stdout)
+        lines.append(f"{mark}{output.printable(finding.text)}")
+        if finding.advice:
+            lines.append(f"{'':8}→ {output.printable(finding.advice)}")
+    return "".join(f"{line}\n" for line in lines)

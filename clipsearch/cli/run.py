@@ -1,0 +1,96 @@
+"""Runs one command line, and turns whatever goes wrong into one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from clipsearch.cli import output
+from clipsearch.cli.labels import spread_labels
+from clipsearch.errors import ClipsearchError
+
+INTERRUPTED = 130
+CLOSED_PIPE = 141
+"""What a shell reports for a program that SIGPIPE ended; ours ends as quietly."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line `arguments`, the program's name left out; the exit code."""
+    arguments, debug = _take_debug(arguments)
+    try:
+        code = _guarded(lambda: _run(arguments), debug=debug)
+        output.flush()
+    except BrokenPipeError:
+        _forget_pipe()
+        return CLOSED_PIPE
+    except OSError as exc:
+        # The disk that stdout goes to is full, say.
+        output.error(f"cannot write the output: {exc.strerror}")
+        _forget_pipe()
+        return 1
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from clipsearch.cli.app import app
+
+    # Typer hands back what the command returned, or the code of an early exit (--help).
+    code = app(args=spread_labels(arguments), prog_name="clipsearch", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _guarded(work: Callable[[], int], *, debug: bool) -> int:
+    import typer
+
+    try:
+        return work()
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        output.error("interrupted")
+        return INTERRUPTED
+    except Exception as exc:
+        if debug:
+            import traceback
+
+            sys.stderr.write(output.printable(traceback.format_exc(), keep="\n"))
+        if isinstance(exc, ClipsearchError):
+            output.error(str(exc))
+            return exc.exit_code
+        if isinstance(exc, typer.TyperException):
+            output.error(_usage_message(exc))
+            return exc.exit_code
+        output.error(_unexpected(exc) + ("" if debug else "; --debug shows where"))
+        return 1
+
+
+def _usage_message(exc: Exception) -> str:
+    """What Typer says of a command line that cannot be, in one line with the way to help."""
+    message = " ".join(str(exc).split()).rstrip(".")
+    message = message[:1].lower() + message[1:]
+    context = getattr(exc, "ctx", None)
+    return f"{message}; see {context.command_path if context else 'clipsearch'} --help"
+
+
+def _unexpected(exc: Exception) -> str:
+    if isinstance(exc, MemoryError):
+        return "not enough memory"
+    if isinstance(exc, OSError) and exc.strerror:
+        name = os.fsdecode(exc.filename) if isinstance(exc.filename, str | bytes) else ""
+        return f"{name}: {exc.strerror.lower()}" if name else exc.strerror.lower()
+    return f"unexpected {type(exc).__name__}: {' '.join(str(exc).split())}"
+
+
+def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """`--debug` may stand anywhere before `--`: it is mostly added to a line that has failed."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [argument for argument in arguments[:end] if argument != "--debug"]
+    return [*kept, *arguments[end:]], len(kept) < end
+
+
+def _forget_pipe() -> None:
+    """Send what the interpreter still flushes on its way out nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)

@@ -1,0 +1,28 @@
+"""Shows pictures in the desktop's own viewer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from clipsearch.errors import ClipsearchError
+
+
+def show(paths: Sequence[str]) -> None:
+    """Open the pictures, without waiting for the viewer. Raises ClipsearchError where the desktop has no opener."""
+    if not paths:
+        return
+    # macOS opens many in one window; xdg-open takes one at a time.
+    commands = [["open", "--", *paths]] if sys.platform == "darwin" else [["xdg-open", path] for path in paths]
+    for command in commands:
+        try:
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise ClipsearchError(f"--open: {command[0]} cannot be run ({exc.strerror}); is there a desktop?") from exc
