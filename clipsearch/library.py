@@ -41,6 +41,9 @@ Answer = TypeVar("Answer")
 
 LOCK_NAME = "lock"
 
+FALLBACK_NOTICE = "answered by the built-in encoder, which is not CLIP"
+"""How the notice begins that nobody asked for the encoder that answers."""
+
 ATTEMPTS = 3
 
 
@@ -349,7 +352,7 @@ class Library:
         fallback = catalog.meta("fallback")
         if fallback is not None:
             notices.append(
-                f"answered by the built-in encoder, which is not CLIP ({fallback}); "
+                f"{FALLBACK_NOTICE} ({fallback}); "
                 "clipsearch index --model default changes to CLIP"
             )
         if filling is not None:
@@ -376,6 +379,41 @@ class Library:
         raise ModelMismatchError(
             f"the library in {self.path} holds no vectors of {spec} (it holds {held}); clipsearch index --model {spec}"
         )
+
+
+def classify_alone(
+    pictures: Iterable[PathLike],
+    labels: Sequence[str | Label],
+    *,
+    model: str | None = None,
+    templates: Sequence[str] = (),
+    k: int = 5,
+    options: EncoderOptions | None = None,
+) -> ClassifyResult:
+    """Classify without a library, with the encoder that a new one would get; see `classify_pictures`.
+
+    Text embeddings are kept in the cache directory. Raises as `Library.create` does.
+    """
+    from clipsearch.encoders.cache import cache_dir
+
+    spec, fallback = (_named(model), None) if model is not None else encoders.default_spec()
+    encoder = encoders.load_encoder(spec, options or EncoderOptions())
+    cache = QueryCache(cache_dir())
+    try:
+        result = classify_pictures(
+            pictures,
+            labels,
+            row=EncoderRow(0, encoder.info),
+            load=lambda: encoder,
+            catalog=None,
+            cache=cache,
+            templates=templates,
+            k=k,
+        )
+    finally:
+        cache.close()
+    notices = [f"{FALLBACK_NOTICE} ({fallback}); --model names another"] if fallback else []
+    return ClassifyResult(result.model, result.results, (*notices, *result.notices))
 
 
 def classify_pictures(
