@@ -226,7 +226,7 @@ def _session(path: Path, *, threads: int = 0, cold: bool = False) -> onnxruntime
 
 def _options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and said once
     options.inter_op_num_threads = 1
     # A thread that spins for its next piece takes the core from a decoder; asleep, it wakes soon enough.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
