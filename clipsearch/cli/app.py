@@ -1,22 +1,44 @@
-"""The Typer application. Importing it declares every command and imports nothing that is heavy."""
+"""The Typer application. Declaring a command imports nothing that is heavy."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Annotated
 
 import typer
 
-from clipsearch.cli import commands_ask, commands_demo, commands_index, commands_keep, commands_models
+COMMANDS = {
+    "index": "commands_index",
+    "query": "commands_ask",
+    "classify": "commands_ask",
+    "info": "commands_keep",
+    "models": "commands_models",
+    "doctor": "commands_keep",
+    "prune": "commands_keep",
+    "forget": "commands_keep",
+    "reroot": "commands_keep",
+    "demo": "commands_demo",
+}
+"""Each command's module, in the order of the help; the function has the command's name, a group is called `app`."""
 
-EPILOG = "A library is made by: clipsearch index FOLDER. Each command has more under --help."
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+def application(only: str | None = None) -> typer.Typer:
+    """The application with all commands, or with one: a query need not pay for declaring the other nine."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(main)
+    for name in [only] if only else COMMANDS:
+        module = importlib.import_module(f"clipsearch.cli.{COMMANDS[name]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -29,7 +51,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback(epilog=EPILOG)
 def main(
     *,
     version: Annotated[
@@ -39,16 +60,7 @@ def main(
         bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere on the line.")
     ] = False,
 ) -> None:
-    """Find photos by describing them, and sort them by labels that you choose."""
+    """Find photos by describing them, and sort them by labels that you choose.
 
-
-app.command("index")(commands_index.index)
-app.command("query")(commands_ask.query)
-app.command("classify")(commands_ask.classify)
-app.command("info")(commands_keep.info)
-app.add_typer(commands_models.app, name="models")
-app.command("doctor")(commands_keep.doctor)
-app.command("prune")(commands_keep.prune)
-app.command("forget")(commands_keep.forget)
-app.command("reroot")(commands_keep.reroot)
-app.command("demo")(commands_demo.demo)
+    A library is made by: clipsearch index FOLDER. Each command says more with --help.
+    """

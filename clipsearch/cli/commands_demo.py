@@ -20,8 +20,9 @@ def demo(
         str, typer.Argument(metavar="[FOLDER]", help="Where to write the photographs.")
     ] = "clipsearch-demo",
 ) -> int:
-    """Try it on fifteen photographs: writes them, indexes them, asks three queries and classifies one.
+    """Try it on fifteen photographs.
 
+    Writes them to a folder, indexes them into a library there, asks three queries and classifies one.
     Needs scikit-image, which carries the photographs. Downloads nothing.
     """
     from pathlib import Path

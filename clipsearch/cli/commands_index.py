@@ -79,7 +79,7 @@ def index(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
     json: options.Json = False,
 ) -> int:
-    """Bring a library up to date with folders of photos; make it where there is none.
+    """Make a library of folders of photos, or bring it up to date.
 
     Only what changed since the last run is read. Ctrl-C keeps what is done, and the next run goes on.
     """

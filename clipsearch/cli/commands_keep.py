@@ -23,7 +23,7 @@ def info(
     json: options.Json = False,
     null: options.Null = False,
 ) -> int:
-    """Say what a library holds: pictures by state, models, sizes, folders, the last run.
+    """Say what a library holds: pictures, models, sizes, folders.
 
     States for --files: failed, unsupported, partial, missing, offline, unreadable. Into a pipe it lists plain paths.
     """
@@ -55,7 +55,10 @@ def info(
 
 
 def doctor(*, index: options.Index = None, json: options.Json = False) -> int:
-    """Look a library over: its catalog, its snapshots, the versions at work. Exit 5 if something is damaged."""
+    """Look a library over, and say what to do.
+
+    Checks the catalog and the snapshots, and names the versions at work. Exits with 5 if something is damaged.
+    """
     from clipsearch.cli import render
     from clipsearch.library import Library
 
@@ -77,7 +80,10 @@ def prune(
     wait: options.Wait = False,
     json: options.Json = False,
 ) -> int:
-    """Remove what no file needs any more: missing files, and pictures that no file has."""
+    """Remove what no file needs any more.
+
+    That is: missing files, pictures that no file has, and with --encoder the vectors of a model.
+    """
     from clipsearch.cli import render
     from clipsearch.cli.tables import counted
     from clipsearch.library import Library
@@ -100,7 +106,10 @@ def forget(
     index: options.Index = None,
     wait: options.Wait = False,
 ) -> int:
-    """Drop files or folders from the library, and never scan them again. The files themselves stay."""
+    """Drop files or folders from a library, and scan them no more.
+
+    The files themselves are left alone.
+    """
     from clipsearch.cli.tables import counted
     from clipsearch.library import Library
 
@@ -117,7 +126,10 @@ def reroot(
     index: options.Index = None,
     wait: options.Wait = False,
 ) -> int:
-    """Say that a folder has moved, so that nothing in it has to be read again."""
+    """Say that a folder has moved.
+
+    Nothing in it is read again. Where the library knows a file at the new place, that stays.
+    """
     from clipsearch.cli.tables import counted
     from clipsearch.library import Library
 

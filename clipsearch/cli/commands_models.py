@@ -13,7 +13,7 @@ app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 @app.callback()
 def models(context: typer.Context, *, json: options.Json = False) -> int:
-    """List the models worth naming: size, published accuracy, licence, and whether they are cached."""
+    """List models: size, published accuracy, licence, cached or not."""
     if context.invoked_subcommand is not None:
         return 0
     from clipsearch.cli import render
@@ -24,7 +24,8 @@ def models(context: typer.Context, *, json: options.Json = False) -> int:
         output.write_json(render.models_json(known))
     else:
         output.write(render.models_text(known))
-        output.note("more: any ARCH/TAG of open_clip, hf-hub:ORG/NAME, or a checkpoint's path; see docs/models.md")
+        if output.to_terminal():
+            output.note("more: any ARCH/TAG of open_clip, hf-hub:ORG/NAME, or a checkpoint's path; see docs/models.md")
     return 0
 
 

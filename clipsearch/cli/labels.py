@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import UsageError
@@ -69,10 +69,15 @@ def pictures_among(values: Sequence[str]) -> list[str]:
 
 def _read(name: str) -> str:
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
+        data = sys.stdin.buffer.read() if name == "-" else _bytes_of(name)
     except OSError as exc:
         raise UsageError(f"--labels @{name}: {(exc.strerror or str(exc)).lower()}") from exc
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise UsageError(f"--labels @{name}: not a text in UTF-8") from exc
+
+
+def _bytes_of(name: str) -> bytes:
+    with open(os.path.expanduser(name), "rb") as file:
+        return file.read()

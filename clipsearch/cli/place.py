@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from clipsearch.catalog import CATALOG_NAME
 from clipsearch.cli import output
 from clipsearch.errors import NoLibraryError
 
@@ -18,6 +17,8 @@ def find_library(given: str | None) -> Path | None:
 
     One above that belongs to someone else is passed over, and named on stderr: its answers would be theirs.
     """
+    from clipsearch.catalog import CATALOG_NAME
+
     named = given or os.environ.get(VARIABLE)
     if named:
         return Path(named).expanduser()

@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from clipsearch.cli import output
 from clipsearch.cli.labels import spread_labels
 from clipsearch.errors import ClipsearchError
 
+if TYPE_CHECKING:
+    import typer
+
 INTERRUPTED = 130
+HELP = os.path.join(os.path.dirname(__file__), "help.txt")
+"""What Typer prints for --help, written by `python -m clipsearch.cli.reference`: importing Typer and declaring every
+command takes some eight times as long as starting Python."""
+
 CLOSED_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended; ours ends as quietly."""
 
@@ -33,16 +41,23 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from clipsearch.cli.app import app
+    if arguments in ([], ["--help"], ["-h"]):
+        with open(HELP, encoding="utf-8") as file:
+            text = file.read()
+        if not arguments:
+            sys.stderr.write(text)
+            return 2
+        output.write(text)
+        return 0
+    from clipsearch.cli.app import COMMANDS, application
 
+    app = application(only=arguments[0] if arguments and arguments[0] in COMMANDS else None)
     # Typer hands back what the command returned, or the code of an early exit (--help).
     code = app(args=spread_labels(arguments), prog_name="clipsearch", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
 def _guarded(work: Callable[[], int], *, debug: bool) -> int:
-    import typer
-
     try:
         return work()
     except BrokenPipeError:
@@ -58,6 +73,8 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
         if isinstance(exc, ClipsearchError):
             output.error(str(exc))
             return exc.exit_code
+        import typer
+
         if isinstance(exc, typer.TyperException):
             output.error(_usage_message(exc))
             return exc.exit_code
@@ -65,12 +82,12 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
         return 1
 
 
-def _usage_message(exc: Exception) -> str:
+def _usage_message(exc: typer.TyperException) -> str:
     """What Typer says of a command line that cannot be, in one line with the way to help."""
-    message = " ".join(str(exc).split()).rstrip(".")
+    message = " ".join(exc.format_message().split()).rstrip(".")
     message = message[:1].lower() + message[1:]
     context = getattr(exc, "ctx", None)
-    return f"{message}; see {context.command_path if context else 'clipsearch'} --help"
+    return f"{message} (see {context.command_path if context else 'clipsearch'} --help)"
 
 
 def _unexpected(exc: Exception) -> str:
