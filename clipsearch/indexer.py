@@ -464,6 +464,7 @@ def _reconciler(
         encoder_id=encoder_id,
         decoder=images.decoder_version(options.max_pixels),
         suffixes=images.PICTURE_SUFFIXES,
+        own=_own(catalog),
         rehash=options.rehash,
         stop=stop,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import json
 import os
 import stat
@@ -10,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import UsageError
-from clipsearch.scanner import Rules, ScanOptions, is_within
+from clipsearch.scanner import Rules, ScanOptions, below, has_slash, is_within, upwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Root:
     options: ScanOptions = field(default_factory=ScanOptions)
     is_file: bool = False
     mounts: tuple[bytes, ...] = ()
-    """Folders in it that were on another device than their parent when they were last seen."""
+    """Mount points when they were last seen: folders in it, itself, or one above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +67,23 @@ class Roots:
             is_file = known.pop("is_file", False)
             scan = ScanOptions(**{**known, "exclude": tuple(known.get("exclude", ()))})
             self.all[path] = Root(path, scan, is_file, tuple(os.fsencode(m) for m in json.loads(mounts)))
+        self._saved = dict(self.all)
 
     def save(self, *, scanned: Iterable[bytes] = (), now: str | None = None) -> None:
-        """Write all roots; `scanned` ones get `now` as the time of their last complete walk."""
+        """Write the roots that changed; `scanned` ones get `now` as the time of their last complete walk."""
         conn = self._catalog.conn
-        for (path,) in conn.execute("SELECT path FROM roots").fetchall():
-            if path not in self.all:
-                conn.execute("DELETE FROM roots WHERE path = ?", (path,))
-        for root in self.all.values():
-            options = asdict(root.options) | ({"is_file": True} if root.is_file else {})
-            conn.execute(
-                "INSERT INTO roots (path, options, mounts) VALUES (?, ?, ?) "
-                "ON CONFLICT (path) DO UPDATE SET options = excluded.options, mounts = excluded.mounts",
-                (root.path, json.dumps(options), json.dumps([os.fsdecode(m) for m in root.mounts])),
-            )
-        for path in scanned:
-            conn.execute("UPDATE roots SET scanned_at = ? WHERE path = ?", (now, path))
+        conn.executemany("DELETE FROM roots WHERE path = ?", [(path,) for path in self._saved if path not in self.all])
+        conn.executemany(
+            "INSERT INTO roots (path, options, mounts) VALUES (?, ?, ?) "
+            "ON CONFLICT (path) DO UPDATE SET options = excluded.options, mounts = excluded.mounts",
+            [_as_row(root) for root in self.all.values() if self._saved.get(root.path) != root],
+        )
+        conn.executemany("UPDATE roots SET scanned_at = ? WHERE path = ?", [(now, path) for path in scanned])
+        self._saved = dict(self.all)
 
     def owner(self, path: bytes) -> Root | None:
         """The innermost root that `path` lies in, or is."""
-        inside = [r for r in self.all.values() if is_within(path, r.path)]
-        return max(inside, key=lambda r: len(r.path), default=None)
+        return next((self.all[at] for at in upwards(path) if at in self.all), None)
 
     def put(self, root: Root) -> None:
         self.all[root.path] = root
@@ -93,75 +91,111 @@ class Roots:
     def plan(self, paths: Iterable[bytes], given: GivenOptions, *, suffixes: Collection[str], own: bytes) -> list[Area]:
         """The areas to walk for `paths`, or for all roots where there are none; adds the roots that are new.
 
-        `own` is the library's folder, which no walk enters. Raises UsageError for a path that does not exist and is
-        no known root.
+        They come in the byte order of their starts and share no file. `own` is the library's folder. Raises UsageError
+        for a path in there, and for one that does not exist and is no known root.
         """
         starts: dict[bytes, Root] = {}
-        wanted = list(paths)
-        if wanted:
-            for path in wanted:
-                root = self._root_for(path, given, suffixes)
-                starts[path] = root
-        else:
+        real_own = os.path.realpath(own)
+        for path in paths:
+            if is_within(os.path.join(_real(os.path.dirname(path)), os.path.basename(path)), real_own):
+                raise UsageError(f"{os.fsdecode(path)}: the library's own folder is never indexed; name another one")
+            starts[path] = self._root_for(path, given, suffixes)
+        if not starts:
             for root in list(self.all.values()):
                 if not root.is_file:
                     self.put(replace(root, options=given.over(root.options)))
-            starts = {r.path: r for r in self.all.values()}
+            starts = dict(self.all)
         self._absorb(suffixes)
-        covered = {p for p in starts if any(q != p and is_within(p, q) for q in starts)}
+        outermost = [s for s in starts if s in self.all or not any(at in starts for at in upwards(s) if at != s)]
+        known = sorted(self.all)
         areas: dict[bytes, Area] = {}
-        for start in starts:
-            if start in covered and start not in self.all:
-                continue
-            for at in [start, *(r.path for r in self.all.values() if r.path != start and is_within(r.path, start))]:
-                root = self.owner(at) or starts[start]
-                nested = {r.path for r in self.all.values() if r.path != at and is_within(r.path, at)}
-                areas[at] = Area(root, at, frozenset(nested | {own}))
+        for start in outermost:
+            for at in (start, *_inside(known, start)):
+                areas[at] = Area(self.owner(at) or starts[start], at, frozenset(_inside(known, at)))
         return [areas[start] for start in sorted(areas)]
 
     def _root_for(self, path: bytes, given: GivenOptions, suffixes: Collection[str]) -> Root:
+        """The root that a path which was named belongs to: a known one where it walks there, else a new one."""
         known = self.all.get(path)
+        mounts = known.mounts if known else ()
         try:
             mode = os.stat(path).st_mode
         except OSError as exc:
             if known is not None:
                 return known  # An unplugged drive, say: its files become offline.
             raise UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}") from exc
+        owner = self.owner(path)
+        if owner is not None and owner.is_file:
+            owner = None  # Where a named file was, a folder is now.
         if stat.S_ISDIR(mode):
-            owner = known or self.owner(path)
-            options = given.over(owner.options if owner else ScanOptions())
-            inherits = owner is not None and not owner.is_file and options == owner.options
-            if owner is not None and known is None and inherits and Rules(owner.path, options).reaches(path):
-                return owner
-            root = Root(path, options, mounts=known.mounts if known else ())
+            options = given.over(_inherited(owner, path) if owner else ScanOptions())
+            if owner is not None and owner.path != path and given.over(owner.options) == owner.options:
+                rules = Rules(owner.path, owner.options)
+                if rules.reaches(path):
+                    return owner
+            root = Root(path, options, mounts=mounts)
         elif stat.S_ISREG(mode):
-            owner = self.owner(path)
-            if owner is not None and not owner.is_file and _walks_to(owner, path, suffixes):
+            if owner is not None and owner.path != path and _walks_to(owner, path, suffixes):
                 return owner
-            root = Root(path, is_file=True)
+            root = Root(path, is_file=True, mounts=mounts)
         else:
             raise UsageError(f"{os.fsdecode(path)}: neither a folder nor a regular file")
         self.put(root)
         return root
 
     def _absorb(self, suffixes: Collection[str]) -> None:
-        """Drop roots that the next outer one covers entirely."""
-        for root in sorted(self.all.values(), key=lambda r: len(r.path), reverse=True):
-            outer = [r for r in self.all.values() if r.path != root.path and is_within(root.path, r.path)]
-            if not outer:
-                continue
-            owner = max(outer, key=lambda r: len(r.path))
-            if owner.is_file:
+        """Drop roots whose every file the next outer one walks to."""
+        for path in sorted(self.all, key=len, reverse=True):
+            root = self.all[path]
+            owner = self.owner(os.path.dirname(path)) if path != b"/" else None
+            if owner is None or owner.is_file:
                 continue
             if root.is_file:
-                covered = _walks_to(owner, root.path, suffixes)
+                covered = _walks_to(owner, path, suffixes)
             else:
-                covered = root.options == owner.options and Rules(owner.path, owner.options).reaches(root.path)
+                covered = _covers(owner.options, root.options) and Rules(owner.path, owner.options).reaches(path)
             if covered:
-                del self.all[root.path]
+                del self.all[path]
                 self.put(replace(owner, mounts=tuple(sorted({*owner.mounts, *root.mounts}))))
+
+
+def _as_row(root: Root) -> tuple[bytes, str, str]:
+    options = asdict(root.options) | ({"is_file": True} if root.is_file else {})
+    return root.path, json.dumps(options), json.dumps([os.fsdecode(m) for m in root.mounts])
+
+
+def _covers(outer: ScanOptions, inner: ScanOptions) -> bool:
+    """Whether a walk by `outer` comes to all that one by `inner` does, and takes in nothing that `inner` excludes.
+
+    An exclusion with a slash belongs to its root's folder and can stand for nothing in another one.
+    """
+    return (
+        set(outer.exclude) == set(inner.exclude)
+        and not any(has_slash(g) for g in outer.exclude)
+        and outer.hidden >= inner.hidden
+        and outer.follow_symlinks >= inner.follow_symlinks
+    )
+
+
+def _inherited(owner: Root, path: bytes) -> ScanOptions:
+    """The options of a root that is made inside `owner`: its own, less what has a meaning only there."""
+    if owner.path == path:
+        return owner.options
+    return replace(owner.options, exclude=tuple(g for g in owner.options.exclude if not has_slash(g)))
 
 
 def _walks_to(root: Root, path: bytes, suffixes: Collection[str]) -> bool:
     has_suffix = os.fsdecode(os.path.splitext(path)[1]).lower() in suffixes
     return has_suffix and Rules(root.path, root.options).reaches(path)
+
+
+def _inside(known: list[bytes], folder: bytes) -> list[bytes]:
+    """Those of `known`, which is sorted, that lie in `folder`; itself not among them."""
+    prefix = below(folder)
+    start, end = bisect.bisect_left(known, prefix), bisect.bisect_left(known, prefix[:-1] + b"0")
+    return [path for path in known[start:end] if path != folder]
+
+
+@functools.lru_cache(maxsize=64)
+def _real(folder: bytes) -> bytes:
+    return os.path.realpath(folder)

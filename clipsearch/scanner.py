@@ -5,12 +5,14 @@ The order is what lets `reconcile` compare a walk with the catalog in one merge 
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from clipsearch.errors import UsageError
 from clipsearch.types import Candidate, Problem
@@ -36,10 +38,11 @@ class Rules:
     def __init__(self, root: bytes, options: ScanOptions) -> None:
         self.root = root
         self.options = options
-        names = [g for g in options.exclude if "/" not in g.rstrip("/")]
-        paths = [g for g in options.exclude if "/" in g.rstrip("/")]
-        self._name = _compile(names)
-        self._path = _compile([g.lstrip("/") for g in paths])
+        globs = [_relative(g, root) for g in options.exclude]
+        self._name = _compile([g for g in globs if not has_slash(g)])
+        self._path = _compile([g.lstrip("/") for g in globs if has_slash(g)])
+        self.excludes = bool(options.exclude)
+        self._judged = (b"", False)
 
     def allows(self, path: bytes, name: bytes) -> bool:
         """Whether the entry `name` at `path` passes, its parents taken for granted."""
@@ -53,17 +56,36 @@ class Rules:
         """Whether the walk from the root would come to `path`; looks at the disk for symbolic links only."""
         if path == self.root:
             return True
-        prefix = below(self.root)
-        if not path.startswith(prefix):
+        if not path.startswith(below(self.root)):
             return False
-        at = prefix.rstrip(b"/")
-        for name in path[len(prefix) :].split(b"/"):
+        folder, name = os.path.split(path)
+        if self._judged[0] != folder:  # Files come folder by folder.
+            self._judged = (folder, self._enters(folder))
+        return self._judged[1] and self._passes(path, name)
+
+    def _enters(self, folder: bytes) -> bool:
+        at = below(self.root).rstrip(b"/")
+        for name in folder[len(at) + 1 :].split(b"/") if folder != self.root else ():
             at = at + b"/" + name
-            if not self.allows(at, name):
-                return False
-            if not self.options.follow_symlinks and os.path.islink(at):
+            if not self._passes(at, name):
                 return False
         return True
+
+    def _passes(self, path: bytes, name: bytes) -> bool:
+        return self.allows(path, name) and (self.options.follow_symlinks or not os.path.islink(path))
+
+
+def has_slash(pattern: str) -> bool:
+    """Whether an exclusion is matched against paths below its root, not against single names."""
+    return "/" in pattern.rstrip("/")
+
+
+def _relative(pattern: str, root: bytes) -> str:
+    """An exclusion that was given as ./name or as a full path, relative to the root."""
+    for prefix in ("./", os.fsdecode(below(root))):
+        if pattern.startswith(prefix):
+            return "/" + pattern[len(prefix) :]
+    return pattern
 
 
 def below(folder: bytes) -> bytes:
@@ -75,6 +97,16 @@ def is_within(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(below(folder))
 
 
+def upwards(path: bytes) -> Iterator[bytes]:
+    """A path, its folder, and so on up to the top."""
+    while True:
+        yield path
+        folder = os.path.dirname(path)
+        if folder == path:
+            return
+        path = folder
+
+
 def _compile(globs: list[str]) -> re.Pattern[str] | None:
     if not globs:
         return None
@@ -84,50 +116,55 @@ def _compile(globs: list[str]) -> re.Pattern[str] | None:
         raise UsageError(f"--exclude {' '.join(globs)}: not a glob that can be used: {exc}") from exc
 
 
+Listing = Iterator[tuple[bytes, os.DirEntry[bytes]]]
+
+
 @dataclass(slots=True)
 class Walk:
     """One walk over a root or a folder in it, and what it met on its way.
 
-    `unreadable` are folders that could not be listed, `empty` folders without any entry, `mounts` folders on another
-    device than their parent. `complete` is true once the iterator has been used up.
+    `unreadable` are folders (or links) that could not be looked into, with the reason; `empty` folders without any
+    entry; `mounts` folders on another device than their parent. `complete` is true once the iterator has been used up.
     """
 
     start: bytes
     rules: Rules
     suffixes: Collection[str]
     skip: frozenset[bytes] = frozenset()
-    """Folders that are not entered: other roots inside this one, the library itself."""
+    """Folders that are not entered, and files that are not yielded: other roots inside this one."""
+    never: tuple[int, int] | None = None
+    """Device and inode of a folder that is not entered under any name: the library itself."""
+    stop: Callable[[], bool] = lambda: False
+    """Asked before each folder; once it is true, the walk ends and stays incomplete."""
     unreadable: dict[bytes, str] = field(default_factory=dict)
     empty: set[bytes] = field(default_factory=set)
     mounts: set[bytes] = field(default_factory=set)
-    folders: int = 0
     complete: bool = False
     _visited: set[tuple[int, int]] = field(default_factory=set)
+    _endings: frozenset[bytes] = frozenset()
 
     def __iter__(self) -> Iterator[Candidate]:
-        device = os.stat(self.start).st_dev
-        suffixes = {os.fsencode(s) for s in self.suffixes}
-        stack: list[tuple[Iterator[tuple[bytes, os.DirEntry[bytes]]], int]] = [
-            (iter(self._listing(self.start)), device)
-        ]
+        """Pictures in the byte order of their paths. Raises OSError where `start` itself is not there."""
+        about = os.stat(self.start)
+        self._visited.add((about.st_dev, about.st_ino))
+        self._endings = frozenset(os.fsencode(s[1:]) for s in self.suffixes)
+        stack: list[tuple[Listing, int]] = [(self._listing(self.start), about.st_dev)]
         while stack:
             entries, device = stack[-1]
-            item = next(entries, None)
-            if item is None:
-                stack.pop()
-                continue
-            _, entry = item
-            try:
-                if entry.is_dir(follow_symlinks=self.rules.options.follow_symlinks):
+            for key, entry in entries:
+                if key.endswith(b"/"):
                     own = self._enter(entry, device)
                     if own is not None:
-                        stack.append((iter(self._listing(entry.path)), own))
-                elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                        if self.stop():
+                            return
+                        stack.append((self._listing(entry.path), own))
+                        break
+                else:
                     candidate = self._candidate(entry)
                     if candidate is not None:
                         yield candidate
-            except OSError as exc:
-                self.unreadable[entry.path] = exc.strerror or str(exc)
+            else:
+                stack.pop()
         self.complete = True
 
     def problems(self) -> list[Problem]:
@@ -136,35 +173,60 @@ class Walk:
             for path, reason in sorted(self.unreadable.items())
         ]
 
-    def _listing(self, folder: bytes) -> list[tuple[bytes, os.DirEntry[bytes]]]:
-        """The entries of a folder that the rules allow, in the byte order of the paths below them."""
-        self.folders += 1
+    def _listing(self, folder: bytes) -> Listing:
+        """The folders and pictures in a folder that the rules allow, in the byte order of the paths below them."""
+        rules, follow = self.rules, self.rules.options.follow_symlinks
+        hidden, excludes, endings = rules.options.hidden, rules.excludes, self._endings
         entries = []
         seen_any = False
         try:
             with os.scandir(folder) as listing:
                 for entry in listing:
                     seen_any = True
-                    if self.rules.allows(entry.path, entry.name):
-                        entries.append((_sort_key(entry), entry))
+                    name = entry.name
+                    if name.startswith(b".") and not hidden:
+                        continue
+                    # A folder sorts as its children do, with a slash behind its name: "a.jpg" comes before "a/x".
+                    if self._is_dir(entry, follow):
+                        key = name + b"/"
+                    else:
+                        stem, _, ending = name.rpartition(b".")
+                        if ending.lower() not in endings or not stem.strip(b"."):
+                            continue
+                        key = name
+                    if not excludes or rules.allows(entry.path, name):
+                        entries.append((key, entry))
         except OSError as exc:
-            self.unreadable[folder] = exc.strerror or str(exc)
-            return []
+            self._cannot(folder, exc)
+            return iter(())
         if not seen_any:
             self.empty.add(folder)
-        entries.sort(key=lambda pair: pair[0])
-        return entries
+        entries.sort(key=itemgetter(0))
+        return iter(entries)
+
+    def _is_dir(self, entry: os.DirEntry[bytes], follow: bool) -> bool:
+        try:
+            return entry.is_dir(follow_symlinks=follow)
+        except OSError as exc:  # A link that leads in a circle, or through a folder that may not be searched.
+            if exc.errno != errno.ELOOP:
+                self._cannot(entry.path, exc)
+            return False
 
     def _enter(self, entry: os.DirEntry[bytes], parent_device: int) -> int | None:
         """The device of a folder that is to be walked, None for one that is not."""
         if entry.path in self.skip:
             return None
-        about = entry.stat(follow_symlinks=self.rules.options.follow_symlinks)
-        if self.rules.options.follow_symlinks:
-            if entry.is_symlink() and self._reached_anyway(entry.path):
-                return None
-            identity = (about.st_dev, about.st_ino)
-            if identity in self._visited:
+        follow = self.rules.options.follow_symlinks
+        try:
+            about = entry.stat(follow_symlinks=follow)
+        except OSError as exc:
+            self._cannot(entry.path, exc)
+            return None
+        identity = (about.st_dev, about.st_ino)
+        if identity == self.never:
+            return None
+        if follow:
+            if (entry.is_symlink() and self._reached_anyway(entry.path)) or identity in self._visited:
                 return None
             self._visited.add(identity)
         if about.st_dev != parent_device:
@@ -172,22 +234,27 @@ class Walk:
         return about.st_dev
 
     def _reached_anyway(self, link: bytes) -> bool:
-        """Whether a link leads to a folder that this walk comes to by its real path, itself included (a loop)."""
+        """Whether a link leads to a folder that the root's walk comes to by its real path, or that holds the root."""
         target = os.path.realpath(link)
-        start = os.path.realpath(self.start)
-        if is_within(start, target):
+        root = os.path.realpath(self.rules.root)
+        if is_within(root, target):
             return True
-        if not is_within(target, start):
-            return False
-        return self.rules.reaches(self.start + target[len(start) :])
+        return is_within(target, root) and self.rules.reaches(self.rules.root + target[len(root) :])
 
     def _candidate(self, entry: os.DirEntry[bytes]) -> Candidate | None:
-        if entry.is_symlink() and not self.rules.options.follow_symlinks:
-            return None
-        about = entry.stat()
-        if not stat.S_ISREG(about.st_mode):
+        try:
+            if not entry.is_file(follow_symlinks=self.rules.options.follow_symlinks) or entry.path in self.skip:
+                return None
+            about = entry.stat()
+        except OSError as exc:
+            # A folder that may be listed but not searched hides all its files, not only this one.
+            self._cannot(entry.path if entry.is_symlink() else os.path.dirname(entry.path), exc)
             return None
         return Candidate(entry.path, about.st_size, about.st_mtime_ns)
+
+    def _cannot(self, path: bytes, exc: OSError) -> None:
+        if not isinstance(exc, FileNotFoundError):  # What has just vanished is not unreadable.
+            self.unreadable[path] = (exc.strerror or str(exc)).lower()
 
 
 def pictures_in(paths: Iterable[bytes], *, suffixes: Collection[str]) -> Iterator[bytes]:
@@ -204,11 +271,3 @@ def pictures_in(paths: Iterable[bytes], *, suffixes: Collection[str]) -> Iterato
             yield from (c.path for c in Walk(path, Rules(path, ScanOptions()), suffixes))
         else:
             yield path
-
-
-def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
-    # A folder sorts as its children do, with a slash behind its name: "a.jpg" comes before "a/x".
-    try:
-        return entry.name + b"/" if entry.is_dir() else entry.name
-    except OSError:
-        return entry.name
