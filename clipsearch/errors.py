@@ -57,7 +57,7 @@ class ImageError(ClipsearchError):
 
 
 class UnsupportedImageError(ImageError):
-    """The format is refused (SVG, PDF), unknown, or its optional decoder is not installed."""
+    """The format is known and not read (SVG, PDF, video), or its optional decoder is not installed."""
 
 
 class TruncatedImageError(ImageError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,7 +78,7 @@ class ExifFacts:
 def read_facts(get_exif: Callable[[], Image.Exif]) -> ExifFacts:
     """What Pillow's EXIF mapping tells; `get_exif` fetches it, and may fail as it likes."""
     exif = _attempt(get_exif)
-    if exif is None:
+    if not exif:
         return ExifFacts()
     main: Mapping[int, Any] = exif
     detail: Mapping[int, Any] = _attempt(lambda: exif.get_ifd(_EXIF_IFD)) or {}
@@ -187,7 +189,7 @@ def _degrees(value: object, reference: object, positive: str, negative: str, lim
 
 def _number(value: object) -> float | None:
     """A finite number, or None: rationals with a zero below, NaN and text are none."""
-    if not isinstance(value, SupportsFloat):
+    if not isinstance(value, Real):
         return None
     number = _attempt(lambda: float(value))
     return number if number is not None and math.isfinite(number) else None
@@ -196,10 +198,11 @@ def _number(value: object) -> float | None:
 def _tags(main: Mapping[int, Any], detail: Mapping[int, Any]) -> dict[str, str | int | float]:
     kept: dict[str, str | int | float] = {}
     for tag, name in _KEPT.items():
-        value = _get(detail, tag)
-        plain = _attempt(lambda tag=tag, value=value: _plain(tag, _get(main, tag) if value is None else value))  # type: ignore[misc]
-        if plain is not None and len(kept) < MAX_TAGS:
-            kept[name] = plain
+        for directory in (detail, main):
+            value = _get(directory, tag)
+            plain = _attempt(functools.partial(_plain, tag, value)) if value is not None else None
+            if plain is not None and len(kept) < MAX_TAGS:
+                kept.setdefault(name, plain)
     return kept
 
 
@@ -208,8 +211,11 @@ def _plain(tag: int, value: object) -> str | int | float | None:
         raw = bytes(value) if isinstance(value, tuple | list | bytes) else b""
         return _text(raw.decode("utf-16-le", "ignore")) or None
     if tag == _USER_COMMENT and isinstance(value, bytes):
-        encoding = {b"UNICODE\0": "utf-16", b"JIS\0\0\0\0\0": "iso2022_jp"}.get(value[:8], "latin-1")
-        return _text(value[8:].decode(encoding, "ignore")) or None
+        text = value[8:]
+        # UNICODE comes in either byte order, whatever the file's is: Latin letters have their zeros first or last.
+        unicode = "utf-16-be" if text[::2].count(0) > text[1::2].count(0) else "utf-16"
+        encoding = {b"UNICODE\0": unicode, b"JIS\0\0\0\0\0": "iso2022_jp"}.get(value[:8], "latin-1")
+        return _text(text.decode(encoding, "ignore")) or None
     if isinstance(value, str | bytes):
         return _text(value) or None
     if isinstance(value, tuple | list):

@@ -63,6 +63,10 @@ TURNS = {
 """From a stored picture to the upright one, by its EXIF orientation."""
 
 
+_MAX_META = 16_000_000
+"""Bytes of a HEIF header; that of a picture of a thousand tiles takes 100 KB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Decoded pixels, opaque and fit for resampling, `scale_x` × `scale_y` times smaller than the stored picture."""
@@ -202,5 +206,35 @@ def _open_heif(stream: BinaryIO) -> Image.Image:
         from pi_heif.as_plugin import HeifImageFile
     except ImportError as exc:
         raise UnsupportedImageError("a HEIF picture; to read it: pip install 'clipsearch[heif]'") from exc
+    if not _heif_names_are_text(stream):
+        raise ImageError("the HEIF header is damaged")
     image: Image.Image = HeifImageFile(stream, "")  # its own class, so that Pillow's global list stays as it is
     return image
+
+
+def _heif_names_are_text(stream: BinaryIO) -> bool:
+    """Whether the types and names of all items are text: pi_heif 1.4 ends the process over one that is none.
+
+    An "infe" box: size, name, version and flags, item id (2 bytes, 4 from version 3 on), protection index, type, and
+    strings (ISO/IEC 14496-12, 8.11.6).
+    """
+    stream.seek(0)
+    meta = b""
+    while len(head := stream.read(8)) == 8:
+        length, name = struct.unpack(">L4s", head)
+        if name == b"meta":
+            meta = stream.read(min(max(0, length - 8), _MAX_META))
+            break
+        if length < 8:
+            break
+        stream.seek(length - 8, 1)
+    stream.seek(0)
+    at = -1
+    while (at := meta.find(b"infe", at + 1)) >= 4:
+        (length,) = struct.unpack_from(">L", meta, at - 4)
+        body = meta[at + 4 : at - 4 + length]
+        try:
+            body[10 if body[:1] == b"\3" else 8 :].decode()
+        except UnicodeDecodeError:
+            return False
+    return True

@@ -126,7 +126,8 @@ class RawSource:
             pixels = self._raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)
         except self._rawpy.LibRawError as exc:
             raise _failed(exc) from exc
-        image = Image.fromarray(np.ascontiguousarray(pixels))
+        # A sensor without colour filters gives one channel.
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
         return Frame(image, None, self.facts.width / image.width, self.facts.height / image.height)
 
     def _find_preview(self) -> PillowSource | None:

@@ -200,6 +200,12 @@ def test_texts_are_bounded_and_free_of_control_characters() -> None:
     assert all(len(value) <= 500 and value.isprintable() for value in told.exif.values() if isinstance(value, str))
 
 
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be", "utf-16"])
+def test_comments_are_read_in_either_byte_order(order: str) -> None:
+    told = facts(detail={piexif.ExifIFD.UserComment: b"UNICODE\0" + "naïve".encode(order)})
+    assert told.exif["UserComment"] == "naïve"
+
+
 def test_numbers_that_are_none_are_left_out() -> None:
     told = facts(
         detail={

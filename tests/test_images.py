@@ -430,6 +430,31 @@ def test_without_its_extra_a_heic_picture_names_it() -> None:
     assert "pip install 'clipsearch[heif]'" in run_python(script, (GOLDEN / "valley.heic").read_bytes())
 
 
+def test_a_heic_item_without_a_proper_name_does_not_end_the_process() -> None:
+    script = (
+        "import sys\n"
+        "from clipsearch.errors import ImageError\n"
+        "from clipsearch.images import open_picture\n"
+        "try: open_picture(sys.stdin.buffer.read())\n"
+        "except ImageError as error: print(error)\n"
+    )
+    data = (GOLDEN / "valley.heic").read_bytes()
+    assert data.count(b"Exif", 0, 600) == 1
+    assert "HEIF header is damaged" in run_python(script, data.replace(b"Exif", b"\xffxif", 1))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_a_large_jpeg_of_any_colours_and_companions_is_drafted(mode: str) -> None:
+    """Phones put a second picture behind the first (MPO); it must not keep the first from being drafted."""
+    image = smooth(1600, 1200).convert(mode)
+    for kind, options in (("JPEG", {}), ("MPO", {"save_all": True, "append_images": [image]})):
+        data = encoded(image, kind, quality=92, **options)
+        picture = open_picture(data, max_pixels=500_000)
+        assert picture.facts.format == "JPEG"
+        twin = open_picture(encoded(image.convert("RGB"), compress_level=1)).pixels(Preprocess(size=128))
+        assert cosine(picture.pixels(Preprocess(size=128)), twin) > 0.998
+
+
 def test_suffixes_cover_the_golden_set_and_leave_drawings_out() -> None:
     assert {path.suffix for path in GOLDEN.iterdir()} <= PICTURE_SUFFIXES
     assert {".jpeg", ".dng", ".cr3", ".heif"} <= PICTURE_SUFFIXES
