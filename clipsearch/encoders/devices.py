@@ -1,0 +1,24 @@
+"""Where a model would run, without importing torch where there is nothing to ask it."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""NVIDIA's and AMD's drivers, and Windows' under WSL: without one of them torch finds no GPU on Linux."""
+
+
+def is_cpu(device: str) -> bool:
+    """Whether the name of a device ("auto", "cpu", "cuda", "cuda:N", "mps") comes down to the CPU here.
+
+    Imports torch only where a GPU may be found. Raises UsageError for a device that is not there.
+    """
+    if device == "cpu":
+        return True
+    metal = platform.system() == "Darwin" and platform.machine() == "arm64"
+    if device == "auto" and not metal and not any(Path(driver).exists() for driver in _DRIVERS):
+        return True
+    from clipsearch.encoders.torch_towers import pick_device
+
+    return pick_device(device).type == "cpu"

@@ -1,0 +1,150 @@
+"""open_clip's towers in ONNX Runtime give torch's vectors: in every form that is written here, and in exported ones."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from torch import nn
+
+from clipsearch.encoders import cache
+from clipsearch.encoders.devices import is_cpu
+from clipsearch.encoders.onnx_towers import OnnxTowers
+from clipsearch.encoders.torch_towers import TorchTowers
+from clipsearch.types import EncoderInfo, Preprocess
+
+DIM, SIZE, CONTEXT, VOCABULARY = 24, 64, 16, 300
+VIT = {"image_size": SIZE, "patch_size": 16, "width": 64, "head_width": 16, "layers": 3}
+TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 48, "heads": 3, "layers": 3}
+BOTH_WAYS = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+FORMS: dict[str, dict[str, Any]] = {
+    "quickgelu": {"quick_gelu": True},
+    "gelu": {},
+    "layer scale, tanh": {
+        "vision_cfg": VIT | {"ls_init_value": 0.3, "act_kwargs": {"approximate": "tanh"}},
+        "text_cfg": TEXT | {"ls_init_value": 0.3, "act_kwargs": {"approximate": "tanh"}},
+    },
+    "mean of patches": {"vision_cfg": VIT | {"pool_type": "avg", "no_ln_pre": True}},
+    "norm after mean": {"vision_cfg": VIT | {"pool_type": "avg", "final_ln_after_pool": True}},
+    "end by its id": {"text_cfg": TEXT | {"pool_type": "eos", "eos_id": 7}},
+    "both ways": {"custom_text": True, "text_cfg": TEXT | BOTH_WAYS},
+    "first token": {"custom_text": True, "text_cfg": TEXT | BOTH_WAYS | {"pool_type": "first"}},
+    "attention pool": {"vision_cfg": VIT | {"attentional_pool": True, "attn_pooler_heads": 4}},
+    "own class token": {"custom_text": True, "text_cfg": TEXT | {"embed_cls": True}},
+    "resnet": {"vision_cfg": {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 16, "head_width": 16}},
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    yield tmp_path / "cache"
+
+
+def build(form: str) -> nn.Module:
+    """A small model with every weight random, zeros and ones of fresh norms included."""
+    settings = {"vision_cfg": VIT, "text_cfg": TEXT} | FORMS[form]
+    kind = open_clip.CustomTextCLIP if settings.pop("custom_text", False) else open_clip.CLIP
+    torch.manual_seed(0)
+    model = kind(embed_dim=DIM, **settings).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def towers(form: str, **changes: Any) -> tuple[OnnxTowers, TorchTowers]:
+    model = build(form)
+    preprocess = Preprocess(size=SIZE, mean=(0.3, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    fingerprint = hashlib.sha256(form.encode()).hexdigest()
+    info = EncoderInfo(
+        form, fingerprint, DIM, 100.0, None, preprocess, details={"tokenizer": {"context_length": CONTEXT}}
+    )
+    reference = TorchTowers(lambda: deepcopy(model), preprocess, device="cpu")
+    return OnnxTowers(lambda: deepcopy(model), info, **({"torch": reference} | changes)), reference
+
+
+def pictures() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (5, 3, SIZE, SIZE), dtype=np.uint8)
+
+
+def texts(form: str) -> np.ndarray:
+    """Tokens of five texts, the longest neither first nor last; padded with zeros."""
+    end = FORMS[form].get("text_cfg", TEXT).get("eos_id", VOCABULARY - 1)
+    chance = np.random.default_rng(4)
+    rows = np.zeros((5, CONTEXT), np.int64)
+    for row, length in zip(rows, (4, 2, CONTEXT, 9, 5), strict=True):
+        row[: length - 1] = chance.integers(10, VOCABULARY - 2, length - 1)
+        row[length - 1] = end
+    return rows
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_vectors_are_torchs(form: str, caplog: pytest.LogCaptureFixture) -> None:
+    converted, reference = towers(form, torch=None)
+    with caplog.at_level(logging.WARNING):  # also what torch and onnxscript would tell a user
+        images, words = converted.encode_images(pictures()), converted.encode_tokens(texts(form))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert np.abs(images - reference.encode_images(pictures())).max() < 1e-5
+    assert np.abs(words - reference.encode_tokens(texts(form))).max() < 1e-5
+    # Alone or in company, a picture and a text have one vector.
+    assert np.abs(images[:1] - converted.encode_images(pictures()[:1])).max() <= 1e-6
+    assert np.abs(words[:1] - converted.encode_tokens(texts(form)[:1])).max() <= 1e-6
+
+
+@pytest.mark.parametrize("form", ["quickgelu", "both ways"])
+def test_a_causal_text_is_cut_after_its_end_and_no_other(form: str) -> None:
+    converted, _ = towers(form, torch=None)
+    converted.convert()
+    assert converted._text_tower is not None
+    assert converted._text_tower.takes_any("tokens") == (form == "quickgelu")
+
+
+def test_the_model_is_built_once_a_side_and_never_again() -> None:
+    built = []
+    converted, _ = towers("gelu", torch=None)
+    load = converted._load
+    converted._load = lambda: built.append(1) or load()
+    converted.convert()
+    assert len(built) == 1
+    converted.encode_images(pictures())
+    again, _ = towers("gelu", torch=None)
+    again._load = lambda: pytest.fail("the model was built again")
+    np.testing.assert_array_equal(again.encode_images(pictures()), converted.encode_images(pictures()))
+    np.testing.assert_array_equal(again.encode_tokens(texts("gelu")), converted.encode_tokens(texts("gelu")))
+
+
+def test_torch_goes_on_where_a_graph_is_not_faithful(caplog: pytest.LogCaptureFixture) -> None:
+    model = build("gelu")
+    norm = model.visual.ln_post
+    norm.forward = lambda x: nn.LayerNorm.forward(norm, x).flip(-1)
+    reference = TorchTowers(lambda: model, Preprocess(size=SIZE), device="cpu")
+    info = EncoderInfo("odd", "0" * 64, DIM, 1.0, None, Preprocess(size=SIZE))
+    converted = OnnxTowers(lambda: model, info, torch=reference)
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(converted.encode_images(pictures()), reference.encode_images(pictures()))
+    assert "the image side runs in torch" in caplog.text
+
+
+def test_pictures_stay_in_torch_on_a_gpu_and_texts_do_not(folder: Path) -> None:
+    converted, reference = towers("gelu", images=False)
+    np.testing.assert_array_equal(converted.encode_images(pictures()), reference.encode_images(pictures()))
+    converted.encode_tokens(texts("gelu"))
+    assert [path.name.split("-")[1] for path in (folder / "towers").iterdir()] == ["text"]
+
+
+def test_torch_is_asked_for_a_gpu_only_where_there_may_be_one() -> None:
+    assert is_cpu("cpu")
+    assert is_cpu("auto") != (torch.cuda.is_available() or torch.backends.mps.is_available())
