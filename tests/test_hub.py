@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -257,22 +259,39 @@ def word_tokenizer(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_sigmoid_model_comes_with_its_bias_pixels_and_tokenizer(
-    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def sigmoid(server: Hub, tmp_path: Path) -> Any:
+    """A model of SigLIP's kind, served as someone/sigmoid with its tokenizer in another repository."""
     import open_clip
-    from open_clip.tokenizer import HFTokenizer
 
     config = sigmoid_config("someone/words")
     torch.manual_seed(1)
-    model = open_clip.CustomTextCLIP(
-        **{name: value for name, value in config["model_cfg"].items() if name != "custom_text"}
-    ).eval()
+    settings = {name: value for name, value in config["model_cfg"].items() if name != "custom_text"}
+    model = open_clip.CustomTextCLIP(**settings).eval()
     server.files |= {f"someone/words/{name}": data for name, data in word_tokenizer(tmp_path / "words").items()}
     server.files["someone/sigmoid/open_clip_config.json"] = json.dumps(config).encode()
     server.files["someone/sigmoid/open_clip_model.safetensors"] = save(
         {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     )
+    return model
+
+
+def test_a_model_that_needs_transformers_names_the_extra_before_it_fetches(
+    server: Hub, sigmoid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)  # Python's own mark of a module that is not there
+    with pytest.raises(EncoderError, match=r"needs transformers.*clipsearch\[hf\]"):
+        load_encoder("hf-hub:someone/sigmoid", CPU)
+    with pytest.raises(EncoderError, match=r"ViT-B-16-SigLIP2/webli.*clipsearch\[hf\]"):
+        load_encoder("ViT-B-16-SigLIP2/webli", CPU)
+    assert not [request for request in server.seen if "safetensors" in request or "bin" in request]
+
+
+def test_a_sigmoid_model_comes_with_its_bias_pixels_and_tokenizer(
+    server: Hub, sigmoid: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from open_clip.tokenizer import HFTokenizer
+
     encoder = load_encoder("hf-hub:someone/sigmoid", CPU)
     assert encoder.info.logit_bias == pytest.approx(-10)
     pixels = encoder.info.preprocess
@@ -285,7 +304,7 @@ def test_a_sigmoid_model_comes_with_its_bias_pixels_and_tokenizer(
 
     tokenizer = HFTokenizer(str(tmp_path / "words"), context_length=16, clean="canonicalize")
     with torch.inference_mode():
-        theirs = model.encode_text(tokenizer(WORDS), normalize=True).numpy()
+        theirs = sigmoid.encode_text(tokenizer(WORDS), normalize=True).numpy()
     assert np.abs(encoder.encode_texts(WORDS) - theirs).max() < 1e-5
     assert encoder.overflow("a red circle " * 5) == ""
     assert encoder.overflow("a red circle " * 6) == "red circle "
@@ -296,3 +315,38 @@ def test_a_sigmoid_model_comes_with_its_bias_pixels_and_tokenizer(
     again = load_encoder("hf-hub:someone/sigmoid", CPU)
     assert np.array_equal(again.encode_texts(WORDS), encoder.encode_texts(WORDS))
     assert server.seen == []
+
+
+def test_a_text_tower_of_hugging_face_comes_with_its_configuration(server: Hub, tmp_path: Path) -> None:
+    """The kind of xlm-roberta-base-ViT-B-32: the text tower is built from a configuration in another repository."""
+    import open_clip
+    from open_clip.tokenizer import HFTokenizer
+    from transformers import RobertaConfig
+
+    folder = tmp_path / "words"
+    files = word_tokenizer(folder)
+    RobertaConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=24, pad_token_id=0, bos_token_id=2, eos_token_id=2,
+    ).save_pretrained(folder)  # fmt: skip
+    files["config.json"] = (folder / "config.json").read_bytes()
+    text = {"hf_model_name": "someone/words", "hf_tokenizer_name": "someone/words", "context_length": 16}
+    config = {**sigmoid_config("")["model_cfg"], "text_cfg": {**text, "hf_pooler_type": "mean_pooler"}}
+    del config["init_logit_bias"], config["custom_text"]
+    local = {**config, "text_cfg": {**config["text_cfg"], "hf_model_name": str(folder), "hf_model_pretrained": False}}
+    torch.manual_seed(2)
+    model = open_clip.CustomTextCLIP(**local).eval()
+    server.files |= {f"someone/words/{name}": data for name, data in files.items()}
+    server.files["someone/roberta/open_clip_config.json"] = json.dumps({"model_cfg": config}).encode()
+    server.files["someone/roberta/open_clip_pytorch_model.bin"] = pickled(model.state_dict())
+    encoder = load_encoder("hf-hub:someone/roberta", CPU)
+    with torch.inference_mode():
+        theirs = model.encode_text(HFTokenizer(str(folder), context_length=16)(WORDS), normalize=True).numpy()
+    assert np.abs(encoder.encode_texts(WORDS) - theirs).max() < 1e-5
+    assert np.abs(theirs[0] - theirs[1]).max() > 1e-3
+
+
+def pickled(state: dict[str, torch.Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()

@@ -139,7 +139,7 @@ def build_model(
         with _NoRandomStart():
             model: nn.Module = kind(**settings)
         adapted = _adapted(model, dict(state), resize=resize)
-        model.load_state_dict(adapted, strict=True)
+        model.load_state_dict(adapted, strict=True, assign=True)  # no second copy of the weights
     except (RuntimeError, AssertionError, TypeError, KeyError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise EncoderError(

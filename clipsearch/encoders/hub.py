@@ -241,8 +241,8 @@ def fetch(spec: ModelSpec) -> Path:
     if answer.status is None:
         raise DownloadError(f"{spec.name} is not cached, and {_host()} cannot be reached: {answer.reason}; {_OUT}")
     _refuse_failure(spec.name, answer.status)
-    if model.config:
-        _download(spec.name, model.repo, (model.config,))
+    if model.config and _companions(_download(spec.name, model.repo, (model.config,))):
+        require_transformers(spec.name)
     return _download(spec.name, model.repo, model.weights)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from clipsearch.errors import EncoderError, OutOfMemoryError, UsageError
 from clipsearch.types import Preprocess
+
+Side = TypeVar("Side", bound=nn.Module)
 
 
 def pick_device(name: str) -> torch.device:
@@ -107,7 +110,7 @@ class TorchTowers:
         with self._lock:
             if self._images is None:
                 device = self._device()
-                side = ImageSide(self._load(), self._preprocess).eval().to(device)
+                side = _moved(ImageSide(self._load(), self._preprocess), device)
                 if device.type == "cuda" and hasattr(side.tower, "layer1"):  # a ResNet: convolutions want it
                     side = side.to(memory_format=torch.channels_last)
                 self._images = side
@@ -117,13 +120,21 @@ class TorchTowers:
         with self._lock:
             if self._texts is None:
                 device = self._device()
-                self._texts = TextSide(self._load()).eval().to(device)
+                self._texts = _moved(TextSide(self._load()), device)
             return self._texts
 
     def _device(self) -> torch.device:
         if self._threads > 0:
             torch.set_num_threads(self._threads)
         return pick_device(self._device_name)
+
+
+def _moved(side: Side, device: torch.device) -> Side:
+    """A side on its device. On the CPU its weights are copied: they may be a mapped file, which can change below us."""
+    if device.type == "cpu":
+        for tensor in (*side.parameters(), *side.buffers()):
+            tensor.data = tensor.data.clone()
+    return side.eval().to(device)
 
 
 def _rows(features: Tensor) -> NDArray[np.float32]:
