@@ -5,25 +5,27 @@ The caller holds the library's lock. Every batch is one transaction, so a kill l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from clipsearch import images, prompts, snapshots
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.encoders import Encoder, encode_halving
-from clipsearch.reading import Broken, Changing, Decoded, Known, Outcome, Reader, Settled, Truncated, Unread
+from clipsearch.meter import Meter
+from clipsearch.reading import Broken, Decoded, Outcome, Reader, Truncated, Unread
 from clipsearch.reconcile import Reconciler, Work
+from clipsearch.recording import Batch, Recorder, now
 from clipsearch.roots import GivenOptions, Roots
-from clipsearch.types import ContentState, IndexReport, Problem, Progress
-from clipsearch.vectors import EngineChoice
+from clipsearch.types import IndexReport, Progress
+from clipsearch.vectors import EngineChoice, SnapshotError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,11 +57,17 @@ class RunOptions:
 def dry_run(
     catalog: Catalog, paths: Sequence[bytes], options: RunOptions, *, encoder: EncoderRow | None
 ) -> IndexReport:
-    """What a run would read, by file names and times alone; nothing is opened and nothing recorded."""
+    """What a run would read, by file names and times alone; nothing is opened and nothing recorded.
+
+    `indexed` are the files it would read, `missing` those that are gone or have moved.
+    """
     started = time.monotonic()
     roots = Roots(catalog)
     reconciler = _reconciler(catalog, roots, options, encoder.id if encoder else None, lambda: False)
     reconciler.scan(roots.plan(paths, options.given, suffixes=images.PICTURE_SUFFIXES, own=_own(catalog)))
+    if catalog.filling() is not None:
+        reconciler.add_owing_elsewhere()
+    reconciler.foresee()
     counts = reconciler.counts
     return IndexReport(
         model=encoder.info if encoder else None,
@@ -67,6 +75,9 @@ def dry_run(
         indexed=reconciler.count_work(),
         unchanged=counts.unchanged,
         restored=counts.restored,
+        missing=counts.missing,
+        offline=counts.offline,
+        excluded=counts.excluded,
         unsupported=counts.unsupported,
         failed=tuple(counts.problems),
         failed_before=counts.failed_before,
@@ -76,12 +87,15 @@ def dry_run(
 
 
 class IndexRun:
-    """One run over `paths` (none: over all known roots), filling the vectors of `row` with `encoder`."""
+    """One run over `paths` (none: over all known roots), filling the vectors of `row`.
+
+    `load` gives the encoder of `row`; it is asked only where there is a file to read. `stop` is asked between files.
+    """
 
     def __init__(
         self,
         catalog: Catalog,
-        encoder: Encoder,
+        load: Callable[[], Encoder],
         row: EncoderRow,
         options: RunOptions,
         *,
@@ -90,16 +104,17 @@ class IndexRun:
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._catalog = catalog
-        self._encoder = encoder
+        self._load = load
         self._row = row
         self._options = options
         self._batch_size = max(1, batch_size)
-        self._meter = _Meter(progress)
+        self._meter = Meter(progress)
         self._stop = stop
-        self._tally = _Tally()
-        self._batch = _Batch()
+        self._batch = Batch()
         self._truncated: list[Work] = []
+        self._opened = 0
         self._published = False
+        self._notices: list[str] = []
 
     def run(self, paths: Sequence[bytes]) -> IndexReport:
         """Do it. Raises UsageError for paths that cannot be, EncoderError where the encoder fails."""
@@ -109,6 +124,9 @@ class IndexRun:
         filling = catalog.filling()
         areas = roots.plan(paths, self._options.given, suffixes=images.PICTURE_SUFFIXES, own=_own(catalog))
         self._reconciler = _reconciler(catalog, roots, self._options, self._row.id, self._stop)
+        self._recorder = Recorder(
+            catalog, self._reconciler, self._row, decoder=images.decoder_version(self._options.max_pixels)
+        )
         with catalog.transaction():
             roots.save()
             if self._options.engine is not None:
@@ -118,45 +136,47 @@ class IndexRun:
             if filling is not None:
                 self._reconciler.add_owing_elsewhere()
             self._reconciler.restore()
+        self._owed = catalog.count_owed(self._row.id) if filling is not None else 0
         self._meter.start(self._reconciler.count_work())
-        reader_catalog = Catalog.open(catalog.folder)
-        try:
-            reader = Reader(reader_catalog, self._encoder, self._row.id, max_pixels=self._options.max_pixels)
-            self._work_through(reader)
-        finally:
-            reader_catalog.close()
+        self._work_through()
         interrupted = self._stop()
         if not interrupted:
             with catalog.transaction():
                 self._reconciler.judge()
-                roots.save(scanned=self._reconciler.scanned_roots(), now=_now())
+                roots.save(scanned=self._reconciler.scanned_roots(), now=now())
         switched = self._switch_if_filled() or (filling is not None and catalog.filling() is None)
         self._meter.publishing()
-        self._publish(final=True)
-        report = self._report(reader, interrupted=interrupted, switched=switched, seconds=time.monotonic() - started)
+        self._publish_at_end()
+        report = self._report(interrupted=interrupted, switched=switched, seconds=time.monotonic() - started)
         self._record(report)
         return report
 
     # Reading and encoding
 
-    def _work_through(self, reader: Reader) -> None:
+    def _work_through(self) -> None:
+        if self._stop() or not self._meter.left:
+            return
         threads = self._options.threads or os.cpu_count() or 1
-        with ThreadPoolExecutor(threads, thread_name_prefix="decoder") as pool:
-            for outcome in self._ahead(pool, reader, self._reconciler.work(), threads):
-                self._take(outcome, reader)
-                if self._stop():
-                    break
+        with (
+            contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
+            ThreadPoolExecutor(threads, thread_name_prefix="decoder") as pool,
+        ):
+            reader = Reader(catalog, self._load(), self._row.id, max_pixels=self._options.max_pixels)
+            with contextlib.closing(self._ahead(pool, reader, threads)) as outcomes:
+                for outcome in outcomes:
+                    self._take(outcome, reader)
+                    if self._stop():
+                        break
             # Decoding truncated files may fill a batch anew.
             while self._batch or (self._truncated and not self._stop()):
                 self._flush(reader)
+            self._opened = reader.opened
 
-    def _ahead(
-        self, pool: ThreadPoolExecutor, reader: Reader, works: Iterator[Work], threads: int
-    ) -> Iterator[Outcome]:
-        """Outcomes in the order of `works`, a bounded number of them being read ahead."""
+    def _ahead(self, pool: ThreadPoolExecutor, reader: Reader, threads: int) -> Generator[Outcome, None, None]:
+        """Outcomes in the order of the files' paths, a bounded number of them being read ahead."""
         waiting: deque[Future[Outcome]] = deque()
         try:
-            for work in works:
+            for work in self._reconciler.work():
                 waiting.append(pool.submit(reader.read, work))
                 if len(waiting) >= 2 * self._batch_size + threads:
                     yield waiting.popleft().result()
@@ -167,13 +187,12 @@ class IndexRun:
                 future.cancel()
 
     def _take(self, outcome: Outcome, reader: Reader) -> None:
+        if isinstance(outcome, Decoded):
+            outcome = self._recorder.already_paid(outcome) or outcome
         if isinstance(outcome, Truncated):
             self._truncated.append(outcome.work)
         elif isinstance(outcome, Decoded):
             self._batch.add(outcome)
-        elif isinstance(outcome, Settled):
-            self._tally.unchanged += 1
-            self._meter.done(1)
         else:
             self._batch.others.append(outcome)
             self._meter.done(1, skipped=isinstance(outcome, Broken | Unread))
@@ -183,130 +202,39 @@ class IndexRun:
 
     def _flush(self, reader: Reader) -> None:
         """Encode and commit what is in hand, then decode the truncated files that were set aside."""
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, Batch()
         if batch:
-            self._commit(batch, reader.decoder)
+            self._commit(batch)
         truncated, self._truncated = self._truncated, []
-        for work in truncated:
+        for i, work in enumerate(truncated):
+            if self._stop():
+                self._truncated += truncated[i:]
+                return
             self._take(reader.read(work, truncated=True), reader)
 
-    def _commit(self, batch: _Batch, decoder: str) -> None:
-        pictures = list(batch.pictures.values())
-        vectors = self._encode(pictures) if pictures else ()
-        now = _now()
-        with self._catalog.transaction():
-            for outcome in batch.others:
-                self._record_other(outcome, decoder, now)
-            for picture, vector in zip(pictures, vectors, strict=True):
-                self._record_picture(picture, batch.files[picture.digest], vector, decoder, now)
-        if pictures:
-            self._meter.done(sum(len(batch.files[p.digest]) for p in pictures), encoded=len(pictures))
-            self._switch_if_filled(quick=True)
+    def _commit(self, batch: Batch) -> None:
+        import numpy as np
+
+        if batch.pictures:
+            pixels = np.stack([picture.pixels for picture in batch.pictures.values()])
+            vectors = encode_halving(self._load(), pixels)
+            self._recorder.commit(batch, vectors)
+            files = sum(len(same) for same in batch.files.values())
+            self._meter.done(files, encoded=len(batch.pictures))
+            self._owed -= sum(any(f.work.owing for f in same) for same in batch.files.values())
+            if self._owed <= 0:
+                self._switch_if_filled()
             self._publish(final=False)
-
-    def _encode(self, pictures: list[Decoded]) -> NDArray[np.float32]:
-        import numpy as np
-
-        pixels = np.stack([p.pixels for p in pictures])
-        return encode_halving(self._encoder, pixels)
-
-    # Recording
-
-    def _record_picture(
-        self, picture: Decoded, files: list[Decoded], vector: NDArray[np.float32], decoder: str, now: str
-    ) -> None:
-        import numpy as np
-
-        state: ContentState = picture.state
-        reason = picture.reason
-        finite = bool(np.isfinite(vector).all())
-        if not finite:
-            state, reason = "failed", f"{self._row.info.spec} gave no finite vector for it"
-        known = self._catalog.content_by_digest(picture.digest)
-        content_id = self._catalog.put_content(
-            picture.digest, size=picture.size, state=state, reason=reason, decoder=decoder, facts=picture.facts, now=now
-        )
-        if finite:
-            self._catalog.put_vector(content_id, self._row.id, np.ascontiguousarray(vector, "<f4").tobytes())
-            self._tally.encoded += 1
-        for i, file in enumerate(files):
-            path = os.fsdecode(file.work.path)
-            if not finite:
-                self._tally.failed.append(Problem(path, reason or ""))
-            elif i == 0:
-                self._tally.indexed += 1
-                if known is not None and file.work.content_id != content_id:
-                    self._reconciler.take_moved(content_id, file.work.path)
-            else:
-                self._count_known(file.work, content_id)
-            if state == "partial":
-                self._tally.partial.append(Problem(path, reason or ""))
-            self._put_file(file, content_id)
-
-    def _record_other(self, outcome: Outcome, decoder: str, now: str) -> None:
-        tally, work = self._tally, outcome.work
-        path = os.fsdecode(work.path)
-        if isinstance(outcome, Known):
-            if outcome.state == "failed" and work.content_id == outcome.content_id:
-                tally.failed_before += 1
-            elif outcome.state == "unsupported":
-                tally.unsupported += 1
-            else:
-                self._count_known(work, outcome.content_id)
-            self._put_file(outcome, outcome.content_id)
-        elif isinstance(outcome, Broken):
-            content_id = self._catalog.put_content(
-                outcome.digest,
-                size=outcome.size,
-                state=outcome.state,
-                reason=outcome.reason,
-                decoder=decoder,
-                facts=None,
-                now=now,
-            )
-            if outcome.state == "unsupported":
-                tally.unsupported += 1
-            else:
-                tally.failed.append(Problem(path, outcome.reason))
-            self._put_file(outcome, content_id)
-        elif isinstance(outcome, Changing):
-            tally.changing.append(Problem(path, "it changed while it was read; the next run reads it again"))
-        elif isinstance(outcome, Unread):
-            tally.failed.append(Problem(path, outcome.reason))
-            if not outcome.vanished:
-                self._catalog.put_file(
-                    work.path,
-                    content_id=work.content_id,
-                    size=work.size,
-                    mtime_ns=work.mtime_ns,
-                    state="unreadable",
-                    reason=outcome.reason,
-                )
-
-    def _count_known(self, work: Work, content_id: int) -> None:
-        """A file whose content was there already: unchanged, restored, moved or copied."""
-        if work.content_id == content_id:
-            if work.state in ("present", "unreadable"):
-                self._tally.unchanged += 1
-            else:
-                self._tally.restored += 1
-        elif self._reconciler.take_moved(content_id, work.path):
-            self._tally.moved += 1
         else:
-            self._tally.copied += 1
-
-    def _put_file(self, outcome: Known | Broken | Decoded, content_id: int) -> None:
-        self._catalog.put_file(outcome.work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns)
+            self._recorder.commit(batch, ())
 
     # Switching encoders and publishing
 
-    def _switch_if_filled(self, *, quick: bool = False) -> bool:
+    def _switch_if_filled(self) -> bool:
         """Let the encoder that was filled answer from now on, once no live content owes it a vector."""
         catalog = self._catalog
         if catalog.filling() is None:
             return False
-        if quick and self._meter.left > self._batch_size:
-            return False  # Most of the work is still ahead: do not count after each batch.
         owed = catalog.count_owed(self._row.id, reachable=self._options.switch)
         if owed:
             return False
@@ -315,17 +243,32 @@ class IndexRun:
             catalog.set_meta("filling_id", None)
         return True
 
-    def _publish(self, *, final: bool) -> None:
-        self._published |= snapshots.publish_if_due(self._catalog, self._row, final=final, probes=self._probes)
+    def _publish_at_end(self) -> None:
+        """Bring the snapshots of both encoders up to date: a damaged one is written anew by whoever writes next."""
+        self._notices.clear()
+        self._publish(final=True)
+        answering = self._catalog.answering()
+        if answering is not None and answering.id != self._row.id:
+            self._publish(answering, final=True)
+
+    def _publish(self, other: EncoderRow | None = None, *, final: bool) -> None:
+        if self._notices and not final:
+            return  # It failed before in this run; once more at its end will do.
+        probes = None if other else self._probes
+        try:
+            self._published |= snapshots.publish_if_due(self._catalog, other or self._row, final=final, probes=probes)
+        except SnapshotError as exc:
+            # The vectors are in the catalog, and queries answer from there.
+            self._notices.append(str(exc))
 
     def _probes(self) -> NDArray[np.float32]:
         """Text vectors that an approximate engine's recall is measured with."""
-        return self._encoder.encode_texts(prompts.everyday(PROBES))
+        return self._load().encode_texts(prompts.everyday(PROBES))
 
     # Reporting
 
-    def _report(self, reader: Reader, *, interrupted: bool, switched: bool, seconds: float) -> IndexReport:
-        counts, tally = self._reconciler.counts, self._tally
+    def _report(self, *, interrupted: bool, switched: bool, seconds: float) -> IndexReport:
+        counts, tally = self._reconciler.counts, self._recorder.tally
         filling = self._catalog.filling()
         answering = self._catalog.answering()
         return IndexReport(
@@ -345,13 +288,14 @@ class IndexRun:
             changing=tuple(tally.changing),
             partial=tuple(tally.partial),
             encoded=tally.encoded,
-            opened=reader.opened,
+            opened=self._opened,
             filling=filling.info.spec if filling else None,
             filling_left=self._catalog.count_owed(filling.id) if filling else 0,
             switched=switched,
             interrupted=interrupted,
             published=self._published,
             seconds=seconds,
+            notices=tuple(self._notices),
         )
 
     def _record(self, report: IndexReport) -> None:
@@ -361,98 +305,12 @@ class IndexRun:
             if isinstance(value, int | float | tuple) and key != "notices"
         }
         with self._catalog.transaction():
-            self._catalog.set_meta("last_run", json.dumps(counts | {"finished_at": _now()}))
+            self._catalog.set_meta("last_run", json.dumps(counts | {"finished_at": now()}))
 
 
 def vars_of(report: IndexReport) -> dict[str, object]:
     """The report's fields by name."""
     return {f.name: getattr(report, f.name) for f in dataclasses.fields(report)}
-
-
-@dataclass(slots=True)
-class _Tally:
-    indexed: int = 0
-    unchanged: int = 0
-    moved: int = 0
-    copied: int = 0
-    restored: int = 0
-    unsupported: int = 0
-    failed_before: int = 0
-    encoded: int = 0
-    failed: list[Problem] = field(default_factory=list)
-    changing: list[Problem] = field(default_factory=list)
-    partial: list[Problem] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What the next commit holds: `pictures` by digest, each with every file of this batch that has these bytes."""
-
-    pictures: dict[bytes, Decoded] = field(default_factory=dict)
-    files: dict[bytes, list[Decoded]] = field(default_factory=dict)
-    others: list[Outcome] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.pictures or self.others)
-
-    def add(self, picture: Decoded) -> None:
-        self.pictures.setdefault(picture.digest, picture)
-        self.files.setdefault(picture.digest, []).append(picture)
-
-
-class _Meter:
-    """Turns what happens into `Progress`, at most ten times a second."""
-
-    def __init__(self, progress: Callable[[Progress], None] | None) -> None:
-        self._progress = progress
-        self._found = 0
-        self._done = 0
-        self._encoded = 0
-        self._total: int | None = None
-        self._started = time.monotonic()
-        self._told = 0.0
-        self._skipped = 0
-
-    @property
-    def left(self) -> int:
-        return max(0, (self._total or 0) - self._done)
-
-    def found(self, count: int) -> None:
-        self._found = count
-        self._tell("scanning")
-
-    def start(self, total: int) -> None:
-        self._total = total
-        self._started = time.monotonic()
-        self._tell("encoding", always=True)
-
-    def done(self, files: int, *, encoded: int = 0, skipped: bool = False) -> None:
-        self._done += files
-        self._encoded += encoded
-        self._skipped += files if skipped else 0
-        self._tell("encoding", always=self.left == 0)
-
-    def publishing(self) -> None:
-        self._tell("publishing", always=True)
-
-    def _tell(self, stage: str, *, always: bool = False) -> None:
-        now = time.monotonic()
-        if self._progress is None or not (always or now - self._told >= 0.1):
-            return
-        self._told = now
-        seconds = max(now - self._started, 1e-9)
-        rate = self._done / seconds
-        self._progress(
-            Progress(
-                stage=stage,  # type: ignore[arg-type]
-                found=self._found,
-                done=self._done,
-                total=self._total,
-                skipped=self._skipped,
-                images_per_second=self._encoded / seconds,
-                seconds_left=self.left / rate if rate else None,
-            )
-        )
 
 
 def _reconciler(
@@ -472,7 +330,3 @@ def _reconciler(
 
 def _own(catalog: Catalog) -> bytes:
     return os.fsencode(catalog.folder.absolute())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

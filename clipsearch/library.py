@@ -143,10 +143,10 @@ class Library:
             with self._catalog_or_empty() as catalog:
                 return indexer.dry_run(catalog, wanted, options, encoder=_target(catalog))
         with self._writer(wait=wait, stop=stop) as catalog:
-            encoder, row = self._choose(catalog, model)
+            row = self._choose(catalog, model)
             work = indexer.IndexRun(
                 catalog,
-                encoder,
+                lambda: self._encoder(row),
                 row,
                 options,
                 batch_size=options.batch_size or 16,
@@ -155,14 +155,14 @@ class Library:
             )
             return work.run(wanted)
 
-    def _choose(self, catalog: Catalog, model: str | None) -> tuple[Encoder, EncoderRow]:
-        """The encoder that a run fills, with its row; records a wish for another one."""
+    def _choose(self, catalog: Catalog, model: str | None) -> EncoderRow:
+        """The encoder that a run fills; records a wish for another one."""
         answering, filling = catalog.answering(), catalog.filling()
         if model is None:
             row = filling or answering
             if row is None:
                 raise NoLibraryError(f"the library in {self.path} is not complete; name its model: --model default")
-            return self._encoder(row), row
+            return row
         encoder = encoders.load_encoder(_named(model), self._options)
         self._encoders[encoder.info.fingerprint] = encoder
         with catalog.transaction():
@@ -172,7 +172,7 @@ class Library:
                 catalog.set_meta("encoder_id", str(row.id))
             else:
                 catalog.set_meta("filling_id", None if row.id == answering.id else str(row.id))
-        return encoder, row
+        return row
 
     # Asking
 

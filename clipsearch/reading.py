@@ -19,7 +19,7 @@ from clipsearch import images
 from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
-from clipsearch.reconcile import RACY_NS, UNKNOWN_MTIME, Work
+from clipsearch.reconcile import RACY_NS, SKEW_NS, UNKNOWN_MTIME, Work
 from clipsearch.types import ContentState, ImageFacts
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ Outcome = Settled | Unread | Changing | Known | Broken | Truncated | Decoded
 class Reader:
     """Reads files for one run. `catalog` is a reading connection of its own, shared by the threads.
 
+    `opened` counts the files whose bytes were read.
+
     Decoders share the gate; decoding a truncated file holds it alone, since Pillow's switch for such files is
     process-wide: set in one thread, it made 31 of 60 damaged files pass as sound in another.
     """
@@ -125,7 +127,7 @@ class Reader:
             return Settled(work)
         try:
             # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
-            descriptor = os.open(work.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(work.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
             with os.fdopen(descriptor, "rb") as file:
                 return self._read(work, file, truncated=truncated)
         except FileNotFoundError:
@@ -136,22 +138,23 @@ class Reader:
             return Unread(work, "not enough memory to decode it now")
 
     def _read(self, work: Work, file: BinaryIO, *, truncated: bool) -> Outcome:
-        with self._lock:
-            self.opened += 1
+        if not truncated:  # Else it was counted before it was set aside.
+            with self._lock:
+                self.opened += 1
         started_ns = time.time_ns()
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
             return Unread(work, "no longer a regular file")
         data: bytes | None
         if before.st_size <= IN_MEMORY_BYTES:
-            data = file.read()
+            data = file.read(before.st_size + 1)  # One more shows that it grew; a file that grows on ends here.
             digest = hashlib.sha256(data).digest()
         else:
             data = None
             digest = _digest(file)
-        if _changed(before, os.fstat(file.fileno())):
+        if _changed(before, os.fstat(file.fileno())) or (data is not None and len(data) != before.st_size):
             return Changing(work)
-        racy = before.st_mtime_ns > started_ns - RACY_NS
+        racy = started_ns - RACY_NS < before.st_mtime_ns < started_ns + SKEW_NS
         mtime_ns = UNKNOWN_MTIME if racy else before.st_mtime_ns
         known = self._known(digest)
         if known is not None:
@@ -179,6 +182,9 @@ class Reader:
         except UnsupportedImageError as exc:
             return Broken(work, size, mtime_ns, digest, "unsupported", str(exc))
         except ImageError as exc:
+            cause = exc.__cause__
+            if isinstance(cause, OSError) and cause.errno is not None:
+                raise cause from exc  # The disk's failure, not the picture's: Pillow's own errors have no number.
             return Broken(work, size, mtime_ns, digest, "failed", str(exc))
         state: ContentState = "partial" if truncated else "ok"
         reason = "the file ends early; what there is was indexed" if truncated else None
