@@ -1,8 +1,8 @@
 """Transformers of open_clip's kind as ONNX graphs in their fastest exact form.
 
-What makes it fast, and is exact: only the row that becomes the vector passes the last block (its keys and values still
-come from all rows); query scale, layer scale and pixel normalisation are folded into weights; a causal text is cut
-after its last token. Measured on ViT-B/32, ONNX Runtime's own attention operators gain nothing over plain products.
+What makes it fast, and is exact: only the row that becomes the vector passes the last block (its keys and values come
+from all rows); query scale, layer scale and pixel normalisation are folded into weights; a causal text is cut after its
+last token. Measured on ViT-B/32, ONNX Runtime's own attention operators gain nothing over plain products.
 """
 
 from __future__ import annotations
