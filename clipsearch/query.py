@@ -209,4 +209,4 @@ def _hit(row: ContentRow, neighbour: Neighbour, encoder: Encoder | None) -> Hit:
 
 def is_picture_path(text: str) -> bool:
     """Whether a word is the name of a regular file that a scan would take for a picture."""
-    return Path(text).suffix.lower() in images.PICTURE_SUFFIXES and Path(text).is_file()
+    return os.path.splitext(text)[1].lower() in images.PICTURE_SUFFIXES and os.path.isfile(text)
