@@ -79,12 +79,13 @@ def _term(words: list[str], *, text: bool) -> str | Path:
     if text or len(words) != 1:
         return " ".join(words)
     word = words[0]
-    path = Path(word).expanduser()
-    if path.is_file():
+    path = os.path.expanduser(word)
+    # Not by pathlib, which raises for a text that is too long to be a path.
+    if os.path.isfile(path):
         output.note(f"looking for pictures like the file {word}; --text looks for the words")
-        return path
-    if path.suffix.lower() in images.PICTURE_SUFFIXES:
-        what = "not a regular file" if path.exists() else "no such file"
+        return Path(path)
+    if os.path.splitext(path)[1].lower() in images.PICTURE_SUFFIXES:
+        what = "not a regular file" if os.path.exists(path) else "no such file"
         raise UsageError(f"{word}: {what}; --text looks for the words")
     return word
 

@@ -17,8 +17,19 @@ Index = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Null = Annotated[bool, typer.Option("-0", "--null", help="End each path with a zero byte instead of a line's end.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run writes to the library.")]
+
+
+def _device(name: str) -> str:
+    if name not in ("auto", "cpu", "cuda", "mps") and not (name.startswith("cuda:") and name[5:].isdecimal()):
+        raise typer.BadParameter(f"{name} is none of auto, cpu, cuda, cuda:N and mps")
+    return name
+
+
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="Where to encode: auto, cpu, cuda, cuda:N or mps.")
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", callback=_device, help="Where to encode: auto, cpu, cuda, cuda:N or mps."
+    ),
 ]
 Model = Annotated[str | None, typer.Option("--model", metavar="SPEC", help="The model; clipsearch models lists some.")]
 Arch = Annotated[
