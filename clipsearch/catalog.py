@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from clipsearch import migrations
 from clipsearch.connections import Stats, connect, connect_unwritable, stats
-from clipsearch.errors import DamagedError, NoLibraryError, UsageError
+from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
 from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
 
 CATALOG_NAME = "catalog.db"
@@ -162,14 +162,23 @@ class Catalog:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """A write transaction: everything in it is kept, or nothing."""
-        self.conn.execute("BEGIN IMMEDIATE")
+        """A write transaction: everything in it is kept, or nothing.
+
+        Raises ClipsearchError where SQLite cannot write it: a full disk, say.
+        """
         try:
+            self.conn.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self.conn.execute("ROLLBACK")
+            self.conn.execute("COMMIT")
+        except BaseException as exc:
+            if self.conn.in_transaction:  # SQLite itself has rolled back where the disk is full.
+                self.conn.execute("ROLLBACK")
+            if isinstance(exc, sqlite3.OperationalError):
+                raise ClipsearchError(
+                    f"cannot write to {self.folder / CATALOG_NAME}: {exc}. "
+                    "What was committed before is safe; mend that and run it again"
+                ) from exc
             raise
-        self.conn.execute("COMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from clipsearch.search import Searcher
 from clipsearch.types import (
     Classification,
     ClassifyResult,
+    EncoderInfo,
     Finding,
     IndexReport,
     LibraryInfo,
@@ -79,10 +81,13 @@ class Library:
             library.path.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise UsageError(f"cannot make a library in {library.path}: {exc.strerror}") from exc
-        with library._writer(create=True) as catalog, catalog.transaction():
-            row = catalog.add_encoder(encoder.info)
-            catalog.set_meta("encoder_id", str(row.id))
-            catalog.set_meta("fallback", fallback)
+        with writer_lock(library.path / LOCK_NAME):
+            if not library.exists:
+                _make_catalog(library.path, encoder.info, fallback)
+        made = library._reader().answering()
+        if made is None or made.info.fingerprint != encoder.info.fingerprint:  # Another process was faster.
+            library.close()
+            raise UsageError(f"there is a library in {library.path} already")
         return library
 
     @classmethod
@@ -286,13 +291,11 @@ class Library:
     # Inside
 
     @contextmanager
-    def _writer(
-        self, *, create: bool = False, wait: bool = False, stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[Catalog]:
-        if not create and not self.exists:
+    def _writer(self, *, wait: bool = False, stop: Callable[[], bool] = lambda: False) -> Iterator[Catalog]:
+        if not self.exists:
             raise NoLibraryError(f"no library in {self.path}; clipsearch index FOLDER makes one")
         with writer_lock(self.path / LOCK_NAME, wait=wait, stop=stop):
-            catalog = Catalog.create(self.path) if create else Catalog.open(self.path, writable=True)
+            catalog = Catalog.open(self.path, writable=True)
             try:
                 yield catalog
             finally:
@@ -351,10 +354,7 @@ class Library:
         notices = []
         fallback = catalog.meta("fallback")
         if fallback is not None:
-            notices.append(
-                f"{FALLBACK_NOTICE} ({fallback}); "
-                "clipsearch index --model default changes to CLIP"
-            )
+            notices.append(f"{FALLBACK_NOTICE} ({fallback}); clipsearch index --model default changes to CLIP")
         if filling is not None:
             lacks = catalog.count_owed(answering.id)
             if lacks:
@@ -452,6 +452,30 @@ def classify_pictures(
         if embedded.partial:
             notices.append(f"{name} ends early; what there is of it was classified")
     return ClassifyResult(row.info, tuple(results), tuple(notices))
+
+
+def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None:
+    """A catalog appears complete or not at all: it is made in a folder of its own and moved to its place."""
+    from clipsearch.vectors.snapshot import flush_folder
+
+    staging = folder / "catalog.new"
+    shutil.rmtree(staging, ignore_errors=True)  # What a killed process has left.
+    try:
+        catalog = Catalog.create(staging)
+        try:
+            with catalog.transaction():
+                catalog.set_meta("encoder_id", str(catalog.add_encoder(info).id))
+                catalog.set_meta("fallback", fallback)
+        finally:
+            catalog.close()
+        for suffix in ("-wal", "-shm"):  # SQLite would play those of a lost catalog into the new one.
+            (folder / (CATALOG_NAME + suffix)).unlink(missing_ok=True)
+        (staging / CATALOG_NAME).replace(folder / CATALOG_NAME)
+        flush_folder(folder)
+    except OSError as exc:
+        raise UsageError(f"cannot make a library in {folder}: {exc.strerror}") from exc
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _named(model: str) -> str:

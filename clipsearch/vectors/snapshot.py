@@ -55,7 +55,7 @@ def publish(
             raise SnapshotError(f"{path} does not read back as it was written; check the disk")
         check(temporary)
         temporary.replace(path)
-        _flush_folder(folder)
+        flush_folder(folder)
         return file_stat(path), digest.hexdigest()
     except OSError as exc:
         raise SnapshotError(
@@ -99,7 +99,7 @@ def remove_strays(folder: Path, *, keep: Collection[str]) -> tuple[str, ...]:
     return tuple(gone)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
