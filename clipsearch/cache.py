@@ -20,6 +20,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS texts (
     fingerprint TEXT, text TEXT, vector BLOB, kept INTEGER, PRIMARY KEY (fingerprint, text)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (
+    fingerprint TEXT, name TEXT, count INTEGER, data BLOB, PRIMARY KEY (fingerprint, name)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checked (sha256 TEXT, stat TEXT, PRIMARY KEY (sha256, stat)) WITHOUT ROWID;
 """
 
@@ -82,6 +85,26 @@ class QueryCache:
                 (fingerprint, MAX_TEXTS),
             )
             self._conn.execute("COMMIT")
+        except _ERRORS:
+            self._abandon()
+
+    def fact(self, fingerprint: str, name: str) -> tuple[int, bytes] | None:
+        """(count, data) that was kept under a name for an encoder; `count` says of how many vectors it was made."""
+        if self._conn is None:
+            return None
+        try:
+            row = self._conn.execute(
+                "SELECT count, data FROM facts WHERE fingerprint = ? AND name = ?", (fingerprint, name)
+            ).fetchone()
+        except _ERRORS:
+            return None
+        return None if row is None else (int(row[0]), bytes(row[1]))
+
+    def put_fact(self, fingerprint: str, name: str, count: int, data: bytes) -> None:
+        if self._conn is None:
+            return
+        try:
+            self._conn.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)", (fingerprint, name, count, data))
         except _ERRORS:
             self._abandon()
 

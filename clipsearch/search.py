@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipsearch import snapshots
+from clipsearch import filters, snapshots
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow, SnapshotRow
+from clipsearch.filters import Filter
 from clipsearch.vectors import DamagedSnapshot, VectorIndex
 
 if TYPE_CHECKING:
@@ -58,8 +59,13 @@ class Searcher:
         self._opened: tuple[str, VectorIndex] | None = None
         self._tail: _Tail | None = None
 
-    def nearest(self, row: EncoderRow, query: NDArray[np.float32], k: int) -> list[Neighbour]:
-        """The `k` live contents nearest to `query`, a unit vector of shape (dim,); best first, ties by age."""
+    def nearest(
+        self, row: EncoderRow, query: NDArray[np.float32], k: int, *, where: Filter | None = None
+    ) -> list[Neighbour]:
+        """The `k` live contents nearest to `query`, a unit vector of shape (dim,); best first, ties by age.
+
+        `where` narrows the search: whenever k contents pass it, the k nearest of them come back, by any engine.
+        """
         for attempt in range(ATTEMPTS):
             with self._catalog.reading():
                 snapshot = self._catalog.snapshot(row.id)
@@ -71,7 +77,8 @@ class Searcher:
                         continue
                     self._say(f"{exc}; answering from the catalog, the next index run writes it anew")
                     index = None
-                return self._fetch(row, index, snapshot.watermark if snapshot and index else 0, query, k)
+                allowed = self._allowed(row, where) if where else None
+                return self._fetch(row, index, snapshot.watermark if snapshot and index else 0, query, k, allowed)
         raise AssertionError("unreachable")
 
     def engine(self, row: EncoderRow) -> str:
@@ -83,6 +90,11 @@ class Searcher:
             return "none"
         return index.engine if index else "none"
 
+    def _allowed(self, row: EncoderRow, where: Filter) -> NDArray[np.int64]:
+        import numpy as np
+
+        return np.asarray(filters.matching(self._catalog.conn, row.id, where), np.int64)
+
     def _index(self, row: EncoderRow, snapshot: SnapshotRow | None) -> VectorIndex | None:
         if snapshot is None:
             return None
@@ -92,18 +104,24 @@ class Searcher:
         return self._opened[1]
 
     def _fetch(
-        self, row: EncoderRow, index: VectorIndex | None, watermark: int, query: NDArray[np.float32], k: int
+        self,
+        row: EncoderRow,
+        index: VectorIndex | None,
+        watermark: int,
+        query: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.int64] | None,
     ) -> list[Neighbour]:
         import numpy as np
 
         queries = np.ascontiguousarray(query, np.float32)[None, :]
         last = self._catalog.last_seq(row.id)
         want = k + SPARE
-        exhaustive = False
+        exhaustive = allowed is not None
         while True:
-            parts = [self._scan(row, queries, watermark, last, want, kept=index is not None)]
+            parts = [self._scan(row, queries, watermark, last, want, kept=index is not None, allowed=allowed)]
             if index is not None:
-                parts.append(index.search(queries, want, exhaustive=exhaustive))
+                parts.append(index.search(queries, want, allowed=allowed, exhaustive=exhaustive))
             ids = np.concatenate([found[0] for _, found in parts])
             scores = np.concatenate([found[0] for found, _ in parts])
             ids = ids[np.lexsort((ids, -scores))]
@@ -117,14 +135,22 @@ class Searcher:
             want *= 4
 
     def _scan(
-        self, row: EncoderRow, queries: NDArray[np.float32], after: int, last: int, k: int, *, kept: bool
+        self,
+        row: EncoderRow,
+        queries: NDArray[np.float32],
+        after: int,
+        last: int,
+        k: int,
+        *,
+        kept: bool,
+        allowed: NDArray[np.int64] | None,
     ) -> Found:
-        """The best of the vectors with after < seq ≤ last, from SQLite; `kept` ones stay in memory for the next time."""
+        """The best of the vectors with after < seq ≤ last, from SQLite; `kept` ones stay in memory."""
         import numpy as np
 
         from clipsearch.vectors import exact
 
-        best = exact.TopK(queries, k)
+        best = exact.TopK(queries, k, allowed=allowed)
         if last > after:
             if kept:
                 tail = self._load_tail(row, after, last)

@@ -1,0 +1,83 @@
+"""What is usual in a library: where an encoder's picture and text vectors lie, and how its pictures scatter.
+
+A cosine means little by itself. These few numbers say what a text's score against this library would be by chance:
+for a unit vector q and pictures with mean μ and covariance C, the scores q·x have mean q·μ and variance qᵀCq.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clipsearch import prompts
+from clipsearch.cache import QueryCache
+from clipsearch.catalog import Catalog, EncoderRow
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
+
+SAMPLE = 10_000
+"""Pictures that the numbers are taken from; a larger library is sampled evenly."""
+
+PROMPTS = 256
+"""Everyday prompts whose mean is taken for the centre of an encoder's text vectors."""
+
+GROWTH = 5
+"""The numbers are taken anew when the library has grown by a fifth since."""
+
+MIN_PICTURES = 200
+"""Below this many pictures their mean says more about them than about the encoder, and nothing is centred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """count: pictures in the library; text_mean and mean: shape (dim,); covariance: shape (dim, dim), float32."""
+
+    count: int
+    text_mean: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    covariance: NDArray[np.float32]
+
+    def standardise(self, queries: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores (m, n) of `queries` (m, dim) as distances from what is usual for each query, in its deviations."""
+        import numpy as np
+
+        usual = queries @ self.mean
+        spread = np.sqrt(np.maximum(np.einsum("md,de,me->m", queries, self.covariance, queries), 1e-12))
+        result: NDArray[np.float32] = ((scores - usual[:, None]) / spread[:, None]).astype(np.float32)
+        return result
+
+
+def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedTexts) -> Background:
+    """The background of an encoder in a library: from the cache, or taken anew where the library has grown."""
+    import numpy as np
+
+    dim = row.info.dim
+    count = catalog.count_vectors(row.id)
+    text_mean = embed(prompts.everyday(PROMPTS)).mean(axis=0)
+    known = cache.fact(row.info.fingerprint, "background")
+    if known is not None and abs(count - known[0]) * GROWTH <= known[0]:
+        numbers = np.frombuffer(known[1], "<f4").reshape(dim + 1, dim)
+        return Background(count, text_mean, numbers[0], numbers[1:])
+    sample = _sample(catalog, row, count)
+    mean = sample.mean(axis=0) if len(sample) else np.zeros(dim)
+    covariance = np.cov(sample.T, bias=True) if len(sample) > 1 else np.eye(dim) / dim
+    numbers = np.vstack([mean, covariance]).astype("<f4")
+    cache.put_fact(row.info.fingerprint, "background", count, numbers.tobytes())
+    return Background(count, text_mean, numbers[0], numbers[1:])
+
+
+def _sample(catalog: Catalog, row: EncoderRow, count: int) -> NDArray[np.float64]:
+    """Up to SAMPLE vectors of whole pictures, spread evenly over the library, shape (n, dim)."""
+    import numpy as np
+
+    step = max(1, -(-count // SAMPLE))
+    rows = catalog.conn.execute(
+        "SELECT vector FROM embeddings WHERE encoder_id = ? AND view = 0 AND content_id % ? = 0", (row.id, step)
+    )
+    vectors = b"".join(vector for (vector,) in rows)
+    return np.frombuffer(vectors, "<f4").reshape(-1, row.info.dim).astype(np.float64)
