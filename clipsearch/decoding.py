@@ -1,7 +1,7 @@
 """The pixel path: a picture's file → the upright sRGB pixels that an encoder's own preprocessing would make of it.
 
-Order, for speed: draft (JPEG), resize, crop, colour profile, turn. All geometry is planned on the upright picture and
-mapped back to the stored one, so a turned file gives the pixels of its plain twin.
+Order: draft (JPEG), colours, resize, crop, turn; colours come after the crop where there are many pixels. Geometry is
+planned on the upright picture and mapped back to the stored one, so a turned file gives the pixels of its plain twin.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageDraw
 
 WIDTH, HEIGHT = 192, 128
-EXACT, ROUNDED, CONVERTED, LOSSY = (0.0, 0), (0.3, 2), (0.8, 32), (2.0, 32)
+EXACT, ROUNDED, CONVERTED, LOSSY = (0.0, 0), (0.3, 2), (0.6, 8), (2.0, 16)
 """Largest mean and largest single difference from the twin, of 255, in pixels prepared at 64 px.
 
-CONVERTED: colours are converted after the resize, which shows at hard edges. LOSSY: JPEG, AVIF and HEVC as well.
+CONVERTED: through 8 bits in another colour space. LOSSY: through JPEG, AVIF or HEVC.
 """
 
 Floats = NDArray[np.float64]

@@ -190,6 +190,32 @@ def test_an_srgb_profile_changes_nothing() -> None:
     )
 
 
+def wide(image: Image.Image) -> tuple[Image.Image, bytes]:
+    """`image` taken as Display-P3, converted by LittleCMS at full size, and the profile."""
+    with Image.open(GOLDEN / "harbour-display-p3.png") as golden:
+        profile = golden.info["icc_profile"]
+    opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    converted = ImageCms.profileToProfile(image, opened, ImageCms.createProfile("sRGB"))
+    assert converted is not None
+    return converted, profile
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "least"),
+    [((400, 300), "PNG", 1 - 1e-9), ((1900, 1400), "PNG", 0.999), ((4000, 3000), "JPEG", 0.9999)],
+    ids=["small", "large", "drafted"],
+)
+def test_a_profile_is_used_as_if_on_all_pixels(size: tuple[int, int], kind: str, least: float) -> None:
+    data = encoded(smooth(*size), kind, **({"quality": 92} if kind == "JPEG" else {"compress_level": 1}))
+    with Image.open(io.BytesIO(data)) as image:
+        converted, profile = wide(image.convert("RGB"))
+        plain = reference(image.convert("RGB"), Preprocess(size=224))
+        data = encoded(image, kind, icc_profile=profile, **({"quality": "keep"} if kind == "JPEG" else {}))
+    wanted = reference(converted, Preprocess(size=224))
+    assert cosine(open_picture(data).pixels(Preprocess(size=224)), wanted) >= least
+    assert cosine(plain, wanted) < 0.998
+
+
 def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256 * 64).reshape(64, 256).astype(np.uint16)
     for kind in ("PNG", "TIFF"):
