@@ -100,10 +100,10 @@ def test_a_copied_cache_is_hashed_once_and_accepted(monkeypatch: pytest.MonkeyPa
 def test_another_machine_proves_the_graph_anew_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     make = Maker()
     open_tower(IDENTITY, make)
-    monkeypatch.setattr(onnx, "_machine", lambda: "elsewhere")
+    monkeypatch.setattr(onnx, "machine", lambda: "elsewhere")
     proofs = []
-    original = onnx._prove
-    monkeypatch.setattr(onnx, "_prove", lambda *given: proofs.append(original(*given)))
+    original = onnx.prove
+    monkeypatch.setattr(onnx, "prove", lambda *given: proofs.append(original(*given)))
     assert all(answers(open_tower(IDENTITY, make)) for _ in range(2))
     assert (make.asked, len(proofs)) == (1, 1)
 
@@ -121,7 +121,7 @@ def test_a_graph_that_fails_on_another_machine_is_made_again(
     make = Maker()
     assert answers(open_tower(IDENTITY, make))
     assert make.asked == 0
-    monkeypatch.setattr(onnx, "_machine", lambda: "elsewhere")
+    monkeypatch.setattr(onnx, "machine", lambda: "elsewhere")
     with caplog.at_level(logging.WARNING):
         assert answers(open_tower(IDENTITY, make))
     assert make.asked == 1
@@ -157,8 +157,8 @@ def test_the_runtimes_refusals_are_ours() -> None:
 
 def test_a_killed_conversion_leaves_nothing_that_is_used() -> None:
     script = (
-        "import os; from tests.test_towers import *; make = Maker(); write, trials = make();"
-        "onnx.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), trials)"
+        "import os; from clipsearch.encoders import conversion; from tests.test_towers import *; make = Maker(); write, trials = make();"
+        "conversion.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), trials)"
     )
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, check=False)

@@ -11,7 +11,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from clipsearch.encoders.onnx import Trial, simplify
+from clipsearch.encoders.conversion import simplify
+from clipsearch.encoders.onnx import Trial
 
 LENGTHS = (2, 3, 8, 31, 256)
 """Word pieces of the texts that prove the graph, both ends included."""

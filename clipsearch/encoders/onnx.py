@@ -14,8 +14,6 @@ import json
 import logging
 import platform
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +78,7 @@ class Tower:
 
     def __call__(self, **feeds: NDArray[Any]) -> NDArray[np.float32]:
         """Run the graph. Raises OutOfMemoryError, and EncoderError for whatever else the runtime refuses."""
-        with _translated("run"):
+        with translated("run"):
             (result,) = self._session.run(self._output, feeds)
         return np.asarray(result, dtype=np.float32)
 
@@ -89,52 +87,26 @@ class Tower:
         return any(i.name == name and not isinstance(i.shape[1], int) for i in self._session.get_inputs())
 
 
-def make_tower(
-    identity: TowerId, write: Callable[[Path], None], trials: Sequence[Trial], *, cold: bool = False
-) -> Path:
-    """Have `write` put a graph at the path it is given, prove it by `trials`, and keep it. The tower's folder.
-
-    cold: as in `load_tower`, so that what is proved is what will run.
-    Raises TowerMismatchError where the graph is not faithful, OSError where the cache directory cannot be written.
-    """
-    folder = identity.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
-    try:
-        write(temporary / GRAPH)
-        _prove(Tower(_session(temporary / GRAPH, cold=cold)), trials)
-        arrays = {f"{i}:{name}": array for i, trial in enumerate(trials) for name, array in trial.feeds.items()}
-        arrays |= {f"{i}:": trial.expected for i, trial in enumerate(trials)}
-        np.savez(temporary / TRIALS, allow_pickle=False, **arrays)
-        files = {}
-        for file in sorted(temporary.iterdir()):
-            cache.sync(file)
-            files[file.name] = [cache.file_sha256(file), *cache.stamp(file)]
-        _write_manifest(temporary, _Manifest(files, [_machine()]))
-        _publish(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
-
-
 def find_tower(identity: TowerId, *, cold: bool = False) -> Path | None:
     """The folder of a tower that was made before, is whole, and gives the right vectors on this machine, else None.
 
     Costs a few stats; on a machine, or with a runtime, that is new to it, the time of its trials.
     """
     folder = identity.folder
-    manifest = _checked_manifest(folder)
+    manifest = checked_manifest(folder)
     if manifest is None:
         return None
-    if _machine() not in manifest.proved:
+    if machine() not in manifest.proved:
         try:
-            _prove(Tower(_session(folder / GRAPH, cold=cold)), _read_trials(folder / TRIALS))
+            prove(Tower(open_session(folder / GRAPH, cold=cold)), _read_trials(folder / TRIALS))
         except EncoderError as exc:
             log.warning("%s is made again: %s", folder, exc)
+            import shutil
+
             shutil.rmtree(folder, ignore_errors=True)
             return None
         with contextlib.suppress(OSError):
-            _write_manifest(folder, _Manifest(manifest.files, [*manifest.proved, _machine()]))
+            write_manifest(folder, Manifest(manifest.files, [*manifest.proved, machine()]))
     return folder
 
 
@@ -144,22 +116,7 @@ def load_tower(folder: Path, *, threads: int = 0, cold: bool = False) -> Tower:
     threads: of one call; 0 leaves it to the runtime. cold: start as fast as can be, for a process that encodes little.
     Raises EncoderError where the graph cannot be opened.
     """
-    return Tower(_session(folder / GRAPH, threads=threads, cold=cold))
-
-
-def simplify(source: Path, path: Path) -> None:
-    """Write a graph again with its constants folded and its operators fused, for any processor.
-
-    For graphs that other tools wrote; weights go to a file beside `path`. Raises EncoderError.
-    """
-    options = _options()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(path)
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
-    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-    with _translated("convert"):
-        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    return Tower(open_session(folder / GRAPH, threads=threads, cold=cold))
 
 
 def open_tower(
@@ -177,18 +134,14 @@ def open_tower(
     folder = find_tower(identity, cold=cold)
     if folder is not None:
         return load_tower(folder, threads=threads, cold=cold)
+    from clipsearch.encoders import conversion
+
     write, trials = build()
     try:
-        return load_tower(make_tower(identity, write, trials, cold=cold), threads=threads, cold=cold)
+        return load_tower(conversion.make_tower(identity, write, trials, cold=cold), threads=threads, cold=cold)
     except OSError as exc:
         log.warning("converted weights cannot be kept: %s; set %s to another folder", exc, cache.CACHE_VARIABLE)
-    with tempfile.TemporaryDirectory(prefix="clipsearch-") as name:
-        # The weights stay mapped after the folder is gone.
-        write(Path(name) / GRAPH)
-        session = _session(Path(name) / GRAPH, threads=threads, cold=cold)
-    tower = Tower(session)
-    _prove(tower, trials)
-    return tower
+    return conversion.passing_tower(write, trials, threads=threads, cold=cold)
 
 
 def _read_trials(path: Path) -> list[Trial]:
@@ -200,7 +153,7 @@ def _read_trials(path: Path) -> list[Trial]:
     return [Trial({k: v for k, v in entry.items() if k}, entry[""]) for entry in feeds.values()]
 
 
-def _prove(tower: Tower, trials: Sequence[Trial]) -> None:
+def prove(tower: Tower, trials: Sequence[Trial]) -> None:
     """Raise TowerMismatchError unless every row of every trial points where the reference's does."""
     for trial in trials:
         got, expected = tower(**trial.feeds), trial.expected
@@ -212,19 +165,19 @@ def _prove(tower: Tower, trials: Sequence[Trial]) -> None:
             raise TowerMismatchError(f"the graph's vectors differ from the model's (cosine {cosines.min():.6f})")
 
 
-def _session(path: Path, *, threads: int = 0, cold: bool = False) -> onnxruntime.InferenceSession:
-    options = _options()
+def open_session(path: Path, *, threads: int = 0, cold: bool = False) -> onnxruntime.InferenceSession:
+    options = session_options()
     options.intra_op_num_threads = threads
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_DISABLE_ALL if cold else levels.ORT_ENABLE_ALL
     if cold:
         # Packing copies every matrix, which pays over hundreds of calls; unpacked, they are mapped pages of the file.
         options.add_session_config_entry("session.disable_prepacking", "1")
-    with _translated("open"):
+    with translated("open"):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _options() -> onnxruntime.SessionOptions:
+def session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised, and said once
     options.inter_op_num_threads = 1
@@ -234,7 +187,7 @@ def _options() -> onnxruntime.SessionOptions:
 
 
 @contextlib.contextmanager
-def _translated(action: str) -> Iterator[None]:
+def translated(action: str) -> Iterator[None]:
     """Turn what ONNX Runtime raises into our errors."""
     try:
         yield
@@ -248,33 +201,21 @@ def _translated(action: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Manifest:
+class Manifest:
     """What a tower's folder holds: SHA-256 and stamp of each file, and the machines it was proved on."""
 
     files: Mapping[str, list[Any]]
     proved: Sequence[str]
 
 
-def _publish(temporary: Path, folder: Path) -> None:
-    """Move a finished folder to its place. Of two processes that make one tower, the first wins: they are the same."""
-    if folder.exists() and _checked_manifest(folder) is None:
-        shutil.rmtree(folder)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if _checked_manifest(folder) is None:
-            raise
-    cache.sync(folder.parent)
-
-
-def _checked_manifest(folder: Path) -> _Manifest | None:
+def checked_manifest(folder: Path) -> Manifest | None:
     """The manifest of a folder whose files all have the bytes they were published with, else None.
 
     A file whose size, time and inode are those of its last check is not hashed again.
     """
     try:
         entries = json.loads((folder / MANIFEST).read_bytes())
-        manifest = _Manifest(dict(entries["files"]), list(entries["proved"]))
+        manifest = Manifest(dict(entries["files"]), list(entries["proved"]))
         changed = {}
         for name, (digest, *known) in manifest.files.items():
             found = cache.stamp(folder / name)
@@ -285,18 +226,18 @@ def _checked_manifest(folder: Path) -> _Manifest | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if changed:
-        manifest = _Manifest({**manifest.files, **changed}, manifest.proved)
+        manifest = Manifest({**manifest.files, **changed}, manifest.proved)
         with contextlib.suppress(OSError):
-            _write_manifest(folder, manifest)
+            write_manifest(folder, manifest)
     return manifest
 
 
-def _write_manifest(folder: Path, manifest: _Manifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     with cache.replacing(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps({"files": manifest.files, "proved": manifest.proved}))
 
 
-def _machine() -> str:
+def machine() -> str:
     """What may change a graph's results, as a short name: the processor's flags and the runtime's version."""
     flags = platform.machine() + platform.system()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

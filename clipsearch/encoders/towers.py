@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clipsearch.encoders.onnx import Build, Trial, simplify
+from clipsearch.encoders.conversion import simplify
+from clipsearch.encoders.onnx import Build, Trial
 from clipsearch.encoders.torch_towers import ImageSide, TextSide
 from clipsearch.encoders.transformer_graphs import OtherFormError, text_graph, vision_graph
 from clipsearch.types import Preprocess
