@@ -157,7 +157,8 @@ def test_the_runtimes_refusals_are_ours() -> None:
 
 def test_a_killed_conversion_leaves_nothing_that_is_used() -> None:
     script = (
-        "import os; from clipsearch.encoders import conversion; from tests.test_towers import *; make = Maker(); write, trials = make();"
+        "import os; from clipsearch.encoders import conversion;"
+        "from tests.test_towers import *; make = Maker(); write, trials = make();"
         "conversion.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), trials)"
     )
     root = Path(__file__).parents[1]
