@@ -105,6 +105,8 @@ class Hit:
     offline: bool
     """No path of it can be read right now: a drive that is not mounted, say."""
     explain: tuple[Seen, ...] = ()
+    relevance: float | None = None
+    """Where the score stands against the library's background for this query, 0 … 1; None where nobody asked."""
 
 
 @dataclass(frozen=True, slots=True)

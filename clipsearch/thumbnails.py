@@ -1,0 +1,95 @@
+"""From hits to small upright pictures, and to the files that they stand for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from clipsearch import images
+from clipsearch.errors import ImageError, TruncatedImageError
+from clipsearch.types import Hit
+from clipsearch.wording import reason
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Thumbnail", "open_hit", "thumbnails"]
+
+_THREADS = min(4, os.cpu_count() or 1)
+"""A decoder scales with the cores up to here; more of them would only hold more pictures in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A hit with its picture in sRGB, upright; or with the reason why there is none to show."""
+
+    hit: Hit
+    picture: Image.Image | None
+    reason: str | None = None
+
+
+def open_hit(hit: Hit) -> tuple[str, BinaryIO]:
+    """The first of the hit's paths that can be read, and the open file. Raises ImageError where there is none."""
+    why = "it has no path"
+    for path in dict.fromkeys((hit.path, *hit.paths)):
+        try:
+            # A FIFO that took the file's place would block without O_NONBLOCK.
+            descriptor = os.open(os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError) as exc:
+            why = reason(exc) if isinstance(exc, OSError) else str(exc)
+            continue
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return path, os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+        why = "not a regular file"
+    raise ImageError(why)
+
+
+def thumbnails(hits: Iterable[Hit], *, side: int) -> Iterator[Thumbnail]:
+    """The hits in their order, each with its picture, neither side above `side` pixels.
+
+    A few are decoded ahead in threads, so memory does not grow with the number of hits. A picture that cannot be read
+    has a reason instead; one that ends early is shown as far as it goes.
+    """
+    ahead: deque[tuple[Hit, Future[Thumbnail]]] = deque()
+    left = iter(hits)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
+        try:
+            while True:
+                while len(ahead) < 2 * _THREADS and (hit := next(left, None)) is not None:
+                    ahead.append((hit, pool.submit(_thumbnail, hit, side)))
+                if not ahead:
+                    return
+                hit, future = ahead.popleft()
+                try:
+                    thumbnail = future.result()
+                except TruncatedImageError:
+                    # Pillow's switch for such files is the process's: no other decode may run while it is thrown.
+                    wait([other for _, other in ahead])
+                    thumbnail = _thumbnail(hit, side, truncated=True)
+                yield thumbnail
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
+    try:
+        _, file = open_hit(hit)
+        with file:
+            picture = images.open_picture(file, truncated=truncated).upright(max_side=side)
+    except TruncatedImageError as exc:
+        if not truncated:
+            raise
+        return Thumbnail(hit, None, str(exc))
+    except ImageError as exc:
+        return Thumbnail(hit, None, str(exc))
+    except OSError as exc:
+        return Thumbnail(hit, None, reason(exc))
+    except MemoryError:
+        return Thumbnail(hit, None, "not enough memory to decode it")
+    return Thumbnail(hit, picture)

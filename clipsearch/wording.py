@@ -1,0 +1,47 @@
+"""Names and quantities as people read them, wherever they are shown: nothing in a file's name steers what shows it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+# Controls (C0, DEL, C1), line separators, marks that turn the direction of text, and the surrogates that stand for
+# bytes that are no UTF-8.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """`text` with everything that could steer a terminal or a page written as an escape (`\\n`), but for `keep`."""
+    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units, three digits: 812 B, 3.21 MB, 120 GB."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < 999.5 or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{count} B" if unit == "B" else f"{value:.{max(0, 3 - len(str(int(value))))}f} {unit}"
+
+
+def home_path(path: str) -> str:
+    """An absolute path, printable, with `~` for the user's own folder."""
+    home = os.path.join(Path.home(), "")
+    if home != os.path.join(os.sep, "") and path.startswith(home):
+        path = "~/" + path[len(home) :]
+    return printable(path)
+
+
+def reason(exc: OSError) -> str:
+    """Why the system refused, as the middle of a sentence: "no such file or directory"."""
+    return (exc.strerror or str(exc) or type(exc).__name__).lower()
