@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from clipsearch.catalog import Catalog
 from clipsearch.roots import Area, Roots
-from clipsearch.scanner import Walk, below, is_within, upwards
+from clipsearch.scanner import GONE, Walk, below, is_within, upwards
 from clipsearch.types import FileState
 
 
@@ -196,7 +196,5 @@ def _is_gone(path: bytes) -> bool:
     """Whether there is certainly no regular file at a path."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+    except OSError as exc:
+        return exc.errno in GONE

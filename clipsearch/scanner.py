@@ -18,6 +18,10 @@ from clipsearch.errors import UsageError
 from clipsearch.types import Candidate, Problem
 
 
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""Errors that say there is nothing at a path, rather than that it cannot be looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
     """What a root's walk leaves out and goes into; stored with the root.
@@ -207,9 +211,8 @@ class Walk:
     def _is_dir(self, entry: os.DirEntry[bytes], follow: bool) -> bool:
         try:
             return entry.is_dir(follow_symlinks=follow)
-        except OSError as exc:  # A link that leads in a circle, or through a folder that may not be searched.
-            if exc.errno != errno.ELOOP:
-                self._cannot(entry.path, exc)
+        except OSError as exc:  # A link that leads through a folder that may not be searched, say.
+            self._cannot(entry.path, exc)
             return False
 
     def _enter(self, entry: os.DirEntry[bytes], parent_device: int) -> int | None:
@@ -253,7 +256,7 @@ class Walk:
         return Candidate(entry.path, about.st_size, about.st_mtime_ns)
 
     def _cannot(self, path: bytes, exc: OSError) -> None:
-        if not isinstance(exc, FileNotFoundError):  # What has just vanished is not unreadable.
+        if exc.errno not in GONE:  # What has just vanished is not unreadable.
             self.unreadable[path] = (exc.strerror or str(exc)).lower()
 
 

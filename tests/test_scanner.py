@@ -1,0 +1,205 @@
+"""What a walk finds, in which order, and what it leaves out."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from clipsearch.images import PICTURE_SUFFIXES
+from clipsearch.scanner import Rules, ScanOptions, Walk, pictures_in
+
+from helpers import Drive, draw, without_privileges
+
+
+def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **options: object) -> Walk:
+    about = never.stat() if never else None
+    return Walk(
+        os.fsencode(start or root),
+        Rules(os.fsencode(root), ScanOptions(**options)),  # type: ignore[arg-type]
+        PICTURE_SUFFIXES,
+        never=(about.st_dev, about.st_ino) if about else None,
+    )
+
+
+def found(root: Path, **options: object) -> list[str]:
+    return [os.fsdecode(c.path)[len(str(root)) + 1 :] for c in walk(root, **options)]  # type: ignore[arg-type]
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_only_regular_files_with_a_pictures_suffix_are_found(tmp_path: Path) -> None:
+    touch(*(tmp_path / n for n in ("a.jpg", "B.JPEG", "c.txt", "jpg", ".jpg", "d.jpg.bak", "e.heic", "f.tar.png")))
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert found(tmp_path) == ["B.JPEG", "a.jpg", "e.heic", "f.tar.png"]
+
+
+def test_candidates_tell_size_and_time(tmp_path: Path) -> None:
+    path = draw(tmp_path / "a.png")
+    [candidate] = walk(tmp_path)
+    about = path.stat()
+    assert (candidate.size, candidate.mtime_ns) == (about.st_size, about.st_mtime_ns)
+
+
+def test_paths_come_in_byte_order_whatever_their_names(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    letters = [b"a", b"b", b"!", b".", b"-", b"0", b"\xc3\xa9", b"\xff", b" ", b"~", b"\n"]
+    for _ in range(300):
+        parts = [b"".join(rng.choices(letters, k=rng.randint(1, 3))) for _ in range(rng.randint(1, 3))]
+        if any(part in (b".", b"..") for part in parts):
+            continue
+        path = os.path.join(os.fsencode(tmp_path), *parts)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path + b".jpg", "wb"):
+                pass
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            continue
+    paths = [c.path for c in walk(tmp_path, hidden=True)]
+    expected = sorted(
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(os.fsencode(tmp_path))
+        for name in names
+        if name.lower().endswith(b".jpg") and name.strip(b".") != b"jpg"
+    )
+    assert len(paths) > 150
+    assert paths == expected
+
+
+def test_hidden_names_are_left_out_unless_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path / ".a.jpg", tmp_path / ".git" / "b.jpg", tmp_path / "c.jpg")
+    assert found(tmp_path) == ["c.jpg"]
+    assert found(tmp_path, hidden=True) == [".a.jpg", ".git/b.jpg", "c.jpg"]
+
+
+def test_a_hidden_root_is_walked(tmp_path: Path) -> None:
+    touch(tmp_path / ".photos" / "a.jpg")
+    assert found(tmp_path / ".photos") == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("glob", "left"),
+    [
+        ("*.png", ["raw/a.jpg", "raw/old/a.jpg", "x/raw/a.jpg"]),
+        ("raw", ["a.png"]),
+        ("raw/", ["a.png"]),
+        ("/raw", ["a.png", "x/raw/a.jpg"]),
+        ("./raw", ["a.png", "x/raw/a.jpg"]),
+        ("raw/old", ["a.png", "raw/a.jpg", "x/raw/a.jpg"]),
+        ("*/raw/*", ["a.png", "raw/a.jpg", "raw/old/a.jpg"]),
+        ("raw/*.jpg", ["a.png", "x/raw/a.jpg"]),
+        ("[ab].jpg", ["a.png"]),
+        ("", ["a.png", "raw/a.jpg", "raw/old/a.jpg", "x/raw/a.jpg"]),
+    ],
+)
+def test_exclusions_match_names_or_paths_below_the_root(tmp_path: Path, glob: str, left: list[str]) -> None:
+    touch(*(tmp_path / n for n in ("a.png", "raw/a.jpg", "raw/old/a.jpg", "x/raw/a.jpg")))
+    assert found(tmp_path, exclude=(glob,)) == left
+
+
+def test_a_full_path_excludes_what_lies_there(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg")
+    assert found(tmp_path, exclude=(str(tmp_path / "a"),)) == ["b/1.jpg"]
+
+
+def test_rules_agree_with_the_walk(tmp_path: Path) -> None:
+    """What `reaches` says decides which rows leave the catalog: it must say what a walk does."""
+    touch(*(tmp_path / n for n in ("a.jpg", ".h/b.jpg", "raw/c.jpg", "x/raw/d.jpg", "x/e.jpg")))
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    everything = found(tmp_path, hidden=True) + ["link/e.jpg"]
+    for options in ({}, {"hidden": True}, {"exclude": ("raw",)}, {"exclude": ("x/raw",), "hidden": True}):
+        rules = Rules(os.fsencode(tmp_path), ScanOptions(**options))  # type: ignore[arg-type]
+        assert [p for p in everything if rules.reaches(os.fsencode(tmp_path / p))] == found(tmp_path, **options)
+
+
+def test_links_are_followed_only_when_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere" / "a.jpg", tmp_path / "root" / "b.jpg")
+    (tmp_path / "root" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "file.jpg").symlink_to(tmp_path / "elsewhere" / "a.jpg")
+    assert found(tmp_path / "root") == ["b.jpg"]
+    assert found(tmp_path / "root", follow_symlinks=True) == ["b.jpg", "file.jpg", "folder/a.jpg"]
+
+
+def test_loops_and_dead_links_end_no_walk(tmp_path: Path) -> None:
+    touch(tmp_path / "root" / "a" / "1.jpg", tmp_path / "out" / "2.jpg")
+    root = tmp_path / "root"
+    for name, target in {
+        "a/up": root,
+        "a/above": tmp_path,
+        "self.jpg": root / "self.jpg",
+        "dead.jpg": tmp_path / "nowhere",
+        "away": tmp_path / "out",
+        "again": tmp_path / "out",
+        "inside": root / "a",
+    }.items():
+        (root / name).symlink_to(target)
+    (tmp_path / "out" / "back").symlink_to(root)
+    (tmp_path / "out" / "round").symlink_to(tmp_path / "out")
+    seen = walk(root, follow_symlinks=True)
+    assert [os.path.relpath(os.fsdecode(c.path), root) for c in seen] == ["a/1.jpg", "again/2.jpg"]
+    assert seen.complete
+    assert not seen.unreadable
+
+
+def test_the_librarys_own_folder_is_not_entered_under_any_name(tmp_path: Path) -> None:
+    touch(tmp_path / "root" / "index" / "a.jpg", tmp_path / "root" / "b.jpg")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "root" / "index")
+    (tmp_path / "alias").symlink_to(tmp_path / "root")
+    index = tmp_path / "root" / "index"
+    assert found(tmp_path / "root", never=index, follow_symlinks=True) == ["b.jpg"]
+    assert found(tmp_path / "alias", never=index) == ["b.jpg"]
+
+
+def test_a_walk_says_which_folders_are_empty_and_which_are_mount_points(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    touch(root / "full" / "a.txt")
+    (root / "empty").mkdir()
+    drive = Drive("link", root / "drive")
+    try:
+        touch(root / "drive" / "sub" / "a.jpg")
+        seen = walk(root, follow_symlinks=True)
+        assert len(list(seen)) == 1
+        assert seen.empty == {os.fsencode(root / "empty")}
+        assert seen.mounts == {os.fsencode(root / "drive")}
+    finally:
+        drive.remove()
+
+
+def test_folders_that_may_not_be_read_are_told(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg", tmp_path / "shut" / "b.jpg", tmp_path / "listed" / "c.jpg")
+    os.chmod(tmp_path / "shut", 0o000)
+    os.chmod(tmp_path / "listed", 0o644)
+    seen = walk(tmp_path)
+    with without_privileges():
+        assert [os.path.basename(c.path) for c in seen] == [b"a.jpg"]
+    assert seen.complete
+    assert sorted(p.path for p in seen.problems()) == [str(tmp_path / "listed"), str(tmp_path / "shut")]
+    assert all("permission denied" in p.reason for p in seen.problems())
+
+
+def test_a_stopped_walk_is_not_complete(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "1.jpg", tmp_path / "b" / "2.jpg", tmp_path / "c" / "3.jpg")
+    seen = walk(tmp_path)
+    names = []
+    seen.stop = lambda: len(names) >= 1
+    for candidate in seen:
+        names.append(os.path.basename(candidate.path))
+    assert names == [b"1.jpg"]
+    assert not seen.complete
+
+
+def test_named_files_are_taken_as_they_are_and_folders_walked(tmp_path: Path) -> None:
+    touch(tmp_path / "b" / "2.jpg", tmp_path / "b" / "1.jpg", tmp_path / "odd.name")
+    paths = [os.fsencode(tmp_path / "odd.name"), os.fsencode(tmp_path / "b")]
+    assert [os.path.basename(p) for p in pictures_in(paths, suffixes=PICTURE_SUFFIXES)] == [
+        b"odd.name",
+        b"1.jpg",
+        b"2.jpg",
+    ]
