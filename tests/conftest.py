@@ -39,7 +39,15 @@ class Cli:
     """Runs `python -m clipsearch` as a process of its own, off the network."""
 
     def __init__(self, cache: Path, home: Path) -> None:
-        drop = ("CLIPSEARCH_INDEX", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "HF_HUB_CACHE", "XDG_CACHE_HOME")
+        drop = (
+            "CLIPSEARCH_INDEX",
+            "NO_COLOR",
+            "FORCE_COLOR",
+            "COLUMNS",
+            "PYTHONUNBUFFERED",
+            "HF_HUB_CACHE",
+            "XDG_CACHE_HOME",
+        )
         self.env = {key: value for key, value in os.environ.items() if key not in drop} | {
             "CLIPSEARCH_CACHE": str(cache),
             "HF_HOME": str(home / "huggingface"),
@@ -71,9 +79,12 @@ class Cli:
         )
         return Ran(done.returncode, done.stdout, done.stderr.decode())
 
-    def start(self, *arguments: str | bytes | Path, cwd: Path, **options: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str | bytes | Path, cwd: Path, unbuffered: str = "", **options: Any
+    ) -> subprocess.Popen[bytes]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen(self.command(*arguments), cwd=cwd, env=self.env, **pipes)
+        env = self.env | {"PYTHONUNBUFFERED": unbuffered}
+        return subprocess.Popen(self.command(*arguments), cwd=cwd, env=env, **pipes)
 
 
 @pytest.fixture(scope="session")
@@ -105,3 +116,15 @@ def copied(indexed: Path, tmp_path: Path) -> Path:
     """A library of one's own, as `indexed`; its files are where `indexed` has them."""
     shutil.copytree(indexed / "index", tmp_path / "index")
     return tmp_path
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that need a GPU where there is none."""
+    for_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not for_gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        config.hook.pytest_deselected(items=for_gpu)
+        items[:] = [item for item in items if item not in for_gpu]
