@@ -123,12 +123,17 @@ def test_a_configuration_beside_the_checkpoint_says_what_it_is(tmp_path: Path) -
     assert other.info.fingerprint != plain.info.fingerprint, "pixels belong to what a vector means"
 
 
-def test_a_configuration_can_be_given_by_its_path(tmp_path: Path) -> None:
+def test_a_configuration_can_be_given_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     save_file(float_state(), tmp_path / "model.safetensors")
-    options = EncoderOptions(device="cpu", arch=str(write_config(tmp_path / "elsewhere")))
+    write_config(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    options = EncoderOptions(device="cpu", arch="./open_clip_config.json")
     encoder = load_encoder(str(tmp_path / "model.safetensors"), options)
     assert encoder.info.fingerprint == load_encoder(str(TINY), CPU).info.fingerprint
+    monkeypatch.chdir(tmp_path)
+    again = reload_encoder(encoder.info, EncoderOptions(device="cpu", arch="RN50"))  # --arch of another model
+    assert np.array_equal(again.encode_texts(WORDS), encoder.encode_texts(WORDS))
 
 
 def test_what_changes_vectors_changes_the_fingerprint(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import open_clip
 import pytest
 from open_clip.pretrained import get_pretrained_cfg, get_pretrained_url
 
+from clipsearch.encoders.architectures import canonical_config, openai_config
 from clipsearch.encoders.hub import known_models
 from clipsearch.encoders.known import ROWS, Row
 from clipsearch.encoders.pairs import pixels_of, published_pair
@@ -91,6 +92,13 @@ def test_openai_names_carry_the_published_archive_and_quickgelu(name: str) -> No
     assert get_pretrained_url(model.arch, "openai").split("/")[-2] == model.sha256
     assert open_clip.get_model_config(model.arch)["quick_gelu"] is True
     assert get_pretrained_cfg(model.arch, "openai")["quick_gelu"] is True
+
+
+@pytest.mark.parametrize("name", OPENAI_MODELS)
+def test_a_checkpoint_of_openai_says_which_of_its_models_it_is(name: str) -> None:
+    arch = OPENAI_MODELS[name].arch
+    shapes = open_clip.create_model(arch, device="meta", load_weights=False).state_dict()
+    assert canonical_config(openai_config(shapes)) == canonical_config(open_clip.get_model_config(arch))
 
 
 def test_every_openai_model_of_open_clip_has_its_name_here() -> None:

@@ -132,7 +132,7 @@ def _design(source: Source, checkpoint: Checkpoint) -> _Design:
 def _given(arch: str, checkpoint: Checkpoint, source: Source, pixels: Mapping[str, Any]) -> _Design:
     """The architecture as `--arch` has it: a configuration file, "openai", or one of open_clip's names."""
     if arch.endswith(".json"):
-        settings = _config_file(Path(arch).expanduser().absolute())
+        settings = _config_file(Path(arch))
         return _Design(settings["model_cfg"], arch, settings.get("preprocess_cfg", pixels))
     if arch == OPENAI_LAYOUT:
         return _Design(_openai(checkpoint, source), arch, pixels)

@@ -67,25 +67,26 @@ class OpenClipEncoder:
 
         if not texts:
             return self._no_rows()
-        tokenizer = self._ready_tokenizer()
-        batches = [texts[start : start + TEXT_BATCH] for start in range(0, len(texts), TEXT_BATCH)]
-        return np.concatenate([self._towers.encode_tokens(tokenizer(batch)) for batch in batches])
+        with self._lock:  # Hugging Face's tokenizers refuse two threads at once
+            tokenizer = self._ready_tokenizer()
+            tokens = [tokenizer(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
+        return np.concatenate([self._towers.encode_tokens(batch) for batch in tokens])
 
     def overflow(self, text: str) -> str:
         """See Encoder.overflow."""
         from clipsearch.encoders.tokenizing import overflow
 
-        return overflow(self._ready_tokenizer(), text)
+        with self._lock:
+            return overflow(self._ready_tokenizer(), text)
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """Nothing: CLIP cannot say what it saw."""
         return ()
 
     def _ready_tokenizer(self) -> Tokenizer:
-        with self._lock:
-            if self._tokenizer is None:
-                self._tokenizer = self._load_tokenizer()
-            return self._tokenizer
+        if self._tokenizer is None:
+            self._tokenizer = self._load_tokenizer()
+        return self._tokenizer
 
     def _no_rows(self) -> NDArray[np.float32]:
         import numpy as np
@@ -192,8 +193,7 @@ def load_open_clip(spec: ModelSpec, options: EncoderOptions) -> OpenClipEncoder:
 
 def reload_open_clip(info: EncoderInfo, options: EncoderOptions) -> OpenClipEncoder:
     """The encoder that a library recorded; its files are looked at when a side is first used."""
-    arch = options.arch or info.details.get("given_arch")
-    options = replace(options, arch=arch)
+    options = replace(options, arch=info.details.get("given_arch"))  # another model's --arch is none of its business
     loader = _Loader(parse_spec(info.spec), options, expected=info)
     return OpenClipEncoder(info, towers=_LazyTorchTowers(loader, info.preprocess, options), tokenizer=loader.tokenizer)
 

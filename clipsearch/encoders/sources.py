@@ -35,7 +35,7 @@ class Source:
         parts = [scheme, self.spec.kind, self.spec.arch or "", self.spec.tag or "", self.arch or ""]
         settings = self.config
         if self.arch is not None and self.arch.endswith(".json"):
-            settings = Path(self.arch).expanduser().absolute()
+            settings = Path(self.arch)
         if settings is not None and settings.is_file():
             parts += [str(settings), *map(str, stamp(settings))]
         parts += map(str, self.tokenizers)
@@ -52,6 +52,8 @@ def locate(spec: ModelSpec, *, arch: str | None = None) -> Source:
             what = "is a folder; name the checkpoint in it" if spec.path.is_dir() else "no such file"
             raise EncoderError(f"{spec.path}: {what} (a checkpoint that moved: --model NEWPATH)")
         beside = spec.path.with_name(CONFIG)
+        if arch is not None and arch.endswith(".json"):
+            arch = str(Path(arch).expanduser().absolute())  # it is recorded, and must hold in any folder
         return Source(spec, spec.path, beside if beside.is_file() else None, arch)
     weights = fetch(spec)
     model = hub_model(spec)  # asked again: a hub's configuration may have come with the weights
