@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipsearch import images
+from clipsearch import filters, images
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, ContentRow, EncoderRow
 from clipsearch.encoders import Encoder, encode_halving
 from clipsearch.errors import ImageError, TruncatedImageError, UsageError
+from clipsearch.filters import Filter
 from clipsearch.search import Neighbour
-from clipsearch.types import Hit
+from clipsearch.terms import Region
+from clipsearch.types import Hit, Sort
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,17 +78,46 @@ def embed_picture(
     """
     import numpy as np
 
-    loaded = _load(path, catalog, row, load, threading.Lock())
-    if isinstance(loaded.error, TruncatedImageError):
-        loaded = _decode_partly(loaded, load)
-    if loaded.error is not None:
-        raise loaded.error
-    if loaded.partial:
-        notices.append(f"{os.fsdecode(path)} ends early; what there is of it was looked for")
-    if loaded.stored is not None:
-        return np.frombuffer(loaded.stored, "<f4")
-    vector: NDArray[np.float32] = load().encode_images(np.asarray([loaded.pixels]))[0]
+    stored = _stored_by_stat(path, catalog, row)
+    if stored is None:
+        data = read_bytes(path)
+        stored = _stored_by_digest(data, catalog, row)
+        if stored is None:
+            return embed_bytes(data, os.fsdecode(path), load, notices=notices)
+    return np.frombuffer(stored, "<f4")
+
+
+def embed_bytes(
+    data: bytes, name: str, load: LoadEncoder, *, region: Region | None = None, notices: list[str]
+) -> NDArray[np.float32]:
+    """The unit vector (dim,) of a picture's bytes, or of a part of it. Raises ImageError and UsageError that name it."""
+
+    encoder = load()
+
+    def prepare(*, truncated: bool) -> NDArray[np.uint8]:
+        picture = images.open_picture(data, truncated=truncated)
+        box = region.box(picture.facts.width, picture.facts.height) if region else None
+        return encoder.prepare(picture, box=box)
+
+    try:
+        try:
+            pixels = prepare(truncated=False)
+        except TruncatedImageError:
+            pixels = prepare(truncated=True)
+            notices.append(f"{name} ends early; what there is of it was looked for")
+    except ImageError as exc:
+        raise type(exc)(f"{name}: {exc}") from exc
+    vector: NDArray[np.float32] = encoder.encode_images(pixels[None])[0]
     return vector
+
+
+def read_bytes(path: bytes) -> bytes:
+    """A file's bytes. Raises UsageError, naming it."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}") from exc
 
 
 def embed_pictures(
@@ -135,23 +165,22 @@ def _load(path: bytes, catalog: Catalog | None, row: EncoderRow, load: LoadEncod
     if stored is not None:
         return _Loaded(path, stored)
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as exc:
-        return _Loaded(path, error=UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}"))
-    if catalog is not None:
-        with lock:
-            known = catalog.content_by_digest(hashlib.sha256(data).digest())
-            stored = catalog.vector_of(known[0], row.id) if known else None
-        if stored is not None:
-            return _Loaded(path, stored)
+        data = read_bytes(path)
+    except UsageError as exc:
+        return _Loaded(path, error=exc)
+    with lock:
+        stored = _stored_by_digest(data, catalog, row)
+    if stored is not None:
+        return _Loaded(path, stored)
     return _decode(path, data, load, truncated=False)
 
 
 def _decode_partly(loaded: _Loaded, load: LoadEncoder) -> _Loaded:
     """Decode a file that ends early as far as it goes; no other decode may run meanwhile."""
-    with open(loaded.path, "rb") as file:
-        return _decode(loaded.path, file.read(), load, truncated=True)
+    try:
+        return _decode(loaded.path, read_bytes(loaded.path), load, truncated=True)
+    except UsageError as exc:
+        return _Loaded(loaded.path, error=exc)
 
 
 def _decode(path: bytes, data: bytes, load: LoadEncoder, *, truncated: bool) -> _Loaded:
@@ -166,6 +195,12 @@ def _batched(paths: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
     iterator = iter(paths)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
+
+
+def _stored_by_digest(data: bytes, catalog: Catalog | None, row: EncoderRow) -> bytes | None:
+    """The vector of a picture with these bytes."""
+    known = catalog.content_by_digest(hashlib.sha256(data).digest()) if catalog else None
+    return catalog.vector_of(known[0], row.id) if catalog and known else None
 
 
 def _stored_by_stat(path: bytes, catalog: Catalog | None, row: EncoderRow) -> bytes | None:
@@ -183,18 +218,26 @@ def _stored_by_stat(path: bytes, catalog: Catalog | None, row: EncoderRow) -> by
     return None if found is None else catalog.vector_of(found[0], row.id)
 
 
-def make_hits(catalog: Catalog, neighbours: Sequence[Neighbour], *, encoder: Encoder | None = None) -> tuple[Hit, ...]:
-    """Hits in the order of `neighbours`. `encoder` adds what it saw, where it can say."""
+def make_hits(
+    catalog: Catalog,
+    neighbours: Sequence[Neighbour],
+    *,
+    where: Filter | None = None,
+    encoder: Encoder | None = None,
+) -> tuple[Hit, ...]:
+    """Hits in the order of `neighbours`; paths that `where` leaves come first. `encoder` adds what it saw."""
     rows = catalog.contents([n.content_id for n in neighbours])
-    return tuple(_hit(rows[n.content_id], n, encoder) for n in neighbours)
+    inside = filters.paths_inside(catalog.conn, list(rows), where) if where and where.within else None
+    return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
 
 
-def _hit(row: ContentRow, neighbour: Neighbour, encoder: Encoder | None) -> Hit:
-    path, state = row.files[0]
+def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encoder: Encoder | None) -> Hit:
+    files = sorted(row.files, key=lambda file: inside is not None and file[0] not in inside)
+    path, state = files[0]
     return Hit(
         id=row.id,
         path=os.fsdecode(path),
-        paths=tuple(os.fsdecode(p) for p, _ in row.files),
+        paths=tuple(os.fsdecode(p) for p, _ in files),
         score=neighbour.score,
         bytes=row.bytes,
         format=row.format,
@@ -205,6 +248,13 @@ def _hit(row: ContentRow, neighbour: Neighbour, encoder: Encoder | None) -> Hit:
         offline=state != "present",
         explain=encoder.explain(neighbour.vector) if encoder else (),
     )
+
+
+def sort_hits(hits: tuple[Hit, ...], sort: Sort) -> tuple[Hit, ...]:
+    """A page of hits, arranged."""
+    if sort == "taken":
+        return tuple(sorted(hits, key=lambda hit: (hit.taken_at is None, hit.taken_at)))
+    return tuple(sorted(hits, key=lambda hit: hit.path)) if sort == "path" else hits
 
 
 def is_picture_path(text: str) -> bool:
