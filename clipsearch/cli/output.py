@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -13,6 +14,10 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
+
+
+class ClosedPipe(Exception):
+    """Nobody reads what is written any more. Not an OSError: Typer would take that for its own to handle."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -44,14 +49,12 @@ def styled(text: str, style: str, stream: TextIO | None) -> str:
 
 def write(text: str) -> None:
     """Write a result's text as it is; surrogates become the bytes that they stand for."""
-    if sys.stdout is not None:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    _put(text.encode("utf-8", "surrogateescape"))
 
 
 def write_path(path: str, *, end: bytes = b"\n") -> None:
     """Write a path, byte for byte what the file system has."""
-    if sys.stdout is not None:
-        sys.stdout.buffer.write(os.fsencode(path) + end)
+    _put(os.fsencode(path) + end)
 
 
 def write_json(value: dict[str, Any], *, indent: int | None = 2) -> None:
@@ -63,8 +66,21 @@ def write_json(value: dict[str, Any], *, indent: int | None = 2) -> None:
 
 
 def flush() -> None:
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    _put(b"", flush=True)
+
+
+def _put(data: bytes, *, flush: bool = False) -> None:
+    if sys.stdout is None:
+        return
+    try:
+        rest = memoryview(data)
+        while rest:
+            # With PYTHONUNBUFFERED, a write may be cut short.
+            rest = rest[sys.stdout.buffer.write(rest) :]
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError as exc:
+        raise ClosedPipe from exc
 
 
 def note(text: str) -> None:
@@ -89,7 +105,11 @@ def say(text: str) -> None:
 def _say(mark: str, style: str, text: str, *, end: str = "\n") -> None:
     if sys.stderr is None:
         return
-    flush()  # so that both keep their order where they go to the same place
+    with contextlib.suppress(OSError):
+        flush()  # so that both keep their order where they go to the same place
     line = (styled(mark, style, sys.stderr) if mark else "") + printable(text) + end
-    sys.stderr.buffer.write(line.encode("utf-8", "replace"))
-    sys.stderr.flush()
+    try:
+        sys.stderr.buffer.write(line.encode("utf-8", "replace"))
+        sys.stderr.flush()
+    except BrokenPipeError as exc:
+        raise ClosedPipe from exc

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         code = _guarded(lambda: _run(arguments), debug=debug)
         output.flush()
-    except BrokenPipeError:
+    except output.ClosedPipe:
         _forget_pipe()
         return CLOSED_PIPE
     except OSError as exc:
@@ -60,7 +60,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _guarded(work: Callable[[], int], *, debug: bool) -> int:
     try:
         return work()
-    except BrokenPipeError:
+    except output.ClosedPipe:
         raise
     except KeyboardInterrupt:
         output.error("interrupted")
