@@ -32,8 +32,10 @@ _ERRORS = (sqlite3.Error, OSError)
 class QueryCache:
     """An open `cache.db`, or one that could not be opened and holds nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._conn: sqlite3.Connection | None = None
+        if folder is None:
+            return
         path = folder / CACHE_NAME
         if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
             return
@@ -129,3 +131,7 @@ class QueryCache:
     def _abandon(self) -> None:
         if self._conn is not None and self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
+
+
+NO_CACHE = QueryCache(None)
+"""Holds nothing and keeps nothing."""

@@ -144,6 +144,17 @@ def matching(conn: sqlite3.Connection, encoder_id: int, chosen: Filter) -> list[
     return [row[0] for row in rows]
 
 
+def paths_inside(conn: sqlite3.Connection, content_ids: Sequence[int], chosen: Filter) -> set[bytes]:
+    """The paths of these contents that lie where the filter looks."""
+    install(conn)
+    condition, values = chosen.where_file()
+    found: set[bytes] = set()
+    for content_id in content_ids:
+        rows = conn.execute(f"SELECT f.path FROM files f WHERE f.content_id = ? AND {condition}", (content_id, *values))
+        found.update(path for (path,) in rows)
+    return found
+
+
 # From words on a command line
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from clipsearch import encoders, images
-from clipsearch.cache import QueryCache
+from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.classify import Classifier, Label
 from clipsearch.encoders import BUILTIN_SPEC, DEFAULT_SPEC, Encoder, EncoderOptions
@@ -21,6 +21,7 @@ from clipsearch.lock import writer_lock
 from clipsearch.roots import absolute
 from clipsearch.scanner import pictures_in
 from clipsearch.search import Searcher
+from clipsearch.terms import Picture, Term, Text
 from clipsearch.types import (
     Classification,
     ClassifyResult,
@@ -31,9 +32,11 @@ from clipsearch.types import (
     ListedFile,
     Progress,
     QueryResult,
+    Sort,
 )
 
 if TYPE_CHECKING:
+    from clipsearch.filters import Filter
     from clipsearch.indexer import RunOptions
     from clipsearch.upkeep import ListedState, Pruned
 
@@ -181,35 +184,50 @@ class Library:
 
     # Asking
 
-    def query(self, term: str | Path, *, k: int = 10, model: str | None = None, explain: bool = True) -> QueryResult:
-        """The `k` pictures nearest to a text (`str`) or to a picture file (`Path`), best first.
+    def query(
+        self,
+        term: str | Path | Term,
+        *,
+        k: int = 10,
+        plus: Sequence[Term] = (),
+        without: Sequence[Term] = (),
+        every: bool = False,
+        where: Filter | None = None,
+        page: int = 1,
+        sort: Sort = "score",
+        model: str | None = None,
+        explain: bool = True,
+        use_cache: bool = True,
+    ) -> QueryResult:
+        """The `k` pictures nearest to a text (`str`), a picture file (`Path`) or an earlier hit (`terms.Known`).
 
-        `model` answers with another encoder that the library holds. `explain` adds what the built-in encoder saw.
-        Raises UsageError for an empty text or k < 1, ImageError for a picture that cannot be decoded, and
-        ModelMismatchError.
+        `plus` adds terms, `without` holds terms against a hit, `every` asks that all terms match (see `asking`).
+        `where` narrows the search. `page` 2 gives the next k best, and so on; `sort` arranges a page by another order
+        than the best first. `model` answers with another encoder that the library holds. `explain` adds what the
+        built-in encoder saw; `use_cache` false neither reads nor keeps text embeddings.
+        Raises UsageError for an empty text, k < 1 or an unknown id, ImageError for a picture that cannot be decoded,
+        and ModelMismatchError.
         """
         from clipsearch import query
+        from clipsearch.asking import Asker, Question
 
-        if k < 1:
-            raise UsageError(f"-k {k}: ask for at least one")
-        if isinstance(term, str) and not term.strip():
-            raise UsageError("nothing to look for: the text is empty")
-
-        def load(row: EncoderRow) -> Callable[[], Encoder]:
-            return lambda: self._encoder(row)
+        if k < 1 or page < 1:
+            raise UsageError(f"-k {k} --page {page}: both begin at 1")
+        main = _term(term)
+        question = Question((main, *plus), tuple(without), every, where)
 
         def ask(catalog: Catalog) -> QueryResult:
             cache, searcher = self._helpers(catalog)
             row, notices = self._answering(catalog, model)
-            if isinstance(term, Path):
-                vector = query.embed_picture(absolute(term), catalog, row, load(row), notices=notices)
-            else:
-                vector = query.embed_texts([term], row, load(row), cache, notices=notices)[0]
-            neighbours = searcher.nearest(row, vector, k)
+            memory = cache if use_cache else NO_CACHE
+            asker = Asker(catalog, row, searcher, memory, lambda: self._encoder(row), notices=notices)
+            neighbours, _ = asker.answer(question, k * page)
             teller = self._encoder(row) if explain and not row.info.is_clip else None
             with catalog.reading():
-                hits = query.make_hits(catalog, neighbours, encoder=teller)
-            return QueryResult(os.fspath(term), row.info, hits, (*notices, *searcher.notices))
+                hits = query.make_hits(catalog, neighbours[k * (page - 1) :], where=where, encoder=teller)
+            return QueryResult(
+                str(main), row.info, query.sort_hits(hits, sort), (*notices, *searcher.notices), question.kind
+            )
 
         return self._ask(ask)
 
@@ -476,6 +494,14 @@ def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None
         raise UsageError(f"cannot make a library in {folder}: {exc.strerror}") from exc
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _term(term: str | Path | Term) -> Term:
+    if isinstance(term, str):
+        if not term.strip():
+            raise UsageError("nothing to look for: the text is empty")
+        return Text(term)
+    return Picture(term) if isinstance(term, Path) else term
 
 
 def _named(model: str) -> str:

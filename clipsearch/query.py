@@ -90,7 +90,7 @@ def embed_picture(
 def embed_bytes(
     data: bytes, name: str, load: LoadEncoder, *, region: Region | None = None, notices: list[str]
 ) -> NDArray[np.float32]:
-    """The unit vector (dim,) of a picture's bytes, or of a part of it. Raises ImageError and UsageError that name it."""
+    """The unit vector (dim,) of a picture, or of a part of it. Raises ImageError and UsageError that name it."""
 
     encoder = load()
 

@@ -6,6 +6,7 @@ scores of what is returned are recomputed from the vectors in SQLite, so that th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,21 @@ from clipsearch import filters, snapshots
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow, SnapshotRow
 from clipsearch.filters import Filter
-from clipsearch.vectors import DamagedSnapshot, VectorIndex
+from clipsearch.vectors import EXACT_LIMIT, DamagedSnapshot, VectorIndex
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+    Weigh = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+    """queries (m, dim) and their scores (m, n) → one score a picture, shape (n,)."""
 
 SPARE = 32
 """Neighbours fetched beyond k at first, for those that turn out to be dead."""
+
+UNION = 5_000
+"""Pictures that each term of a question proposes where there are too many to score every one."""
 
 ATTEMPTS = 3
 """A reader whose snapshot a writer has just replaced looks again this often before it scans SQLite."""
@@ -30,9 +36,12 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
+    """A content by its best view: that view's score, vector (dim,) and embedding id."""
+
     content_id: int
     score: float
     vector: NDArray[np.float32]
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,38 @@ class Searcher:
                 allowed = self._allowed(row, where) if where else None
                 return self._fetch(row, index, snapshot.watermark if snapshot and index else 0, query, k, allowed)
         raise AssertionError("unreachable")
+
+    def scored(
+        self,
+        row: EncoderRow,
+        queries: NDArray[np.float32],
+        weigh: Weigh,
+        k: int,
+        *,
+        wanted: int,
+        where: Filter | None = None,
+    ) -> list[Neighbour]:
+        """The `k` live contents that `weigh` scores best, from their scores against all of `queries`, shape (m, dim).
+
+        Every picture that `where` leaves is scored, up to EXACT_LIMIT vectors; above, those among the UNION nearest of
+        any of the first `wanted` queries, and a notice says so.
+        """
+        import numpy as np
+
+        with self._catalog.reading():
+            allowed = self._allowed(row, where or Filter())
+            if len(allowed) > EXACT_LIMIT:
+                self._say(
+                    f"{len(allowed)} pictures are too many to score each one: the nearest {UNION} of each term compete"
+                )
+                near = [self.nearest(row, query, UNION, where=where) for query in queries[:wanted]]
+                seqs, vectors = _united(near)
+            else:
+                seqs, vectors = self._gather(row, allowed)
+            scores = queries @ vectors.T
+            total = weigh(queries, scores.astype(np.float32))
+            order = np.lexsort((seqs, -total))
+            return self._best_contents(row, seqs[order], total[order], vectors[order], k)
 
     def engine(self, row: EncoderRow) -> str:
         """What a search uses: "exact", "ivf", or "none" where there is no snapshot to trust."""
@@ -173,6 +214,41 @@ class Searcher:
             self._tail = tail
         return tail
 
+    def _gather(self, row: EncoderRow, allowed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The ids of `allowed` (ascending) with their vectors, shapes (n,) and (n, dim)."""
+        import numpy as np
+
+        from clipsearch.vectors import exact
+
+        ids, vectors = [np.empty(0, np.int64)], [np.empty((0, row.info.dim), np.float32)]
+        last = int(allowed[-1]) if len(allowed) else 0
+        for some, rows in snapshots.chunks(self._catalog, row, until=last):
+            chosen = exact.members(some, allowed)
+            ids.append(some[chosen])
+            vectors.append(rows[chosen])
+        return np.concatenate(ids), np.concatenate(vectors)
+
+    def _best_contents(
+        self,
+        row: EncoderRow,
+        seqs: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        vectors: NDArray[np.float32],
+        k: int,
+    ) -> list[Neighbour]:
+        """The first `k` contents of vectors that are sorted best first, each with its best view."""
+        best: dict[int, Neighbour] = {}
+        step = 2 * k + SPARE
+        for start in range(0, len(seqs), step):
+            part = seqs[start : start + step].tolist()
+            live = self._catalog.live_embeddings(row.id, part)
+            for i, seq in enumerate(part, start):
+                if seq in live and live[seq][0] not in best:
+                    best[live[seq][0]] = Neighbour(live[seq][0], float(scores[i]), vectors[i], seq)
+            if len(best) >= k:
+                break
+        return list(best.values())[:k]
+
     def _live(self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int]) -> list[Neighbour]:
         """Live contents among `seqs`, each with its best view, best first."""
         import numpy as np
@@ -189,9 +265,18 @@ class Searcher:
         for i in np.lexsort((found, -scores)):
             content_id = live[found[i]][0]
             if content_id not in best:
-                best[content_id] = Neighbour(content_id, float(scores[i]), vectors[i])
+                best[content_id] = Neighbour(content_id, float(scores[i]), vectors[i], found[i])
         return list(best.values())
 
     def _say(self, notice: str) -> None:
         if notice not in self.notices:
             self.notices.append(notice)
+
+
+def _united(found: Sequence[Sequence[Neighbour]]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Embedding ids, ascending, and their vectors, of neighbours in any of several lists."""
+    import numpy as np
+
+    by_seq = {n.seq: n.vector for near in found for n in near}
+    seqs = sorted(by_seq)
+    return np.asarray(seqs, np.int64), np.stack([by_seq[seq] for seq in seqs])

@@ -9,6 +9,14 @@ from typing import Any, Literal
 FileState = Literal["present", "missing", "offline", "unreadable"]
 ContentState = Literal["ok", "partial", "unsupported", "failed"]
 
+ScoreKind = Literal["cosine", "combined", "least", "penalised"]
+"""What a hit's score is: "cosine", the inner product with the one term; "combined", that with the balanced sum of
+several; "least", the smallest of the terms' standardised scores; "penalised", a standardised score less what speaks for
+the excluded terms. The last two are in deviations from what is usual in the library."""
+
+Sort = Literal["score", "taken", "path"]
+"""How a page of hits is arranged: best first, by the time of exposure (unknown ones last), or by path."""
+
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels of the upright picture, right and bottom excluded."""
 
@@ -95,7 +103,7 @@ class Hit:
     path: str
     paths: tuple[str, ...]
     score: float
-    """Inner product of unit vectors, −1 … 1."""
+    """What `QueryResult.kind` says; mostly the inner product of unit vectors, −1 … 1."""
     bytes: int
     format: str | None
     width: int | None
@@ -116,6 +124,7 @@ class QueryResult:
     hits: tuple[Hit, ...]
     notices: tuple[str, ...] = ()
     """What the asker should know: words that were cut off, a model that is being replaced, a damaged snapshot."""
+    kind: ScoreKind = "cosine"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,160 @@
+"""Questions of several terms: their vectors balanced and added, required together, or held against a hit.
+
+CLIP's text and picture vectors lie in two cones apart from each other (Liang et al. 2022, "Mind the Gap",
+arXiv:2203.02053), so in a plain sum a picture drowns words. Each term is therefore first freed of what all vectors of
+its kind have in common, then made a unit vector again, then weighed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from clipsearch import query
+from clipsearch.background import MIN_PICTURES, Background, learn
+from clipsearch.cache import QueryCache
+from clipsearch.catalog import Catalog, EncoderRow
+from clipsearch.errors import UsageError
+from clipsearch.filters import Filter
+from clipsearch.query import LoadEncoder
+from clipsearch.roots import absolute
+from clipsearch.search import Neighbour, Searcher
+from clipsearch.terms import Known, Picture, Term, Text
+from clipsearch.types import ScoreKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MARGIN = 1.0
+"""A picture may be this many deviations closer to an excluded term than is usual before it is held against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is looked for: `terms` (at least one) add up, or must all match where `every` is set; `without` excludes."""
+
+    terms: tuple[Term, ...]
+    without: tuple[Term, ...] = ()
+    every: bool = False
+    where: Filter | None = None
+
+    @property
+    def kind(self) -> ScoreKind:
+        """What a hit's score means; see types.ScoreKind."""
+        if self.without:
+            return "penalised"
+        if self.every and len(self.terms) > 1:
+            return "least"
+        return "cosine" if len(self.terms) == 1 else "combined"
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    vector: NDArray[np.float32]
+    modality: Literal["text", "picture"]
+    weight: float
+
+
+class Asker:
+    """Answers questions over one catalog with one encoder; adds to `notices` what the asker should know."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        row: EncoderRow,
+        searcher: Searcher,
+        cache: QueryCache,
+        load: LoadEncoder,
+        *,
+        notices: list[str],
+    ) -> None:
+        self._catalog = catalog
+        self._row = row
+        self._searcher = searcher
+        self._cache = cache
+        self._load = load
+        self._notices = notices
+        self._background: Background | None = None
+
+    def answer(self, question: Question, k: int) -> tuple[list[Neighbour], NDArray[np.float32]]:
+        """The `k` best, and the vector that was looked for (the balanced sum, where there are several terms)."""
+        import numpy as np
+
+        terms = [self._embed(term) for term in question.terms]
+        vector = terms[0].vector if len(terms) == 1 else self._sum(terms)
+        if question.kind in ("cosine", "combined"):
+            return self._searcher.nearest(self._row, vector, k, where=question.where), vector
+        wanted = np.stack([t.vector for t in terms]) if question.every else vector[None]
+        unwanted = [self._embed(term) for term in question.without]
+        found = self._searcher.scored(
+            self._row,
+            np.concatenate([wanted, *(t.vector[None] for t in unwanted)]),
+            lambda queries, scores: self._weigh(queries, scores, len(wanted), [t.weight for t in unwanted]),
+            k,
+            wanted=len(wanted),
+            where=question.where,
+        )
+        return found, vector
+
+    def _weigh(
+        self, queries: NDArray[np.float32], scores: NDArray[np.float32], wanted: int, weights: Sequence[float]
+    ) -> NDArray[np.float32]:
+        """Scores (n,) of pictures: the least standardised score of the first `wanted` queries, less the penalties."""
+        import numpy as np
+
+        standard = self._known_background().standardise(queries, scores)
+        total: NDArray[np.float32] = standard[:wanted].min(axis=0)
+        for weight, row in zip(weights, standard[wanted:], strict=True):
+            total = total - np.float32(weight) * np.maximum(row - np.float32(MARGIN), 0)
+        return total
+
+    def _sum(self, terms: Sequence[_Embedded]) -> NDArray[np.float32]:
+        import numpy as np
+
+        total = np.zeros(self._row.info.dim, np.float64)
+        background = self._known_background() if self._row.info.is_clip else None
+        for term in terms:
+            vector = term.vector.astype(np.float64)
+            if background is not None and background.count >= MIN_PICTURES:
+                vector = vector - (background.text_mean if term.modality == "text" else background.mean)
+                vector /= max(float(np.linalg.norm(vector)), 1e-12)
+            total += term.weight * vector
+        length = float(np.linalg.norm(total))
+        if length < 1e-6:
+            raise UsageError("the terms cancel each other out; change their weights")
+        return (total / length).astype(np.float32)
+
+    def _known_background(self) -> Background:
+        if self._background is None:
+            self._background = learn(
+                self._catalog,
+                self._row,
+                self._cache,
+                lambda texts: query.embed_texts(texts, self._row, self._load, self._cache, notices=[]),
+            )
+        return self._background
+
+    def _embed(self, term: Term) -> _Embedded:
+        import numpy as np
+
+        if isinstance(term, Text):
+            [vector] = query.embed_texts([term.words], self._row, self._load, self._cache, notices=self._notices)
+            return _Embedded(vector, "text", term.weight)
+        if isinstance(term, Known):
+            stored = self._catalog.vector_of(term.id, self._row.id)
+            if stored is None:
+                raise UsageError(f"id:{term.id}: the library holds no such picture")
+            return _Embedded(np.frombuffer(stored, "<f4"), "picture", term.weight)
+        return _Embedded(self._embed_picture(term), "picture", term.weight)
+
+    def _embed_picture(self, term: Picture) -> NDArray[np.float32]:
+        if isinstance(term.source, bytes):
+            data, name = term.source, "the picture"
+        else:
+            path = absolute(term.source)
+            if term.region is None:
+                return query.embed_picture(path, self._catalog, self._row, self._load, notices=self._notices)
+            data, name = query.read_bytes(path), str(term.source)
+        return query.embed_bytes(data, name, self._load, region=term.region, notices=self._notices)

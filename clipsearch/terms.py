@@ -1,0 +1,102 @@
+"""The terms of a question: a text, a picture or a part of one, or an earlier hit, each with a weight."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipsearch.errors import UsageError
+from clipsearch.types import Box
+
+_WEIGHT = re.compile(r"(.+)\^([0-9]*\.?[0-9]+)", re.DOTALL)
+_NUMBER = r"\s*([0-9]*\.?[0-9]+)(%?)\s*"
+_REGION = re.compile(rf"(.+)#{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}", re.DOTALL)
+_ID = re.compile(r"id:([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """x, y, width and height of a part of the upright picture, each in pixels, or in percent where `percent` says."""
+
+    numbers: tuple[float, float, float, float]
+    percent: tuple[bool, bool, bool, bool]
+
+    def box(self, width: int, height: int) -> Box:
+        """The part in pixels of a picture of this size. Raises UsageError where it lies outside or is empty."""
+        whole = (width, height, width, height)
+        x, y, w, h = (
+            round(n * size / 100) if percent else round(n)
+            for n, size, percent in zip(self.numbers, whole, self.percent, strict=True)
+        )
+        box = (x, y, min(x + w, width), min(y + h, height))
+        if box[0] >= box[2] or box[1] >= box[3]:
+            raise UsageError(f"the part {x},{y},{w},{h} is empty, or outside the picture, which is {width}×{height}")
+        return box
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    words: str
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture file, or a picture's bytes as they came from standard input; a part of it where `region` is given."""
+
+    source: Path | bytes
+    weight: float = 1.0
+    region: Region | None = None
+
+    def __str__(self) -> str:
+        return "-" if isinstance(self.source, bytes) else str(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A picture of the library, by the `id` of an earlier hit."""
+
+    id: int
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        return f"id:{self.id}"
+
+
+Term = Text | Picture | Known
+
+
+def parse_term(text: str, *, picture: bool = False) -> Term:
+    """A term as it is written on a command line: words, a picture's path, or `id:123`; a weight behind `^`.
+
+    A path may end in `#x,y,w,h`, in pixels or percent. What exists as a file by its whole name is that file. `picture`
+    says that words make no sense here. Raises UsageError.
+    """
+    weight, region, rest = 1.0, None, text
+    if not _is_file(rest) and (match := _WEIGHT.fullmatch(rest)):
+        rest, weight = match[1], float(match[2])
+    if weight <= 0:
+        raise UsageError(f"{text}: a weight must be above 0")
+    if match := _ID.fullmatch(rest):
+        return Known(int(match[1]), weight)
+    if not _is_file(rest) and (match := _REGION.fullmatch(rest)) and _is_file(match[1]):
+        parts = match.groups()[1:]
+        x, y, w, h = (float(n) for n in parts[::2])
+        px, py, pw, ph = (bool(p) for p in parts[1::2])
+        rest, region = match[1], Region((x, y, w, h), (px, py, pw, ph))
+    if _is_file(rest):
+        return Picture(Path(os.path.expanduser(rest)), weight, region)
+    if picture:
+        raise UsageError(f"{rest}: no such picture")
+    if not rest.strip():
+        raise UsageError("nothing to look for: a text is empty")
+    return Text(rest, weight)
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(os.path.expanduser(path))
