@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from clipsearch.encoders import cache
+from clipsearch.encoders import cache, onnx_towers
 from clipsearch.encoders.devices import is_cpu
 from clipsearch.encoders.onnx_towers import OnnxTowers
 from clipsearch.encoders.torch_towers import TorchTowers
+from clipsearch.errors import UsageError
 from clipsearch.types import EncoderInfo, Preprocess
 
 DIM, SIZE, CONTEXT, VOCABULARY = 24, 64, 16, 300
@@ -138,11 +139,17 @@ def test_torch_goes_on_where_a_graph_is_not_faithful(caplog: pytest.LogCaptureFi
     assert "the image side runs in torch" in caplog.text
 
 
-def test_pictures_stay_in_torch_on_a_gpu_and_texts_do_not(folder: Path) -> None:
-    converted, reference = towers("gelu", images=False)
+def test_pictures_stay_in_torch_on_a_gpu_and_texts_do_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_towers, "is_cpu", lambda device: device != "cuda")
+    converted, reference = towers("gelu", device="cuda")
     np.testing.assert_array_equal(converted.encode_images(pictures()), reference.encode_images(pictures()))
     converted.encode_tokens(texts("gelu"))
     assert [path.name.split("-")[1] for path in (folder / "towers").iterdir()] == ["text"]
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="cuda:63"):
+        towers("gelu", device="cuda:63")
 
 
 def test_torch_is_asked_for_a_gpu_only_where_there_may_be_one() -> None:

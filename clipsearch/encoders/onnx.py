@@ -192,11 +192,11 @@ def translated(action: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as exc:
-        raise OutOfMemoryError("not enough memory for this batch") from exc
+        raise OutOfMemoryError("a batch does not fit into memory; lower --batch-size") from exc
     except Exception as exc:  # the runtime's exceptions share no base class of their own
         text = " ".join(str(exc).split())[:300]
         if re.search(r"allocat\w* (memory|failed)|failed to allocate|bad_alloc", text, re.IGNORECASE):
-            raise OutOfMemoryError("not enough memory for this batch") from exc
+            raise OutOfMemoryError("a batch does not fit into memory; lower --batch-size") from exc
         raise EncoderError(f"ONNX Runtime cannot {action} the model: {text}") from exc
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.devices import is_cpu
 from clipsearch.encoders.onnx import Build, Tower, TowerId, TowerMismatchError, open_tower
 from clipsearch.types import EncoderInfo
 
@@ -31,23 +32,26 @@ class OnnxTowers:
     """Both sides of a model, each loaded at its first use. Thread-safe.
 
     load: builds the module in torch, asked only for a side that is not converted yet. torch: the towers that answer
-    where a converted side is not faithful, and for pictures where `images` is false: on a GPU torch is faster.
+    for pictures where `device` is a GPU, which torch is faster on, and where a converted side is not faithful.
+    Raises UsageError for a GPU that is not there; "auto" looks for one with the first picture.
     """
 
     def __init__(
-        self, load: Callable[[], nn.Module], info: EncoderInfo, *, torch: Towers, images: bool = True, threads: int = 0
+        self, load: Callable[[], nn.Module], info: EncoderInfo, *, torch: Towers, device: str = "cpu", threads: int = 0
     ) -> None:
+        if device not in ("auto", "cpu"):
+            is_cpu(device)
         self._load = load
         self._info = info
         self._torch = torch
-        self._images = images
+        self._device = device
         self._threads = threads
         self._lock = threading.RLock()
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Unit rows (n, dim) of prepared pixels (n, 3, S, S)."""
         with self._lock:
-            tower = self._image_tower if self._images else None
+            tower = self._image_tower
         return self._torch.encode_images(batch) if tower is None else tower(pixels=batch)
 
     def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -72,6 +76,9 @@ class OnnxTowers:
 
     @cached_property
     def _image_tower(self) -> Tower | None:
+        if not is_cpu(self._device):
+            return None
+
         def build() -> Build:
             from clipsearch.encoders.torch_towers import ImageSide
             from clipsearch.encoders.towers import image_build
