@@ -79,7 +79,8 @@ class Tower:
     def __call__(self, **feeds: NDArray[Any]) -> NDArray[np.float32]:
         """Run the graph. Raises OutOfMemoryError, and EncoderError for whatever else the runtime refuses."""
         with translated("run"):
-            (result,) = self._session.run(self._output, feeds)
+            whole = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+            (result,) = self._session.run(self._output, whole)
         return np.asarray(result, dtype=np.float32)
 
     def takes_any(self, name: str) -> bool:
