@@ -91,15 +91,16 @@ class Filter:
 
     def where_file(self) -> tuple[str, list[object]]:
         """The condition on `f` (files) alone, with its parameters."""
-        terms, values = [], []
+        terms: list[str] = []
+        values: list[object] = []
         for place in self.within:
-            if _GLOB.search(os.fsdecode(place)) and not os.path.isdir(place):
+            terms.append("f.path = ? OR (f.path >= ? AND f.path < ?)")
+            values += [place, below(place), below(place)[:-1] + b"0"]
+            # A folder may have such characters in its name, and be offline: what looks like a glob is tried as both.
+            if _GLOB.search(os.fsdecode(place)):
                 terms.append("path_matches(f.path, ?)")
                 values.append(place)
-            else:
-                terms.append("(f.path = ? OR (f.path >= ? AND f.path < ?))")
-                values += [place, below(place), below(place)[:-1] + b"0"]
-        return f"({' OR '.join(terms)})" if terms else "1", list(values)
+        return f"({' OR '.join(terms)})" if terms else "1", values
 
 
 def install(conn: sqlite3.Connection) -> None:
