@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 from clipsearch.catalog import Catalog
@@ -96,8 +96,9 @@ class Roots:
         """
         starts: dict[bytes, Root] = {}
         real_own = os.path.realpath(own)
+        real_folder = functools.lru_cache(maxsize=64)(os.path.realpath)
         for path in paths:
-            if is_within(os.path.join(_real(os.path.dirname(path)), os.path.basename(path)), real_own):
+            if is_within(_real_path(path, real_folder), real_own):
                 raise UsageError(f"{os.fsdecode(path)}: the library's own folder is never indexed; name another one")
             starts[path] = self._root_for(path, given, suffixes)
         if not starts:
@@ -196,6 +197,8 @@ def _inside(known: list[bytes], folder: bytes) -> list[bytes]:
     return [path for path in known[start:end] if path != folder]
 
 
-@functools.lru_cache(maxsize=64)
-def _real(folder: bytes) -> bytes:
-    return os.path.realpath(folder)
+def _real_path(path: bytes, real_folder: Callable[[bytes], bytes]) -> bytes:
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    return os.path.join(real_folder(folder), name)

@@ -17,7 +17,6 @@ from operator import itemgetter
 from clipsearch.errors import UsageError
 from clipsearch.types import Candidate, Problem
 
-
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """Errors that say there is nothing at a path, rather than that it cannot be looked at."""
 

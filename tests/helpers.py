@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch.cache import QueryCache
-from clipsearch.catalog import Catalog, EncoderRow
+from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.images import Picture
 from clipsearch.indexer import IndexRun, RunOptions, dry_run
 from clipsearch.roots import GivenOptions, absolute
@@ -34,6 +34,8 @@ def draw(path: Path, seed: int = 0, *, side: int = 24, **save: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     picture = Image.frombytes("RGB", (4, 4), rng.randbytes(48)).resize((side, side), Image.Resampling.NEAREST)
+    if path.suffix == ".png":
+        save = {"compress_level": 0} | save  # all of one size: changes that only the bytes tell of can be made
     picture.save(path, **save)
     return age(path)
 
@@ -78,6 +80,8 @@ class Shelf:
         self.folder = folder
         self.encoder = TinyEncoder()
         self.loaded = 0
+        if (folder / CATALOG_NAME).exists():
+            return
         catalog = Catalog.create(folder)
         with catalog.transaction():
             catalog.set_meta("encoder_id", str(catalog.add_encoder(self.encoder.info).id))

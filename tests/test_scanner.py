@@ -7,11 +7,10 @@ import random
 from pathlib import Path
 
 import pytest
+from helpers import Drive, draw, without_privileges
 
 from clipsearch.images import PICTURE_SUFFIXES
 from clipsearch.scanner import Rules, ScanOptions, Walk, pictures_in
-
-from helpers import Drive, draw, without_privileges
 
 
 def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **options: object) -> Walk:
@@ -113,7 +112,7 @@ def test_rules_agree_with_the_walk(tmp_path: Path) -> None:
     """What `reaches` says decides which rows leave the catalog: it must say what a walk does."""
     touch(*(tmp_path / n for n in ("a.jpg", ".h/b.jpg", "raw/c.jpg", "x/raw/d.jpg", "x/e.jpg")))
     (tmp_path / "link").symlink_to(tmp_path / "x")
-    everything = found(tmp_path, hidden=True) + ["link/e.jpg"]
+    everything = [*found(tmp_path, hidden=True), "link/e.jpg"]
     for options in ({}, {"hidden": True}, {"exclude": ("raw",)}, {"exclude": ("x/raw",), "hidden": True}):
         rules = Rules(os.fsencode(tmp_path), ScanOptions(**options))  # type: ignore[arg-type]
         assert [p for p in everything if rules.reaches(os.fsencode(tmp_path / p))] == found(tmp_path, **options)

@@ -1,0 +1,722 @@
+"""The catalog's rules, one test each: what is read, what is remembered, and what is missing or merely away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import Drive, Shelf, TinyEncoder, age, draw, without_privileges
+
+from clipsearch import images, reading
+from clipsearch.catalog import Catalog
+from clipsearch.types import IndexReport
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "library")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for i in range(5):
+        draw(tmp_path / "photos" / f"{i}.png", i)
+    return tmp_path / "photos"
+
+
+@pytest.fixture(params=["tmpfs", "link"])
+def drive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Drive]:
+    """A drive at photos/drive."""
+    if not Drive.possible(request.param):
+        pytest.skip("this machine lets nobody mount; the link to another device tests the same rules")
+    (tmp_path / "photos").mkdir()
+    made = Drive(request.param, tmp_path / "photos" / "drive")
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+def opened(report: IndexReport) -> tuple[int, int]:
+    return report.opened, report.encoded
+
+
+# What is opened
+
+
+def test_unchanged_files_are_not_opened(shelf: Shelf, photos: Path) -> None:
+    assert opened(shelf.index(photos)) == (5, 5)
+    loaded = shelf.loaded
+    report = shelf.index()
+    assert opened(report) == (0, 0)
+    assert (report.unchanged, report.indexed, report.failed) == (5, 0, ())
+    assert shelf.loaded == loaded
+
+
+def test_unchanged_files_need_not_even_be_readable(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    for path in photos.iterdir():
+        os.chmod(path, 0)
+    with without_privileges():
+        report = shelf.index()
+    assert (report.unchanged, report.failed) == (5, ())
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="counts by itself elsewhere; strace is the second witness")
+def test_the_kernel_agrees_that_nothing_is_opened(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    shelf.index(photos)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from helpers import Shelf; from pathlib import Path\n"
+        "assert Shelf(Path(sys.argv[2])).index().unchanged == 5"
+    )
+    log = tmp_path / "strace"
+    command = ["strace", "-f", "-e", "trace=openat,open", "-o", str(log), sys.executable, "-c", code]
+    subprocess.run([*command, str(Path(__file__).parent), str(shelf.folder)], check=True, env=environment())
+    calls = log.read_text()
+    assert f'"{photos}"' in calls  # the folder was listed
+    assert f"{photos}/" not in calls
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "2"}
+
+
+def test_a_second_run_loads_no_model_and_no_heavy_package(tmp_path: Path) -> None:
+    """Through the library itself, with the built-in encoder, in a process of its own."""
+    from clipsearch import Library
+
+    draw(tmp_path / "photos" / "a.png")
+    with Library.create(tmp_path / "library", model="builtin") as library:
+        assert library.index([tmp_path / "photos"]).encoded == 1
+    code = (
+        "import sys; from clipsearch import Library\n"
+        "report = Library.open(sys.argv[1]).index()\n"
+        "heavy = {'torch', 'open_clip', 'onnxruntime', 'faiss', 'PIL', 'numpy', 'transformers', 'sqlite_utils'}\n"
+        "print(report.unchanged, report.opened, sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "library")], capture_output=True, text=True, env=environment()
+    )
+    assert (done.stdout.strip(), done.stderr) == ("1 0 []", "")
+
+
+def test_a_changed_file_is_read_again(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    draw(photos / "0.png", 100)
+    age(photos / "0.png", 5)
+    report = shelf.index()
+    assert (report.indexed, report.unchanged, report.opened) == (1, 4, 1)
+    assert len(shelf.hits()) == 5
+
+
+def test_a_touched_file_is_read_but_not_encoded(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    age(photos / "0.png", 60)
+    report = shelf.index()
+    assert (report.opened, report.encoded, report.unchanged) == (1, 0, 5)
+    assert shelf.index().opened == 0
+
+
+def test_a_file_written_just_before_it_was_read_is_looked_at_again(shelf: Shelf, photos: Path) -> None:
+    """Its time may not tell of a second write within the same tick of the clock."""
+    os.utime(photos / "0.png")
+    shelf.index(photos)
+    seen = (photos / "0.png").stat()
+    draw(photos / "other.png", 50)
+    data = (photos / "other.png").read_bytes()
+    (photos / "other.png").unlink()
+    assert len(data) == seen.st_size  # a change that neither size nor time tells of
+    (photos / "0.png").write_bytes(data)
+    os.utime(photos / "0.png", ns=(seen.st_mtime_ns, seen.st_mtime_ns))
+    report = shelf.index()
+    assert (report.opened, report.indexed) == (1, 1)
+    age(photos / "0.png", -5)
+    assert shelf.index().opened == 1
+    assert shelf.index().opened == 0
+
+
+def test_a_file_from_the_far_future_is_not_read_over_and_over(shelf: Shelf, photos: Path) -> None:
+    os.utime(photos / "0.png", (time.time() + 10 * 365 * 86400,) * 2)
+    shelf.index(photos)
+    assert shelf.index().opened == 0
+
+
+def test_rehash_reads_everything_and_encodes_what_changed_unseen(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    draw(photos / "0.png", 50)  # same size, same time
+    assert shelf.index().unchanged == 5
+    report = shelf.index(rehash=True)
+    assert (report.opened, report.encoded, report.indexed, report.unchanged) == (5, 1, 1, 4)
+
+
+# Moved, copied, restored
+
+
+def test_a_moved_file_is_not_encoded(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    ids = shelf.rows("SELECT id FROM contents ORDER BY id")
+    (photos / "new").mkdir()
+    (photos / "0.png").rename(photos / "new" / "name.png")
+    report = shelf.index()
+    assert (report.moved, report.encoded, report.missing, report.unchanged) == (1, 0, 0, 4)
+    assert shelf.rows("SELECT id FROM contents ORDER BY id") == ids
+    assert str(photos / "new" / "name.png") in shelf.states()
+    assert str(photos / "0.png") not in shelf.states()
+
+
+def test_a_file_moved_between_roots_is_moved(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "before" / "x.png", 40)  # before and behind the other root in the order of paths
+    draw(tmp_path / "zoo" / "y.png", 41)
+    shelf.index(photos, tmp_path / "before", tmp_path / "zoo")
+    (photos / "0.png").rename(tmp_path / "before" / "0.png")
+    (photos / "1.png").rename(tmp_path / "zoo" / "1.png")
+    report = shelf.index()
+    assert (report.moved, report.encoded, report.missing, report.copied) == (2, 0, 0, 0)
+
+
+def test_a_file_that_moved_after_it_went_missing_is_moved(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    shelf.index(photos)
+    (photos / "0.png").rename(tmp_path / "0.png")
+    assert shelf.index().missing == 1
+    assert len(shelf.hits()) == 4
+    (tmp_path / "0.png").rename(photos / "again.png")
+    report = shelf.index()
+    assert (report.moved, report.encoded) == (1, 0)
+    assert "missing" not in shelf.states().values()
+
+
+def test_a_copied_file_is_not_encoded_and_folds_into_one_hit(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    shutil.copy2(photos / "0.png", photos / "copy.png")
+    report = shelf.index()
+    assert (report.copied, report.encoded, report.indexed) == (1, 0, 0)
+    assert len(shelf.hits()) == 5
+
+
+def test_copies_met_in_one_run_are_encoded_once(shelf: Shelf, photos: Path) -> None:
+    """Within a batch, and across batches that were decoded ahead of the first one's commit."""
+    for i in range(40):
+        shutil.copy2(photos / "0.png", photos / f"copy-{i:02}.png")
+    report = shelf.index(photos, batch_size=4)
+    assert (report.encoded, report.indexed, report.copied) == (5, 5, 40)
+    assert shelf.encoder.encoded == 5
+
+
+def test_two_files_that_swap_names_lose_nothing(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    first, second = photos / "0.png", photos / "1.png"
+    before = {path: nearest(shelf, path) for path in (first, second)}
+    assert before == {first: [str(first)], second: [str(second)]}
+    first.rename(photos / "x")
+    second.rename(first)
+    (photos / "x").rename(second)
+    age(first, 7)
+    age(second, 8)
+    report = shelf.index()
+    assert (report.encoded, report.missing) == (0, 0)
+    assert nearest(shelf, first) == [str(first)]
+
+
+def nearest(shelf: Shelf, picture: Path) -> list[str]:
+    return shelf.hits(picture, k=1)
+
+
+def test_a_deleted_file_is_missing_and_comes_back_without_being_read(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    kept = (photos / "0.png").read_bytes()
+    (photos / "0.png").unlink()
+    report = shelf.index()
+    assert (report.missing, report.unchanged) == (1, 4)
+    assert len(shelf.hits()) == 4
+    assert shelf.index().missing == 0  # told once
+    (photos / "0.png").write_bytes(kept)
+    age(photos / "0.png")
+    report = shelf.index()
+    assert (report.restored, report.opened) == (1, 0)
+    assert len(shelf.hits()) == 5
+
+
+def test_a_missing_file_that_comes_back_with_another_time_is_restored_too(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    kept = (photos / "0.png").read_bytes()
+    (photos / "0.png").unlink()
+    shelf.index()
+    (photos / "0.png").write_bytes(kept)
+    age(photos / "0.png", 99)
+    report = shelf.index()
+    assert (report.restored, report.opened, report.encoded) == (1, 1, 0)
+
+
+# Missing or offline
+
+
+def test_a_vanished_root_leaves_its_files_offline(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    shelf.index(photos)
+    photos.rename(tmp_path / "away")
+    report = shelf.index()
+    assert (report.offline, report.missing) == (5, 0)
+    assert set(shelf.states().values()) == {"offline"}
+    assert len(shelf.hits()) == 5
+    (tmp_path / "away").rename(photos)
+    report = shelf.index()
+    assert (report.restored, report.opened) == (5, 0)
+
+
+def test_an_emptied_root_leaves_its_files_offline(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    for path in photos.iterdir():
+        path.unlink()
+    assert shelf.index().offline == 5
+
+
+def test_a_root_that_may_not_be_read_leaves_its_files_offline(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    os.chmod(photos, 0)
+    with without_privileges():
+        report = shelf.index()
+    os.chmod(photos, 0o755)
+    assert (report.offline, report.missing) == (5, 0)
+    assert [p.path for p in report.failed] == [str(photos)]
+    assert shelf.index().restored == 5
+
+
+def test_an_unreadable_folder_inside_leaves_its_files_offline(shelf: Shelf, photos: Path) -> None:
+    draw(photos / "sub" / "deep" / "x.png", 20)
+    shelf.index(photos)
+    os.chmod(photos / "sub", 0)
+    (photos / "0.png").unlink()
+    with without_privileges():
+        report = shelf.index()
+    os.chmod(photos / "sub", 0o755)
+    assert (report.offline, report.missing) == (1, 1)
+
+
+def test_an_empty_folder_leaves_its_files_offline(shelf: Shelf, photos: Path) -> None:
+    """A mount point that nobody knew as one looks like this."""
+    for i in range(4):
+        draw(photos / "sub" / "deep" / f"{i}.png", 20 + i)
+    shelf.index(photos)
+    shutil.rmtree(photos / "sub" / "deep")
+    report = shelf.index()
+    assert (report.offline, report.missing) == (4, 0)
+
+
+def test_a_folder_that_was_emptied_by_moving_its_files_has_missing_ones(shelf: Shelf, photos: Path) -> None:
+    for i in range(4):
+        draw(photos / "sub" / f"{i}.png", 20 + i)
+    shelf.index(photos)
+    for i in range(3):
+        (photos / "sub" / f"{i}.png").rename(photos / f"moved-{i}.png")
+    (photos / "sub" / "3.png").unlink()
+    report = shelf.index()
+    assert (report.moved, report.missing, report.offline) == (3, 1, 0)
+
+
+def test_one_file_that_turned_up_does_not_make_a_whole_folder_missing(shelf: Shelf, photos: Path) -> None:
+    for i in range(4):
+        draw(photos / "sub" / f"{i}.png", 20 + i)
+    shelf.index(photos)
+    (photos / "sub" / "0.png").rename(photos / "moved.png")
+    for i in range(1, 4):
+        (photos / "sub" / f"{i}.png").unlink()
+    report = shelf.index()
+    assert (report.moved, report.missing, report.offline) == (1, 0, 3)
+
+
+def test_a_removed_folder_has_missing_files(shelf: Shelf, photos: Path) -> None:
+    draw(photos / "sub" / "x.png", 20)
+    shelf.index(photos)
+    shutil.rmtree(photos / "sub")
+    assert shelf.index().missing == 1
+
+
+def test_an_unplugged_drive_inside_a_root_marks_nothing_missing(shelf: Shelf, drive: Drive) -> None:
+    photos = drive.at.parent
+    draw(photos / "own.png", 1)
+    for i in range(3):
+        draw(drive.at / "sub" / f"{i}.png", 10 + i)
+    assert shelf.index(photos, follow=True).indexed == 4
+    drive.unplug()
+    if drive.kind == "tmpfs":
+        draw(drive.at / "beneath.png", 30)  # the folder below the mount point isn't even empty
+    (photos / "own.png").unlink()
+    draw(photos / "another.png", 31)
+    report = shelf.index()
+    assert (report.offline, report.missing) == (3, 1)
+    assert shelf.index().offline == 3  # still, and the mount point is still known
+    if drive.kind == "tmpfs":
+        (drive.at / "beneath.png").unlink()
+    drive.plug()
+    report = shelf.index()
+    assert (report.restored, report.opened) == (3, 0)
+    (drive.at / "sub" / "0.png").unlink()
+    report = shelf.index()
+    assert (report.missing, report.offline) == (1, 0)
+
+
+def test_a_root_on_a_drive_is_offline_with_it(shelf: Shelf, drive: Drive) -> None:
+    """Even where a folder of that name is there without the drive."""
+    root = drive.at / "pictures"
+    draw(root / "a.png", 1)
+    draw(root / "b.png", 2)
+    shelf.index(root)
+    drive.unplug()
+    if drive.kind == "tmpfs":
+        draw(root / "left-behind.png", 3)
+    report = shelf.index()
+    assert (report.offline, report.missing) == (2, 0)
+    if drive.kind == "tmpfs":
+        shutil.rmtree(root)
+    drive.plug()
+    report = shelf.index()
+    assert (report.restored, report.opened) == (2, 0)
+
+
+def test_a_file_found_on_another_drive_is_a_copy_of_the_one_away(shelf: Shelf, drive: Drive) -> None:
+    photos = drive.at.parent
+    draw(photos / "own.png", 1)
+    draw(drive.at / "a.png", 10)
+    shelf.index(photos, follow=True)
+    drive.unplug()
+    draw(photos / "backup.png", 10)
+    report = shelf.index()
+    assert (report.copied, report.moved, report.offline, report.encoded) == (1, 0, 1, 0)
+    drive.plug()
+    assert shelf.index().restored == 1
+    assert len(shelf.hits()) == 2
+
+
+def test_files_that_moved_from_a_drive_to_its_folder_are_judged_as_plain_ones(shelf: Shelf, drive: Drive) -> None:
+    """A mount point that is none any more is forgotten once nothing is offline below it."""
+    photos = drive.at.parent
+    draw(photos / "own.png", 1)
+    draw(drive.at / "a.png", 10)
+    draw(drive.at / "b.png", 11)
+    shelf.index(photos, follow=True)
+    drive.unplug()
+    if drive.kind == "link":
+        drive.at.unlink()
+    draw(drive.at / "a.png", 10)
+    draw(drive.at / "b.png", 11)
+    assert shelf.index().unchanged == 3
+    (drive.at / "a.png").unlink()
+    report = shelf.index()
+    assert (report.missing, report.offline) == (1, 0)
+
+
+def test_offline_files_are_never_pruned(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    from clipsearch import upkeep
+
+    shelf.index(photos)
+    (photos / "0.png").unlink()
+    shelf.index()
+    photos.rename(tmp_path / "away")
+    shelf.index()
+    catalog = Catalog.open(shelf.folder, writable=True)
+    try:
+        upkeep.prune(catalog)
+    finally:
+        catalog.close()
+    assert list(shelf.states().values()) == ["offline"] * 4
+    assert len(shelf.hits()) == 4
+
+
+def test_the_first_path_of_a_hit_is_one_that_is_there(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "aaa" / "x.png", 0)
+    shelf.index(tmp_path / "aaa", photos)
+    shutil.rmtree(tmp_path / "aaa")
+    shelf.index()
+    assert nearest(shelf, photos / "0.png") == [str(photos / "0.png")]
+
+
+def test_a_run_that_is_stopped_judges_nothing(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    (photos / "4.png").unlink()
+    for i in range(30):
+        draw(photos / f"new-{i}.png", 200 + i)
+    reads = iter([False] * 6 + [True] * 1000)
+    report = shelf.index(stop=lambda: next(reads), batch_size=2)
+    assert report.interrupted
+    assert report.missing == 0
+    assert shelf.index().missing == 1
+
+
+# What fails
+
+
+def test_a_failure_is_remembered(shelf: Shelf, photos: Path) -> None:
+    (photos / "bad.png").write_bytes(b"no picture")
+    age(photos / "bad.png")
+    report = shelf.index(photos)
+    assert ([p.path for p in report.failed], report.failed_before) == ([str(photos / "bad.png")], 0)
+    report = shelf.index()
+    assert (report.failed, report.failed_before, report.opened) == ((), 1, 0)
+
+
+def test_a_failure_is_retried_when_the_limit_changes(shelf: Shelf, photos: Path) -> None:
+    report = shelf.index(photos, max_pixels=100)
+    assert len(report.failed) == 5
+    assert "max-pixels" in report.failed[0].reason
+    report = shelf.index()
+    assert (report.indexed, report.failed) == (5, ())
+
+
+def test_a_failure_is_retried_when_the_decoder_changes(
+    shelf: Shelf, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "bad.png").write_bytes(b"no picture")
+    age(photos / "bad.png")
+    shelf.index(photos)
+    monkeypatch.setattr(images, "_REVISION", images._REVISION + 1)
+    report = shelf.index()
+    assert (len(report.failed), report.opened) == (1, 1)
+    assert shelf.index().opened == 0
+
+
+def test_a_copy_of_a_failed_file_has_failed_before(shelf: Shelf, photos: Path) -> None:
+    (photos / "bad.png").write_bytes(b"no picture")
+    age(photos / "bad.png")
+    shelf.index(photos)
+    shutil.copy2(photos / "bad.png", photos / "bad2.png")
+    (photos / "bad.png").rename(photos / "bad3.png")
+    report = shelf.index()
+    assert (report.failed_before, report.failed, report.missing, report.copied) == (2, (), 0, 0)
+
+
+def test_refused_formats_are_unsupported_not_failed(shelf: Shelf, photos: Path) -> None:
+    (photos / "drawing.png").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'></svg>")
+    age(photos / "drawing.png")
+    report = shelf.index(photos)
+    assert (report.unsupported, report.failed, report.indexed) == (1, (), 5)
+    report = shelf.index()
+    assert (report.unsupported, report.opened) == (1, 0)
+
+
+def test_files_that_may_not_be_read_are_tried_in_every_run(shelf: Shelf, photos: Path) -> None:
+    os.chmod(photos / "0.png", 0)
+    for _ in range(2):
+        with without_privileges():
+            report = shelf.index(photos)
+        assert [(p.path, p.reason) for p in report.failed] == [(str(photos / "0.png"), "permission denied")]
+        assert shelf.states()[str(photos / "0.png")] == "unreadable"
+    os.chmod(photos / "0.png", 0o644)
+    assert shelf.index().indexed == 1
+
+
+def test_a_known_file_that_may_not_be_read_stays_a_hit(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    os.chmod(photos / "0.png", 0)
+    age(photos / "0.png", 50)
+    with without_privileges():
+        assert len(shelf.index().failed) == 1
+    assert len(shelf.hits()) == 5
+    os.chmod(photos / "0.png", 0o644)
+    report = shelf.index()
+    assert (report.restored, report.encoded) == (1, 0)
+
+
+def test_a_new_picture_that_takes_an_unreadable_ones_place_is_not_taken_for_it(shelf: Shelf, photos: Path) -> None:
+    """It changed while it could not be read, went away with its folder, and came back: nobody has read it yet."""
+    shelf.index(photos)
+    draw(photos / "0.png", 70)
+    age(photos / "0.png", 50)
+    os.chmod(photos / "0.png", 0)
+    with without_privileges():
+        shelf.index()
+    photos.rename(photos.with_name("away"))
+    shelf.index()
+    photos.with_name("away").rename(photos)
+    os.chmod(photos / "0.png", 0o644)
+    assert shelf.index().indexed == 1
+    assert nearest(shelf, photos / "0.png") == [str(photos / "0.png")]
+
+
+def test_memory_that_runs_out_is_never_remembered(shelf: Shelf, photos: Path) -> None:
+    class Hungry(TinyEncoder):
+        def prepare(self, picture, *, box=None):  # type: ignore[no-untyped-def]
+            bytearray(1 << 62)
+            raise AssertionError("unreachable")
+
+    report = shelf.index(photos, encoder=Hungry())
+    assert len(report.failed) == 5
+    assert "memory" in report.failed[0].reason
+    assert shelf.rows("SELECT count(*) FROM contents") == [(0,)]
+    assert shelf.index().indexed == 5
+
+
+def test_a_vector_that_is_not_finite_is_a_failure(shelf: Shelf, photos: Path) -> None:
+    class Broken(TinyEncoder):
+        def encode_images(self, batch):  # type: ignore[no-untyped-def]
+            vectors = super().encode_images(batch)
+            vectors[0] = float("nan")
+            return vectors
+
+    report = shelf.index(photos, encoder=Broken())
+    assert (len(report.failed), report.indexed, report.encoded) == (1, 4, 4)
+    assert "no finite vector" in report.failed[0].reason
+    assert len(shelf.hits()) == 4
+
+
+def test_an_empty_file_has_failed(shelf: Shelf, photos: Path) -> None:
+    (photos / "none.png").touch()
+    age(photos / "none.png")
+    report = shelf.index(photos)
+    assert [(Path(p.path).name, p.reason) for p in report.failed] == [("none.png", "the file is empty")]
+
+
+def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_run(shelf: Shelf, photos: Path) -> None:
+    growing = photos / "0.png"
+    picture = growing.read_bytes()
+    done = threading.Event()
+
+    def append() -> None:
+        with open(growing, "ab", buffering=0) as file:
+            while not done.is_set() and file.tell() < 200 << 20:
+                file.write(bytes(4096))
+
+    writer = threading.Thread(target=append)
+    writer.start()
+    try:
+        while growing.stat().st_size < 8 << 20:
+            time.sleep(0.001)
+        report = shelf.index(photos)
+    finally:
+        done.set()
+        writer.join()
+    assert [Path(p.path).name for p in report.changing] == ["0.png"]
+    assert (report.indexed, report.failed) == (4, ())
+    assert str(growing) not in shelf.states()
+    growing.write_bytes(picture)
+    age(growing)
+    assert shelf.index().indexed == 1
+
+
+def test_large_files_are_hashed_in_pieces_and_decoded_from_the_disk(
+    shelf: Shelf, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Shelf(tmp_path / "other")
+    other.index(photos)
+    monkeypatch.setattr(reading, "IN_MEMORY_BYTES", 50)
+    monkeypatch.setattr(reading, "_PIECE", 64)
+    (photos / "bad.png").write_bytes(b"no picture" * 20)
+    (photos / "cut.png").write_bytes(draw(tmp_path / "whole.png", 9, side=300).read_bytes()[:-200])
+    report = shelf.index(photos)
+    assert (report.indexed, len(report.failed), len(report.partial)) == (6, 1, 1)
+    assert [r for r in contents(shelf) if r in contents(other)] == contents(other)
+
+
+def contents(shelf: Shelf) -> list[tuple[object, ...]]:
+    return shelf.rows("SELECT c.digest, e.vector FROM contents c JOIN embeddings e ON e.content_id = c.id ORDER BY 1")
+
+
+def test_truncated_files_are_partial_and_damaged_ones_fail_with_every_decoder_busy(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    """Pillow's switch for truncated files is the whole process's: it must not let a damaged file pass as sound."""
+    photos = tmp_path / "photos"
+    for i in range(60):
+        whole = draw(photos / f"{i:02}-whole.jpg", i, side=200, quality=90).read_bytes()
+        (photos / f"{i:02}-cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+        png = bytearray(draw(photos / f"{i:02}-damaged.png", 1000 + i, side=120, compress_level=6).read_bytes())
+        at = png.index(b"IDAT") + 20
+        png[at : at + 8] = b"\xff" * 8  # bytes that no decompressor takes; only the switch lets Pillow pass them over
+        (photos / f"{i:02}-damaged.png").write_bytes(png)
+    report = shelf.index(photos, threads=8, batch_size=8)
+    assert [Path(p.path).name for p in report.partial] == [f"{i:02}-cut.jpg" for i in range(60)]
+    assert sorted(Path(p.path).name for p in report.failed) == [f"{i:02}-damaged.png" for i in range(60)]
+    assert (report.indexed, report.encoded, report.opened) == (120, 120, 180)
+    states = dict(shelf.rows("SELECT state, count(*) FROM contents GROUP BY state"))
+    assert states == {"ok": 60, "partial": 60, "failed": 60}
+
+
+def test_where_one_path_cannot_be_read_a_sibling_pays_for_both(shelf: Shelf, photos: Path) -> None:
+    shutil.copy2(photos / "4.png", photos / "a-copy.png")
+    shelf.index(photos)
+    os.chmod(photos / "4.png", 0)
+    other = TinyEncoder("another")
+    with without_privileges():
+        report = shelf.index(photos, encoder=other)
+    assert other.encoded == 5
+    assert report.switched
+    assert report.filling is None
+
+
+def test_siblings_that_are_paid_already_are_not_opened(shelf: Shelf, photos: Path) -> None:
+    for i in range(50):
+        shutil.copy2(photos / "0.png", photos / f"copy-{i:02}.png")
+    shelf.index(photos)
+    report = shelf.index(photos, encoder=TinyEncoder("another"), batch_size=2, threads=1)
+    assert report.encoded == 5
+    assert report.indexed + report.unchanged == 55
+    assert report.opened < 20
+
+
+# A look ahead, and one at the counts
+
+
+def test_a_dry_run_tells_and_changes_nothing(shelf: Shelf, photos: Path) -> None:
+    draw(photos / "sub" / "x.png", 60)
+    shelf.index(photos)
+    before = shelf.rows("SELECT * FROM files"), shelf.rows("SELECT * FROM roots")
+    (photos / "0.png").unlink()
+    draw(photos / "new.png", 61)
+    report = shelf.index(photos, exclude=["sub"], preview=True)
+    assert (report.indexed, report.unchanged, report.missing, report.excluded) == (1, 4, 1, 1)
+    assert report.dry_run
+    assert (shelf.rows("SELECT * FROM files"), shelf.rows("SELECT * FROM roots")) == before
+
+
+def test_every_file_is_counted_once(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    for i in range(5, 12):
+        draw(photos / f"{i}.png", i)
+    (photos / "bad.png").write_bytes(b"bad")
+    age(photos / "bad.png")
+    draw(photos / "ex" / "x.png", 80)
+    draw(tmp_path / "gone" / "y.png", 81)
+    shelf.index(photos, tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    (photos / "0.png").unlink()
+    (photos / "1.png").rename(photos / "moved.png")
+    shutil.copy2(photos / "2.png", photos / "copied.png")
+    age(draw(photos / "3.png", 83), 9)
+    os.chmod(photos / "4.png", 0)
+    age(photos / "4.png", 9)
+    (photos / "new-bad.png").write_bytes(b"also bad")
+    draw(photos / "new.png", 84)
+    (photos / "cut.png").write_bytes(draw(tmp_path / "w.png", 85, side=300).read_bytes()[:-300])
+    with without_privileges():
+        report = shelf.index(exclude=["ex"])
+    counts = {
+        "indexed": (report.indexed, 3),  # 3, new, cut
+        "unchanged": (report.unchanged, 8),  # 2, 5 … 11
+        "moved": (report.moved, 1),
+        "copied": (report.copied, 1),
+        "missing": (report.missing, 1),
+        "offline": (report.offline, 1),
+        "excluded": (report.excluded, 1),
+        "failed": (len(report.failed), 2),  # 4, new-bad
+        "failed_before": (report.failed_before, 1),
+        "partial": (len(report.partial), 1),
+    }
+    assert {name: got for name, (got, _) in counts.items()} == {name: want for name, (_, want) in counts.items()}
+
+
+def test_a_file_found_and_gone_before_it_is_read_is_reported(shelf: Shelf, photos: Path) -> None:
+    class Deleting(TinyEncoder):
+        def prepare(self, picture, *, box=None):  # type: ignore[no-untyped-def]
+            with contextlib.suppress(FileNotFoundError):
+                (photos / "z.png").unlink()
+            return super().prepare(picture, box=box)
+
+    draw(photos / "z.png", 90)
+    report = shelf.index(photos, encoder=Deleting(), threads=1)
+    assert [(Path(p.path).name, p.reason) for p in report.failed] == [("z.png", "it vanished before it was read")]
+    assert report.indexed == 5
