@@ -15,8 +15,9 @@ from clipsearch import encoders, images
 from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.classify import Classifier, Label
-from clipsearch.encoders import BUILTIN_SPEC, DEFAULT_SPEC, Encoder, EncoderOptions
-from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
+from clipsearch.encoders import Encoder, EncoderOptions
+from clipsearch.encoders.specs import parse_spec
+from clipsearch.errors import EncoderError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
 from clipsearch.roots import absolute
 from clipsearch.scanner import pictures_in
@@ -77,7 +78,7 @@ class Library:
         library = cls(path, options)
         if library.exists:
             raise UsageError(f"there is a library in {library.path} already")
-        spec, fallback = (_named(model), None) if model is not None else encoders.default_spec()
+        spec, fallback = (model, None) if model is not None else encoders.default_spec()
         encoder = encoders.load_encoder(spec, library._options)
         library._encoders[encoder.info.fingerprint] = encoder
         try:
@@ -171,7 +172,7 @@ class Library:
             if row is None:
                 raise NoLibraryError(f"the library in {self.path} is not complete; name its model: --model default")
             return row
-        encoder = encoders.load_encoder(_named(model), self._options)
+        encoder = encoders.load_encoder(model, self._options)
         self._encoders[encoder.info.fingerprint] = encoder
         with catalog.transaction():
             row = catalog.add_encoder(encoder.info)
@@ -368,7 +369,7 @@ class Library:
         if answering is None:
             raise NoLibraryError(f"the library in {self.path} holds no pictures yet; clipsearch index FOLDER")
         if model is not None:
-            return self._held(catalog, _named(model)), []
+            return self._held(catalog, model), []
         notices = []
         fallback = catalog.meta("fallback")
         if fallback is not None:
@@ -381,22 +382,25 @@ class Library:
                 )
         return answering, notices
 
-    def _held(self, catalog: Catalog, spec: str) -> EncoderRow:
+    def _held(self, catalog: Catalog, model: str) -> EncoderRow:
+        """The row of an encoder that the library holds vectors of, by any name or place of its weights."""
         rows = catalog.encoders()
+        spec = parse_spec(model)
         for row in rows:
-            if row.info.spec == spec:
+            if row.info.spec == spec.name:
                 return row
-        # Another name or place for the same weights is as good.
-        if spec != BUILTIN_SPEC:
-            encoder = encoders.load_encoder(spec, self._options)
+        held = ", ".join(row.info.spec for row in rows)
+        mismatch = f"the library in {self.path} holds no vectors of {model} (it holds {held}); clipsearch index --model"
+        if spec.kind != "builtin":
+            try:
+                encoder = encoders.load_encoder(model, self._options)
+            except EncoderError as exc:
+                raise ModelMismatchError(f"{mismatch} {model} would need it ({exc})") from exc
             for row in rows:
                 if row.info.fingerprint == encoder.info.fingerprint:
                     self._encoders[row.info.fingerprint] = encoder
                     return row
-        held = ", ".join(row.info.spec for row in rows)
-        raise ModelMismatchError(
-            f"the library in {self.path} holds no vectors of {spec} (it holds {held}); clipsearch index --model {spec}"
-        )
+        raise ModelMismatchError(f"{mismatch} {model} adds them")
 
 
 def classify_alone(
@@ -414,7 +418,7 @@ def classify_alone(
     """
     from clipsearch.encoders.cache import cache_dir
 
-    spec, fallback = (_named(model), None) if model is not None else encoders.default_spec()
+    spec, fallback = (model, None) if model is not None else encoders.default_spec()
     encoder = encoders.load_encoder(spec, options or EncoderOptions())
     cache = QueryCache(cache_dir())
     try:
@@ -502,10 +506,6 @@ def _term(term: str | Path | Term) -> Term:
             raise UsageError("nothing to look for: the text is empty")
         return Text(term)
     return Picture(term) if isinstance(term, Path) else term
-
-
-def _named(model: str) -> str:
-    return DEFAULT_SPEC if model == "default" else model
 
 
 def _target(catalog: Catalog) -> EncoderRow | None:
