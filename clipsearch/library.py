@@ -395,7 +395,7 @@ class Library:
             try:
                 encoder = encoders.load_encoder(model, self._options)
             except EncoderError as exc:
-                raise ModelMismatchError(f"{mismatch} {model} would need it ({exc})") from exc
+                raise ModelMismatchError(f"{mismatch} {model} would add them, but: {exc}") from exc
             for row in rows:
                 if row.info.fingerprint == encoder.info.fingerprint:
                     self._encoders[row.info.fingerprint] = encoder
