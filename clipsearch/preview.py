@@ -10,6 +10,7 @@ import base64
 import functools
 import io
 import itertools
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +32,10 @@ CELL = (10, 20)
 
 _KITTY_CHUNK = 4096
 """Characters of base64 in one escape sequence: the protocol's limit."""
+
+_PLACE = (24, 10)
+_BLOCK_PLACE = (38, 16)
+"""Columns at least and rows at most for a picture in a strip; half blocks show little in a small one."""
 
 _GAP = 2
 """Empty columns between pictures of one strip."""
@@ -153,10 +158,7 @@ def _blocks(picture: Image.Image, *, many: bool) -> str:
     pixels = picture.convert("RGBA")
     width, height = pixels.size
     flat = pixels.tobytes()
-    colours = [
-        _sgr(*flat[start : start + 3], many=many) if flat[start + 3] >= 128 else ""
-        for start in range(0, 4 * width * height, 4)
-    ]
+    colours = _true(flat) if many else _dithered(flat, width)
     lines = []
     for top in range(0, height, 2):
         upper = colours[top * width : (top + 1) * width]
@@ -169,37 +171,62 @@ def _line(upper: Sequence[str], lower: Sequence[str]) -> str:
     parts = []
     for (above, below), same in itertools.groupby(zip(upper, lower, strict=True)):
         count = len(list(same))
-        if above:
+        if above == below:
+            # Not every font's block fills its half; the ground always does.
+            parts.append(f"\x1b[0{f';48;{above}' if above else ''}m" + " " * count)
+        elif above:
             parts.append(f"\x1b[0;38;{above}{f';48;{below}' if below else ''}m" + "▀" * count)
-        elif below:
-            parts.append(f"\x1b[0;38;{below}m" + "▄" * count)
         else:
-            parts.append("\x1b[0m" + " " * count)
+            parts.append(f"\x1b[0;38;{below}m" + "▄" * count)
     return "".join(parts) + "\x1b[0m"
 
 
-def _sgr(red: int, green: int, blue: int, *, many: bool) -> str:
-    return f"2;{red};{green};{blue}" if many else f"5;{_nearest(red, green, blue)}"
+def _true(flat: bytes) -> list[str]:
+    """What follows SGR 38 and 48 for each pixel of RGBA; "" where it is transparent."""
+    return [
+        f"2;{flat[start]};{flat[start + 1]};{flat[start + 2]}" if flat[start + 3] >= 128 else ""
+        for start in range(0, len(flat), 4)
+    ]
+
+
+def _dithered(flat: bytes, width: int) -> list[str]:
+    """The same in the palette, what each colour is off by spread over its neighbours (Floyd and Steinberg, 1976).
+
+    The nearest colour alone turns photographs grey: the palette has few muted ones.
+    """
+    owed = [[0.0] * (4 * width + 8) for _ in range(2)]
+    colours = []
+    for start in range(0, len(flat), 4):
+        x = 4 * (start // 4 % width) + 4
+        if x == 4:
+            owed = [owed[1], [0.0] * (4 * width + 8)]
+        if flat[start + 3] < 128:
+            colours.append("")
+            continue
+        wanted = [min(255.0, max(0.0, flat[start + part] + owed[0][x + part])) for part in range(3)]
+        number = _nearest(*(round(value) for value in wanted))
+        colours.append(f"5;{number}")
+        for part, (value, got) in enumerate(zip(wanted, _PALETTE[number - 16], strict=True)):
+            for row, to, share in ((0, 4, 7), (1, -4, 3), (1, 0, 5), (1, 4, 1)):
+                owed[row][x + to + part] += (value - got) * share / 16
+    return colours
 
 
 _LEVELS = (0, 95, 135, 175, 215, 255)
+_PALETTE = [
+    *((red, green, blue) for red in _LEVELS for green in _LEVELS for blue in _LEVELS),
+    *((grey, grey, grey) for grey in range(8, 239, 10)),
+]
+"""Colours 16 … 255: a cube and greys. The first 16 are the user's own."""
 
 
 @functools.lru_cache(maxsize=65536)
 def _nearest(red: int, green: int, blue: int) -> int:
-    """The nearest colour of the palette's cube (16 … 231) and greys (232 … 255); the first 16 are the user's own."""
+    """The number of the palette's nearest colour."""
     steps = [min(range(6), key=lambda step: abs(_LEVELS[step] - value)) for value in (red, green, blue)]
-    cube = tuple(_LEVELS[step] for step in steps)
-    grey = min(23, max(0, round((red + green + blue) / 3 / 10 - 0.8)))
-    shade = (8 + 10 * grey,) * 3
-    wanted = (red, green, blue)
-    if _distance(shade, wanted) < _distance(cube, wanted):
-        return 232 + grey
-    return 16 + 36 * steps[0] + 6 * steps[1] + steps[2]
-
-
-def _distance(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+    cube = 16 + 36 * steps[0] + 6 * steps[1] + steps[2]
+    grey = 232 + min(23, max(0, round((red + green + blue) / 30 - 0.8)))
+    return min(cube, grey, key=lambda number: math.dist(_PALETTE[number - 16], (red, green, blue)))
 
 
 def strips(
@@ -207,18 +234,18 @@ def strips(
     protocol: Protocol,
     *,
     columns: int,
-    across: int = 4,
-    rows: int = 10,
     cell: tuple[int, int] = CELL,
 ) -> Iterator[str]:
-    """The hits' pictures side by side, `across` of them in a strip of `columns` cells, numbered from 1 as they rank.
+    """The hits' pictures side by side in strips of `columns` cells, numbered from 1 as they rank.
 
     Each strip is text to be written as it is. Nothing comes for "none". A picture that cannot be read leaves its place
     empty but for its number and the reason.
     """
     if protocol == "none":
         return
-    width = max(1, (columns + _GAP) // max(1, across) - _GAP)
+    wanted, rows = _PLACE if protocol in ("kitty", "iterm2") else _BLOCK_PLACE
+    across = max(1, (columns + _GAP) // (wanted + _GAP))
+    width = max(1, (columns + _GAP) // across - _GAP)
     side = max(width * cell[0], rows * cell[1])
     found = thumbnails(hits, side=side)
     for start in range(0, len(hits), across):

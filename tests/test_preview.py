@@ -108,8 +108,8 @@ def from_blocks(text: str) -> Image.Image:
         front = back = (0, 0, 0, 0)
         for escape, character in re.findall(r"\x1b\[([0-9;]*)m|([▀▄ ])", line):
             if character:
-                upper.append({"▀": front, "▄": back, " ": back}[character])
-                lower.append({"▀": back, "▄": front, " ": back}[character])
+                upper.append(front if character == "▀" else back)
+                lower.append(front if character == "▄" else back)
                 continue
             codes = iter([int(code) for code in escape.split(";")])
             for code in codes:
@@ -187,18 +187,19 @@ def test_half_blocks_of_a_photograph_look_like_it() -> None:
         assert max(ImageStat.Stat(ImageChops.difference(small, painted)).mean) < tolerance
 
 
-def test_the_palette_takes_the_nearest_of_its_colours() -> None:
-    palette = [xterm_colour(number) for number in range(16, 256)]
-    ramp = [(r, g, b) for r in range(0, 256, 37) for g in range(0, 256, 41) for b in range(0, 256, 43)]
-    picture = Image.new("RGB", (len(ramp), 2))
-    for x, colour in enumerate(ramp):
-        picture.putpixel((x, 0), colour)
-        picture.putpixel((x, 1), colour)
-    painted = from_blocks(preview.render(picture, "blocks256", columns=len(ramp), rows=1, cell=(1, 2)))
-    for x, colour in enumerate(ramp):
-        off = [sum((a - b) ** 2 for a, b in zip(colour, each, strict=True)) for each in palette]
-        got = painted.getpixel((x, 0))[:3]
-        assert sum((a - b) ** 2 for a, b in zip(colour, got, strict=True)) == min(off)
+def test_colours_of_the_palette_come_out_as_they_are() -> None:
+    palette = Image.new("RGB", (240, 2))
+    for number in range(16, 256):
+        for y in range(2):
+            palette.putpixel((number - 16, y), xterm_colour(number))
+    assert same(from_blocks(preview.render(palette, "blocks256", columns=240, rows=1, cell=(1, 2))), palette)
+
+
+@pytest.mark.parametrize("colour", [(120, 90, 60), (60, 70, 110), (200, 180, 160), (30, 50, 30)])
+def test_colours_between_those_of_the_palette_are_mixed(colour: tuple[int, int, int]) -> None:
+    plain = Image.new("RGB", (40, 40), colour)
+    painted = from_blocks(preview.render(plain, "blocks256", columns=40, rows=20))
+    assert ImageStat.Stat(painted.convert("RGB")).mean == pytest.approx(colour, abs=4)
 
 
 def test_the_ground_shows_where_a_picture_is_transparent() -> None:
@@ -278,30 +279,30 @@ def test_what_is_no_terminal_has_cells_of_the_usual_shape(tmp_path: Path) -> Non
 def test_hits_stand_side_by_side_with_their_ranks(tmp_path: Path) -> None:
     broken = tmp_path / "bro\x1bken.jpg"
     broken.write_bytes(b"no picture")
-    hits = [hit(PHOTOS / name) for name in ("chelsea.png", "rocket.jpg")] + [hit(broken), hit(PHOTOS / "coffee.png")]
-    strips = list(preview.strips(hits, "blocks", columns=62, across=3, rows=8))
-    assert len(strips) == 2
-    *drawn, caption, empty = strips[0].splitlines(keepends=True)
-    assert re.fullmatch(r"1 chelsea\.png {8}2 rocket\.jpg {9}3 bro\\x1bken\.jpg: …\n", caption) and empty == "\n"
+    hits = [hit(PHOTOS / name) for name in ("chelsea.png", "rocket.jpg", "coffee.png")] + [hit(broken)]
+    first, second = preview.strips(hits, "blocks", columns=80)
+    *drawn, caption, empty = first.splitlines(keepends=True)
+    assert caption == f"{'1 chelsea.png':41}2 rocket.jpg\n" and empty == "\n"
     painted = from_blocks("".join(drawn))
-    assert painted.size[0] <= 62 and painted.size[1] <= 16
-    for left, name in ((0, "chelsea.png"), (21, "rocket.jpg")):
-        area = painted.crop((left, 0, left + 19, painted.height))
+    assert painted.size[0] == 80 and painted.size[1] <= 32
+    for left, name in ((0, "chelsea.png"), (41, "rocket.jpg")):
+        area = painted.crop((left, 0, left + 39, painted.height))
         box = area.getbbox()
-        assert box is not None and (box[0], box[2], box[3]) == (0, 19, painted.height)
-        photo = Image.open(PHOTOS / name).convert("RGB").resize((19, box[3] - box[1]), Image.Resampling.LANCZOS)
-        inner = ImageChops.difference(area.crop(box).convert("RGB"), photo).crop((1, 2, 18, photo.height - 1))
+        assert box is not None and (box[0], box[2], box[3]) == (0, 39, painted.height)
+        photo = Image.open(PHOTOS / name).convert("RGB").resize((39, box[3] - box[1]), Image.Resampling.LANCZOS)
+        inner = ImageChops.difference(area.crop(box).convert("RGB"), photo).crop((1, 2, 38, photo.height - 1))
         assert max(ImageStat.Stat(inner).mean) < 20
-    assert painted.crop((42, 0, 62, painted.height)).getbbox() is None
-    assert "4 coffee.png" in strips[1]
+    *drawn, caption, _ = second.splitlines(keepends=True)
+    assert caption.startswith("3 coffee.png") and "4 bro\\x1bken.jpg: not a picture" in caption
+    assert from_blocks("".join(drawn)).crop((39, 0, 80, 8)).getbbox() is None
 
 
 def test_strips_are_one_picture_each_where_the_terminal_takes_pictures() -> None:
     hits = [hit(PHOTOS / name) for name in ("chelsea.png", "rocket.jpg", "coffee.png")]
-    [strip] = preview.strips(hits, "kitty", columns=60, across=3, rows=8)
+    [strip] = preview.strips(hits, "kitty", columns=80)
     drawn, caption, _ = strip.rsplit("\n", 3)[:3]
     _, picture = from_kitty(f"{drawn}\n")
-    assert picture.mode == "RGBA" and picture.width == 10 * (3 * 18 + 2 * 2)
+    assert picture.mode == "RGBA" and picture.width == 10 * (3 * 25 + 2 * 2)
     assert caption.split() == ["1", "chelsea.png", "2", "rocket.jpg", "3", "coffee.png"]
 
 
@@ -310,8 +311,8 @@ def test_nothing_comes_where_nothing_can_be_drawn_and_no_picture_is_opened(tmp_p
 
 
 def test_wide_characters_keep_the_captions_in_their_columns(tmp_path: Path) -> None:
-    paths = [tmp_path / "犬犬犬犬犬犬犬犬犬犬犬.png", tmp_path / "b.png"]
+    paths = [tmp_path / f"{20 * '犬'}.png", tmp_path / "b.png"]
     for path in paths:
         Image.new("RGB", (30, 30), "red").save(path)
-    [strip] = preview.strips([hit(path) for path in paths], "blocks", columns=42, across=2, rows=4)
-    assert strip.splitlines()[-2] == "1 犬犬犬犬犬犬犬犬…" + " " * 3 + "2 b.png"
+    [strip] = preview.strips([hit(path) for path in paths], "blocks", columns=80)
+    assert strip.splitlines()[-2] == f"1 {18 * '犬'}…  2 b.png"
