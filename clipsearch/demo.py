@@ -17,6 +17,7 @@ PHOTOS = (
     "astronaut.png",
     "brick.png",
     "camera.png",
+    "cell.png",
     "chelsea.png",
     "clock_motion.png",
     "coffee.png",
@@ -25,12 +26,11 @@ PHOTOS = (
     "gravel.png",
     "hubble_deep_field.jpg",
     "ihc.png",
-    "moon.png",
-    "motorcycle_left.png",
+    "microaneurysms.png",
     "retina.jpg",
     "rocket.jpg",
 )
-"""Those of scikit-image's pictures that its wheel carries and that are photographs; it names no restriction on them
+"""Pictures in scikit-image's wheel that it calls public domain, CC0 or free of known restrictions
 (THIRD_PARTY_NOTICES.md)."""
 
 QUERIES = ("a cat", "a rocket launch", "a cup of coffee")

@@ -76,13 +76,14 @@ def _classify(demo: Demo) -> None:
 
 def _next(demo: Demo) -> None:
     library = shlex.quote(output.printable(str(demo.library)))
-    output.write(
-        "\nThat was it. What next?\n"
-        f'  clipsearch query "a motorcycle" --index {library}     another query\n'
-        "  clipsearch index ~/Pictures                           your own photos, into ./index\n"
-        '  clipsearch query "a dog on a beach"                   and find them\n'
-        "  clipsearch models                                     the models there are\n"
+    steps = (
+        (f"clipsearch query old coins --index {library}", "another query"),
+        ("clipsearch index ~/Pictures", "your own photos, into ./index"),
+        ("clipsearch query a dog on a beach", "and find them"),
+        ("clipsearch models", "the models there are"),
     )
+    width = max(len(command) for command, _ in steps)
+    output.write("\nWhat next?\n" + "".join(f"  {command:<{width}}   {meaning}\n" for command, meaning in steps))
 
 
 def _print_command(*words: str) -> None:
