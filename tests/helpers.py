@@ -24,7 +24,7 @@ from clipsearch.images import Picture
 from clipsearch.indexer import IndexRun, RunOptions, dry_run
 from clipsearch.roots import GivenOptions, absolute
 from clipsearch.search import Searcher
-from clipsearch.types import Box, EncoderInfo, IndexReport, Preprocess, Seen
+from clipsearch.types import Box, EncoderInfo, IndexReport, Preprocess, Progress, Seen
 
 AN_HOUR_AGO = time.time() - 3600
 
@@ -52,7 +52,7 @@ class TinyEncoder:
         shape = Preprocess(size=8)
         self.info = EncoderInfo(name, f"fingerprint of {name}", 48, 100.0, None, shape, is_clip=False)
         self.encoded = 0
-        self._turn = np.random.default_rng(len(name)).permutation(48)
+        self._turn = np.random.default_rng(sum(name.encode())).permutation(48)
 
     def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
         return picture.pixels(self.info.preprocess, box=box)
@@ -73,8 +73,20 @@ class TinyEncoder:
         return ()
 
 
+def load_tiny(spec: str, options: object = None) -> TinyEncoder:
+    """What stands in for `encoders.load_encoder` in a test: every spec is a `TinyEncoder` of that name."""
+    return TinyEncoder(spec)
+
+
+def reload_tiny(info: EncoderInfo, options: object = None) -> TinyEncoder:
+    return TinyEncoder(info.spec)
+
+
 class Shelf:
-    """A library that is filled by `TinyEncoder`, without the command line and without a model."""
+    """A library that is filled by `TinyEncoder`, without the command line and without a model.
+
+    `encoder` is the one it was made with, `loaded` how often a run asked for one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -96,6 +108,7 @@ class Shelf:
         follow: bool | None = None,
         stop: Callable[[], bool] = lambda: False,
         batch_size: int = 16,
+        progress: Callable[[Progress], None] | None = None,
         preview: bool = False,
         **options: Any,
     ) -> IndexReport:
@@ -108,7 +121,15 @@ class Shelf:
             if preview:
                 return dry_run(catalog, wanted, run, encoder=row)
             chosen = encoder or self.encoder
-            return IndexRun(catalog, lambda: self._load(chosen), row, run, batch_size=batch_size, stop=stop).run(wanted)
+            return IndexRun(
+                catalog,
+                lambda: self._load(chosen),
+                row,
+                run,
+                batch_size=batch_size,
+                progress=progress,
+                stop=stop,
+            ).run(wanted)
         finally:
             catalog.close()
 
