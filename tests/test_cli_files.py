@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import pty
 import shutil
+import struct
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,7 @@ def test_a_file_with_any_name_can_be_asked_for(cli: Cli, odd: Path) -> None:
 def on_a_terminal(cli: Cli, *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> bytes:
     """What a command writes to a terminal of 100 columns, stdout and stderr together."""
     controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     environment = cli.env | {"TERM": "xterm-256color", "COLUMNS": "100"} | (env or {})
     process = subprocess.Popen(
         cli.command(*arguments), cwd=cwd, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
@@ -116,7 +120,7 @@ def test_colour_is_for_terminals_that_want_it(cli: Cli, odd: Path) -> None:
 
 def test_a_terminal_shows_progress_and_the_report(cli: Cli, odd: Path, tmp_path: Path) -> None:
     shown = on_a_terminal(cli, "index", odd / "photos", "--model", "builtin", cwd=tmp_path).decode()
-    assert "images/s" in shown and "scanning" in shown
+    assert "scanning" in shown and f"| {len(ODD_NAMES)}/{len(ODD_NAMES)}, " in shown
     assert f"indexed {len(ODD_NAMES)} files in" in shown
 
 

@@ -89,8 +89,8 @@ def note(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Say something that must not be overlooked, on a line of its own between empty ones."""
-    _say("\nWARNING: ", f"{BOLD};{YELLOW}", text, end="\n\n")
+    """Say something that must not be overlooked, between empty lines; `text` may have several."""
+    _say("WARNING: ", f"{BOLD};{YELLOW}", text, before="\n", end="\n\n", keep="\n")
 
 
 def error(text: str) -> None:
@@ -102,12 +102,12 @@ def say(text: str) -> None:
     _say("", "", text)
 
 
-def _say(mark: str, style: str, text: str, *, end: str = "\n") -> None:
+def _say(mark: str, style: str, text: str, *, before: str = "", end: str = "\n", keep: str = "") -> None:
     if sys.stderr is None:
         return
     with contextlib.suppress(OSError):
         flush()  # so that both keep their order where they go to the same place
-    line = (styled(mark, style, sys.stderr) if mark else "") + printable(text) + end
+    line = before + (styled(mark, style, sys.stderr) if mark else "") + printable(text, keep=keep) + end
     try:
         sys.stderr.buffer.write(line.encode("utf-8", "replace"))
         sys.stderr.flush()

@@ -14,7 +14,7 @@ from clipsearch.cli.tables import duration
 if TYPE_CHECKING:
     from clipsearch.types import Progress
 
-_FORMAT = "{desc} {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt} {postfix}"
+_FORMAT = "{desc} {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}{postfix}"
 _STOPPING = b"\nstopping: the batch in hand is finished first; Ctrl-C again stops at once\n"
 
 

@@ -142,10 +142,13 @@ def query_text(result: QueryResult) -> str:
         mark = "  (offline)" if hit.offline else "  (ends early)" if hit.state == "partial" else ""
         pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
         taken = (hit.taken_at or "–")[:10]
-        rows.append([f"{hit.score:.3f}", short_path(hit.path) + more + mark, taken, pixels, size(hit.bytes)])
+        rows.append([f"{hit.score:.3f}", taken, pixels, size(hit.bytes), short_path(hit.path) + more + mark])
+    if not rows:
+        return ""
     # The path stands last, where nothing has to be cut off: it is there to be copied.
-    rows = [[row[0], row[2], row[3], row[4], row[1]] for row in rows]
-    return table(("score", "taken", "pixels", "size", "path"), rows, right="score pixels size") if rows else ""
+    head = ("score", "taken", "pixels", "size", "path")
+    shown = [0, *([1] if any(hit.taken_at for hit in result.hits) else []), 2, 3, 4]
+    return table([head[i] for i in shown], [[row[i] for i in shown] for row in rows], right="score pixels size")
 
 
 # classify
