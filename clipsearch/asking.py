@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MARGIN = 1.0
-"""A picture may be this many deviations closer to an excluded term than is usual before it is held against it."""
+MARGIN = 0.5
+"""A picture may be this many deviations closer to an excluded term than is usual before it is held against it.
+
+Over 500 drawings, colours asked for and backgrounds excluded: 0 and 0.5 leave no excluded one among the first 20, 1.0 two
+in 300; asked-for colours stay in .99, .99 and .97 of them."""
 
 
 @dataclass(frozen=True, slots=True)
