@@ -30,8 +30,11 @@ class Model:
 
     @property
     def words(self) -> list[str]:
-        words = ["--model", os.fspath(self.checkpoint)]
+        words = ["--model", str(self.checkpoint)]
         return [*words, "--arch", self.arch] if self.arch else words
+
+
+BUILTIN = Model("builtin", Path("builtin"))
 
 
 class Bench:

@@ -13,9 +13,9 @@ from html import escape
 from benchmarks.results import Row
 
 WIDTH = 1000
-NAMES = 500
+NAMES = 420
 """Pixels left of the bars."""
-FIGURES = 150
+FIGURES = 190
 """Pixels right of them."""
 LINE = 26
 TOP = 60
@@ -52,7 +52,7 @@ def draw(rows: Sequence[Row]) -> str:
         'role="img" aria-label="How far each target was reached">',
         f"<style>{STYLE}</style>",
         f'<rect class="back" width="{WIDTH}" height="{height}"/>',
-        f'<text x="{NAMES}" y="22" text-anchor="end">How far each target was reached</text>',
+        f'<text x="{_x(1.0):.1f}" y="22" text-anchor="middle">How far each target was reached</text>',
         *_scale(bottom),
     ]
     for place, row in enumerate(shown):
@@ -80,13 +80,13 @@ def _bar(row: Row, top: int) -> list[str]:
     ends = sorted((_x(1.0), _x(score)))
     wide = max(ends[1] - ends[0], 1.5)
     y = top + 16
-    name = _short(row.what, 72)
+    name = _short(row.label or row.what, 58)
     return [
         f"<g><title>{escape(row.what)}: {escape(row.ours)} against {escape(row.reference)}</title>",
         f'<text x="{NAMES - 12}" y="{y}" text-anchor="end">{escape(name)}</text>',
         f'<rect class="{"met" if row.met else "missed"}" x="{ends[0]:.1f}" y="{top + 3}" width="{wide:.1f}" '
         f'height="{LINE - 9}" rx="2"/>',
-        f'<text class="small" x="{WIDTH - FIGURES + 14}" y="{y}">{escape(row.ratio_text)} '
+        f'<text class="small" x="{WIDTH - FIGURES + 14}" y="{y}">{escape(row.plot_text)} '
         f"({escape(str(row.target))})</text></g>",
     ]
 

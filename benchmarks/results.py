@@ -26,7 +26,7 @@ class Row:
     """One comparison. `ratio` is None where `missing` says why it was not measured.
 
     ours, reference: figures for people, with units. shown: the ratio for people where "1.23×" would not do.
-    A row without a target is for information. facts: JSON-able, the figures behind it.
+    label: a few words for the plot. A row without a target is for information. facts: JSON-able, the figures behind it.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Row:
     reference: str = "–"
     ratio: float | None = None
     shown: str = ""
+    label: str = ""
     note: str = ""
     missing: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +46,12 @@ class Row:
         if self.ratio is None:
             return "–"
         return self.shown or f"{self.ratio:.2f}×"
+
+    @property
+    def plot_text(self) -> str:
+        """The ratio, or ours where the target is an amount."""
+        amount = self.target is not None and self.target.text and self.target.sense == "≤" and not self.shown
+        return self.ours if amount else self.ratio_text
 
     @property
     def score(self) -> float | None:

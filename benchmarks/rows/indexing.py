@@ -68,6 +68,7 @@ def against_limit(bench: Bench) -> list[Row]:
             f"{count / wall(found.runs['index']):.1f} images/s",
             f"{statistics.median(limits):.1f} images/s",
             statistics.median(reached),
+            label=f"index {count}: against decode + encode alone",
             note=f"decode {decode * 1000:.1f} + encode {encode * 1000:.1f} CPU-ms a picture",
             facts={"shares": [dict(share) for share in found.shares], "runs": costs(found.runs["index"])},
         )
@@ -93,6 +94,7 @@ def against_rclip(bench: Bench) -> list[Row]:
             seconds(wall(ours)),
             seconds(wall(theirs)),
             ratio(theirs, ours),
+            label=f"index {bench.sizes.small}: against rclip",
             note=note.format(ratio(theirs, both)),
             facts=facts,
         ),
@@ -103,6 +105,7 @@ def against_rclip(bench: Bench) -> list[Row]:
             f"{cpu(ours):.1f} CPU-s",
             f"{cpu(theirs):.1f} CPU-s",
             ratio(theirs, ours, lambda one: one.cpu_s),
+            label=f"index {bench.sizes.small}: CPU against rclip",
             note=note.format(ratio(theirs, both, lambda one: one.cpu_s)),
         ),
     ]
@@ -111,7 +114,11 @@ def against_rclip(bench: Bench) -> list[Row]:
         return [*rows, Row("index-rclip", f"{what}, int8, wall", targets["int8"], missing=missing)]
     small = runs["int8"]
     times = seconds(wall(small)), seconds(wall(theirs))
-    return [*rows, Row("index-rclip", f"{what}, int8, wall", targets["int8"], *times, ratio(theirs, small))]
+    label = f"index {bench.sizes.small}: int8 against rclip"
+    return [
+        *rows,
+        Row("index-rclip", f"{what}, int8, wall", targets["int8"], *times, ratio(theirs, small), label=label),
+    ]
 
 
 def large(bench: Bench) -> list[Row]:
@@ -139,6 +146,7 @@ def large(bench: Bench) -> list[Row]:
             seconds(wall(ours)),
             seconds(wall(theirs)),
             ratio(theirs, ours),
+            label=f"index {bench.sizes.large} large ones: against rclip",
             note=f"with our query added, as rclip's command answers one: {ratio(theirs, both):.2f}×",
             facts={"ours": costs(ours), "query": costs(query), "rclip": costs(theirs)},
         )
@@ -168,6 +176,7 @@ def unchanged(bench: Bench) -> list[Row]:
             seconds(wall(ours)),
             seconds(wall(theirs)),
             ratio(theirs, ours),
+            label=f"nothing changed, {bench.sizes.tiny:,} files: against rclip",
             note=f"with our query added, as rclip's command answers one: {ratio(theirs, both):.2f}×",
             facts={"ours": costs(ours), "query": costs(query), "rclip": costs(theirs)},
         )
@@ -192,6 +201,7 @@ def memory(bench: Bench) -> list[Row]:
             f"{peak:.0f} MiB",
             f"{INDEX_MIB} MiB",
             peak / INDEX_MIB,
+            label=f"memory: index {bench.sizes.small}",
         ),
         Row(
             "memory",
@@ -200,6 +210,7 @@ def memory(bench: Bench) -> list[Row]:
             f"{many_peak:.0f} MiB",
             f"{few_peak:.0f} MiB",
             many_peak / few_peak,
+            label=f"memory: {bench.sizes.tiny:,} small files against {bench.sizes.small}",
         ),
     ]
 
@@ -221,7 +232,8 @@ def loops(bench: Bench) -> list[Row]:
     rows = []
     for name in names:
         if name not in found:
-            rows.append(Row("loops", whats[name], None, missing=f"not installed: {name}"))
+            why = f"not installed: {name}" if model.arch is not None else "not in a quick run"
+            rows.append(Row("loops", whats[name], None, missing=why))
             continue
         theirs = wall(found[name])
         rows.append(Row("loops", whats[name], None, seconds(ours), seconds(theirs), theirs / ours))

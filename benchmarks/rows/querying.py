@@ -60,6 +60,7 @@ def query(bench: Bench) -> list[Row]:
             seconds(wall(found["query"])),
             seconds(wall(found["rclip"])),
             ratio(found["rclip"], found["query"]),
+            label="cold query: against rclip",
             facts=facts,
         )
     return [
@@ -71,6 +72,7 @@ def query(bench: Bench) -> list[Row]:
             seconds(wall(found["query"])),
             seconds(wall(found["numpy"])),
             ratio(found["query"], found["numpy"]),
+            label="cold query: against import numpy",
         ),
     ]
 
@@ -86,6 +88,7 @@ def query_again(bench: Bench) -> list[Row]:
             seconds(wall(found["again"])),
             seconds(wall(found["numpy"])),
             ratio(found["again"], found["numpy"]),
+            label="same query again: against import numpy",
             facts={"ours": costs(found["again"]), "numpy": costs(found["numpy"])},
         )
     ]
@@ -106,10 +109,12 @@ def help_text(bench: Bench) -> list[Row]:
             seconds(wall(found["ours"])),
             seconds(wall(found["python"])),
             ratio(found["ours"], found["python"]),
+            label="--help: against bare Python",
             facts={name: costs(one) for name, one in found.items()},
         )
     ]
     if "rclip" not in found:
         return [*rows, Row("help", "--help against rclip's", Target("≥", 3), missing=NO_RCLIP)]
     times = seconds(wall(found["ours"])), seconds(wall(found["rclip"]))
-    return [*rows, Row("help", "--help against rclip's", Target("≥", 3), *times, ratio(found["rclip"], found["ours"]))]
+    value, what = ratio(found["rclip"], found["ours"]), "--help against rclip's"
+    return [*rows, Row("help", what, Target("≥", 3), *times, value, label="--help: against rclip's")]

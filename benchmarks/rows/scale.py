@@ -59,6 +59,7 @@ def _cold_over(bench: Bench, count: int, target: float) -> list[Row]:
         f"{anon:.0f} MiB",
         f"{ANON_MIB} MiB",
         anon / ANON_MIB,
+        label=f"cold query, {count:,} vectors: private memory",
         note="" if "rclip" not in found else f"rclip: {max(one.anon_mib or 0 for one in found['rclip']):.0f} MiB",
     )
     if "rclip" not in found:
@@ -69,7 +70,14 @@ def _cold_over(bench: Bench, count: int, target: float) -> list[Row]:
         note += f", nprobe {about['nprobe']} of {about['nlist']}"
     times = seconds(wall(ours)), seconds(wall(theirs))
     row = Row(
-        "scale", f"{what}, against rclip", Target("≥", target), *times, ratio(theirs, ours), note=note, facts=facts
+        "scale",
+        f"{what}, against rclip",
+        Target("≥", target),
+        *times,
+        ratio(theirs, ours),
+        label=f"cold query, {count:,} vectors: against rclip",
+        note=note,
+        facts=facts,
     )
     return [row, memory]
 
@@ -99,6 +107,7 @@ def add_one(bench: Bench) -> list[Row]:
             f"{max(written) / 1e6:.2f} MB",
             f"{WRITTEN / 1e6:g} MB",
             max(written) / WRITTEN,
+            label=f"one more of {count:,}: written",
             note=f"in {seconds(wall(runs))}",
             facts={"ours": costs(runs)},
         )
@@ -125,6 +134,7 @@ def warm(bench: Bench) -> list[Row]:
             f"{times[0] * 1000:.1f} ms",
             f"{times[1] * 1000:.1f} ms",
             statistics.median(pairs),
+            label=f"warm query, {count:,} vectors: against memory",
             note=f"{1e-9 * statistics.median(found['bytes_per_s'] for found in limit):.1f} GB/s on one thread",
         )
     ]

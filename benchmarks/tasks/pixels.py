@@ -46,12 +46,15 @@ def decode(library: str, folder: str, count: int) -> Callable[[], dict[str, floa
 
 
 def agreement(library: str, folder: str, count: int) -> Callable[[], dict[str, Any]]:
-    """The lowest cosine between the vectors of our pixels and of the full way's, over `count` pictures."""
+    """The lowest cosine between the vectors of our pixels and of the full way's, over `count` pictures.
+
+    apart: the median between one picture and the next, to compare with. Random weights tell pictures apart less.
+    """
     encoder = encoder_of(library)
     preprocess = encoder.info.preprocess
 
     def compare() -> dict[str, Any]:
-        cosines = []
+        cosines, apart = [], []
         files = pictures_in(folder, count)
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
@@ -59,7 +62,8 @@ def agreement(library: str, folder: str, count: int) -> Callable[[], dict[str, A
             exact = np.stack([full(data, preprocess) for data in batch])
             rows = encoder.encode_images(ours), encoder.encode_images(exact)
             cosines += np.einsum("nd,nd->n", *rows).tolist()
-        return {"lowest": min(cosines), "pictures": len(cosines)}
+            apart += np.einsum("nd,nd->n", rows[0][1:], rows[0][:-1]).tolist()
+        return {"lowest": min(cosines), "pictures": len(cosines), "apart": float(np.median(apart))}
 
     return compare
 
