@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 MARGIN = 0.5
 """A picture may be this many deviations closer to an excluded term than is usual before it is held against it.
 
-Over 500 drawings, colours asked for and backgrounds excluded: 0 and 0.5 leave no excluded one among the first 20, 1.0 two
-in 300; asked-for colours stay in .99, .99 and .97 of them."""
+Over 500 drawings, colours asked for and backgrounds excluded: 0 and 0.5 leave no excluded one among the first 20, 1.0
+two in 300; asked-for colours stay in .99, .99 and .97 of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -386,6 +386,20 @@ class Catalog:
                 found[seq] = (content_id, vector)
         return found
 
+    def live_contents(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, int]:
+        """content id by seq, for those of `seqs` that belong to a live content."""
+        found: dict[int, int] = {}
+        for part in _parts(seqs):
+            marks = ",".join("?" * len(part))
+            found.update(
+                self.conn.execute(
+                    f"""SELECT e.seq, e.content_id FROM embeddings e WHERE e.seq IN ({marks}) AND e.encoder_id = ?
+                    AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
+                    (*part, encoder_id),
+                )
+            )
+        return found
+
     def vector_of(self, content_id: int, encoder_id: int) -> bytes | None:
         row = self.conn.execute(
             "SELECT vector FROM embeddings WHERE encoder_id = ? AND content_id = ? AND view = 0",

@@ -246,7 +246,7 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
         taken_at=row.taken_at,
         state=row.state,
         offline=state != "present",
-        explain=encoder.explain(neighbour.vector) if encoder else (),
+        explain=encoder.explain(neighbour.vector) if encoder and neighbour.vector is not None else (),
     )
 
 

@@ -6,9 +6,9 @@ scores of what is returned are recomputed from the vectors in SQLite, so that th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from clipsearch import filters, snapshots
 from clipsearch.cache import QueryCache
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Weigh = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
     """queries (m, dim) and their scores (m, n) → one score a picture, shape (n,)."""
 
+Answer = TypeVar("Answer")
+
 SPARE = 32
 """Neighbours fetched beyond k at first, for those that turn out to be dead."""
 
@@ -36,12 +38,12 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A content by its best view: that view's score, vector (dim,) and embedding id."""
+    """A content by its best view: that view's score, embedding id and, where it was read, vector (dim,)."""
 
     content_id: int
     score: float
-    vector: NDArray[np.float32]
     seq: int
+    vector: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class _Tail:
     last: int
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What one search sees: an index over seq ≤ watermark (None: no snapshot to trust), and the last seq."""
+
+    index: VectorIndex | None
+    watermark: int
+    last: int
 
 
 class Searcher:
@@ -75,20 +86,23 @@ class Searcher:
 
         `where` narrows the search: whenever k contents pass it, the k nearest of them come back, by any engine.
         """
-        for attempt in range(ATTEMPTS):
-            with self._catalog.reading():
-                snapshot = self._catalog.snapshot(row.id)
-                try:
-                    index = self._index(row, snapshot)
-                except DamagedSnapshot as exc:
-                    gone = snapshot is not None and not (self._catalog.folder / snapshot.file).exists()
-                    if gone and attempt < ATTEMPTS - 1:
-                        continue
-                    self._say(f"{exc}; answering from the catalog, the next index run writes it anew")
-                    index = None
-                allowed = self._allowed(row, where) if where else None
-                return self._fetch(row, index, snapshot.watermark if snapshot and index else 0, query, k, allowed)
-        raise AssertionError("unreachable")
+        return self._consistently(row, lambda view: self._fetch(row, view, query, k, self._allowed(row, where)))
+
+    def nearest_many(
+        self, row: EncoderRow, queries: NDArray[np.float32], k: int, *, where: Filter | None = None
+    ) -> list[list[Neighbour]]:
+        """`nearest` for each of `queries`, shape (m, dim), with one matrix product for all; vectors are left out."""
+
+        def search(view: _View) -> list[list[Neighbour]]:
+            allowed = self._allowed(row, where)
+            ids, scores = self._candidates(row, view, queries, k + SPARE, allowed, exhaustive=allowed is not None)
+            live = self._catalog.live_contents(row.id, sorted({int(i) for i in ids.ravel() if i >= 0}))
+            return [
+                _first_contents(live, ids[i], scores[i], k) or self._fetch(row, view, queries[i], k, allowed)
+                for i in range(len(queries))
+            ]
+
+        return self._consistently(row, search)
 
     def scored(
         self,
@@ -108,7 +122,7 @@ class Searcher:
         import numpy as np
 
         with self._catalog.reading():
-            allowed = self._allowed(row, where or Filter())
+            allowed = np.asarray(filters.matching(self._catalog.conn, row.id, where or Filter()), np.int64)
             if len(allowed) > EXACT_LIMIT:
                 self._say(
                     f"{len(allowed)} pictures are too many to score each one: the nearest {UNION} of each term compete"
@@ -131,9 +145,29 @@ class Searcher:
             return "none"
         return index.engine if index else "none"
 
-    def _allowed(self, row: EncoderRow, where: Filter) -> NDArray[np.int64]:
+    def _consistently(self, row: EncoderRow, search: Callable[[_View], Answer]) -> Answer:
+        """Search in one reading transaction with a snapshot that belongs to it, or without one that is damaged."""
+        for attempt in range(ATTEMPTS):
+            with self._catalog.reading():
+                snapshot = self._catalog.snapshot(row.id)
+                try:
+                    index = self._index(row, snapshot)
+                except DamagedSnapshot as exc:
+                    gone = snapshot is not None and not (self._catalog.folder / snapshot.file).exists()
+                    if gone and attempt < ATTEMPTS - 1:
+                        continue
+                    self._say(f"{exc}; answering from the catalog, the next index run writes it anew")
+                    index = None
+                watermark = snapshot.watermark if snapshot and index else 0
+                return search(_View(index, watermark, self._catalog.last_seq(row.id)))
+        raise AssertionError("unreachable")
+
+    def _allowed(self, row: EncoderRow, where: Filter | None) -> NDArray[np.int64] | None:
+        """The ids that a filter leaves, ascending; None where nothing is filtered."""
         import numpy as np
 
+        if not where:
+            return None
         return np.asarray(filters.matching(self._catalog.conn, row.id, where), np.int64)
 
     def _index(self, row: EncoderRow, snapshot: SnapshotRow | None) -> VectorIndex | None:
@@ -147,8 +181,7 @@ class Searcher:
     def _fetch(
         self,
         row: EncoderRow,
-        index: VectorIndex | None,
-        watermark: int,
+        view: _View,
         query: NDArray[np.float32],
         k: int,
         allowed: NDArray[np.int64] | None,
@@ -156,51 +189,60 @@ class Searcher:
         import numpy as np
 
         queries = np.ascontiguousarray(query, np.float32)[None, :]
-        last = self._catalog.last_seq(row.id)
         want = k + SPARE
         exhaustive = allowed is not None
         while True:
-            parts = [self._scan(row, queries, watermark, last, want, kept=index is not None, allowed=allowed)]
-            if index is not None:
-                parts.append(index.search(queries, want, allowed=allowed, exhaustive=exhaustive))
-            ids = np.concatenate([found[0] for _, found in parts])
-            scores = np.concatenate([found[0] for found, _ in parts])
-            ids = ids[np.lexsort((ids, -scores))]
-            ids = ids[ids >= 0][:want]
-            live = self._live(row, queries, ids.tolist())
-            complete = len(ids) < want and (exhaustive or index is None or index.engine == "exact")
-            if len(live) >= k or complete:
+            ids, _ = self._candidates(row, view, queries, want, allowed, exhaustive=exhaustive)
+            found = ids[0][ids[0] >= 0]
+            live = self._live(row, queries, found.tolist())
+            exact = exhaustive or view.index is None or view.index.engine == "exact"
+            if len(live) >= k or (len(found) < want and exact):
                 return live[:k]
             # Fewer than k live ones: an approximate engine may have missed some, and more must be asked for.
             exhaustive = True
             want *= 4
 
+    def _candidates(
+        self,
+        row: EncoderRow,
+        view: _View,
+        queries: NDArray[np.float32],
+        want: int,
+        allowed: NDArray[np.int64] | None,
+        *,
+        exhaustive: bool,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The ids of the `want` best of snapshot and tail for each query, best first, with scores; -1 fills up."""
+        import numpy as np
+
+        parts = [self._scan(row, queries, view, want, allowed)]
+        if view.index is not None:
+            parts.append(view.index.search(queries, want, allowed=allowed, exhaustive=exhaustive))
+        scores = np.concatenate([scores for scores, _ in parts], axis=1)
+        ids = np.concatenate([ids for _, ids in parts], axis=1)
+        order = np.lexsort((ids, -scores), axis=1)[:, :want]
+        return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
     def _scan(
         self,
         row: EncoderRow,
         queries: NDArray[np.float32],
-        after: int,
-        last: int,
+        view: _View,
         k: int,
-        *,
-        kept: bool,
         allowed: NDArray[np.int64] | None,
     ) -> Found:
-        """The best of the vectors with after < seq ≤ last, from SQLite; `kept` ones stay in memory."""
-        import numpy as np
-
+        """The best of the vectors that the view's index does not cover, from SQLite; a tail stays in memory."""
         from clipsearch.vectors import exact
 
         best = exact.TopK(queries, k, allowed=allowed)
-        if last > after:
-            if kept:
-                tail = self._load_tail(row, after, last)
+        if view.last > view.watermark:
+            if view.index is not None:
+                tail = self._load_tail(row, view.watermark, view.last)
                 best.add(tail.ids, tail.vectors)
             else:
-                for ids, vectors in snapshots.chunks(self._catalog, row, after=after, until=last):
+                for ids, vectors in snapshots.chunks(self._catalog, row, until=view.last):
                     best.add(ids, vectors)
-        scores, found = best.result()
-        return np.asarray(scores), np.asarray(found)
+        return best.result()
 
     def _load_tail(self, row: EncoderRow, watermark: int, last: int) -> _Tail:
         import numpy as np
@@ -244,7 +286,7 @@ class Searcher:
             live = self._catalog.live_embeddings(row.id, part)
             for i, seq in enumerate(part, start):
                 if seq in live and live[seq][0] not in best:
-                    best[live[seq][0]] = Neighbour(live[seq][0], float(scores[i]), vectors[i], seq)
+                    best[live[seq][0]] = Neighbour(live[seq][0], float(scores[i]), seq, vectors[i])
             if len(best) >= k:
                 break
         return list(best.values())[:k]
@@ -265,7 +307,7 @@ class Searcher:
         for i in np.lexsort((found, -scores)):
             content_id = live[found[i]][0]
             if content_id not in best:
-                best[content_id] = Neighbour(content_id, float(scores[i]), vectors[i], found[i])
+                best[content_id] = Neighbour(content_id, float(scores[i]), found[i], vectors[i])
         return list(best.values())
 
     def _say(self, notice: str) -> None:
@@ -277,6 +319,20 @@ def _united(found: Sequence[Sequence[Neighbour]]) -> tuple[NDArray[np.int64], ND
     """Embedding ids, ascending, and their vectors, of neighbours in any of several lists."""
     import numpy as np
 
-    by_seq = {n.seq: n.vector for near in found for n in near}
+    by_seq = {n.seq: n.vector for near in found for n in near if n.vector is not None}
     seqs = sorted(by_seq)
     return np.asarray(seqs, np.int64), np.stack([by_seq[seq] for seq in seqs])
+
+
+def _first_contents(
+    live: Mapping[int, int], ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
+) -> list[Neighbour]:
+    """The first `k` live contents of one query's candidates; empty where there are fewer."""
+    best: dict[int, Neighbour] = {}
+    for seq, score in zip(ids.tolist(), scores.tolist(), strict=True):
+        content_id = live.get(seq)
+        if content_id is not None and content_id not in best:
+            best[content_id] = Neighbour(content_id, score, seq)
+            if len(best) == k:
+                return list(best.values())
+    return []
