@@ -72,6 +72,10 @@ class Encoder(Protocol):
         """The end of `text` that lies beyond the tower's context and is ignored; "" if all of it counts."""
         ...
 
+    def convert(self) -> None:
+        """Put what a later query needs into the cache directory, if it is not there: the text side, ready to open."""
+        ...
+
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """What the encoder saw, from an image vector of shape (dim,); empty where it cannot say (CLIP)."""
         ...

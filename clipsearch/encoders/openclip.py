@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from clipsearch.encoders import EncoderOptions
+    from clipsearch.encoders.onnx_towers import OnnxTowers
     from clipsearch.encoders.tokenizing import Tokenizer
     from clipsearch.images import Picture
 
@@ -39,10 +40,18 @@ class Towers(Protocol):
         ...
 
 
+class Runtime(Towers, Protocol):
+    """Towers that a query opens from the cache directory."""
+
+    def convert(self) -> None:
+        """Put what a later query needs into the cache directory, if it is not there."""
+        ...
+
+
 class OpenClipEncoder:
     """An encoder of open_clip's kinds, with its info known and its towers, tokenizer and weights loaded when needed."""
 
-    def __init__(self, info: EncoderInfo, *, towers: Towers, tokenizer: Callable[[], Tokenizer]) -> None:
+    def __init__(self, info: EncoderInfo, *, towers: Runtime, tokenizer: Callable[[], Tokenizer]) -> None:
         self._info = info
         self._towers = towers
         self._load_tokenizer = tokenizer
@@ -78,6 +87,10 @@ class OpenClipEncoder:
 
         with self._lock:
             return overflow(self._ready_tokenizer(), text)
+
+    def convert(self) -> None:
+        """See Encoder.convert."""
+        self._towers.convert()
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """Nothing: CLIP cannot say what it saw."""
@@ -126,6 +139,14 @@ class _Loader:
             )
         return info
 
+    def verify(self) -> None:
+        """Raise ModelMismatchError where the spec's files, if they are on this machine, are not those recorded."""
+        from clipsearch.encoders.hub import is_cached
+
+        path = self._spec.path
+        if self._expected is not None and (is_cached(self._spec.name) if path is None else path.is_file()):
+            self.info()
+
     def module(self) -> nn.Module:
         """A module for one side to keep its half of."""
         with self._lock:
@@ -138,11 +159,14 @@ class _Loader:
             return module
 
     def tokenizer(self) -> Tokenizer:
-        from clipsearch.encoders.assembly import tokenizer_folder
         from clipsearch.encoders.tokenizing import Tokenizer
 
         about = (self._expected or self.info()).details["tokenizer"]
-        return Tokenizer(about, tokenizer_folder(self._located(), about) if about["kind"] == "hf" else None)
+        if about["kind"] != "hf":
+            return Tokenizer(about)
+        from clipsearch.encoders.assembly import tokenizer_folder
+
+        return Tokenizer(about, tokenizer_folder(self._located(), about))
 
     def _located(self) -> Source:
         with self._lock:
@@ -159,7 +183,7 @@ class _Loader:
 
 
 class _LazyTorchTowers:
-    """Imports torch with the first picture or text."""
+    """Imports torch with the first picture or text that is left to it."""
 
     def __init__(self, loader: _Loader, preprocess: Preprocess, options: EncoderOptions) -> None:
         self._loader, self._preprocess, self._options = loader, preprocess, options
@@ -184,18 +208,52 @@ class _LazyTorchTowers:
             return self._towers
 
 
+class _LazyTowers:
+    """ONNX Runtime for texts, and for pictures on a CPU; torch for pictures on a GPU, and to convert, once."""
+
+    def __init__(self, loader: _Loader, info: EncoderInfo, options: EncoderOptions) -> None:
+        self._loader, self._info, self._options = loader, info, options
+        self._lock = threading.Lock()
+        self._towers: OnnxTowers | None = None
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._ready().encode_images(batch)
+
+    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._ready().encode_tokens(tokens)
+
+    def convert(self) -> None:
+        self._ready().convert()
+
+    def _ready(self) -> OnnxTowers:
+        with self._lock:
+            if self._towers is None:
+                from clipsearch.encoders.onnx_towers import OnnxTowers
+
+                self._loader.verify()
+                torch = _LazyTorchTowers(self._loader, self._info.preprocess, self._options)
+                self._towers = OnnxTowers(
+                    self._loader.module,
+                    self._info,
+                    torch=torch,
+                    device=self._options.device,
+                    threads=self._options.threads,
+                )
+            return self._towers
+
+
 def load_open_clip(spec: ModelSpec, options: EncoderOptions) -> OpenClipEncoder:
     """The encoder that a parsed spec names; downloads, reads and fingerprints what is not remembered."""
     loader = _Loader(spec, options)
     info = loader.info()
-    return OpenClipEncoder(info, towers=_LazyTorchTowers(loader, info.preprocess, options), tokenizer=loader.tokenizer)
+    return OpenClipEncoder(info, towers=_LazyTowers(loader, info, options), tokenizer=loader.tokenizer)
 
 
 def reload_open_clip(info: EncoderInfo, options: EncoderOptions) -> OpenClipEncoder:
     """The encoder that a library recorded; its files are looked at when a side is first used."""
     options = replace(options, arch=info.details.get("given_arch"))  # another model's --arch is none of its business
     loader = _Loader(parse_spec(info.spec), options, expected=info)
-    return OpenClipEncoder(info, towers=_LazyTorchTowers(loader, info.preprocess, options), tokenizer=loader.tokenizer)
+    return OpenClipEncoder(info, towers=_LazyTowers(loader, info, options), tokenizer=loader.tokenizer)
 
 
 def info_to_json(info: EncoderInfo) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.bpe import BytePairTokenizer
 from clipsearch.encoders.hub import VOCABULARIES
 from clipsearch.errors import EncoderError
 
@@ -46,21 +47,24 @@ class Tokenizer:
     """Texts → int64 ids of shape (n, context), padded and cut as open_clip does; `folder` for Hugging Face's kinds."""
 
     def __init__(self, about: Mapping[str, Any], folder: Path | None = None) -> None:
-        from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-
         options = dict(about.get("options", {}))
         self.context_length = int(about["context_length"])
         self._tokenize: Any
-        if about["kind"] == "bpe":
+        if about["kind"] == "bpe" and not set(options) - {"clean"}:
+            self._tokenize = BytePairTokenizer(context_length=self.context_length, **options)
+        elif about["kind"] == "bpe":
+            from open_clip.tokenizer import SimpleTokenizer
+
             self._tokenize = SimpleTokenizer(context_length=self.context_length, **options)
         else:
+            from open_clip.tokenizer import HFTokenizer
+
             self._tokenize = HFTokenizer(
                 str(folder), context_length=self.context_length, tokenizer_mode=about.get("mode"), **options
             )
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        ids: NDArray[np.int64] = self._tokenize(list(texts)).numpy().astype(np.int64)
-        return ids
+        return np.asarray(self._tokenize(list(texts)), dtype=np.int64)
 
     def count(self, text: str) -> int:
         """Tokens of the whole text, the marks of its start and end included."""
