@@ -57,6 +57,21 @@ def test_one_of_two_writers_works_and_the_other_names_it(cli: Cli, copied: Path)
     assert waiting.returncode == 0, err
 
 
+def test_two_runs_that_begin_at_once_make_one_library(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    def both(folder: Path, *options: str) -> list[tuple[int, bytes]]:
+        folder.mkdir()
+        line = ["index", indexed / "photos", "--model", "builtin", *options]
+        processes = [cli.start(*line, cwd=folder) for _ in range(2)]
+        ended = [(process, process.communicate(timeout=120)[1]) for process in processes]
+        return sorted((process.returncode, err) for process, err in ended)
+
+    (first, _), (second, said) = both(tmp_path / "one")
+    assert first == 0 and (second == 0 or (second == 75 and b"is writing to the library" in said))
+    assert [code for code, _ in both(tmp_path / "two", "--wait")] == [0, 0]
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        assert counted(cli, folder) == 4 and cli("doctor", cwd=folder).code == 0
+
+
 def test_a_run_in_progress_locks_out_another_and_answers_queries(cli: Cli, many: Path, tmp_path: Path) -> None:
     process = cli.start("index", many, "--model", "builtin", cwd=tmp_path)
     wait_for_a_batch(cli, tmp_path, process)

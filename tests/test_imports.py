@@ -53,6 +53,11 @@ def test_a_query_that_was_asked_before_touches_no_model(cli: Cli, copied: Path) 
     assert imported(cli, copied, "query", "a cat") & (NEVER | {"onnxruntime", "tokenizers", "PIL"}) == set()
 
 
+def test_no_cache_asks_the_model_again(cli: Cli, copied: Path) -> None:
+    assert cli("query", "a cat", cwd=copied).out == cli("query", "a cat", "--no-cache", cwd=copied).out
+    assert "onnxruntime" in imported(cli, copied, "query", "a cat", "--no-cache")
+
+
 def test_a_run_that_finds_nothing_new_loads_no_framework(cli: Cli, copied: Path) -> None:
     assert imported(cli, copied, "index") & (NEVER - {"sqlite_utils"}) == set()
 

@@ -36,6 +36,9 @@ def query(
     open_: Annotated[
         bool, typer.Option("--open", help=f"Show the best ones, up to {OPENED}, in the desktop's viewer.")
     ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither use nor keep what earlier queries have learnt.")
+    ] = False,
     json: options.Json = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a picture.")] = False,
     null: options.Null = False,
@@ -52,7 +55,7 @@ def query(
         raise UsageError("--json, --jsonl and -0 exclude one another")
     term = _term(words, text=text)
     with Library.open(place.require_library(index)) as library:
-        result = library.query(term, k=k, model=model, explain=json or jsonl)
+        result = library.query(term, k=k, model=model, explain=json or jsonl, use_cache=not no_cache)
     if json:
         output.write_json(render.query_json(result))
     elif jsonl:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from clipsearch.cli import options, output, place
 
 if TYPE_CHECKING:
     from clipsearch.encoders import EncoderOptions
+    from clipsearch.indexer import RunOptions
     from clipsearch.library import Library
     from clipsearch.types import IndexReport
 
@@ -106,12 +108,13 @@ def index(
         output.note(f"--files-from {files_from}: the list is empty, nothing to do")
         return 0
     folder = place.place_for_index(index)
-    with Library(folder, encoder_options) as library:
-        if not library.exists and not dry_run:
-            library = _made(folder, wanted, model, encoder_options)
-            model = None
+    library = Library(folder, encoder_options)
+    if not library.exists and not dry_run:
+        made = _made(folder, wanted, model, encoder_options, wait=wait)
+        if made is not None:
+            library, model = made, None
+    with library:
         report = _indexed(library, wanted, model, run, wait=wait, dry_run=dry_run)
-        library.close()
     return _told(report, json=json)
 
 
@@ -135,9 +138,11 @@ def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> list[str
     return [*paths, *listed] or None
 
 
-def _made(folder: os.PathLike[str], wanted: list[str], model: str | None, options: EncoderOptions) -> Library:
-    """A new library, once the paths are known to be right; says which model it has."""
-    from clipsearch.errors import UsageError
+def _made(
+    folder: os.PathLike[str], wanted: list[str], model: str | None, options: EncoderOptions, *, wait: bool
+) -> Library | None:
+    """A new library, once the paths are known to be right; None where another run made one meanwhile."""
+    from clipsearch.errors import LockedError, UsageError
     from clipsearch.library import Library
 
     if not wanted:
@@ -147,9 +152,22 @@ def _made(folder: os.PathLike[str], wanted: list[str], model: str | None, option
             os.stat(os.path.expanduser(path))
         except OSError as exc:
             raise UsageError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    library = Library.create(folder, model=model, options=options)
+    while True:
+        try:
+            library = Library.create(folder, model=model, options=options)
+        except (LockedError, UsageError) as exc:
+            if Library(folder).exists and (wait or isinstance(exc, UsageError)):
+                return None
+            if not (wait and isinstance(exc, LockedError)):
+                raise
+            time.sleep(0.2)
+        else:
+            _say_model(library)
+            return library
+
+
+def _say_model(library: Library) -> None:
     info = library.info()
-    spec = info.encoders[0].info.spec
     if info.fallback:
         output.warn(
             f"the default CLIP model is not cached, and {info.fallback}.\n"
@@ -158,18 +176,15 @@ def _made(folder: os.PathLike[str], wanted: list[str], model: str | None, option
             "With a network, this changes to CLIP: clipsearch index --model default"
         )
     else:
-        output.say(f"new library in {library.path}, with the model {spec}")
-    return library
+        output.say(f"new library in {library.path}, with the model {info.encoders[0].info.spec}")
 
 
 def _indexed(
-    library: Library, wanted: list[str], model: str | None, run: object, *, wait: bool, dry_run: bool
+    library: Library, wanted: list[str], model: str | None, run: RunOptions, *, wait: bool, dry_run: bool
 ) -> IndexReport:
     from clipsearch.cli.progress import Bar, Stopper
     from clipsearch.errors import LockedError
-    from clipsearch.indexer import RunOptions
 
-    assert isinstance(run, RunOptions)
     with Stopper() as stopper, Bar() as bar:
         try:
             return library.index(
