@@ -177,9 +177,9 @@ def _card(number: int, thumbnail: Thumbnail) -> str:
     facts = [f"{hit.score:.3f}"]
     if hit.taken_at:
         facts.append(_text(hit.taken_at[:10]))
-    facts.append(size(hit.bytes))
+    facts.append(size(hit.bytes).replace(" ", "\u00a0"))
     return (
-        f'<li class="hit">\n<a class="thumb" href="{escape(_file_url(hit.path))}" target="_blank" rel="noopener">'
+        f'<li class="hit">\n<a class="thumb" href="{escape(_file_url(thumbnail.path))}" target="_blank" rel="noopener">'
         f"{_picture(thumbnail)}</a>\n"
         f'<p class="name" title="{_text(name)}"><span class="rank">{number}</span> <bdi>{_text(name)}</bdi></p>\n'
         f'<p class="where" title="{_text(hit.path)}"><bdi>{escape(home_path(folder))}</bdi></p>\n'

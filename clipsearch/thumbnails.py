@@ -29,6 +29,8 @@ class Thumbnail:
     """A hit with its picture in sRGB, upright; or with the reason why there is none to show."""
 
     hit: Hit
+    path: str
+    """The file that was read; the hit's first where none could be."""
     picture: Image.Image | None
     reason: str | None = None
 
@@ -78,18 +80,19 @@ def thumbnails(hits: Iterable[Hit], *, side: int) -> Iterator[Thumbnail]:
 
 
 def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
+    path = hit.path
     try:
-        _, file = open_hit(hit)
+        path, file = open_hit(hit)
         with file:
             picture = images.open_picture(file, truncated=truncated).upright(max_side=side)
     except TruncatedImageError as exc:
         if not truncated:
             raise
-        return Thumbnail(hit, None, str(exc))
+        return Thumbnail(hit, path, None, str(exc))
     except ImageError as exc:
-        return Thumbnail(hit, None, str(exc))
+        return Thumbnail(hit, path, None, str(exc))
     except OSError as exc:
-        return Thumbnail(hit, None, reason(exc))
+        return Thumbnail(hit, path, None, reason(exc))
     except MemoryError:
-        return Thumbnail(hit, None, "not enough memory to decode it")
-    return Thumbnail(hit, picture)
+        return Thumbnail(hit, path, None, "not enough memory to decode it")
+    return Thumbnail(hit, path, picture)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from pathlib import Path
 
 # Controls (C0, DEL, C1), line separators, marks that turn the direction of text, and the surrogates that stand for
 # bytes that are no UTF-8.
@@ -47,7 +46,7 @@ def size(count: int) -> str:
 
 def home_path(path: str) -> str:
     """An absolute path, printable, with `~` for the user's own folder."""
-    home = os.path.join(Path.home(), "")
+    home = os.path.join(os.path.expanduser("~"), "")
     if home != os.path.join(os.sep, "") and path.startswith(home):
         path = "~/" + path[len(home) :]
     return printable(path)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import skimage
 from browser import Page, browser
-from PIL import Image, ImageChops, ImageCms, ImageStat
+from PIL import Image, ImageChops, ImageCms, ImageColor, ImageStat
 
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.gallery import write_gallery
@@ -164,6 +164,8 @@ def test_what_cannot_be_shown_has_its_place_and_its_reason(tmp_path: Path) -> No
     ]
     shown = page.all("img")
     assert [image["alt"] for image in shown] == ["half.jpg", "gone.jpg"]
+    links = [each["href"] for each in page.all("a") if each.get("class") == "thumb"]
+    assert links[3] == (PHOTOS / "chelsea.png").as_uri()  # the copy that is there
     rocket = photograph("rocket.jpg").resize((320, 214))
     top = ImageChops.difference(thumbnail(shown[0]).resize(rocket.size), rocket).crop((0, 0, 320, 60))
     assert max(ImageStat.Stat(top).mean) < 8
@@ -352,6 +354,36 @@ def test_the_policy_stops_whatever_else_would_run_or_load(opened: Page) -> None:
     )
     assert opened.run("window.ran") is None
     assert len([text for text in opened.complaints if "Content Security Policy" in text]) == 2
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("shape", [(100, 300), (300, 100), (200, 200)])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_picture_is_seen_whole(chromium: Page, tmp_path: Path, shape: tuple[int, int], large: bool) -> None:
+    width, height = shape
+    picture = Image.new("RGB", shape, "white")
+    edges = {"red": (0, 0, width, 20), "lime": (0, height - 20, width, height)}
+    edges |= {"blue": (0, 20, 20, height - 20), "magenta": (width - 20, 20, width, height - 20)}
+    for colour, box in edges.items():
+        picture.paste(colour, box)
+    picture.save(tmp_path / "framed.png")
+    write_gallery(answer(hit(tmp_path / "framed.png")), tmp_path / "page.html")
+    chromium.size(800, 700)
+    chromium.open(tmp_path / "page.html")
+    if large:
+        chromium.press("ArrowRight", " ")
+        chromium.wait(lambda: chromium.run("document.querySelector('#stage img').src.startsWith('file:')"))
+        chromium.run("document.querySelector('#stage img').decode().then(() => 1)")
+    shot = Image.open(io.BytesIO(chromium.screenshot())).convert("RGB")
+    counts = dict.fromkeys(edges, 0)
+    for count, colour in shot.getcolors(1 << 24) or []:
+        for name in edges:
+            off = [abs(a - b) for a, b in zip(colour, ImageColor.getrgb(name), strict=False)]
+            counts[name] += count if max(off) < 60 else 0
+    for name, (left, top, right, bottom) in edges.items():
+        share = counts[name] / sum(counts.values())
+        frame = 2 * 20 * width + 2 * 20 * (height - 40)
+        assert share == pytest.approx((right - left) * (bottom - top) / frame, abs=0.04), name
 
 
 @pytest.mark.browser
