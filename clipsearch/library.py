@@ -162,7 +162,10 @@ class Library:
                 progress=progress,
                 stop=stop,
             )
-            return work.run(wanted)
+            report = work.run(wanted)
+            if report.encoded and not report.interrupted:
+                self._encoder(row).convert()
+            return report
 
     def _choose(self, catalog: Catalog, model: str | None) -> EncoderRow:
         """The encoder that a run fills; records a wish for another one."""
