@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clipsearch.thumbnails import thumbnails
 from clipsearch.types import Hit
-from clipsearch.wording import cells, printable
+from clipsearch.wording import cell_width, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -287,8 +287,8 @@ def _strip(
 
 def _fit(text: str, width: int) -> str:
     """`text` in exactly `width` cells."""
-    if cells(text) > width:
-        while cells(text) > width - 1:
+    if cell_width(text) > width:
+        while cell_width(text) > width - 1:
             text = text[:-1]
         text += "…"
-    return text + " " * (width - cells(text))
+    return text + " " * (width - cell_width(text))

@@ -24,7 +24,7 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode()
 
 
-def cells(text: str) -> int:
+def cell_width(text: str) -> int:
     """How many cells of a terminal `text` takes."""
     if text.isascii():
         return len(text)

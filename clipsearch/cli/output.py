@@ -8,9 +8,8 @@ import re
 import sys
 from typing import Any, TextIO
 
-# Controls (C0, DEL, C1), line separators, marks that turn the direction of text, and the surrogates that stand for
-# bytes that are no UTF-8.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+from clipsearch.wording import printable as printable
+
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
@@ -27,18 +26,6 @@ def is_terminal(stream: TextIO | None) -> bool:
 def to_terminal() -> bool:
     """Whether results are read by a person: stdout is a terminal."""
     return is_terminal(sys.stdout)
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """`text` with everything that could steer a terminal written as an escape (`\\n`, `\\x1b`), but for `keep`."""
-    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def styled(text: str, style: str, stream: TextIO | None) -> str:
