@@ -16,7 +16,7 @@ from clipsearch.errors import ImageError, UnsupportedImageError
 if TYPE_CHECKING:
     from clipsearch.decoding import Picture as Picture
 
-__all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "Picture", "decoder_version", "open_picture", "sniff"]
+__all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "PIXELS_REVISION", "Picture", "decoder_version", "open_picture", "sniff"]
 
 MAX_PIXELS = 64_000_000
 """Pixels that may be decoded for one picture, after a JPEG's draft: 64 MP take about 256 MB."""
@@ -28,6 +28,9 @@ _OTHERS = (
 )
 PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_RAW} {_OTHERS}".split())
 """What a scan looks at; the content alone decides how a file is read."""
+
+PIXELS_REVISION = 1
+"""Part of every encoder's fingerprint: goes up with a change here that gives other pixels for the same file."""
 
 _HEAD_BYTES = 4096
 _REVISION = 1

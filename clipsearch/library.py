@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -16,6 +17,7 @@ from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.classify import Classifier, Label
 from clipsearch.encoders import Encoder, EncoderOptions
+from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import EncoderError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
@@ -165,7 +167,7 @@ class Library:
             report = work.run(wanted)
             if report.encoded and not report.interrupted:
                 self._encoder(row).convert()
-            return report
+            return report if is_prepared_as_today(row.info.details) else _with_notice(report, row.info.spec)
 
     def _choose(self, catalog: Catalog, model: str | None) -> EncoderRow:
         """The encoder that a run fills; records a wish for another one."""
@@ -501,6 +503,14 @@ def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None
         raise UsageError(f"cannot make a library in {folder}: {exc.strerror}") from exc
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _with_notice(report: IndexReport, spec: str) -> IndexReport:
+    notice = (
+        f"pictures are prepared better now than when this library was made; new ones are, and clipsearch index --model "
+        f"{spec} encodes all of them anew"
+    )
+    return replace(report, notices=(*report.notices, notice))
 
 
 def _term(term: str | Path | Term) -> Term:

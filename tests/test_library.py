@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_what_cannot_be_asked_is_said(library: Library, tmp_path: Path) -> None:
         library.query(tmp_path / "none.jpg")
     text = tmp_path / "text.jpg"
     text.write_text("not a picture")
-    with pytest.raises(ImageError, match="text.jpg"):
+    with pytest.raises(ImageError, match=r"text\.jpg"):
         library.query(text)
     with pytest.raises(UsageError, match="no such file"):
         library.index([tmp_path / "nowhere"])
@@ -197,3 +198,22 @@ def test_doctor_finds_a_damaged_snapshot_and_index_mends_it(library: Library) ->
     assert [f.level for f in library.doctor()].count("problem") == 1
     assert library.index().published
     assert {f.level for f in library.doctor()} == {"ok"}
+
+
+def test_mended_preparation_is_said_by_index_and_never_stops_a_query(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipsearch.catalog import Catalog
+
+    with contextlib.closing(Catalog.open(library.path, writable=True)) as catalog:
+        catalog.conn.execute("UPDATE encoders SET fingerprint = 'older', details = replace(details, ?, ?)", _OLDER)
+    library.close()
+    assert library.query("a cat", k=1).hits
+    [notice] = library.index().notices
+    assert "prepared better" in notice
+    report = library.index(model="builtin")
+    assert (report.encoded, report.switched) == (3, True)
+    assert library.index().notices == ()
+
+
+_OLDER = ('"pixels": 1', '"pixels": 0')

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from clipsearch.encoders.identity import same_model
 from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, parse_spec
 from clipsearch.errors import EncoderError, ModelMismatchError, OutOfMemoryError
 from clipsearch.types import Box, EncoderInfo, Seen
@@ -109,7 +110,7 @@ def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()
     from clipsearch.encoders.builtin import BuiltinEncoder
 
     encoder = BuiltinEncoder(options)
-    if encoder.info.fingerprint != info.fingerprint:
+    if not same_model(encoder.info.details, info.details):
         raise ModelMismatchError(
             "this library was made with another version of the built-in encoder; fill it anew: "
             f"clipsearch index --model {BUILTIN_SPEC}"

@@ -21,6 +21,7 @@ from clipsearch.encoders.architectures import (
 )
 from clipsearch.encoders.checkpoints import Checkpoint, read_checkpoint
 from clipsearch.encoders.hub import fetch_tokenizer, require_transformers
+from clipsearch.encoders.identity import identified
 from clipsearch.encoders.pairs import pixels_of, preprocess_from, published_pair
 from clipsearch.encoders.sources import Source
 from clipsearch.encoders.tokenizing import describe_tokenizer, tokenizer_identity
@@ -72,11 +73,12 @@ def assemble(source: Source, *, trust: bool = False) -> Assembled:
     bias = getattr(model, "logit_bias", None)
     if scale is None:
         raise EncoderError(f"{where}: has no logit scale; not a contrastive model")
+    whole, identity = identified(
+        fingerprint(model, config=design.config, preprocess=preprocess, tokenizer=tokenizer_identity(about, folder))
+    )
     info = EncoderInfo(
         spec=where,
-        fingerprint=fingerprint(
-            model, config=design.config, preprocess=preprocess, tokenizer=tokenizer_identity(about, folder)
-        ),
+        fingerprint=whole,
         dim=int(design.config["embed_dim"]),
         logit_scale=math.exp(scale.item()),
         logit_bias=None if bias is None else bias.item(),
@@ -86,6 +88,7 @@ def assemble(source: Source, *, trust: bool = False) -> Assembled:
             "arch": design.arch,
             "config": canonical_config(design.config),
             "tokenizer": about,
+            **identity,
             **source.facts(),
         },
     )

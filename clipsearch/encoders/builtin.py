@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from clipsearch.encoders import BUILTIN_SPEC, EncoderOptions, cache
+from clipsearch.encoders.identity import identified
 from clipsearch.encoders.onnx import Build, Tower, TowerId, open_tower
 from clipsearch.errors import EncoderError
 from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
@@ -64,16 +65,18 @@ def _fingerprint() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+_FINGERPRINT, _IDENTITY = identified(_fingerprint())
+
 INFO = EncoderInfo(
     spec=BUILTIN_SPEC,
-    fingerprint=_fingerprint(),
+    fingerprint=_FINGERPRINT,
     dim=DIM,
     logit_scale=LOGIT_SCALE,
     logit_bias=None,
     preprocess=PREPROCESS,
     is_clip=False,
     template="{label}",
-    details={"weak_below": WEAK_BELOW, "context": CONTEXT, "recipe": RECIPE},
+    details={"weak_below": WEAK_BELOW, "context": CONTEXT, "recipe": RECIPE, **_IDENTITY},
 )
 
 

@@ -8,9 +8,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clipsearch.encoders.cache import remembered
+from clipsearch.encoders.identity import same_model
 from clipsearch.encoders.sources import Source, locate
 from clipsearch.encoders.specs import ModelSpec, check_device, parse_spec
 from clipsearch.errors import ModelMismatchError
+from clipsearch.images import PIXELS_REVISION
 from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from clipsearch.encoders.tokenizing import Tokenizer
     from clipsearch.images import Picture
 
-FACT = "encoder-1"
+FACT = f"encoder-2-{PIXELS_REVISION}"
 """Version of what is remembered about a checkpoint; it changes when the fingerprint or EncoderInfo does."""
 TEXT_BATCH = 64
 
@@ -132,7 +134,7 @@ class _Loader:
         known = info_from_json(remembered(source.weights, source.kind(FACT), work_out))
         info = replace(known, spec=self._spec.name, details={**known.details, **source.facts()})
         expected = self._expected
-        if expected is not None and info.fingerprint != expected.fingerprint:
+        if expected is not None and not same_model(info.details, expected.details):
             raise ModelMismatchError(
                 f"{self._spec.name} now has other weights, or other settings, than this library was made with; "
                 "give the old ones' path with --model, or fill anew: clipsearch index --model " + self._spec.name
