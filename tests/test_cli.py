@@ -130,7 +130,7 @@ def test_json_of_a_query(cli: Cli, indexed: Path) -> None:
     ran = cli("query", "a cup of coffee", "-k", "2", "--json", cwd=indexed)
     answer = ran.json
     assert (answer["schema_version"], answer["query"], answer["model"]) == (1, "a cup of coffee", "builtin")
-    assert answer["is_clip"] is False
+    assert answer["is_clip"] is False and answer["score_kind"] == "cosine"
     hit = answer["hits"][0]
     photos = indexed / "photos"
     assert hit["path"] == str(photos / "coffee-again.png")

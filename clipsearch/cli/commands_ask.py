@@ -103,7 +103,7 @@ def _note(result: QueryResult) -> None:
     weak = result.model.details.get("weak_below")
     if not result.hits:
         output.note("nothing found: the library holds no picture")
-    elif weak is not None and result.hits[0].score < weak:
+    elif weak is not None and result.kind == "cosine" and result.hits[0].score < weak:
         output.note(
             f"a weak match: the best score is {result.hits[0].score:.2f}, and right ones are mostly above {weak:.2f} "
             f"with {result.model.spec}"

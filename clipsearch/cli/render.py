@@ -130,6 +130,7 @@ def query_json(result: QueryResult) -> dict[str, Any]:
         "query": _clean(result.query),
         "model": result.model.spec,
         "is_clip": result.model.is_clip,
+        "score_kind": result.kind,
         "hits": [hit_json(hit) for hit in result.hits],
         "notices": [_clean(text) for text in result.notices],
     }
