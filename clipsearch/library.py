@@ -30,11 +30,13 @@ from clipsearch.types import (
     ClassifyResult,
     EncoderInfo,
     Finding,
+    Hit,
     IndexReport,
     LibraryInfo,
     ListedFile,
     Progress,
     QueryResult,
+    Shown,
     Sort,
 )
 
@@ -236,6 +238,51 @@ class Library:
             )
 
         return self._ask(ask)
+
+    def query_many(
+        self, texts: Sequence[str], *, k: int = 10, where: Filter | None = None, model: str | None = None
+    ) -> tuple[QueryResult, ...]:
+        """The `k` nearest pictures of each text: one model load and one matrix product for thousands of them.
+
+        Raises what `query` raises.
+        """
+        from clipsearch import query
+
+        if k < 1:
+            raise UsageError(f"-k {k}: ask for at least one")
+        if not all(text.strip() for text in texts):
+            raise UsageError("nothing to look for: a text is empty")
+
+        def ask(catalog: Catalog) -> tuple[QueryResult, ...]:
+            cache, searcher = self._helpers(catalog)
+            row, notices = self._answering(catalog, model)
+            if not texts:
+                return ()
+            vectors = query.embed_texts(texts, row, lambda: self._encoder(row), cache, notices=notices)
+            with catalog.reading():
+                found = searcher.nearest_many(row, vectors, k, where=where)
+                hits = query.make_many_hits(catalog, found, where=where)
+            told = (*notices, *searcher.notices)
+            return tuple(QueryResult(text, row.info, each, told) for text, each in zip(texts, hits, strict=True))
+
+        return self._ask(ask)
+
+    def show(self, picture: Path | int, *, k: int = 5, model: str | None = None) -> Shown:
+        """Everything known about a picture, by its path or by the id of a hit, with its `k` nearest neighbours.
+
+        Raises UsageError for one that the library does not know.
+        """
+        from clipsearch import upkeep
+        from clipsearch.terms import Known
+
+        catalog = self._reader()
+        content_id = picture if isinstance(picture, int) else upkeep.content_at(catalog, absolute(picture))
+        row, _ = self._answering(catalog, model)
+        neighbours: tuple[Hit, ...] = ()
+        if catalog.vector_of(content_id, row.id) is not None:
+            found = self.query(Known(content_id), k=k + 1, model=model, explain=False).hits
+            neighbours = tuple(hit for hit in found if hit.id != content_id)[:k]
+        return upkeep.describe(catalog, content_id, neighbours)
 
     def classify(
         self,

@@ -231,6 +231,16 @@ def make_hits(
     return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
 
 
+def make_many_hits(
+    catalog: Catalog, found: Sequence[Sequence[Neighbour]], *, where: Filter | None = None
+) -> list[tuple[Hit, ...]]:
+    """`make_hits` for many answers, each content read once."""
+    ids = sorted({n.content_id for neighbours in found for n in neighbours})
+    rows = catalog.contents(ids)
+    inside = filters.paths_inside(catalog.conn, ids, where) if where and where.within else None
+    return [tuple(_hit(rows[n.content_id], n, inside, None) for n in neighbours) for neighbours in found]
+
+
 def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encoder: Encoder | None) -> Hit:
     files = sorted(row.files, key=lambda file: inside is not None and file[0] not in inside)
     path, state = files[0]

@@ -118,6 +118,26 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """Everything known about one picture."""
+
+    id: int
+    digest: str
+    """SHA-256 of its bytes, in hex."""
+    bytes: int
+    facts: ImageFacts | None
+    state: ContentState
+    reason: str | None
+    decoder: str
+    added_at: str
+    files: tuple[tuple[str, FileState], ...]
+    views: tuple[tuple[str, int, Box | None], ...]
+    """Spec of the encoder, number of the view (0: the whole picture) and its box, for every vector."""
+    neighbours: tuple[Hit, ...]
+    """The pictures nearest to it, best first, by the encoder that answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
     query: str
     model: EncoderInfo

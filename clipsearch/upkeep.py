@@ -19,7 +19,7 @@ from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.roots import Root, Roots
 from clipsearch.scanner import below, is_within
-from clipsearch.types import EncoderStatus, Finding, LibraryInfo, ListedFile
+from clipsearch.types import EncoderStatus, Finding, Hit, ImageFacts, LibraryInfo, ListedFile, Shown
 from clipsearch.vectors import DamagedSnapshot
 
 ListedState = Literal["failed", "unsupported", "partial", "missing", "offline", "unreadable"]
@@ -91,6 +91,46 @@ def list_files(catalog: Catalog, state: ListedState) -> Iterator[ListedFile]:
         )
     for path, reason in rows:
         yield ListedFile(os.fsdecode(path), reason)
+
+
+def content_at(catalog: Catalog, path: bytes) -> int:
+    """The id of the content that was last seen at `path`. Raises UsageError where none was."""
+    row = catalog.conn.execute("SELECT content_id FROM files WHERE path = ?", (path,)).fetchone()
+    if row is None or row[0] is None:
+        raise UsageError(f"{os.fsdecode(path)}: the library does not know it; clipsearch index adds it")
+    return int(row[0])
+
+
+def describe(catalog: Catalog, content_id: int, neighbours: tuple[Hit, ...]) -> Shown:
+    """All that the catalog holds of a content. Raises UsageError for an unknown id."""
+    row = catalog.conn.execute(
+        "SELECT digest, bytes, state, reason, decoder, added_at, format, width, height, taken_at, taken_offset, "
+        "camera, lat, lon, exif FROM contents WHERE id = ?",
+        (content_id,),
+    ).fetchone()
+    if row is None:
+        raise UsageError(f"id:{content_id}: the library holds no such picture")
+    digest, size, state, reason, decoder, added_at, *plain, exif = row
+    facts = ImageFacts(*plain, json.loads(exif) if exif else {}) if plain[0] else None
+    files = catalog.conn.execute("SELECT path, state FROM files WHERE content_id = ? ORDER BY path", (content_id,))
+    views = catalog.conn.execute(
+        "SELECT n.spec, e.view, e.box FROM embeddings e JOIN encoders n ON n.id = e.encoder_id "
+        "WHERE e.content_id = ? ORDER BY n.id, e.view",
+        (content_id,),
+    )
+    return Shown(
+        id=content_id,
+        digest=digest.hex(),
+        bytes=size,
+        facts=facts,
+        state=state,
+        reason=reason,
+        decoder=decoder,
+        added_at=added_at,
+        files=tuple((os.fsdecode(path), state) for path, state in files),
+        views=tuple((spec, view, tuple(json.loads(box)) if box else None) for spec, view, box in views),
+        neighbours=neighbours,
+    )
 
 
 def prune(catalog: Catalog, *, encoder: str | None = None, cache: bool = False) -> Pruned:

@@ -217,3 +217,24 @@ def test_mended_preparation_is_said_by_index_and_never_stops_a_query(
 
 
 _OLDER = ('"pixels": 1', '"pixels": 0')
+
+
+def test_many_texts_at_once_answer_as_one_by_one(library: Library) -> None:
+    texts = ["a cat", "a rocket launch", "a cup of coffee", "a cat"]
+    together = library.query_many(texts, k=2)
+    assert [r.query for r in together] == texts
+    for text, result in zip(texts, together, strict=True):
+        assert result.hits == library.query(text, k=2, explain=False).hits
+    assert library.query_many([]) == ()
+
+
+def test_show_tells_all_there_is(library: Library, photos: Path) -> None:
+    shown = library.show(photos / "chelsea.png", k=5)
+    assert shown.facts is not None and (shown.facts.format, shown.facts.width, shown.facts.height) == ("PNG", 451, 300)
+    assert shown.files == ((str(photos / "chelsea.png"), "present"),)
+    assert [spec for spec, _, _ in shown.views] == ["builtin"]
+    assert {Path(hit.path).name for hit in shown.neighbours} == {"coffee.png", "rocket.jpg"}
+    assert library.show(shown.id) == shown
+    for unknown in (photos / "none.jpg", 999):
+        with pytest.raises(UsageError):
+            library.show(unknown)
