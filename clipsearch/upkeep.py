@@ -111,7 +111,7 @@ def describe(catalog: Catalog, content_id: int, neighbours: tuple[Hit, ...]) -> 
     if row is None:
         raise UsageError(f"id:{content_id}: the library holds no such picture")
     digest, size, state, reason, decoder, added_at, *plain, exif = row
-    facts = ImageFacts(*plain, json.loads(exif) if exif else {}) if plain[0] else None
+    facts = replace(ImageFacts(*plain), exif=json.loads(exif) if exif else {}) if plain[0] else None
     files = catalog.conn.execute("SELECT path, state FROM files WHERE content_id = ? ORDER BY path", (content_id,))
     views = catalog.conn.execute(
         "SELECT n.spec, e.view, e.box FROM embeddings e JOIN encoders n ON n.id = e.encoder_id "
