@@ -7,6 +7,8 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -444,6 +446,12 @@ def test_debug_shows_the_traceback_wherever_it_stands(cli: Cli, tmp_path: Path) 
     assert "Traceback" in cli("query", "x", "--debug", cwd=tmp_path).err
     assert "Traceback" in cli("--debug", "query", "x", cwd=tmp_path).err
     assert "Traceback" not in cli("query", "x", cwd=tmp_path).err
+
+
+def test_windows_is_refused_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    code = "import sys; sys.platform = 'win32'; from clipsearch.__main__ import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=cli.env, capture_output=True, text=True)
+    assert done.returncode == 2 and "Windows is not supported" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_no_arguments_show_the_help_and_fail(cli: Cli, tmp_path: Path) -> None:
