@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ def attempt(bench: Bench, name: str) -> tuple[list[Row], bool]:
     measure: Callable[[Bench], list[Row]] = ROWS[name]
     try:
         return measure(bench), False
-    except (CommandFailed, WorkerFailed, OSError) as exc:
+    except (CommandFailed, WorkerFailed, OSError, subprocess.SubprocessError) as exc:
         return [Row(name, name, None, missing=f"failed: {' '.join(str(exc).split())[-600:]}")], True
 
 

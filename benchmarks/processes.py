@@ -70,12 +70,9 @@ def run(task: Task, *, timeout: float = 1800) -> Run:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        alarm = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
-        alarm.start()
         watcher = _Watcher(process.pid) if task.watch else None
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        _wait(process, timeout)
         wall = time.perf_counter() - begun
-        alarm.cancel()
         anon = watcher.stop() if watcher else None
         # A process that has ended keeps its account until it is waited for.
         written = _written(process.pid) if task.watch else None
@@ -119,6 +116,20 @@ def wall(runs: Sequence[Run]) -> float:
 def cpu(runs: Sequence[Run]) -> float:
     """Median CPU seconds, user and system."""
     return statistics.median(run.cpu_s for run in runs)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
+    """Wait for the end of a process, which leaves its account to be read; it ends with us, or after `timeout`."""
+    alarm = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
+    alarm.start()
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    finally:
+        alarm.cancel()
 
 
 class _Watcher:

@@ -13,6 +13,8 @@ from benchmarks.results import Row
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 NAME = "benchmarks"
+INFORMATION = ("loops",)
+"""Rows that have no target."""
 MARKS = {True: "yes", False: "**no**", None: "–"}
 
 
@@ -37,9 +39,9 @@ class Report:
         }
 
     def to_markdown(self) -> str:
-        """The machine in a few lines, then the table; rows without a target stand in a second one."""
-        aimed = [row for row in self.rows if row.target is not None]
-        others = [row for row in self.rows if row.target is None]
+        """The machine in a few lines, then the table; what is only for information stands in a second one."""
+        aimed = [row for row in self.rows if row.name not in INFORMATION]
+        others = [row for row in self.rows if row.name in INFORMATION]
         parts = [self._head(), _table(aimed)]
         if others:
             parts += ["For information, without a target:", _table(others)]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,10 @@ from benchmarks.config import REPOSITORY
 
 Round = Mapping[str, Any]
 """What a round cost and found: `wall_s`, `cpu_s`, and what the task adds."""
+
+
+PAUSE = 0.2
+"""Seconds between two workers' rounds: threads of a pool go on spinning for a while when their work is done."""
 
 
 class WorkerFailed(Exception):
@@ -79,7 +84,12 @@ def once(task: str, *, env: Mapping[str, str], **arguments: object) -> Round:
 
 def rounds_in_turn(workers: Sequence[Worker], repeat: int) -> list[list[Round]]:
     """Rounds A B C A B C …; a list for each worker. The first round of each warms it up and is left out."""
+
+    def paused(worker: Worker) -> Round:
+        time.sleep(PAUSE)
+        return worker.round()
+
     for worker in workers:
         worker.round()
-    rounds = [[worker.round() for worker in workers] for _ in range(repeat)]
+    rounds = [[paused(worker) for worker in workers] for _ in range(repeat)]
     return [list(found) for found in zip(*rounds, strict=True)]
