@@ -63,15 +63,15 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedText
     if known is not None and abs(count - known[0]) * GROWTH <= known[0]:
         numbers = np.frombuffer(known[1], "<f4").reshape(dim + 1, dim)
         return Background(count, text_mean, numbers[0], numbers[1:])
-    sample = _sample(catalog, row, count)
-    mean = sample.mean(axis=0) if len(sample) else np.zeros(dim)
-    covariance = np.cov(sample.T, bias=True) if len(sample) > 1 else np.eye(dim) / dim
+    pictures = sample(catalog, row, count)
+    mean = pictures.mean(axis=0) if len(pictures) else np.zeros(dim)
+    covariance = np.cov(pictures.T, bias=True) if len(pictures) > 1 else np.eye(dim) / dim
     numbers = np.vstack([mean, covariance]).astype("<f4")
     cache.put_fact(row.info.fingerprint, "background", count, numbers.tobytes())
     return Background(count, text_mean, numbers[0], numbers[1:])
 
 
-def _sample(catalog: Catalog, row: EncoderRow, count: int) -> NDArray[np.float64]:
+def sample(catalog: Catalog, row: EncoderRow, count: int) -> NDArray[np.float64]:
     """Up to SAMPLE vectors of whole pictures, spread evenly over the library, shape (n, dim)."""
     import numpy as np
 
