@@ -147,12 +147,12 @@ class Reader:
             return Unread(work, "no longer a regular file")
         data: bytes | None
         if before.st_size <= IN_MEMORY_BYTES:
-            data = file.read(before.st_size + 1)  # One more shows that it grew; a file that grows on ends here.
+            data = file.read(before.st_size)  # A file that grows on ends here.
             digest = hashlib.sha256(data).digest()
         else:
             data = None
             digest = _digest(file)
-        if _changed(before, os.fstat(file.fileno())) or (data is not None and len(data) != before.st_size):
+        if _changed(before, os.fstat(file.fileno())):
             return Changing(work)
         racy = started_ns - RACY_NS < before.st_mtime_ns < started_ns + SKEW_NS
         mtime_ns = UNKNOWN_MTIME if racy else before.st_mtime_ns

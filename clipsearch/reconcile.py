@@ -152,7 +152,7 @@ class Reconciler:
             row = next(rows, None)
             same = mtime_ns == candidate.mtime_ns and size == candidate.size and content_id is not None
             owes = standing[content_id] if same and content_id is not None else _OWES
-            if owes == _OWES or self._rehash or state == "unreadable":
+            if owes == _OWES or self._rehash:
                 self._add_work(candidate, content_id, state, owing=same and owes == _OWES)
             elif state == "present":
                 tallies[owes] += 1

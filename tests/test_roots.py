@@ -154,6 +154,8 @@ def test_what_was_forgotten_is_not_absorbed_back(shelf: Shelf, photos: Path) -> 
     shelf.index(photos)
     shelf.index()
     assert "sub/deep/c.jpg" not in known(shelf, photos)
+    shelf.index(photos, exclude=["/deep"])  # the same words, and another folder
+    assert "sub/deep/c.jpg" not in known(shelf, photos)
 
 
 def test_options_for_a_folder_inside_a_root_make_it_a_root(shelf: Shelf, photos: Path) -> None:
