@@ -422,11 +422,11 @@ def test_a_large_view_shows_the_original_and_all_that_is_known(opened: Page) -> 
     assert opened.run("document.querySelector('#stage').innerText") == "offline"
     opened.press("Escape")
     assert not opened.run("document.getElementById('large').open")
-    assert opened.run(FOCUS) == 3
+    opened.wait(lambda: opened.run(FOCUS) == 3)
     opened.click(".hit:nth-child(11) .thumb")
     assert opened.run("document.querySelector('#told h2').textContent") == os.fsdecode(HOSTILE[0])
     opened.click("#large .close")
-    assert opened.run(FOCUS) == 10
+    opened.wait(lambda: opened.run(FOCUS) == 10)
     assert opened.complaints == []
 
 
