@@ -86,6 +86,11 @@ def dry_run(
     )
 
 
+def check_paths(catalog: Catalog, paths: Sequence[bytes], options: RunOptions) -> None:
+    """Raise UsageError for paths that a run would refuse."""
+    Roots(catalog).plan(paths, options.given, suffixes=images.PICTURE_SUFFIXES, own=_own(catalog))
+
+
 class IndexRun:
     """One run over `paths` (none: over all known roots), filling the vectors of `row`.
 
@@ -241,6 +246,7 @@ class IndexRun:
         with catalog.transaction():
             catalog.set_meta("encoder_id", str(self._row.id))
             catalog.set_meta("filling_id", None)
+            catalog.set_meta("fallback", None)
         return True
 
     def _publish_at_end(self) -> None:

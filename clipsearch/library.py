@@ -156,6 +156,8 @@ class Library:
             with self._catalog_or_empty() as catalog:
                 return indexer.dry_run(catalog, wanted, options, encoder=_target(catalog))
         with self._writer(wait=wait, stop=stop) as catalog:
+            if model is not None:
+                indexer.check_paths(catalog, wanted, options)  # A run that cannot be leaves no wish behind.
             row = self._choose(catalog, model)
             work = indexer.IndexRun(
                 catalog,
@@ -183,11 +185,13 @@ class Library:
         self._encoders[encoder.info.fingerprint] = encoder
         with catalog.transaction():
             row = catalog.add_encoder(encoder.info)
-            catalog.set_meta("fallback", None)
             if answering is None:
                 catalog.set_meta("encoder_id", str(row.id))
+            elif row.id == answering.id:
+                catalog.set_meta("filling_id", None)
+                catalog.set_meta("fallback", None)  # It is no fallback any more, but what was asked for.
             else:
-                catalog.set_meta("filling_id", None if row.id == answering.id else str(row.id))
+                catalog.set_meta("filling_id", str(row.id))
         return row
 
     # Asking

@@ -69,6 +69,9 @@ class TinyEncoder:
     def overflow(self, text: str) -> str:
         return ""
 
+    def convert(self) -> None:
+        pass
+
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         return ()
 

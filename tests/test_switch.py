@@ -16,7 +16,7 @@ import pytest
 from helpers import TinyEncoder, age, draw, load_tiny, reload_tiny, without_privileges
 
 from clipsearch import Library, encoders
-from clipsearch.errors import ModelMismatchError
+from clipsearch.errors import ModelMismatchError, UsageError
 from clipsearch.indexer import RunOptions
 from clipsearch.types import EncoderStatus
 
@@ -248,6 +248,54 @@ def test_old_vectors_can_be_dropped_once_it_has_switched(library: Library, photo
     assert library.prune(encoder="./old").vectors == COUNT
     assert roles(library) == {"./new": "answering"}
     assert answers(library, photos) == "./new"
+
+
+def test_a_run_that_cannot_be_leaves_no_wish_behind(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        library.index([tmp_path / "nowhere"], model="./new")
+    assert roles(library) == {"./old": "answering"}
+    assert library.index().filling is None
+
+
+def test_the_fallback_is_told_until_something_else_answers(library: Library, photos: Path) -> None:
+    from clipsearch.catalog import Catalog
+
+    catalog = Catalog.open(library.path, writable=True)
+    catalog.set_meta("fallback", "no network")
+    catalog.close()
+    library.index(model="./new", run=run(), stop=stopped_after(1))
+    assert any("no network" in notice for notice in library.query(photos / "00.png").notices)
+    library.index()
+    assert library.query(photos / "00.png").notices == ()
+
+
+def test_the_fallback_is_none_once_it_was_asked_for(library: Library, photos: Path) -> None:
+    from clipsearch.catalog import Catalog
+
+    catalog = Catalog.open(library.path, writable=True)
+    catalog.set_meta("fallback", "no network")
+    catalog.close()
+    library.index(model="./old")
+    assert library.query(photos / "00.png").notices == ()
+
+
+def test_from_the_builtin_encoder_to_clip_on_the_command_line(cli: Any, copied: Path) -> None:
+    """The true encoders: what one finds before, the other finds after, and a stop in between changes nothing."""
+    clip = str(Path(__file__).parent / "tinyclip" / "tiny_clip.pt")
+    index = ("--index", "index")
+    process = cli.start("index", *index, "--model", clip, "--batch-size", "1", cwd=copied)
+    while b"tiny_clip" not in cli("info", *index, "--json", cwd=copied).out and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    query = ("query", "a cat", *index, "--json", "-k", "1")
+    before = cli(*query, cwd=copied).json
+    assert before["model"] in ("builtin", clip)
+    report = cli("index", *index, "--json", cwd=copied).json
+    assert report["filling"] is None
+    after = cli(*query, cwd=copied).json
+    assert after["model"] == clip
+    assert cli(*query, "--model", "builtin", cwd=copied).json["hits"][0]["path"].endswith("chelsea.png")
 
 
 SCRIPT = """
