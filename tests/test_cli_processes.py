@@ -14,7 +14,7 @@ import pytest
 from conftest import Cli
 from PIL import Image
 
-PICTURES = 240
+PICTURES = 112
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
     noise = random.Random(0)
     for number in range(PICTURES):
-        Image.frombytes("RGB", (16, 12), noise.randbytes(576)).resize((480, 360)).save(folder / f"{number:03}.png")
+        Image.frombytes("RGB", (16, 12), noise.randbytes(576)).resize((320, 240)).save(folder / f"{number:03}.jpg")
     return folder
 
 
@@ -82,7 +82,7 @@ def test_a_run_in_progress_locks_out_another_and_answers_queries(cli: Cli, many:
     assert running, "the run was over too soon to show anything"
     assert asked.code == 0 and len(asked.lines) == 3
     assert second.code == 75 and f"process {process.pid} " in second.err
-    assert process.returncode == 0 and b"indexed 240 files" in out
+    assert process.returncode == 0 and b"indexed %d files" % PICTURES in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -47,7 +47,6 @@ def query(
 
     Prints a table on a terminal, and plain paths, best first, into a pipe or a file.
     """
-    from clipsearch.cli import render
     from clipsearch.errors import UsageError
     from clipsearch.library import Library
 
@@ -56,16 +55,11 @@ def query(
     term = _term(words, text=text)
     with Library.open(place.require_library(index)) as library:
         result = library.query(term, k=k, model=model, explain=json or jsonl, use_cache=not no_cache)
-    if json:
-        output.write_json(render.query_json(result))
-    elif jsonl:
-        for hit in result.hits:
-            output.write_json(render.hit_json(hit), indent=None)
-    elif null or not output.to_terminal():
+    if null or not (json or jsonl or output.to_terminal()):
         for hit in result.hits:
             output.write_path(hit.path, end=b"\0" if null else b"\n")
     else:
-        output.write(render.query_text(result))
+        _render(result, json=json, jsonl=jsonl)
     _note(result)
     if open_:
         from clipsearch.cli.viewer import show
@@ -91,6 +85,18 @@ def _term(words: list[str], *, text: bool) -> str | Path:
         what = "not a regular file" if os.path.exists(path) else "no such file"
         raise UsageError(f"{word}: {what}; --text looks for the words")
     return word
+
+
+def _render(result: QueryResult, *, json: bool, jsonl: bool) -> None:
+    from clipsearch.cli import render
+
+    if json:
+        output.write_json(render.query_json(result))
+    elif jsonl:
+        for hit in result.hits:
+            output.write_json(render.hit_json(hit), indent=None)
+    else:
+        output.write(render.query_text(result))
 
 
 def _note(result: QueryResult) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,11 @@ def path_keys(path: str, *, name: str = "path") -> dict[str, str]:
     readable = os.fsencode(path).decode("utf-8", "replace")
     if readable == path:
         return {name: path}
-    return {name: readable, f"{name}_b64": base64.b64encode(os.fsencode(path)).decode("ascii")}
+    return {name: readable, f"{name}_b64": _base64(path)}
+
+
+def _base64(path: str) -> str:
+    return binascii.b2a_base64(os.fsencode(path), newline=False).decode("ascii")
 
 
 def _problems(problems: Iterable[Problem | ListedFile]) -> list[dict[str, Any]]:
@@ -118,7 +122,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
     value: dict[str, Any] = {"id": hit.id, **path_keys(hit.path)}
     value["paths"] = [path_keys(path)["path"] for path in hit.paths]
     if any("path_b64" in path_keys(path) for path in hit.paths):
-        value["paths_b64"] = [base64.b64encode(os.fsencode(path)).decode("ascii") for path in hit.paths]
+        value["paths_b64"] = [_base64(path) for path in hit.paths]
     for key, item in asdict(hit).items():
         value.setdefault(key, item)
     return value
