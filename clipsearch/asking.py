@@ -8,10 +8,10 @@ its kind have in common, then made a unit vector again, then weighed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from clipsearch import query
+from clipsearch import query, relevance
 from clipsearch.background import MIN_PICTURES, Background, learn
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow
@@ -21,7 +21,7 @@ from clipsearch.query import LoadEncoder
 from clipsearch.roots import absolute
 from clipsearch.search import Neighbour, Searcher
 from clipsearch.terms import Known, Picture, Term, Text
-from clipsearch.types import ScoreKind
+from clipsearch.types import Hit, ScoreKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +101,29 @@ class Asker:
         )
         return found, vector
 
+    def judge(
+        self, question: Question, vector: NDArray[np.float32], hits: tuple[Hit, ...], *, learn: bool
+    ) -> tuple[Hit, ...]:
+        """Hits with their relevance, where it is known what is usual in the library; `learn` finds that out."""
+        import numpy as np
+
+        if not hits or question.kind not in ("cosine", "combined"):
+            return hits
+        if learn:
+            yardstick = relevance.learn(self._catalog, self._row, self._cache, self._embed_texts)
+        else:
+            yardstick = relevance.recall(self._catalog, self._row, self._cache)
+        if yardstick is None:
+            return hits
+        kind: relevance.Kind = "mixed"
+        if len(question.terms) == 1:
+            kind = "text" if isinstance(question.terms[0], Text) else "picture"
+        found = relevance.relevance(yardstick, vector, np.array([hit.score for hit in hits], np.float32), kind=kind)
+        return tuple(replace(hit, relevance=float(each)) for hit, each in zip(hits, found, strict=True))
+
+    def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return query.embed_texts(texts, self._row, self._load, self._cache, notices=self._notices)
+
     def _weigh(
         self, queries: NDArray[np.float32], scores: NDArray[np.float32], wanted: int, weights: Sequence[float]
     ) -> NDArray[np.float32]:
@@ -131,19 +154,14 @@ class Asker:
 
     def _known_background(self) -> Background:
         if self._background is None:
-            self._background = learn(
-                self._catalog,
-                self._row,
-                self._cache,
-                lambda texts: query.embed_texts(texts, self._row, self._load, self._cache, notices=[]),
-            )
+            self._background = learn(self._catalog, self._row, self._cache, self._embed_texts)
         return self._background
 
     def _embed(self, term: Term) -> _Embedded:
         import numpy as np
 
         if isinstance(term, Text):
-            [vector] = query.embed_texts([term.words], self._row, self._load, self._cache, notices=self._notices)
+            [vector] = self._embed_texts([term.words])
             return _Embedded(vector, "text", term.weight)
         if isinstance(term, Known):
             stored = self._catalog.vector_of(term.id, self._row.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -41,6 +42,9 @@ from clipsearch.types import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from clipsearch.filters import Filter
     from clipsearch.indexer import RunOptions
     from clipsearch.upkeep import ListedState, Pruned
@@ -55,6 +59,9 @@ FALLBACK_NOTICE = "answered by the built-in encoder, which is not CLIP"
 """How the notice begins that nobody asked for the encoder that answers."""
 
 ATTEMPTS = 3
+
+LEARNING_PAYS_S = 30.0
+"""After a run this long, the seconds that it takes to embed the everyday prompts are no matter."""
 
 
 class Library:
@@ -171,7 +178,20 @@ class Library:
             report = work.run(wanted)
             if report.encoded and not report.interrupted:
                 self._encoder(row).convert()
+                if report.seconds > LEARNING_PAYS_S:
+                    self._learn(catalog, row)
             return report if is_prepared_as_today(row.info.details) else _with_notice(report, row.info.spec)
+
+    def _learn(self, catalog: Catalog, row: EncoderRow) -> None:
+        """Find out what is usual in the library now, so that queries can say how sure a hit is."""
+        from clipsearch import query, relevance
+
+        with contextlib.closing(QueryCache(self.path)) as cache:
+
+            def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+                return query.embed_texts(texts, row, lambda: self._encoder(row), cache, notices=[])
+
+            relevance.learn(catalog, row, cache, embed)
 
     def _choose(self, catalog: Catalog, model: str | None) -> EncoderRow:
         """The encoder that a run fills; records a wish for another one."""
@@ -207,6 +227,7 @@ class Library:
         where: Filter | None = None,
         page: int = 1,
         sort: Sort = "score",
+        relevant: bool = False,
         model: str | None = None,
         explain: bool = True,
         use_cache: bool = True,
@@ -215,28 +236,37 @@ class Library:
 
         `plus` adds terms, `without` holds terms against a hit, `every` asks that all terms match (see `asking`).
         `where` narrows the search. `page` 2 gives the next k best, and so on; `sort` arranges a page by another order
-        than the best first. `model` answers with another encoder that the library holds. `explain` adds what the
-        built-in encoder saw; `use_cache` false neither reads nor keeps text embeddings.
+        than the best first. `relevant` leaves out hits whose `relevance` is not above `relevance.RELEVANT`; where it
+        is not known yet what is usual in the library, this finds it out, once. `model` answers with another encoder
+        that the library holds. `explain` adds what the built-in encoder saw; `use_cache` false neither reads nor keeps
+        text embeddings.
         Raises UsageError for an empty text, k < 1 or an unknown id, ImageError for a picture that cannot be decoded,
         and ModelMismatchError.
         """
         from clipsearch import query
         from clipsearch.asking import Asker, Question
+        from clipsearch.relevance import RELEVANT
 
         if k < 1 or page < 1:
             raise UsageError(f"-k {k} --page {page}: both begin at 1")
         main = _term(term)
         question = Question((main, *plus), tuple(without), every, where)
+        if relevant and question.kind not in ("cosine", "combined"):
+            raise UsageError("how sure a hit is can be said of sums only: leave out --relevant, or --without and --all")
 
         def ask(catalog: Catalog) -> QueryResult:
             cache, searcher = self._helpers(catalog)
             row, notices = self._answering(catalog, model)
             memory = cache if use_cache else NO_CACHE
             asker = Asker(catalog, row, searcher, memory, lambda: self._encoder(row), notices=notices)
-            neighbours, _ = asker.answer(question, k * page)
+            neighbours, vector = asker.answer(question, k * page)
+            neighbours = neighbours[k * (page - 1) :]
             teller = self._encoder(row) if explain and not row.info.is_clip else None
             with catalog.reading():
-                hits = query.make_hits(catalog, neighbours[k * (page - 1) :], where=where, encoder=teller)
+                hits = query.make_hits(catalog, neighbours, where=where, encoder=teller)
+                hits = asker.judge(question, vector, hits, learn=relevant)
+            if relevant:
+                hits = tuple(hit for hit in hits if (hit.relevance or 0) > RELEVANT)
             return QueryResult(
                 str(main), row.info, query.sort_hits(hits, sort), (*notices, *searcher.notices), question.kind
             )
