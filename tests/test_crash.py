@@ -105,13 +105,10 @@ def test_an_index_run_that_is_killed_twenty_times_ends_as_one_that_is_not(
             grown = count_vectors(library)
             assert grown >= seen
             seen = grown
-        elif kills < KILLS:  # it was done before the signal came
-            assert process.returncode == 3
-            if kills < KILLS - 5:
-                shutil.rmtree(library)
-                seen = 0
-            else:
-                break
+        else:  # it was done before the signal came: begin anew
+            assert process.returncode in (0, 3)
+            shutil.rmtree(library)
+            seen = 0
     ran = cli(*arguments, "--index", library, cwd=tmp_path)
     assert ran.code in (0, 3), ran.err
     asked = [photos / "0" / "000.png", photos / "1" / "001.png", photos / "2" / "177.png"]
