@@ -23,9 +23,10 @@ class GivenOptions:
     hidden: bool | None = None
     follow_symlinks: bool | None = None
 
-    def over(self, old: ScanOptions) -> ScanOptions:
+    def over(self, old: ScanOptions, root: bytes) -> ScanOptions:
+        """What the root at `root` has from now on; exclusions given as ./name or full paths become relative to it."""
         return ScanOptions(
-            exclude=old.exclude if self.exclude is None else self.exclude,
+            exclude=old.exclude if self.exclude is None else tuple(_relative(g, root) for g in self.exclude),
             hidden=old.hidden if self.hidden is None else self.hidden,
             follow_symlinks=old.follow_symlinks if self.follow_symlinks is None else self.follow_symlinks,
         )
@@ -104,7 +105,7 @@ class Roots:
         if not starts:
             for root in list(self.all.values()):
                 if not root.is_file:
-                    self.put(replace(root, options=given.over(root.options)))
+                    self.put(replace(root, options=given.over(root.options, root.path)))
             starts = dict(self.all)
         self._absorb(suffixes)
         outermost = [s for s in starts if s in self.all or not any(at in starts for at in upwards(s) if at != s)]
@@ -129,8 +130,8 @@ class Roots:
         if owner is not None and owner.is_file:
             owner = None  # Where a named file was, a folder is now.
         if stat.S_ISDIR(mode):
-            options = given.over(_inherited(owner, path) if owner else ScanOptions())
-            if owner is not None and owner.path != path and given.over(owner.options) == owner.options:
+            options = given.over(_inherited(owner, path) if owner else ScanOptions(), path)
+            if owner is not None and owner.path != path and given.over(owner.options, owner.path) == owner.options:
                 rules = Rules(owner.path, owner.options)
                 if rules.reaches(path):
                     return owner
@@ -158,6 +159,13 @@ class Roots:
             if covered:
                 del self.all[path]
                 self.put(replace(owner, mounts=tuple(sorted({*owner.mounts, *root.mounts}))))
+
+
+def _relative(pattern: str, root: bytes) -> str:
+    for prefix in ("./", os.fsdecode(below(root))):
+        if pattern.startswith(prefix):
+            return "/" + pattern[len(prefix) :]
+    return pattern
 
 
 def _as_row(root: Root) -> tuple[bytes, str, str]:

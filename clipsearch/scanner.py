@@ -41,9 +41,8 @@ class Rules:
     def __init__(self, root: bytes, options: ScanOptions) -> None:
         self.root = root
         self.options = options
-        globs = [_relative(g, root) for g in options.exclude]
-        self._name = _compile([g for g in globs if not has_slash(g)])
-        self._path = _compile([g.lstrip("/") for g in globs if has_slash(g)])
+        self._name = _compile([g for g in options.exclude if not has_slash(g)])
+        self._path = _compile([g.lstrip("/") for g in options.exclude if has_slash(g)])
         self.excludes = bool(options.exclude)
         self._judged = (b"", False)
 
@@ -81,14 +80,6 @@ class Rules:
 def has_slash(pattern: str) -> bool:
     """Whether an exclusion is matched against paths below its root, not against single names."""
     return "/" in pattern.rstrip("/")
-
-
-def _relative(pattern: str, root: bytes) -> str:
-    """An exclusion that was given as ./name or as a full path, relative to the root."""
-    for prefix in ("./", os.fsdecode(below(root))):
-        if pattern.startswith(prefix):
-            return "/" + pattern[len(prefix) :]
-    return pattern
 
 
 def below(folder: bytes) -> bytes:

@@ -80,6 +80,32 @@ def test_what_an_exclusion_leaves_out_leaves_the_results(shelf: Shelf, photos: P
     assert str(photos / "sub" / "e.png") not in shelf.hits()
 
 
+@pytest.mark.parametrize("given", ["./sub", "{photos}/sub"])
+def test_an_exclusion_may_be_given_as_a_path(shelf: Shelf, photos: Path, given: str) -> None:
+    draw(photos / "a" / "sub" / "x.png", 30)
+    shelf.index(photos, exclude=[given.format(photos=photos)])
+    assert known(shelf, photos) == ["a.jpg", "a/sub/x.png"]
+
+
+def test_a_kept_exclusion_is_always_relative_to_its_root(shelf: Shelf, tmp_path: Path) -> None:
+    """Even where it reads like a full path: what was forgotten is what stays away."""
+    from clipsearch import upkeep
+    from clipsearch.catalog import Catalog
+
+    root = Path("/").joinpath(*tmp_path.parts[1:], "photos")
+    inner = root.joinpath(*root.parts[1:])  # the root's own path, once more below it
+    draw(inner / "x.png", 1)
+    draw(root / "x.png", 2)
+    shelf.index(root)
+    catalog = Catalog.open(shelf.folder, writable=True)
+    try:
+        upkeep.forget(catalog, [os.fsencode(inner / "x.png")])
+    finally:
+        catalog.close()
+    assert shelf.index().unchanged == 1
+    assert list(shelf.states()) == [str(root / "x.png")]
+
+
 def test_links_that_are_no_longer_followed_leave_the_results(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
     draw(tmp_path / "elsewhere" / "x.jpg", 9)
     (photos / "link").symlink_to(tmp_path / "elsewhere")
