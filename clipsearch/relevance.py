@@ -17,7 +17,7 @@ best hits, of which the lowest tenth is taken: an everyday prompt may well have 
 
 Its meaning: where half of the queries have an answer in the library, about this share of the best hits that stand so
 high are right. MARGIN and WIDTH were fitted on one half of the labelled data of `benchmarks/relevance.py`, over
-libraries of 5 to 20,000 pictures and two encoders; the other half is what is reported.
+libraries of 10 to 20,000 pictures and two encoders; the other half is what is reported.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ WIDTH = 0.35
 USUAL = 0.1
 """The quantile of the background's best hits that is taken for what chance reaches."""
 
-FEWEST = 5
+FEWEST = 10
 """Below this many pictures nothing is usual, and there is no yardstick."""
 
 QUARTERS = 4
@@ -181,37 +181,34 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
     pictures = background.sample(catalog, row, count)
     if len(pictures) < FEWEST:
         return None
-    yardstick = measure(pictures, embed(prompts.everyday(PROMPTS)), count=count)
+    yardstick = measure(pictures, embed(prompts.everyday(PROMPTS)), count=count, centred=row.info.is_clip)
     cache.put_fact(row.info.fingerprint, _NAME, count, yardstick.to_bytes())
     return yardstick
 
 
-def measure(pictures: NDArray[np.float64], texts: NDArray[np.float32], *, count: int) -> Yardstick:
+def measure(
+    pictures: NDArray[np.float64], texts: NDArray[np.float32], *, count: int, centred: bool = True
+) -> Yardstick:
     """The yardstick of a library of `count` vectors, from a sample of its pictures and from everyday texts.
 
-    `pictures`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim).
+    `pictures`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim). `centred` says whether combined queries centre
+    their terms, which they do from MIN_PICTURES on.
     """
     import numpy as np
 
     mean = pictures.mean(axis=0)
     scatter = Scatter(len(pictures), mean.astype(np.float32), np.cov(pictures.T, bias=True).astype(np.float32))
     chosen = np.unique(np.linspace(0, len(pictures) - 1, len(texts)).astype(int))
-    pairs = _combined(texts[: len(chosen)], pictures[chosen], texts.mean(axis=0), mean)
+    beside = np.linspace(0, len(texts) - 1, len(chosen)).astype(int)
+    words, shown = texts[beside].astype(np.float64), pictures[chosen]
+    if centred and count >= MIN_PICTURES:
+        words, shown = _unit(words - texts.mean(axis=0)), _unit(shown - mean)
     usual: dict[Kind, Usual] = {
         "text": _usual(scatter, texts.astype(np.float64), pictures, count=count),
         "picture": _usual(scatter, pictures[chosen], pictures, itself=chosen, count=count),
-        "mixed": _usual(scatter, pairs, pictures, itself=chosen, count=count),
+        "mixed": _usual(scatter, _unit(words + shown), pictures, itself=chosen, count=count),
     }
     return Yardstick(count, scatter, usual)
-
-
-def _combined(
-    texts: NDArray[np.float32], pictures: NDArray[np.float64], text_mean: NDArray[np.float32], mean: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Pairs of a text and a picture, added as a combined query adds its terms; unit rows."""
-    if len(pictures) >= MIN_PICTURES:
-        return _unit(_unit(texts - text_mean) + _unit(pictures - mean))
-    return _unit(texts + pictures)
 
 
 def _usual(
