@@ -9,8 +9,9 @@ import typer
 
 COMMANDS = {
     "index": "commands_index",
-    "query": "commands_ask",
-    "classify": "commands_ask",
+    "query": "commands_query",
+    "show": "commands_query",
+    "classify": "commands_classify",
     "info": "commands_keep",
     "models": "commands_models",
     "doctor": "commands_keep",

@@ -51,7 +51,7 @@ def read_labels(values: Sequence[str]) -> list[Label]:
     labels: list[Label] = []
     for value in values:
         if value.startswith("@") and len(value) > 1:
-            found = parse_labels(_read(value[1:]))
+            found = parse_labels(read_text(value[1:], option=f"{OPTION} @"))
             if not found:
                 raise UsageError(f"--labels {value}: no label in it")
             labels += found
@@ -67,15 +67,16 @@ def pictures_among(values: Sequence[str]) -> list[str]:
     return [value for value in values if is_picture_path(value)]
 
 
-def _read(name: str) -> str:
+def read_text(name: str, *, option: str) -> str:
+    """The text of a file, or of standard input for "-". Raises UsageError that begins with `option` and the name."""
     try:
         data = sys.stdin.buffer.read() if name == "-" else _bytes_of(name)
     except OSError as exc:
-        raise UsageError(f"--labels @{name}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"{option}{name}: {(exc.strerror or str(exc)).lower()}") from exc
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise UsageError(f"--labels @{name}: not a text in UTF-8") from exc
+        raise UsageError(f"{option}{name}: not a text in UTF-8") from exc
 
 
 def _bytes_of(name: str) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from clipsearch.cli import output
-from clipsearch.cli.tables import counted, duration, short_path, size, table
+from clipsearch.cli.tables import bar, counted, duration, short_path, size, table
 from clipsearch.types import (
     Classification,
     ClassifyResult,
@@ -22,6 +22,7 @@ from clipsearch.types import (
     ListedFile,
     Problem,
     QueryResult,
+    Shown,
 )
 
 SCHEMA_VERSION = 1
@@ -147,13 +148,60 @@ def query_text(result: QueryResult) -> str:
         mark = "  (offline)" if hit.offline else "  (ends early)" if hit.state == "partial" else ""
         pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
         taken = (hit.taken_at or "–")[:10]
-        rows.append([f"{hit.score:.3f}", taken, pixels, size(hit.bytes), short_path(hit.path) + more + mark])
+        sure = "" if hit.relevance is None else bar(hit.relevance)
+        rows.append([sure, f"{hit.score:.3f}", taken, pixels, size(hit.bytes), short_path(hit.path) + more + mark])
     if not rows:
         return ""
     # The path stands last, where nothing has to be cut off: it is there to be copied.
-    head = ("score", "taken", "pixels", "size", "path")
-    shown = [0, *([1] if any(hit.taken_at for hit in result.hits) else []), 2, 3, 4]
+    head = ("sure", "score", "taken", "pixels", "size", "path")
+    known = any(hit.relevance is not None for hit in result.hits), any(hit.taken_at for hit in result.hits)
+    shown = [*([0] if known[0] else []), 1, *([2] if known[1] else []), 3, 4, 5]
     return table([head[i] for i in shown], [[row[i] for i in shown] for row in rows], right="score pixels size")
+
+
+CSV_COLUMNS = ("rank", "score", "relevance", "id", "path", "taken_at", "format", "width", "height", "bytes", "state")
+
+
+def query_csv(result: QueryResult) -> str:
+    """A head, then a line a hit; bytes of names that are not UTF-8 become U+FFFD, as in JSON."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(CSV_COLUMNS)
+    for rank, hit in enumerate(result.hits, 1):
+        values = {"rank": rank, **asdict(hit), "path": path_keys(hit.path)["path"]}
+        writer.writerow(["" if values[name] is None else values[name] for name in CSV_COLUMNS])
+    return text.getvalue()
+
+
+def show_json(shown: Shown) -> dict[str, Any]:
+    value: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **asdict(shown)}
+    value["files"] = [{**path_keys(path), "state": state} for path, state in shown.files]
+    value["views"] = [{"model": spec, "view": view, "box": box} for spec, view, box in shown.views]
+    value["neighbours"] = [hit_json(hit) for hit in shown.neighbours]
+    return value
+
+
+def show_text(shown: Shown) -> str:
+    """Everything known of a picture, a line a fact."""
+    facts = shown.facts
+    lines = [("id", str(shown.id)), ("state", shown.state + (f": {shown.reason}" if shown.reason else ""))]
+    lines += [("file" if state == "present" else f"file ({state})", short_path(path)) for path, state in shown.files]
+    lines.append(("size", size(shown.bytes)))
+    if facts is not None:
+        lines.append(("picture", f"{facts.format}, {facts.width}×{facts.height}"))
+        place = f"{facts.lat:.5f}, {facts.lon:.5f}" if facts.lat is not None and facts.lon is not None else None
+        zone = "" if facts.taken_offset is None else f" (UTC{facts.taken_offset / 60:+g} h)"
+        taken = f"{facts.taken_at}{zone}" if facts.taken_at else None
+        lines += [(n, v) for n, v in (("taken", taken), ("camera", facts.camera), ("place", place)) if v]
+        lines += [(name, str(value)) for name, value in facts.exif.items()]
+    lines += [("vector", f"{spec}, view {view}" + (f" at {box}" if box else "")) for spec, view, box in shown.views]
+    lines += [("indexed", shown.added_at), ("SHA-256", shown.digest)]
+    lines += [("near it", f"{hit.score:.3f}  {short_path(hit.path)}") for hit in shown.neighbours]
+    width = max(len(name) for name, _ in lines)
+    return "".join(f"{name:<{width}}  {output.printable(value)}\n" for name, value in lines)
 
 
 # classify

@@ -48,3 +48,13 @@ def short_path(path: str) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """1 file, 2 files."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+BAR_CELLS = 5
+
+
+def bar(share: float) -> str:
+    """A number from 0 to 1 as a bar of BAR_CELLS cells, in eighths."""
+    eighths = round(share * BAR_CELLS * 8)
+    full, part = divmod(eighths, 8)
+    return ("█" * full + " ▏▎▍▌▋▊▉"[part].strip()).ljust(BAR_CELLS, "·")

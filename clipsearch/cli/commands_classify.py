@@ -1,10 +1,8 @@
-"""`clipsearch query` and `clipsearch classify`."""
+"""`clipsearch classify`."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,107 +11,10 @@ from clipsearch.cli import options, output, place
 
 if TYPE_CHECKING:
     from clipsearch.encoders import EncoderOptions
-    from clipsearch.types import ClassifyResult, QueryResult
+    from clipsearch.types import ClassifyResult
 
 SOME_FAILED = 3
 NONE_DONE = 2
-
-OPENED = 5
-"""Pictures that --open shows at most."""
-
-
-def query(
-    *,
-    words: Annotated[
-        list[str], typer.Argument(metavar="WORDS...", help="What to look for, quoted or not; or one picture's path.")
-    ],
-    index: options.Index = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many pictures.")] = 10,
-    text: Annotated[bool, typer.Option("--text", help="The words are words, even if a file has that name.")] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="SPEC", help="Another model that the library holds.")
-    ] = None,
-    open_: Annotated[
-        bool, typer.Option("--open", help=f"Show the best ones, up to {OPENED}, in the desktop's viewer.")
-    ] = False,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither use nor keep what earlier queries have learnt.")
-    ] = False,
-    json: options.Json = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a picture.")] = False,
-    null: options.Null = False,
-) -> int:
-    """Find pictures by words, or by another picture.
-
-    Prints a table on a terminal, and plain paths, best first, into a pipe or a file.
-    """
-    from clipsearch.errors import UsageError
-    from clipsearch.library import Library
-
-    if json + jsonl + null > 1:
-        raise UsageError("--json, --jsonl and -0 exclude one another")
-    term = _term(words, text=text)
-    with Library.open(place.require_library(index)) as library:
-        result = library.query(term, k=k, model=model, explain=json or jsonl, use_cache=not no_cache)
-    if null or not (json or jsonl or output.to_terminal()):
-        for hit in result.hits:
-            output.write_path(hit.path, end=b"\0" if null else b"\n")
-    else:
-        _render(result, json=json, jsonl=jsonl)
-    _note(result)
-    if open_:
-        from clipsearch.cli.viewer import show
-
-        show([hit.path for hit in result.hits if not hit.offline][:OPENED])
-    return 0
-
-
-def _term(words: list[str], *, text: bool) -> str | Path:
-    """What to look for: one text, or one picture where a single word names a file."""
-    from clipsearch import images
-    from clipsearch.errors import UsageError
-
-    if text or len(words) != 1:
-        return " ".join(words)
-    word = words[0]
-    path = os.path.expanduser(word)
-    # Not by pathlib, which raises for a text that is too long to be a path.
-    if os.path.isfile(path):
-        output.note(f"looking for pictures like the file {word}; --text looks for the words")
-        return Path(path)
-    if os.path.splitext(path)[1].lower() in images.PICTURE_SUFFIXES:
-        what = "not a regular file" if os.path.exists(path) else "no such file"
-        raise UsageError(f"{word}: {what}; --text looks for the words")
-    return word
-
-
-def _render(result: QueryResult, *, json: bool, jsonl: bool) -> None:
-    from clipsearch.cli import render
-
-    if json:
-        output.write_json(render.query_json(result))
-    elif jsonl:
-        for hit in result.hits:
-            output.write_json(render.hit_json(hit), indent=None)
-    else:
-        output.write(render.query_text(result))
-
-
-def _note(result: QueryResult) -> None:
-    from clipsearch.library import FALLBACK_NOTICE
-
-    for text in result.notices:
-        # A script was told when the library was made.
-        if output.is_terminal(sys.stderr) or not text.startswith(FALLBACK_NOTICE):
-            output.note(text)
-    weak = result.model.details.get("weak_below")
-    if not result.hits:
-        output.note("nothing found: the library holds no picture")
-    elif weak is not None and result.kind == "cosine" and result.hits[0].score < weak:
-        output.note(
-            f"a weak match: the best score is {result.hits[0].score:.2f}, and right ones are mostly above {weak:.2f} "
-            f"with {result.model.spec}"
-        )
 
 
 def classify(

@@ -1,0 +1,360 @@
+"""`clipsearch query` and `clipsearch show`: what is asked, what narrows it, and the forms in which an answer comes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clipsearch.cli import options, output, place
+
+if TYPE_CHECKING:
+    from clipsearch.filters import Filter
+    from clipsearch.library import Library
+    from clipsearch.terms import Term
+    from clipsearch.types import Hit, QueryResult
+
+SOME_FAILED = 3
+
+OPENED = 5
+"""Pictures that --open shows at most."""
+
+SORTS = ("score", "taken", "path")
+
+FORMAT_NAMES = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF", "JP2": "JPEG2000", "DNG": "RAW"}
+"""Suffixes that people say for a format."""
+
+Texts = list[str] | None
+
+
+def query(
+    *,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORDS...",
+            help="What to look for, quoted or not; or one picture's path, a part of it as photo.jpg#x,y,w,h "
+            "(pixels or percent), id:N for an earlier hit, or - for a picture on standard input.",
+        ),
+    ] = None,
+    index: options.Index = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many pictures.")] = 10,
+    page: Annotated[int, typer.Option("--page", metavar="N", min=1, help="2 for the next best, and so on.")] = 1,
+    text: Annotated[bool, typer.Option("--text", help="The words are words, even if a file has that name.")] = False,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file", metavar="FILE", help="Ask each line of a file, or of -, as words: one JSON object a line."
+        ),
+    ] = None,
+    with_: Annotated[
+        Texts, typer.Option("--with", metavar="X", help="Also words, a picture or id:N; a weight as X^0.5; repeatable.")
+    ] = None,
+    without: Annotated[
+        Texts, typer.Option("--without", metavar="X", help="Hold this against a picture; as --with.")
+    ] = None,
+    like: Annotated[
+        Texts, typer.Option("--like", metavar="PICTURE", help="Also like this picture or id:N; as --with.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every term must match, where a sum would let one win.")] = False,
+    in_: Annotated[
+        Texts, typer.Option("--in", metavar="FOLDER|GLOB", help="Only there; repeatable: in any of them.")
+    ] = None,
+    taken: Annotated[
+        str | None, typer.Option("--taken", metavar="DATE", help="2021, 2021-05, 2021-05-03..2021-06, 2020.., ..2019.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option("--camera", metavar="TEXT", help="Part of the camera's name.")] = None,
+    near: Annotated[
+        str | None, typer.Option("--near", metavar="LAT,LON,KM", help="Taken within so many kilometres of a place.")
+    ] = None,
+    format_: Annotated[
+        Texts, typer.Option("--format", metavar="NAME", help="jpeg, png, heic, raw …; repeatable.")
+    ] = None,
+    min_size: Annotated[str | None, typer.Option("--min-size", metavar="WxH", help="In pixels, upright.")] = None,
+    landscape: Annotated[bool, typer.Option("--landscape", help="Wider than high.")] = False,
+    portrait: Annotated[bool, typer.Option("--portrait", help="Higher than wide.")] = False,
+    indexed_since: Annotated[
+        str | None, typer.Option("--indexed-since", metavar="DATE", help="New in the library since; UTC.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="ok, or partial: files that end early.")
+    ] = None,
+    relevant: Annotated[
+        bool, typer.Option("--relevant", help="Only pictures that stand out as right ones do.")
+    ] = False,
+    sort: Annotated[str, typer.Option("--sort", metavar="BY", help="Arrange them by score, taken or path.")] = "score",
+    unfold: Annotated[bool, typer.Option("--unfold", help="Every path of a picture on its own.")] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="SPEC", help="Another model that the library holds.")
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither use nor keep what earlier queries learnt.")
+    ] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
+    html: Annotated[
+        str | None, typer.Option("--html", metavar="FILE", help="Write a page with the pictures; --open opens it.")
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help=f"Show the best ones, up to {OPENED}, in the desktop's viewer.")
+    ] = False,
+    copy_to: Annotated[
+        str | None, typer.Option("--copy-to", metavar="FOLDER", help="Copy them there; nothing is overwritten.")
+    ] = None,
+    link_to: Annotated[
+        str | None, typer.Option("--link-to", metavar="FOLDER", help="Make symbolic links to them there.")
+    ] = None,
+    json: options.Json = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a picture.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a line a picture, as CSV.")] = False,
+    null: options.Null = False,
+) -> int:
+    """Find pictures by words, or by another picture.
+
+    Prints a table on a terminal, and plain paths, best first, into a pipe or a file.
+    """
+    from clipsearch.errors import UsageError
+    from clipsearch.library import Library
+
+    if json + jsonl + csv + null > 1:
+        raise UsageError("--json, --jsonl, --csv and -0 exclude one another")
+    if sort not in SORTS:
+        raise UsageError(f"--sort {sort}: sorts by {', '.join(SORTS)}")
+    where = _filter(in_, taken, camera, near, format_, min_size, landscape, portrait, indexed_since, state)
+    if file is not None:
+        if words or with_ or without or like or all_ or html or preview or copy_to or link_to or open_:
+            raise UsageError("--file asks each line by itself; it goes with -k, filters and --model only")
+        with Library.open(place.require_library(index)) as library:
+            return _ask_file(library, file, k=k, where=where, model=model)
+    if not words:
+        raise UsageError("nothing to look for: give words, or a picture")
+    main = _main_term(words, text=text)
+    plus, minus = _terms(with_, like), _terms(without, None)
+    with Library.open(place.require_library(index)) as library:
+        result = library.query(
+            main,
+            k=k,
+            plus=plus,
+            without=minus,
+            every=all_,
+            where=where,
+            page=page,
+            sort=sort,  # type: ignore[arg-type]
+            relevant=relevant,
+            model=model,
+            explain=json or jsonl,
+            use_cache=not no_cache,
+        )
+    if unfold:
+        result = _unfolded(result)
+    _write(result, json=json, jsonl=jsonl, csv=csv, null=null)
+    if preview:
+        _preview(result)
+    _note(result, relevant=relevant, where=where)
+    return _hand_over(result, html=html, open_=open_, copy_to=copy_to, link_to=link_to)
+
+
+# What is asked
+
+
+def _main_term(words: list[str], *, text: bool) -> Term:
+    """One text; or what a single word names: a picture or a part of one, an earlier hit, standard input."""
+    from clipsearch import images
+    from clipsearch.errors import UsageError
+    from clipsearch.terms import Known, Picture, Text, parse_term
+
+    if text or len(words) != 1:
+        return Text(" ".join(words))
+    [word] = words
+    if word == "-":
+        return Picture(sys.stdin.buffer.read())
+    term = parse_term(word)
+    if isinstance(term, Picture):
+        output.note(f"looking for pictures like the file {word}; --text looks for the words")
+        return term
+    path = os.path.expanduser(word.partition("#")[0])
+    if os.path.splitext(path)[1].lower() in images.PICTURE_SUFFIXES:
+        what = "not a regular file" if os.path.exists(path) else "no such file"
+        raise UsageError(f"{word}: {what}; --text looks for the words")
+    # The main term has no weight of its own: what looks like one is part of the words.
+    return term if isinstance(term, Known) else Text(word)
+
+
+def _terms(texts: Texts, pictures: Texts) -> list[Term]:
+    from clipsearch.terms import parse_term
+
+    return [parse_term(t) for t in texts or ()] + [parse_term(p, picture=True) for p in pictures or ()]
+
+
+def _filter(
+    in_: Texts,
+    taken: str | None,
+    camera: str | None,
+    near: str | None,
+    format_: Texts,
+    min_size: str | None,
+    landscape: bool,
+    portrait: bool,
+    indexed_since: str | None,
+    state: str | None,
+) -> Filter | None:
+    from clipsearch import filters
+    from clipsearch.errors import UsageError
+
+    if state not in (None, "ok", "partial"):
+        raise UsageError(f"--state {state}: ok or partial; info --files lists files in other states")
+    if landscape and portrait:
+        raise UsageError("--landscape and --portrait exclude one another")
+    names = tuple(FORMAT_NAMES.get(name.upper().lstrip("."), name.upper().lstrip(".")) for name in format_ or ())
+    chosen = filters.Filter(
+        within=filters.parse_within(in_ or ()),
+        taken=filters.parse_taken(taken) if taken is not None else None,
+        camera=camera,
+        near=filters.parse_near(near) if near is not None else None,
+        formats=names,
+        min_size=filters.parse_size(min_size) if min_size is not None else None,
+        landscape=landscape,
+        portrait=portrait,
+        indexed_since=filters.parse_since(indexed_since) if indexed_since is not None else None,
+        state=state,
+    )
+    return chosen or None
+
+
+def _ask_file(library: Library, name: str, *, k: int, where: Filter | None, model: str | None) -> int:
+    """Ask every line that is not blank, a thousand at a time."""
+    from clipsearch.cli import render
+    from clipsearch.cli.labels import read_text
+
+    lines = [line.strip() for line in read_text(name, option="--file ").splitlines() if line.strip()]
+    told: set[str] = set()
+    for start in range(0, len(lines), 1000):
+        for result in library.query_many(lines[start : start + 1000], k=k, where=where, model=model):
+            output.write_json(render.query_json(result), indent=None)
+            for notice in result.notices:
+                if notice not in told:
+                    output.note(notice)
+            told.update(result.notices)
+    return 0
+
+
+# What comes back
+
+
+def _unfolded(result: QueryResult) -> QueryResult:
+    from dataclasses import replace
+
+    hits = tuple(replace(hit, path=path, paths=(path,)) for hit in result.hits for path in hit.paths)
+    return replace(result, hits=hits)
+
+
+def _write(result: QueryResult, *, json: bool, jsonl: bool, csv: bool, null: bool) -> None:
+    if null or not (json or jsonl or csv or output.to_terminal()):
+        for hit in result.hits:
+            output.write_path(hit.path, end=b"\0" if null else b"\n")
+        return
+    from clipsearch.cli import render
+
+    if json:
+        output.write_json(render.query_json(result))
+    elif jsonl:
+        for hit in result.hits:
+            output.write_json(render.hit_json(hit), indent=None)
+    elif csv:
+        output.write(render.query_csv(result))
+    else:
+        output.write(render.query_text(result))
+
+
+def _preview(result: QueryResult) -> None:
+    import shutil
+
+    from clipsearch import preview
+
+    protocol = preview.detect(os.environ, output.to_terminal())
+    if protocol == "none":
+        output.note("--preview: needs a terminal with colours")
+        return
+    columns = shutil.get_terminal_size().columns
+    for strip in preview.strips(result.hits, protocol, columns=columns, cell=preview.cell_pixels(1)):
+        output.write(strip)
+
+
+def _note(result: QueryResult, *, relevant: bool, where: Filter | None) -> None:
+    from clipsearch.library import FALLBACK_NOTICE
+
+    for text in result.notices:
+        # A script was told when the library was made.
+        if output.is_terminal(sys.stderr) or not text.startswith(FALLBACK_NOTICE):
+            output.note(text)
+    weak: Any = result.model.details.get("weak_below")
+    if not result.hits:
+        if relevant:
+            output.note("no confident match")
+        else:
+            output.note(f"nothing found: {'the filter leaves no picture' if where else 'the library holds no picture'}")
+    elif weak is not None and result.kind == "cosine" and not relevant and result.hits[0].score < weak:
+        output.note(
+            f"a weak match: the best score is {result.hits[0].score:.2f}, and right ones are mostly above {weak:.2f} "
+            f"with {result.model.spec}"
+        )
+
+
+def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: str | None, link_to: str | None) -> int:
+    """Write the page, copy or link the files, open what is to be opened; the exit code."""
+    code = 0
+    if html is not None:
+        from clipsearch.gallery import write_gallery
+
+        write_gallery(result, Path(html).expanduser())
+        output.note(f"{len(result.hits)} pictures are shown in {html}")
+    for folder, link in ((copy_to, False), (link_to, True)):
+        if folder is not None:
+            code = max(code, _hand_out(result.hits, folder, link=link))
+    if open_:
+        from clipsearch.cli.viewer import show
+
+        best = [hit.path for hit in result.hits if not hit.offline][:OPENED]
+        show([str(Path(html).expanduser().absolute())] if html is not None else best)
+    return code
+
+
+def _hand_out(hits: tuple[Hit, ...], folder: str, *, link: bool) -> int:
+    from clipsearch.handout import hand_out
+
+    done = hand_out(hits, Path(folder).expanduser(), link=link)
+    for problem in done.failed:
+        output.error(f"{problem.path}: {problem.reason}")
+    new = sum(not each.existed for each in done.handed)
+    output.note(f"{new} {'linked' if link else 'copied'} to {folder}, {len(done.handed) - new} were there already")
+    return SOME_FAILED if done.failed else 0
+
+
+# show
+
+
+def show(
+    *,
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A file that is indexed, or the id of a hit.")],
+    index: options.Index = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=0, help="How many neighbours.")] = 5,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="SPEC", help="Neighbours by another model that the library holds.")
+    ] = None,
+    json: options.Json = False,
+) -> int:
+    """Say everything that is known of a picture, and which are nearest to it."""
+    from clipsearch.cli import render
+    from clipsearch.library import Library
+
+    number = picture.removeprefix("id:")
+    which = int(number) if number.isascii() and number.isdecimal() and not os.path.exists(picture) else None
+    with Library.open(place.require_library(index)) as library:
+        shown = library.show(Path(picture).expanduser() if which is None else which, k=k, model=model)
+    if json:
+        output.write_json(render.show_json(shown))
+    else:
+        output.write(render.show_text(shown))
+    return 0
