@@ -115,8 +115,7 @@ def open_picture(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, trun
     """Read what a picture's file says of itself; its pixels are decoded when they are asked for.
 
     `source` is the file's content or a seekable binary file, which must stay open while the picture is used.
-    `truncated` decodes a file that ends early as far as it goes. Pillow has only a switch for the whole process, thrown
-    while this picture is opened or decoded: no other decode may run meanwhile.
+    `truncated` decodes a file that ends early as far as it goes; other decodes wait meanwhile, whatever their thread.
     Raises UnsupportedImageError where the format is refused or its extra is not installed, TruncatedImageError where
     the file ends too early to say its size, ImageError for what is no picture. A message is one line without a path.
     """
