@@ -423,7 +423,7 @@ def test_models_are_listed_and_pulled(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("query", "missing argument 'WORDS...' (see clipsearch query --help)"),
+        ("query", "nothing to look for: give words, or a picture"),
         ("qury x", "Did you mean 'query'?"),
         ("query x --foo", "no such option: --foo"),
         ("query x -k 0", "invalid value for '-k'"),
