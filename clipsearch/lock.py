@@ -35,7 +35,10 @@ def writer_lock(path: Path, *, wait: bool = False, stop: Callable[[], bool] = la
             time.sleep(POLL_S)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)  # Whoever looks between two holders is told no wrong name.
     finally:
         os.close(descriptor)
 
@@ -45,6 +48,8 @@ def _try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as exc:
+        raise UsageError(f"the library's file system knows no locks ({exc.strerror}); keep it on another one") from exc
     return True
 
 

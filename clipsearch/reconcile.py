@@ -7,6 +7,7 @@ no walk found in another (`unseen`) until the run knows whether it moved; `judgi
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
@@ -102,13 +103,15 @@ class Reconciler:
     def scan(self, areas: list[Area], *, found: Callable[[int], None] = lambda n: None) -> None:
         """Walk all areas. `found` hears how many pictures were met so far. Ends early when `stop()` is true."""
         standing = self._standing()
+        mount_of = functools.lru_cache(maxsize=256)(mount_above)  # Named files share their folders.
         total = 0
         for area in areas:
             if self._stop():
                 return
-            rules = Rules(area.root.path, area.root.options)
+            root = area.root
+            rules = Rules(root.path, root.options)
             walk = Walk(area.start, rules, self._suffixes, area.skip, self._never, self._stop)
-            walked = Walked(area, walk, mount_above(area.root.path))
+            walked = Walked(area, walk, mount_of(os.path.dirname(root.path) if root.is_file else root.path))
             self._walked.append(walked)
             total = self._merge(walked, standing, total, found)
             self.counts.problems += walk.problems()
