@@ -1,0 +1,125 @@
+"""`clipsearch query` and `show` through the program: terms, filters, and every form of an answer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+
+def names(lines: list[str]) -> list[str]:
+    return [Path(line).name for line in lines]
+
+
+def test_terms_of_every_kind_are_taken(cli: Cli, indexed: Path) -> None:
+    hit = cli("query", "a cat", "-k", "1", "--json", cwd=indexed).json["hits"][0]
+    again = cli("query", f"id:{hit['id']}", "-k", "1", cwd=indexed)
+    assert names(again.lines) == ["chelsea.png"]
+    piped = cli("query", "-", "-k", "1", cwd=indexed, input=(indexed / "photos" / "rocket.jpg").read_bytes())
+    assert names(piped.lines) == ["rocket.jpg"]
+    part = cli("query", "photos/rocket.jpg#0,0,100%,100%", "-k", "1", cwd=indexed)
+    assert names(part.lines) == ["rocket.jpg"] and "like the file" in part.err
+    both = cli(
+        "query", "a cat", "--with", "a cup of coffee^2", "--like", "photos/coffee.png", "--json", cwd=indexed
+    ).json
+    assert (both["score_kind"], Path(both["hits"][0]["path"]).name[:6]) == ("combined", "coffee")
+    without = cli("query", "a cat", "--without", "photos/chelsea.png^3", "--json", cwd=indexed).json
+    assert without["score_kind"] == "penalised" and Path(without["hits"][0]["path"]).name != "chelsea.png"
+    assert cli("query", "a cat", "--with", "a dog", "--all", "--json", cwd=indexed).json["score_kind"] == "least"
+
+
+def test_filters_leave_what_they_say(cli: Cli, indexed: Path) -> None:
+    def found(*filters: str) -> set[str]:
+        ran = cli("query", "a picture", *filters, cwd=indexed)
+        assert ran.code == 0, ran.err
+        return set(names(ran.lines))
+
+    assert found("--format", "jpg") == {"rocket.jpg"}
+    assert found("--in", "*.jpg") == {"rocket.jpg"}
+    assert "rocket.jpg" in found("--in", "photos") and found("--in", "nowhere") == set()
+    assert found("--portrait") == set()
+    assert found("--min-size", "600x400") == {"coffee-again.png", "rocket.jpg"}
+    assert found("--taken", "1999..2030") == set()
+    assert found("--indexed-since", "2100-01-01") == set()
+    assert len(found("--state", "ok", "--indexed-since", "2020-01-01")) == 4
+
+
+def test_answers_come_in_every_form(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(cli("query", "a cat", "--csv", cwd=indexed).text)))
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4"] and Path(rows[0]["path"]).name == "chelsea.png"
+    unfolded = cli("query", "a cup of coffee", "--unfold", cwd=indexed).lines
+    assert sorted(names(unfolded[:2])) == ["coffee-again.png", "coffee.png"] and len(unfolded) == 5
+    paged = cli("query", "a cat", "-k", "2", "--page", "2", cwd=indexed).lines
+    assert paged == cli("query", "a cat", "-k", "4", cwd=indexed).lines[2:]
+    arranged = cli("query", "a cat", "--sort", "path", cwd=indexed).lines
+    assert arranged == sorted(arranged)
+    page, copies, links = tmp_path / "page.html", tmp_path / "copies", tmp_path / "links"
+    ran = cli(
+        *("query", "a cat", "-k", "2", "--html", str(page), "--copy-to", str(copies), "--link-to", str(links)),
+        cwd=indexed,
+    )
+    assert ran.code == 0 and len(ran.lines) == 2
+    assert page.read_text().count("data:image/") >= 2
+    assert sorted(p.name for p in copies.iterdir()) == sorted(p.name for p in links.iterdir())
+    assert all(p.is_symlink() for p in links.iterdir())
+    assert cli("query", "a cat", "-k", "2", "--copy-to", str(copies), cwd=indexed).err.startswith("note: 0 copied")
+
+
+def test_many_queries_come_from_a_file(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    (tmp_path / "queries.txt").write_text("a cat\n\na rocket launch\n")
+    ran = cli("query", "--file", str(tmp_path / "queries.txt"), "-k", "1", cwd=indexed)
+    answers = [json.loads(line) for line in ran.lines]
+    assert [a["query"] for a in answers] == ["a cat", "a rocket launch"]
+    assert [Path(a["hits"][0]["path"]).name for a in answers] == ["chelsea.png", "rocket.jpg"]
+    assert cli("query", "--file", "-", "-k", "1", cwd=indexed, input=b"a cat\n").text == ran.lines[0] + "\n"
+
+
+def test_nothing_confident_is_said_and_no_failure(cli: Cli, copied: Path) -> None:
+    few = cli("query", "a cat", "--relevant", "--without", "a dog", cwd=copied)
+    assert (few.code, few.out) == (2, b"")
+    ran = cli("query", "xqzzt vvbk", "--relevant", cwd=copied)
+    assert (ran.code, ran.out) == (0, b"") and "no confident match" in ran.err
+
+
+def test_show_says_everything(cli: Cli, indexed: Path) -> None:
+    ran = cli("show", "photos/coffee.png", "-k", "1", cwd=indexed)
+    assert ran.code == 0 and "PNG, 600×400" in ran.text and "coffee-again.png" in ran.text
+    shown = cli("show", "photos/coffee.png", "--json", cwd=indexed).json
+    assert len(shown["files"]) == 2 and cli("show", str(shown["id"]), "--json", cwd=indexed).json == shown
+    unknown = cli("show", "nothing.jpg", cwd=indexed)
+    assert (unknown.code, unknown.out) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a cat", "--taken", "soon"), "--taken soon"),
+        (("a cat", "--near", "1,2"), "--near 1,2"),
+        (("a cat", "--min-size", "big"), "--min-size big"),
+        (("a cat", "--state", "failed"), "--state failed"),
+        (("a cat", "--sort", "size"), "--sort size"),
+        (("a cat", "--landscape", "--portrait"), "exclude"),
+        (("a cat", "--like", "none.jpg"), "none.jpg"),
+        (("id:99999",), "id:99999"),
+        (("--file", "q.txt", "a cat"), "--file"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(cli: Cli, indexed: Path, arguments: tuple[str, ...], said: str) -> None:
+    ran = cli("query", *arguments, cwd=indexed)
+    assert (ran.code, ran.out) == (2, b"")
+    assert said in ran.err and ran.err.count("\n") == 1
+
+
+def test_a_picture_that_vanished_is_reported_where_it_was_to_be_copied(cli: Cli, copied: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(Path(__file__).parents[1] / "data" / "golden" / "cliff-on-white.png", own / "one.png")
+    assert cli("index", "own", "--index", "mine", "--model", "builtin", cwd=tmp_path).code == 0
+    (own / "one.png").unlink()
+    ran = cli("query", "a meadow", "--index", "mine", "--copy-to", "out", cwd=tmp_path)
+    assert ran.code == 3 and "one.png" in ran.err
