@@ -45,7 +45,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 RELEVANT = 0.5
 """A hit with more than this is one that `--relevant` lets through."""
 
-MARGIN = 1.65
+MARGIN: Mapping[Kind, float] = {"text": 1.65, "picture": 1.1, "mixed": 1.4}
 """How far above the usual best hit a right one stands, at the least (`benchmarks/relevance.py`)."""
 
 WIDTH = 0.35
@@ -152,7 +152,9 @@ def relevance(
     import numpy as np
 
     usual = yardstick.usual[kind]
-    above = yardstick.scatter.standing(query[None], np.asarray(scores)[None], usual.spread)[0] - usual.best - MARGIN
+    above = (
+        yardstick.scatter.standing(query[None], np.asarray(scores)[None], usual.spread)[0] - usual.best - MARGIN[kind]
+    )
     result: NDArray[np.float32] = (1 / (1 + np.exp(np.clip(-above / WIDTH, -80, 80)))).astype(np.float32)
     return result
 

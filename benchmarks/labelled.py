@@ -1,0 +1,241 @@
+"""Libraries with queries that are known to have an answer in them, or none; for `benchmarks.relevance`."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import random
+import string
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.config import REPOSITORY
+from clipsearch import prompts, relevance
+from clipsearch.background import PROMPTS
+from clipsearch.encoders import Encoder, load_encoder
+from clipsearch.images import open_picture
+
+Rows = NDArray[np.float32]
+
+TINY = REPOSITORY / "tests" / "tinyclip" / "tiny_clip.pt"
+
+GROUPS = {
+    "dogs": "Airedale Bedlington_terrier Blenheim_spaniel Chihuahua Doberman EntleBucher Great_Dane "
+    "Irish_water_spaniel Italian_greyhound Newfoundland Norwich_terrier Saluki Walker_hound basset briard clumber "
+    "collie curly-coated_retriever dalmatian keeshond miniature_poodle miniature_schnauzer silky_terrier vizsla",
+    "cars": "minivan beach_wagon racer grille convertible Model_T half_track",
+    "monkeys": "patas proboscis_monkey spider_monkey gorilla",
+    "birds": "European_gallinule albatross bulbul coucal goldfinch little_blue_heron partridge ptarmigan redshank "
+    "toucan",
+    "instruments": "French_horn accordion cello drum electric_guitar sax upright",
+    "reptiles": "green_lizard whiptail horned_viper king_snake boa_constrictor terrapin",
+    "arthropods": "cicada grasshopper ladybug isopod rhinoceros_beetle scorpion tarantula",
+    "machines": "tractor lawn_mower forklift thresher",
+    "watches": "digital_watch stopwatch barometer",
+    "large animals": "African_elephant tusker water_buffalo hartebeest hog",
+    "boats": "dock gondola trimaran",
+    "butterflies": "admiral lycaenid",
+    "cats": "tabby cougar lion",
+    "fish": "goldfish coho lionfish stingray",
+    "fungi": "coral_fungus hen-of-the-woods",
+}
+"""Which of the photographs are alike: what "more like this" should find."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A library with its queries; `answers` (m, n) says which pictures are right for which of `present`."""
+
+    name: str
+    encoder: str
+    pictures: Rows
+    everyday: Rows
+    present: Rows
+    answers: NDArray[np.bool_]
+    absent: Rows
+    salads: Rows
+    kind: relevance.Kind = "text"
+
+
+def salads(seed: int) -> list[str]:
+    """A hundred of one or two words of random letters."""
+    rng = random.Random(seed)
+
+    def word() -> str:
+        return "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(3, 9)))
+
+    return [" ".join(word() for _ in range(1 + i % 2)) for i in range(100)]
+
+
+def absent_things(half: int) -> list[str]:
+    lines = (REPOSITORY / "benchmarks" / "absent.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")][100 * half : 100 * half + 100]
+
+
+def embed(encoder: Encoder, files: Sequence[Path]) -> Rows:
+    """Pictures as `clipsearch index` embeds them."""
+    pixels = [encoder.prepare(open_picture(path.read_bytes())) for path in files]
+    parts = [encoder.encode_images(np.stack(pixels[i : i + 16])) for i in range(0, len(pixels), 16)]
+    return np.concatenate(parts)
+
+
+def photo_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
+    """The photographs, parts of them, and a library of which half are dogs. A photo's label is its file's name."""
+    encoder = load_encoder("builtin")
+    files = sorted(folder.glob("*.jpg"))
+    pictures = embed(encoder, files)
+    labels = encoder.encode_texts([f"a {path.stem.replace('_', ' ')}" for path in files])
+    everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
+    dogs = np.array([path.stem in GROUPS["dogs"].split() for path in files])
+
+    def trials(half: int) -> Iterator[Trial]:
+        absent, nonsense = encoder.encode_texts(absent_things(half)), encoder.encode_texts(salads(half))
+
+        def trial(name: str, members: NDArray[np.integer]) -> Trial:
+            asked = members[members % 2 == half]
+            answers = asked[:, None] == members[None, :]
+            return Trial(name, "builtin", pictures[members], everyday, labels[asked], answers, absent, nonsense)
+
+        rng = np.random.default_rng(half)
+        yield trial(f"{len(files)} photos", np.arange(len(files)))
+        for size, times in ((10, 40), (20, 30), (50, 15), (100, 8)):
+            for _ in range(times):
+                yield trial(f"{size} of them", rng.permutation(len(files))[:size])
+        for _ in range(10):
+            others = rng.permutation(np.flatnonzero(~dogs))[: dogs.sum()]
+            yield trial("half are dogs", np.concatenate([np.flatnonzero(dogs), others]))
+
+    return trials
+
+
+def group_trials(folder: Path, kind: relevance.Kind) -> Callable[[int], Iterator[Trial]]:
+    """A photograph, alone or with a label of its group, asks for what is alike; half of the groups are absent."""
+    encoder = load_encoder("builtin")
+    files = sorted(folder.glob("*.jpg"))
+    group = np.array([next((g for g, some in GROUPS.items() if path.stem in some.split()), "") for path in files])
+    pictures = embed(encoder, files)
+    labels = encoder.encode_texts([f"a {path.stem.replace('_', ' ')}" for path in files])
+    everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
+    nothing = np.empty((0, pictures.shape[1]), np.float32)
+
+    def trials(half: int) -> Iterator[Trial]:
+        rng = np.random.default_rng(half)
+        for _ in range(20):
+            shuffled = rng.permutation(list(GROUPS))
+            members = [rng.permutation(np.flatnonzero(group == name))[:2] for name in shuffled]
+            queries, named = (np.array(some) for some in zip(*members, strict=True))
+            vectors = pictures[queries] if kind == "picture" else pictures[queries] + labels[named]
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            lacking = len(shuffled) // 2
+            held = ~np.isin(group, shuffled[:lacking])
+            held[queries] = False
+            answers = group[queries[lacking:], None] == group[held][None, :]
+            name = "like a photo" if kind == "picture" else "like a photo, and words"
+            present, absent = vectors[lacking:], vectors[:lacking]
+            yield Trial(name, f"builtin {kind}", pictures[held], everyday, present, answers, absent, nothing, kind)
+
+    return trials
+
+
+def class_trials(sizes: Sequence[int]) -> Callable[[int], Iterator[Trial]]:
+    """Large libraries, made up: what the built-in encoder would give for pictures of half of its 1,000 classes.
+
+    A picture's vector is its class's direction with those of classes near to it, in shares like those of the
+    photographs (.25 … .75 for its own). Absent things are classes of the other half that have no near relative (cosine
+    under .45) in the library.
+    """
+    from clipsearch.encoders.builtin import BuiltinEncoder
+
+    encoder = BuiltinEncoder()
+    directions, names = encoder._classes.directions, encoder._classes.names
+    texts = encoder.encode_texts([f"a {name}" for name in names])
+    everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
+    near = np.argsort(-(directions @ directions.T), axis=1)
+
+    def pictures(rng: np.random.Generator, classes: NDArray[np.integer]) -> Rows:
+        n, others = len(classes), 30
+        share = rng.uniform(0.25, 0.75, n).astype(np.float32)
+        ranks = np.minimum(1 + rng.exponential(60, (n, others)).astype(int), len(names) - 1)
+        weights = rng.exponential(1, (n, others)).astype(np.float32)
+        weights *= ((1 - share) / weights.sum(axis=1))[:, None]
+        rows = share[:, None] * directions[classes]
+        for i in range(others):
+            rows += weights[:, i : i + 1] * directions[near[classes, ranks[:, i]]]
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def trials(half: int) -> Iterator[Trial]:
+        rng = np.random.default_rng(half)
+        nonsense = encoder.encode_texts(salads(half))
+        for size in sizes:
+            members = rng.permutation(len(names))[:500]
+            weights = 1 / np.sqrt(np.arange(1, 501))  # Of some things a person has many pictures, of most few.
+            classes = rng.choice(members, size, p=weights / weights.sum())
+            strange = np.flatnonzero((directions @ directions[np.unique(classes)].T).max(axis=1) < 0.45)
+            present = np.unique(classes)[half::2]
+            answers = present[:, None] == classes[None, :]
+            name = f"{size:,} made up"
+            yield Trial(
+                name, "builtin", pictures(rng, classes), everyday, texts[present], answers, texts[strange], nonsense
+            )
+
+    return trials
+
+
+def drawing_trials() -> Callable[[int], Iterator[Trial]]:
+    """Captioned drawings and the small checkpoint; one colour is missing, as a background or altogether."""
+    sys.path.append(str(TINY.parent))
+    from scenes import COLOURS, SHAPES, Scene, caption, draw, scenes
+
+    def prepared(encoder: Encoder, drawing: Image.Image) -> NDArray[np.uint8]:
+        file = io.BytesIO()
+        drawing.save(file, "PNG")
+        return encoder.prepare(open_picture(file.getvalue()))[None]
+
+    encoder = load_encoder(str(TINY))
+    drawn, other = list(scenes(500, seed=0)), list(scenes(700, seed=1))
+    pictures = np.concatenate([encoder.encode_images(prepared(encoder, draw(s))) for s in drawn])
+    captions = encoder.encode_texts([caption(s) for s in drawn])
+    others = encoder.encode_texts([caption(s) for s in other])
+    everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
+
+    def shows(scene: Scene, colour: str, *, anywhere: bool) -> bool:
+        shapes = (scene.first.colour, scene.second.colour) if anywhere else ()
+        return colour in (scene.background, *shapes)
+
+    def long(half: int, colour: str, members: NDArray[np.integer], *, anywhere: bool) -> tuple[Rows, ...]:
+        asked = members[members % 2 == half]
+        absent = others[[shows(s, colour, anywhere=anywhere) for s in other]]
+        return captions[asked], asked[:, None] == members[None, :], absent
+
+    def short(half: int, colour: str, members: NDArray[np.integer]) -> tuple[Rows, ...]:
+        """Of one shape only: right is any drawing with that colour on that background."""
+        pairs = [(a, b) for a in COLOURS for b in COLOURS if a != b]
+        held = [pair for pair in pairs if pair[1] != colour][half::2]
+        scenes_here = [drawn[i] for i in members]
+        answers = [[s.background == b and a in (s.first.colour, s.second.colour) for s in scenes_here] for a, b in held]
+        lacking = [(a, b, shape) for a, b in pairs if b == colour for shape in SHAPES]
+        present = [f"a {a} {SHAPES[i % len(SHAPES)]} on a {b} background" for i, (a, b) in enumerate(held)]
+        absent = [f"a {a} {shape} on a {b} background" for a, b, shape in lacking]
+        return encoder.encode_texts(present), np.array(answers), encoder.encode_texts(absent)
+
+    def trials(half: int) -> Iterator[Trial]:
+        nonsense = encoder.encode_texts(salads(half))
+        for anywhere, colour in itertools.product((False, True), list(COLOURS)[half::2]):
+            members = np.array([i for i, s in enumerate(drawn) if not shows(s, colour, anywhere=anywhere)])
+            whole = long(half, colour, members, anywhere=anywhere)
+            name = "drawings, no such " + ("colour" if anywhere else "background")
+            forms = [(name, whole)]
+            if not anywhere:
+                brief = short(half, colour, members)
+                both = tuple(np.concatenate(parts) for parts in zip(whole, brief, strict=True))
+                forms += [("… asked in short", brief), ("… in both ways", both)]
+            for name, (present, answers, absent) in forms:
+                yield Trial(name, "tiny_clip", pictures[members], everyday, present, answers, absent, nonsense)
+
+    return trials
