@@ -189,7 +189,7 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
 
 
 def measure(
-    pictures: NDArray[np.float64], texts: NDArray[np.float32], *, count: int, centred: bool = True
+    pictures: NDArray[np.floating], texts: NDArray[np.float32], *, count: int, centred: bool = True
 ) -> Yardstick:
     """The yardstick of a library of `count` vectors, from a sample of its pictures and from everyday texts.
 
@@ -198,15 +198,17 @@ def measure(
     """
     import numpy as np
 
+    pictures = pictures.astype(np.float32)
     mean = pictures.mean(axis=0)
-    scatter = Scatter(len(pictures), mean.astype(np.float32), np.cov(pictures.T, bias=True).astype(np.float32))
+    off = pictures - mean
+    scatter = Scatter(len(pictures), mean, off.T @ off / np.float32(len(pictures)))
     chosen = np.unique(np.linspace(0, len(pictures) - 1, len(texts)).astype(int))
     beside = np.linspace(0, len(texts) - 1, len(chosen)).astype(int)
-    words, shown = texts[beside].astype(np.float64), pictures[chosen]
+    words, shown = texts[beside], pictures[chosen]
     if centred and count >= MIN_PICTURES:
         words, shown = _unit(words - texts.mean(axis=0)), _unit(shown - mean)
     usual: dict[Kind, Usual] = {
-        "text": _usual(scatter, texts.astype(np.float64), pictures, count=count),
+        "text": _usual(scatter, texts, pictures, count=count),
         "picture": _usual(scatter, pictures[chosen], pictures, itself=chosen, count=count),
         "mixed": _usual(scatter, _unit(words + shown), pictures, itself=chosen, count=count),
     }
@@ -215,8 +217,8 @@ def measure(
 
 def _usual(
     scatter: Scatter,
-    queries: NDArray[np.float64],
-    pictures: NDArray[np.float64],
+    queries: NDArray[np.float32],
+    pictures: NDArray[np.float32],
     *,
     count: int,
     itself: NDArray[np.int64] | None = None,
@@ -237,14 +239,14 @@ def _usual(
     if count <= len(pictures) or len(pictures) < ENOUGH_TO_QUARTER:
         return Usual(spread, whole)
     # The best of more pictures than were sampled is better, for each e-fold by as much as from the sample's quarters to
-    # the whole. From 10,000 to 100,000 that was right to .03 (`benchmarks/relevance.py`).
+    # the whole. From 10,000 to 100,000 made-up pictures (`benchmarks/labelled.py`) that was right to .03.
     quarters = [best(slice(start, None, QUARTERS)) for start in range(QUARTERS)]
     growth = max(0.0, whole - sum(quarters) / QUARTERS) / math.log(QUARTERS)
     return Usual(spread, whole + growth * math.log(count / len(pictures)))
 
 
-def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     import numpy as np
 
-    result: NDArray[np.float64] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    result: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return result
