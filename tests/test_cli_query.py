@@ -59,10 +59,8 @@ def test_answers_come_in_every_form(cli: Cli, indexed: Path, tmp_path: Path) -> 
     arranged = cli("query", "a cat", "--sort", "path", cwd=indexed).lines
     assert arranged == sorted(arranged)
     page, copies, links = tmp_path / "page.html", tmp_path / "copies", tmp_path / "links"
-    ran = cli(
-        *("query", "a cat", "-k", "2", "--html", str(page), "--copy-to", str(copies), "--link-to", str(links)),
-        cwd=indexed,
-    )
+    wanted = ("--html", str(page), "--copy-to", str(copies), "--link-to", str(links))
+    ran = cli("query", "a cat", "-k", "2", *wanted, cwd=indexed)
     assert ran.code == 0 and len(ran.lines) == 2
     assert page.read_text().count("data:image/") >= 2
     assert sorted(p.name for p in copies.iterdir()) == sorted(p.name for p in links.iterdir())

@@ -82,11 +82,15 @@ def filled(tmp_path: Path) -> Iterator[Filled]:
     filled.catalog.close()
 
 
-@pytest.mark.parametrize("engine", ["none", "exact", "ivf"])
-def test_search_equals_the_plain_product_over_live_vectors(filled: Filled, engine: str) -> None:
+@pytest.mark.parametrize("engine", ["none", "small", "exact", "ivf"])
+def test_search_equals_the_plain_product_over_live_vectors(
+    filled: Filled, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = filled.catalog.folder
+    if engine in ("exact", "ivf"):
+        monkeypatch.setattr(snapshots, "SMALL", 0)
     if engine != "none":
-        filled.catalog.set_meta("engine", engine)
+        filled.catalog.set_meta("engine", "ivf" if engine == "ivf" else "exact")
         snapshots.publish(filled.catalog, filled.row)
     filled.add(100)  # the tail
     queries = unit(filled.rng.normal(size=(20, DIM)))
@@ -124,8 +128,12 @@ def test_a_long_lived_searcher_sees_what_is_added_and_published(filled: Filled) 
                 snapshots.publish(filled.catalog, filled.row)
 
 
+@pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize("harm", ["deleted", "truncated", "flipped", "foreign", "garbage"])
-def test_a_harmed_snapshot_is_announced_and_answered_around(filled: Filled, harm: str, tmp_path: Path) -> None:
+def test_a_harmed_snapshot_is_announced_and_answered_around(
+    filled: Filled, harm: str, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "SMALL", 1000 if small else 0)
     folder = filled.catalog.folder
     published = snapshots.publish(filled.catalog, filled.row)
     query = unit(filled.rng.normal(size=(1, DIM)))[0]
