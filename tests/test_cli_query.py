@@ -121,3 +121,13 @@ def test_a_picture_that_vanished_is_reported_where_it_was_to_be_copied(cli: Cli,
     (own / "one.png").unlink()
     ran = cli("query", "a meadow", "--index", "mine", "--copy-to", "out", cwd=tmp_path)
     assert ran.code == 3 and "one.png" in ran.err
+
+
+def test_an_engine_is_kept_and_gives_the_same_answers(cli: Cli, copied: Path) -> None:
+    before = cli("query", "a cat", "--json", cwd=copied).json["hits"]
+    for engine in ("ivf", "auto"):
+        assert cli("index", "--engine", engine, cwd=copied).code == 0
+        [held] = cli("info", "--json", cwd=copied).json["encoders"]
+        assert held["engine"] == ("ivf" if engine == "ivf" else "exact")
+        assert cli("query", "a cat", "--json", cwd=copied).json["hits"] == before
+    assert cli("index", "--engine", "quick", cwd=copied).code == 2

@@ -75,6 +75,10 @@ def index(
     switch: Annotated[
         bool, typer.Option("--switch", help="Change to the model being filled without files that are offline.")
     ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", metavar="NAME", help="How to search: exact, ivf, or auto, which goes by size. Kept."),
+    ] = None,
     arch: options.Arch = None,
     trust_checkpoint: options.Trust = False,
     wait: options.Wait = False,
@@ -86,10 +90,13 @@ def index(
     Only what changed since the last run is read. Ctrl-C keeps what is done, and the next run goes on.
     """
     from clipsearch.encoders import EncoderOptions
+    from clipsearch.errors import UsageError
     from clipsearch.indexer import RunOptions
     from clipsearch.library import Library
     from clipsearch.roots import GivenOptions
 
+    if engine not in (None, "auto", "exact", "ivf"):
+        raise UsageError(f"--engine {engine}: exact, ivf, or auto")
     run = RunOptions(
         given=GivenOptions(
             exclude=tuple(exclude or ()) if exclude or no_exclude else None,
@@ -101,6 +108,7 @@ def index(
         max_pixels=round(max_pixels * 1e6),
         rehash=rehash,
         switch=switch,
+        engine=engine,  # type: ignore[arg-type]
     )
     encoder_options = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
     wanted = _wanted(paths or [], files_from, null=null)
