@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from clipsearch.encoders.identity import same_model
 from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, parse_spec
-from clipsearch.errors import EncoderError, ModelMismatchError, OutOfMemoryError
+from clipsearch.errors import EncoderError, ModelMismatchError, OutOfMemoryError, UsageError
 from clipsearch.types import Box, EncoderInfo, Seen
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "default_spec",
     "encode_halving",
     "load_encoder",
+    "quantise",
     "reload_encoder",
 ]
 
@@ -86,9 +87,14 @@ def load_encoder(spec: str, options: EncoderOptions = EncoderOptions()) -> Encod
     """The encoder that `spec` names, its fingerprint known (from memory where its files are unchanged).
 
     Downloads the weights where the spec names a hub's model that is not cached.
-    Raises UsageError for a spec that means nothing, EncoderError and DownloadError.
+    Raises UsageError for a spec that means nothing, or an 8-bit one (see `quantise`), EncoderError and DownloadError.
     """
     parsed = parse_spec(spec)
+    if parsed.int8:
+        name = parsed.base.name
+        raise UsageError(
+            f"{spec}: int8 has to see your pictures first: clipsearch index --model {name} --precision int8"
+        )
     if parsed.kind == "builtin":
         from clipsearch.encoders.builtin import BuiltinEncoder
 
@@ -116,6 +122,19 @@ def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()
             f"clipsearch index --model {BUILTIN_SPEC}"
         )
     return encoder
+
+
+def quantise(encoder: Encoder, pixels: NDArray[np.uint8]) -> EncoderInfo:
+    """The info of `encoder` with its image side in 8 bits, for `reload_encoder`.
+
+    It is rounded by what `pixels`, prepared by the encoder from a sample of the user's own pictures, of shape
+    (n, 3, S, S), send through it. Raises UsageError where the encoder has no such form, EncoderError.
+    """
+    from clipsearch.encoders.openclip import OpenClipEncoder
+
+    if not isinstance(encoder, OpenClipEncoder):
+        raise UsageError(f"--precision int8: {encoder.info.spec} has no 8-bit form; leave it out")
+    return encoder.quantised(pixels)
 
 
 def default_spec() -> tuple[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from pathlib import Path
 
@@ -22,3 +23,19 @@ def is_cpu(device: str) -> bool:
     from clipsearch.encoders.torch_towers import pick_device
 
     return pick_device(device).type == "cpu"
+
+
+@functools.cache
+def adds_in_32_bits() -> bool:
+    """Whether the processor multiplies and adds bytes without running over: VNNI on Intel's and AMD's, all of ARM's.
+
+    The others add pairs of products in 16 bits, which weights of 8 bits overflow. Unknown ones are taken for such.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+        return True
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:
+        return False
+    return "avx512_vnni" in flags or "avx_vnni" in flags

@@ -53,15 +53,24 @@ class Graph:
         self._nodes.append(helper.make_node(operator, list(inputs), [name], domain=domain, **attributes))
         return name
 
+    def linear(self, x: str, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> str:
+        """A linear layer on the last axis: weight (out, in), bias (out,)."""
+        return self.node("Add", self.node("MatMul", x, self.weight(weight.T)), self.weight(bias))
+
+    def outputs(self) -> list[str]:
+        """Values, float32, that the graph gives beside its vectors."""
+        return []
+
     def save(self, path: Path, output: str, dim: int) -> None:
         """Write the graph to `path`, its weights to a file beside it named after it with the suffix `.data`.
 
         output: the value, float32 of shape (n, dim), that the graph gives.
         """
         last = helper.make_node("Identity", [output], ["vectors"])
-        result = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", dim])
+        results = [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", dim])]
+        results += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.outputs()]
         weights = self._write_weights(path.with_suffix(".data"))
-        graph = helper.make_graph([*self._nodes, last], "tower", self._inputs, [result], weights)
+        graph = helper.make_graph([*self._nodes, last], "tower", self._inputs, results, weights)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
         path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
 

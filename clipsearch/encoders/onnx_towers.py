@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.devices import is_cpu
+from clipsearch.encoders.int8 import Quantisation, product
 from clipsearch.encoders.onnx import Build, Tower, TowerId, TowerMismatchError, open_tower
+from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
     from torch import nn
 
     from clipsearch.encoders.openclip import Towers
+    from clipsearch.encoders.torch_towers import ImageSide
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +36,19 @@ class OnnxTowers:
 
     load: builds the module in torch, asked only for a side that is not converted yet. torch: the towers that answer
     for pictures where `device` is a GPU, which torch is faster on, and where a converted side is not faithful.
+    int8: how pictures are rounded; they then run on a CPU only, and here. `info` is the fp32 encoder's all the same.
     Raises UsageError for a GPU that is not there; "auto" looks for one with the first picture.
     """
 
     def __init__(
-        self, load: Callable[[], nn.Module], info: EncoderInfo, *, torch: Towers, device: str = "cpu", threads: int = 0
+        self,
+        load: Callable[[], nn.Module],
+        info: EncoderInfo,
+        *,
+        torch: Towers,
+        device: str = "cpu",
+        threads: int = 0,
+        int8: Quantisation | None = None,
     ) -> None:
         if device not in ("auto", "cpu"):
             is_cpu(device)
@@ -46,6 +57,7 @@ class OnnxTowers:
         self._torch = torch
         self._device = device
         self._threads = threads
+        self._int8 = int8
         self._lock = threading.RLock()
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -74,8 +86,25 @@ class OnnxTowers:
         with self._lock:
             _ = self._text_tower
 
+    def calibrated(self, pixels: NDArray[np.uint8]) -> Quantisation:
+        """How to round the image side, by prepared pixels (n, 3, S, S). Raises UsageError where it has no such form."""
+        from clipsearch.encoders.quantised import calibrate
+        from clipsearch.encoders.torch_towers import ImageSide
+
+        self._refuse_gpu()
+        preprocess = self._info.preprocess
+        side = ImageSide(self._load(), preprocess).eval()
+        quantisation = calibrate(side, preprocess, pixels, threads=self._threads)
+        self._open_int8(quantisation, lambda: side)  # while the weights are at hand
+        return quantisation
+
     @cached_property
     def _image_tower(self) -> Tower | None:
+        if self._int8 is not None:
+            from clipsearch.encoders.torch_towers import ImageSide
+
+            self._refuse_gpu()
+            return self._open_int8(self._int8, lambda: ImageSide(self._load(), self._info.preprocess).eval())
         if not is_cpu(self._device):
             return None
 
@@ -98,6 +127,27 @@ class OnnxTowers:
             return text_build(TextSide(self._load()).eval(), context)
 
         return self._opened("text", build)
+
+    def _open_int8(self, quantisation: Quantisation, load: Callable[[], ImageSide]) -> Tower:
+        way = product(quantisation)
+
+        def build() -> Build:
+            from clipsearch.encoders.quantised import int8_build
+
+            return int8_build(load(), self._info.preprocess, quantisation, way)
+
+        fingerprint = quantisation.fingerprint(self._info.fingerprint)
+        try:
+            return open_tower(TowerId(fingerprint, "image", f"{EXPORTER}-{way}"), build, threads=self._threads)
+        except TowerMismatchError as exc:
+            raise EncoderError(
+                f"{self._info.spec}: its pictures cannot be encoded in 8 bits on this processor ({exc}); "
+                "this changes to full precision: clipsearch index --precision fp32"
+            ) from exc
+
+    def _refuse_gpu(self) -> None:
+        if self._device not in ("auto", "cpu"):
+            raise UsageError(f"--device {self._device}: int8 runs on the CPU; leave it out, or add --precision fp32")
 
     def _opened(self, side: str, build: Callable[[], Build]) -> Tower | None:
         identity = TowerId(self._info.fingerprint, "image" if side == "image" else "text", EXPORTER)

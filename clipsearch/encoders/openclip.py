@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from clipsearch.encoders.cache import remembered
 from clipsearch.encoders.identity import same_model
+from clipsearch.encoders.int8 import Quantisation, is_int8, quantised_info, taken_apart
 from clipsearch.encoders.sources import Source, locate
 from clipsearch.encoders.specs import ModelSpec, check_device, parse_spec
 from clipsearch.errors import ModelMismatchError
@@ -47,6 +48,10 @@ class Runtime(Towers, Protocol):
 
     def convert(self) -> None:
         """Put what a later query needs into the cache directory, if it is not there."""
+        ...
+
+    def calibrated(self, pixels: NDArray[np.uint8]) -> Quantisation:
+        """How to round the image side, by prepared pixels (n, 3, S, S) of a sample. Raises UsageError."""
         ...
 
 
@@ -93,6 +98,12 @@ class OpenClipEncoder:
     def convert(self) -> None:
         """See Encoder.convert."""
         self._towers.convert()
+
+    def quantised(self, pixels: NDArray[np.uint8]) -> EncoderInfo:
+        """See encoders.quantise."""
+        if is_int8(self._info):
+            return self._info
+        return quantised_info(self._info, self._towers.calibrated(pixels))
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """Nothing: CLIP cannot say what it saw."""
@@ -213,8 +224,10 @@ class _LazyTorchTowers:
 class _LazyTowers:
     """ONNX Runtime for texts, and for pictures on a CPU; torch for pictures on a GPU, and to convert, once."""
 
-    def __init__(self, loader: _Loader, info: EncoderInfo, options: EncoderOptions) -> None:
-        self._loader, self._info, self._options = loader, info, options
+    def __init__(
+        self, loader: _Loader, info: EncoderInfo, options: EncoderOptions, *, int8: Quantisation | None = None
+    ) -> None:
+        self._loader, self._info, self._options, self._int8 = loader, info, options, int8
         self._lock = threading.Lock()
         self._towers: OnnxTowers | None = None
 
@@ -226,6 +239,9 @@ class _LazyTowers:
 
     def convert(self) -> None:
         self._ready().convert()
+
+    def calibrated(self, pixels: NDArray[np.uint8]) -> Quantisation:
+        return self._ready().calibrated(pixels)
 
     def _ready(self) -> OnnxTowers:
         with self._lock:
@@ -240,6 +256,7 @@ class _LazyTowers:
                     torch=torch,
                     device=self._options.device,
                     threads=self._options.threads,
+                    int8=self._int8,
                 )
             return self._towers
 
@@ -254,8 +271,9 @@ def load_open_clip(spec: ModelSpec, options: EncoderOptions) -> OpenClipEncoder:
 def reload_open_clip(info: EncoderInfo, options: EncoderOptions) -> OpenClipEncoder:
     """The encoder that a library recorded; its files are looked at when a side is first used."""
     options = replace(options, arch=info.details.get("given_arch"))  # another model's --arch is none of its business
-    loader = _Loader(parse_spec(info.spec), options, expected=info)
-    return OpenClipEncoder(info, towers=_LazyTowers(loader, info, options), tokenizer=loader.tokenizer)
+    base, int8 = taken_apart(info)
+    loader = _Loader(parse_spec(base.spec), options, expected=base)
+    return OpenClipEncoder(info, towers=_LazyTowers(loader, base, options, int8=int8), tokenizer=loader.tokenizer)
 
 
 def info_to_json(info: EncoderInfo) -> dict[str, Any]:

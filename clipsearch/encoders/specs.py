@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ DEFAULT_SPEC = "ViT-B-32-256/datacomp_s34b_b86k"
 BUILTIN_SPEC = "builtin"
 DEFAULT_ALIAS = "default"
 HUB_PREFIX = "hf-hub:"
+INT8_SUFFIX = "+int8"
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 PATH_STARTS = ("./", "../", "/", "~")
 
@@ -48,6 +49,7 @@ class ModelSpec:
     """A parsed spec. `name` is its canonical form: the one that a library records, independent of the folder.
 
     kind "file" has `path` (absolute), "hub" has `repo`, "pair" has `arch` and `tag`, "builtin" has nothing more.
+    int8: the model in 8 bits, which `base` is without.
     """
 
     kind: Literal["builtin", "file", "hub", "pair"]
@@ -56,6 +58,11 @@ class ModelSpec:
     repo: str | None = None
     arch: str | None = None
     tag: str | None = None
+    int8: bool = False
+
+    @property
+    def base(self) -> ModelSpec:
+        return replace(self, name=self.name.removesuffix(INT8_SUFFIX), int8=False) if self.int8 else self
 
 
 def parse_spec(spec: str) -> ModelSpec:
@@ -63,6 +70,9 @@ def parse_spec(spec: str) -> ModelSpec:
 
     Raises UsageError for one that means nothing.
     """
+    if spec.endswith(INT8_SUFFIX):
+        base = parse_spec(spec.removesuffix(INT8_SUFFIX))
+        return replace(base, name=base.base.name + INT8_SUFFIX, int8=True)
     if spec == DEFAULT_ALIAS:
         spec = DEFAULT_SPEC
     if spec == BUILTIN_SPEC:

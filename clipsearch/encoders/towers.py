@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clipsearch.encoders.conversion import simplify
@@ -24,14 +25,7 @@ from clipsearch.types import Preprocess
 
 def image_build(side: ImageSide, preprocess: Preprocess) -> Build:
     """The image side, pixels uint8 (n, 3, S, S) → unit rows (n, dim), with noise of several grains to prove it."""
-    random = np.random.default_rng(0)
-    size = preprocess.size
-    pictures = []
-    for cells in (2, 7, 31, size):
-        grain = -(-size // cells)
-        coarse = random.integers(0, 256, (3, cells, cells), dtype=np.uint8)
-        pictures.append(np.kron(coarse, np.ones((1, grain, grain), np.uint8))[:, :size, :size])
-    batch = np.stack(pictures)
+    batch = trial_pictures(preprocess.size)
     write: Callable[[Path], None]
     try:
         write = vision_graph(side.tower, preprocess).save
@@ -39,6 +33,17 @@ def image_build(side: ImageSide, preprocess: Preprocess) -> Build:
         write = _exporter(side, torch.from_numpy(batch[:2]), "pixels")
     with torch.inference_mode():
         return write, [Trial({"pixels": batch}, side(torch.from_numpy(batch)).numpy())]
+
+
+def trial_pictures(size: int) -> NDArray[np.uint8]:
+    """Noise of several grains: uint8 (4, 3, size, size)."""
+    random = np.random.default_rng(0)
+    pictures = []
+    for cells in (2, 7, 31, size):
+        grain = -(-size // cells)
+        coarse = random.integers(0, 256, (3, cells, cells), dtype=np.uint8)
+        pictures.append(np.kron(coarse, np.ones((1, grain, grain), np.uint8))[:, :size, :size])
+    return np.stack(pictures)
 
 
 def text_build(side: TextSide, context: int) -> Build:

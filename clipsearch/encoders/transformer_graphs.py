@@ -42,13 +42,16 @@ class Written:
         self.graph.save(path, self.output, self.dim)
 
 
-def vision_graph(tower: nn.Module, preprocess: Preprocess) -> Written:
-    """A vision transformer. Raises OtherFormError."""
+def vision_graph(tower: nn.Module, preprocess: Preprocess, graph: Graph | None = None) -> Written:
+    """A vision transformer, written to a new graph or to `graph`, which may have linear layers of its own kind.
+
+    Raises OtherFormError.
+    """
     if type(tower) is not VisionTransformer or tower.attn_pool is not None or tower.pool_type not in ("tok", "avg"):
         raise OtherFormError
     if not isinstance(tower.proj, Tensor):
         raise OtherFormError
-    graph = Graph()
+    graph = Graph() if graph is None else graph
     x = _patches(graph, tower, preprocess)
     length, width = tower.positional_embedding.shape
     first = graph.constant([0])
@@ -184,9 +187,9 @@ def _attention(graph: Graph, x: str, asking: str, hidden: str, block: ResidualAt
     nothing = np.zeros(3 * width)
     biases = np.split(nothing if attention.in_proj_bias is None else _array(attention.in_proj_bias), 3)
     scale = (width // heads) ** -0.5
-    q = _linear(graph, asking, weights[0] * scale, biases[0] * scale)
-    k = _linear(graph, hidden, weights[1], biases[1])
-    v = _linear(graph, hidden, weights[2], biases[2])
+    q = graph.linear(asking, weights[0] * scale, biases[0] * scale)
+    k = graph.linear(hidden, weights[1], biases[1])
+    v = graph.linear(hidden, weights[2], biases[2])
     split = graph.constant([0, -1, heads, width // heads])
     q = graph.node("Transpose", graph.node("Reshape", q, split), perm=[0, 2, 1, 3])
     k = graph.node("Transpose", graph.node("Reshape", k, split), perm=[0, 2, 3, 1])
@@ -200,7 +203,7 @@ def _attention(graph: Graph, x: str, asking: str, hidden: str, block: ResidualAt
 
 def _mlp(graph: Graph, x: str, block: ResidualAttentionBlock) -> str:
     widen, activation, narrow = block.mlp
-    y = _linear(graph, _norm(graph, x, block.ln_2), _array(widen.weight), _array(widen.bias))
+    y = graph.linear(_norm(graph, x, block.ln_2), _array(widen.weight), _array(widen.bias))
     if isinstance(activation, QuickGELU):
         y = graph.node("QuickGelu", y, domain=MICROSOFT, alpha=1.702)
     elif isinstance(activation, nn.GELU) and activation.approximate == "none":
@@ -220,11 +223,7 @@ def _scaled_linear(graph: Graph, x: str, linear: nn.Linear, scale: nn.Module) ->
         weight, bias = weight * gamma[:, None], bias * gamma
     elif not isinstance(scale, nn.Identity):
         raise OtherFormError
-    return _linear(graph, x, weight, bias)
-
-
-def _linear(graph: Graph, x: str, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> str:
-    return graph.node("Add", graph.node("MatMul", x, graph.weight(weight.T)), graph.weight(bias))
+    return graph.linear(x, weight, bias)
 
 
 def _norm(graph: Graph, x: str, norm: Any) -> str:  # noqa: ANN401
