@@ -25,28 +25,6 @@ Rows = NDArray[np.float32]
 
 TINY = REPOSITORY / "tests" / "tinyclip" / "tiny_clip.pt"
 
-GROUPS = {
-    "dogs": "Airedale Bedlington_terrier Blenheim_spaniel Chihuahua Doberman EntleBucher Great_Dane "
-    "Irish_water_spaniel Italian_greyhound Newfoundland Norwich_terrier Saluki Walker_hound basset briard clumber "
-    "collie curly-coated_retriever dalmatian keeshond miniature_poodle miniature_schnauzer silky_terrier vizsla",
-    "cars": "minivan beach_wagon racer grille convertible Model_T half_track",
-    "monkeys": "patas proboscis_monkey spider_monkey gorilla",
-    "birds": "European_gallinule albatross bulbul coucal goldfinch little_blue_heron partridge ptarmigan redshank "
-    "toucan",
-    "instruments": "French_horn accordion cello drum electric_guitar sax upright",
-    "reptiles": "green_lizard whiptail horned_viper king_snake boa_constrictor terrapin",
-    "arthropods": "cicada grasshopper ladybug isopod rhinoceros_beetle scorpion tarantula",
-    "machines": "tractor lawn_mower forklift thresher",
-    "watches": "digital_watch stopwatch barometer",
-    "large animals": "African_elephant tusker water_buffalo hartebeest hog",
-    "boats": "dock gondola trimaran",
-    "butterflies": "admiral lycaenid",
-    "cats": "tabby cougar lion",
-    "fish": "goldfish coho lionfish stingray",
-    "fungi": "coral_fungus hen-of-the-woods",
-}
-"""Which of the photographs are alike: what "more like this" should find."""
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -78,6 +56,13 @@ def absent_things(half: int) -> list[str]:
     return [line for line in lines if not line.startswith("#")][100 * half : 100 * half + 100]
 
 
+def groups() -> list[tuple[frozenset[str], list[str]]]:
+    """Photographs that are alike, by name, and questions that they answer."""
+    lines = (REPOSITORY / "benchmarks" / "groups.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split(":") for line in lines if not line.startswith("#")]
+    return [(frozenset(members.split()), [q.strip() for q in asked.split(";")]) for members, asked in pairs]
+
+
 def embed(encoder: Encoder, files: Sequence[Path]) -> Rows:
     """Pictures as `clipsearch index` embeds them."""
     pixels = [encoder.prepare(open_picture(path.read_bytes())) for path in files]
@@ -92,7 +77,7 @@ def photo_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
     pictures = embed(encoder, files)
     labels = encoder.encode_texts([f"a {path.stem.replace('_', ' ')}" for path in files])
     everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
-    dogs = np.array([path.stem in GROUPS["dogs"].split() for path in files])
+    dogs = np.array([path.stem in groups()[0][0] for path in files])
 
     def trials(half: int) -> Iterator[Trial]:
         absent, nonsense = encoder.encode_texts(absent_things(half)), encoder.encode_texts(salads(half))
@@ -115,30 +100,42 @@ def photo_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
 
 
 def group_trials(folder: Path, kind: relevance.Kind) -> Callable[[int], Iterator[Trial]]:
-    """A photograph, alone or with a label of its group, asks for what is alike; half of the groups are absent."""
+    """Half of the groups of photographs are absent. Asked for are all groups: in general words, like one photograph of
+    them, or like one and with the label of another.
+    """
     encoder = load_encoder("builtin")
     files = sorted(folder.glob("*.jpg"))
-    group = np.array([next((g for g, some in GROUPS.items() if path.stem in some.split()), "") for path in files])
     pictures = embed(encoder, files)
     labels = encoder.encode_texts([f"a {path.stem.replace('_', ' ')}" for path in files])
     everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
-    nothing = np.empty((0, pictures.shape[1]), np.float32)
+    alike = [np.array([path.stem in names for path in files]) for names, _ in groups()]
+    words = [encoder.encode_texts(asked) for _, asked in groups()]
+    name = {"text": "photos, in general words", "picture": "like a photo", "mixed": "like a photo, and words"}[kind]
+
+    def ask(number: int, rng: np.random.Generator) -> tuple[Rows, list[int]]:
+        """Query vectors for a group, and the photographs that they are made of."""
+        if kind == "text":
+            return words[number], []
+        one, other = rng.permutation(np.flatnonzero(alike[number]))[:2]
+        vector = pictures[one] if kind == "picture" else pictures[one] + labels[other]
+        return (vector / np.linalg.norm(vector))[None], [one]
 
     def trials(half: int) -> Iterator[Trial]:
         rng = np.random.default_rng(half)
+        nonsense = (
+            encoder.encode_texts(salads(half)) if kind == "text" else np.empty((0, pictures.shape[1]), np.float32)
+        )
+        numbers = [i for i in range(half, len(alike), 2) if alike[i].sum() > 1 or kind == "text"]
         for _ in range(20):
-            shuffled = rng.permutation(list(GROUPS))
-            members = [rng.permutation(np.flatnonzero(group == name))[:2] for name in shuffled]
-            queries, named = (np.array(some) for some in zip(*members, strict=True))
-            vectors = pictures[queries] if kind == "picture" else pictures[queries] + labels[named]
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            lacking = len(shuffled) // 2
-            held = ~np.isin(group, shuffled[:lacking])
-            held[queries] = False
-            answers = group[queries[lacking:], None] == group[held][None, :]
-            name = "like a photo" if kind == "picture" else "like a photo, and words"
-            present, absent = vectors[lacking:], vectors[:lacking]
-            yield Trial(name, f"builtin {kind}", pictures[held], everyday, present, answers, absent, nothing, kind)
+            shuffled = rng.permutation(numbers)
+            lacking, having = np.split(shuffled, [len(shuffled) // 2])
+            asked = {number: ask(number, rng) for number in shuffled}
+            held = ~np.any([alike[number] for number in lacking], axis=0)
+            held[[photo for _, photos in asked.values() for photo in photos]] = False
+            present, absent = (np.concatenate([asked[n][0] for n in some]) for some in (having, lacking))
+            answers = np.concatenate([np.repeat(alike[n][None, held], len(asked[n][0]), axis=0) for n in having])
+            encoder_name = "builtin" if kind == "text" else f"builtin {kind}"
+            yield Trial(name, encoder_name, pictures[held], everyday, present, answers, absent, nonsense, kind)
 
     return trials
 

@@ -150,7 +150,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [size for size in (200, 2_000, 20_000, 100_000) if size <= options.largest]
     photos = options.photos
-    alike = [group_trials(photos, "picture"), group_trials(photos, "mixed")]
+    alike = [group_trials(photos, kind) for kind in relevance.KINDS]
     makers = [photo_trials(photos), *alike, class_trials(sizes), drawing_trials()]
     halves = [pooled([judge(trial) for maker in makers for trial in maker(half)]) for half in (0, 1)]
     for name, half in zip(("chosen on", "held out"), halves, strict=True):

@@ -185,7 +185,7 @@ def test_of_more_pictures_the_best_hit_must_stand_higher() -> None:
     small = relevance.measure(pictures[::10].astype(np.float64), texts, count=4_000)
     for kind in KINDS:
         assert small.usual[kind].best < sampled.usual[kind].best
-        assert sampled.usual[kind].best == pytest.approx(whole.usual[kind].best, abs=0.2)
+        assert sampled.usual[kind].best == pytest.approx(whole.usual[kind].best, abs=0.3)
 
 
 # Learning and remembering
@@ -255,7 +255,7 @@ def test_a_damaged_yardstick_is_learnt_anew(catalog: Catalog, damage: bytes) -> 
     row, embed = answering(catalog), Embedder()
     cache = QueryCache(catalog.folder)
     relevance.learn(catalog, row, cache, embed)
-    cache.put_fact(row.info.fingerprint, "yardstick 1", 40, damage)
+    cache.put_fact(row.info.fingerprint, "yardstick 2", 40, damage)
     assert relevance.recall(catalog, row, cache) is None
     assert relevance.learn(catalog, row, cache, embed) is not None
     assert embed.asked == 2
