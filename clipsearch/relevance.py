@@ -99,7 +99,7 @@ class Sample:
         """How far `scores` (m, n) of `queries` (m, dim) stand out."""
         import numpy as np
 
-        spread = max(spread, 1e-6)
+        spread = max(spread, 1e-3)  # Below is what float16 makes of it.
         mean, own = self.tail(queries)
         own = np.maximum(own, spread / 4)  # Anything would stand out from copies of one picture.
         result: NDArray[np.float64] = (scores - mean[:, None]) / np.sqrt(own * spread)[:, None]
