@@ -245,6 +245,13 @@ class Catalog:
         row = self.conn.execute(f"{_SELECT_ENCODER} WHERE fingerprint = ?", (info.fingerprint,)).fetchone()
         return _encoder_row(row)
 
+    def drop_encoder(self, encoder_id: int) -> int:
+        """Forget an encoder that is not in use, with its vectors; how many those were."""
+        dropped = self.conn.execute("DELETE FROM embeddings WHERE encoder_id = ?", (encoder_id,)).rowcount
+        self.conn.execute("DELETE FROM snapshots WHERE encoder_id = ?", (encoder_id,))
+        self.conn.execute("DELETE FROM encoders WHERE id = ?", (encoder_id,))
+        return dropped
+
     def count_owed(self, encoder_id: int, *, reachable: bool = False) -> int:
         """Live contents without a vector of this encoder; `reachable` counts those with a present file only."""
         states = "('present')" if reachable else LIVE

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from clipsearch import encoders, images
 from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
+from clipsearch.connections import damage_translated
 from clipsearch.classify import Classifier, Label
 from clipsearch.encoders import Encoder, EncoderOptions
 from clipsearch.encoders.identity import is_prepared_as_today
+from clipsearch.encoders.int8 import quantised_info, taken_apart
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import EncoderError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
     from clipsearch.filters import Filter
     from clipsearch.indexer import RunOptions
+    from clipsearch.precision import Precision
+    from clipsearch.roots import GivenOptions
     from clipsearch.upkeep import ListedState, Pruned
 
 PathLike = str | bytes | os.PathLike[str]
@@ -67,7 +71,8 @@ LEARNING_PAYS_S = 30.0
 class Library:
     """An open library. Use it as a context manager, or `close` it.
 
-    Any number of processes may query one while another indexes. `options` say how encoders are loaded.
+    Any number of processes may query one while another indexes; threads that share one wait for each other. `options`
+    say how encoders are loaded.
     """
 
     def __init__(self, path: PathLike, options: EncoderOptions | None = None) -> None:
@@ -77,6 +82,8 @@ class Library:
         self._cache: QueryCache | None = None
         self._searcher: Searcher | None = None
         self._encoders: dict[str, Encoder] = {}
+        self._asking = threading.RLock()
+        self._loading = threading.Lock()
 
     @classmethod
     def create(cls, path: PathLike, *, model: str | None = None, options: EncoderOptions | None = None) -> Self:
@@ -142,17 +149,21 @@ class Library:
         paths: Iterable[PathLike] = (),
         *,
         model: str | None = None,
+        precision: Precision | None = None,
         run: RunOptions | None = None,
         wait: bool = False,
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
+        say: Callable[[str], None] = lambda text: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> IndexReport:
         """Bring the library up to date with `paths`, or with all roots it knows.
 
         `model` names another encoder to fill beside the one that answers, until it can take over; the answering one's
-        own name gives that up. `wait` waits for another writer. `stop` is asked between files; once it is true, the
-        batch in hand is finished and the report is marked `interrupted`.
+        own name gives that up. `precision` "int8" fills the model in 8 bits, fixed by a sample of the pictures, "fp32"
+        the model as it is; without it, the library's own encoder goes on. `wait` waits for another writer. `say` hears
+        what should be known before the run goes on: how well 8 bits agree with full precision. `stop` is asked between
+        files; once it is true, the batch in hand is finished and the report is marked `interrupted`.
         Raises UsageError for paths that cannot be, LockedError, EncoderError, ModelMismatchError.
         """
         from clipsearch import indexer
@@ -163,9 +174,12 @@ class Library:
             with self._catalog_or_empty() as catalog:
                 return indexer.dry_run(catalog, wanted, options, encoder=_target(catalog))
         with self._writer(wait=wait, stop=stop) as catalog:
-            if model is not None:
+            if model is not None or precision is not None:
                 indexer.check_paths(catalog, wanted, options)  # A run that cannot be leaves no wish behind.
-            row = self._choose(catalog, model)
+            if precision is not None or (model is not None and parse_spec(model).int8):
+                row = self._choose_precision(catalog, model, precision, wanted, options.given, say=say, stop=stop)
+            else:
+                row = self._choose(catalog, model)
             work = indexer.IndexRun(
                 catalog,
                 lambda: self._encoder(row),
@@ -203,10 +217,50 @@ class Library:
             return row
         encoder = encoders.load_encoder(model, self._options)
         self._encoders[encoder.info.fingerprint] = encoder
+        return self._wish(catalog, encoder.info)
+
+    def _choose_precision(
+        self,
+        catalog: Catalog,
+        model: str | None,
+        precision: Precision | None,
+        paths: Sequence[bytes],
+        given: GivenOptions,
+        *,
+        say: Callable[[str], None],
+        stop: Callable[[], bool],
+    ) -> EncoderRow:
+        """The encoder that a run fills where the precision is named; calibrates it where it is a new one."""
+        from clipsearch.precision import eight_bit
+
+        if model is None:
+            target = self._choose(catalog, None)
+            base = self._encoder(EncoderRow(0, taken_apart(target.info)[0]))
+        else:
+            base = encoders.load_encoder(parse_spec(model).base.name, self._options)
+            self._encoders[base.info.fingerprint] = base
+        if precision == "fp32":
+            if model is not None and parse_spec(model).int8:
+                raise UsageError(f"--model {model} and --precision fp32 contradict each other; leave one out")
+            return self._wish(catalog, base.info)
+        info = eight_bit(
+            catalog, base, paths, given, load=lambda info: self._encoder(EncoderRow(0, info)), say=say, stop=stop
+        )
+        if info is None:  # It was stopped: the run that follows will see that too.
+            return self._choose(catalog, None)
+        return self._wish(catalog, info)
+
+    def _wish(self, catalog: Catalog, info: EncoderInfo) -> EncoderRow:
+        """Record the encoder that shall answer: at once where nothing does yet, else once it is filled."""
+        answering = catalog.answering()
         with catalog.transaction():
-            row = catalog.add_encoder(encoder.info)
+            row = catalog.add_encoder(info)
+            if answering is not None and row.id != answering.id and _gives_way(catalog, answering, info):
+                catalog.drop_encoder(answering.id)
+                answering = None
             if answering is None:
                 catalog.set_meta("encoder_id", str(row.id))
+                catalog.set_meta("filling_id", None)
             elif row.id == answering.id:
                 catalog.set_meta("filling_id", None)
                 catalog.set_meta("fallback", None)  # It is no fallback any more, but what was asked for.
@@ -259,17 +313,18 @@ class Library:
             row, notices = self._answering(catalog, model)
             memory = cache if use_cache else NO_CACHE
             asker = Asker(catalog, row, searcher, memory, lambda: self._encoder(row), notices=notices)
-            neighbours, vector = asker.answer(question, k * page)
-            neighbours = neighbours[k * (page - 1) :]
+            prepared = asker.prepare(question)
             teller = self._encoder(row) if explain and not row.info.is_clip else None
-            with catalog.reading():
-                hits = query.make_hits(catalog, neighbours, where=where, encoder=teller)
-                hits = asker.judge(question, vector, hits, learn=relevant)
+
+            def search() -> tuple[Hit, ...]:
+                neighbours = asker.search(prepared, k * page)[k * (page - 1) :]
+                return query.make_hits(catalog, neighbours, where=where, encoder=teller)
+
+            hits = asker.judge(prepared, searcher.consistently(search), learn=relevant)
             if relevant:
                 hits = tuple(hit for hit in hits if (hit.relevance or 0) > RELEVANT)
-            return QueryResult(
-                str(main), row.info, query.sort_hits(hits, sort), (*notices, *searcher.notices), question.kind
-            )
+            told = (*notices, *searcher.take_notices())
+            return QueryResult(str(main), row.info, query.sort_hits(hits, sort), told, question.kind)
 
         return self._ask(ask)
 
@@ -293,10 +348,12 @@ class Library:
             if not texts:
                 return ()
             vectors = query.embed_texts(texts, row, lambda: self._encoder(row), cache, notices=notices)
-            with catalog.reading():
-                found = searcher.nearest_many(row, vectors, k, where=where)
-                hits = query.make_many_hits(catalog, found, where=where)
-            told = (*notices, *searcher.notices)
+
+            def search() -> list[tuple[Hit, ...]]:
+                return query.make_many_hits(catalog, searcher.nearest_many(row, vectors, k, where=where), where=where)
+
+            hits = searcher.consistently(search)
+            told = (*notices, *searcher.take_notices())
             return tuple(QueryResult(text, row.info, each, told) for text, each in zip(texts, hits, strict=True))
 
         return self._ask(ask)
@@ -309,14 +366,16 @@ class Library:
         from clipsearch import upkeep
         from clipsearch.terms import Known
 
-        catalog = self._reader()
-        content_id = picture if isinstance(picture, int) else upkeep.content_at(catalog, absolute(picture))
-        row, _ = self._answering(catalog, model)
-        neighbours: tuple[Hit, ...] = ()
-        if catalog.vector_of(content_id, row.id) is not None:
-            found = self.query(Known(content_id), k=k + 1, model=model, explain=False).hits
-            neighbours = tuple(hit for hit in found if hit.id != content_id)[:k]
-        return upkeep.describe(catalog, content_id, neighbours)
+        def ask(catalog: Catalog) -> tuple[Shown, bool]:
+            content_id = picture if isinstance(picture, int) else upkeep.content_at(catalog, absolute(picture))
+            row, _ = self._answering(catalog, model)
+            return upkeep.describe(catalog, content_id), catalog.vector_of(content_id, row.id) is not None
+
+        shown, has_vector = self._ask(ask)
+        if not has_vector:
+            return shown
+        found = self.query(Known(shown.id), k=k + 1, model=model, explain=False).hits
+        return replace(shown, neighbours=tuple(hit for hit in found if hit.id != shown.id)[:k])
 
     def classify(
         self,
@@ -357,11 +416,11 @@ class Library:
 
         return self._ask(ask)
 
-    def files(self, state: ListedState) -> Iterator[ListedFile]:
+    def files(self, state: ListedState) -> tuple[ListedFile, ...]:
         """Files in a state, with the reason where there is one, by path."""
         from clipsearch import upkeep
 
-        return upkeep.list_files(self._reader(), state)
+        return self._ask(lambda catalog: tuple(upkeep.list_files(catalog, state)))
 
     def prune(self, *, encoder: str | None = None, cache: bool = False, wait: bool = False) -> Pruned:
         """Remove what no file needs any more: missing files, contents without a file, vectors of `encoder`, the cache.
@@ -402,7 +461,8 @@ class Library:
         with writer_lock(self.path / LOCK_NAME, wait=wait, stop=stop):
             catalog = Catalog.open(self.path, writable=True)
             try:
-                yield catalog
+                with damage_translated(self.path):
+                    yield catalog
             finally:
                 catalog.close()
 
@@ -429,13 +489,14 @@ class Library:
 
     def _ask(self, question: Callable[[Catalog], Answer]) -> Answer:
         """Put a question to the catalog; again where it was read without SQLite's locks and changed meanwhile."""
-        for _ in range(ATTEMPTS):
-            catalog = self._reader()
-            answer = question(catalog)
-            if not catalog.is_stale():
-                break
-            self.close()
-        return answer
+        with self._asking, damage_translated(self.path):
+            for _ in range(ATTEMPTS):
+                catalog = self._reader()
+                answer = question(catalog)
+                if not catalog.is_stale():
+                    break
+                self.close()
+            return answer
 
     def _helpers(self, catalog: Catalog) -> tuple[QueryCache, Searcher]:
         if self._cache is None or self._searcher is None:
@@ -444,10 +505,11 @@ class Library:
         return self._cache, self._searcher
 
     def _encoder(self, row: EncoderRow) -> Encoder:
-        encoder = self._encoders.get(row.info.fingerprint)
-        if encoder is None:
-            encoder = self._encoders[row.info.fingerprint] = encoders.reload_encoder(row.info, self._options)
-        return encoder
+        with self._loading:
+            encoder = self._encoders.get(row.info.fingerprint)
+            if encoder is None:
+                encoder = self._encoders[row.info.fingerprint] = encoders.reload_encoder(row.info, self._options)
+            return encoder
 
     def _answering(self, catalog: Catalog, model: str | None) -> tuple[EncoderRow, list[str]]:
         """The encoder that answers, and what the asker should know of it."""
@@ -479,11 +541,14 @@ class Library:
         mismatch = f"the library in {self.path} holds no vectors of {model} (it holds {held}); clipsearch index --model"
         if spec.kind != "builtin":
             try:
-                encoder = encoders.load_encoder(model, self._options)
+                encoder = encoders.load_encoder(spec.base.name, self._options)
             except EncoderError as exc:
                 raise ModelMismatchError(f"{mismatch} {model} would add them, but: {exc}") from exc
             for row in rows:
-                if row.info.fingerprint == encoder.info.fingerprint:
+                base, rounding = taken_apart(row.info)
+                if base.fingerprint == encoder.info.fingerprint and (rounding is not None) == spec.int8:
+                    if rounding is not None:  # The weights may have moved.
+                        encoder = encoders.reload_encoder(quantised_info(encoder.info, rounding), self._options)
                     self._encoders[row.info.fingerprint] = encoder
                     return row
         raise ModelMismatchError(f"{mismatch} {model} adds them")
@@ -600,6 +665,12 @@ def _term(term: str | Path | Term) -> Term:
             raise UsageError("nothing to look for: the text is empty")
         return Text(term)
     return Picture(term) if isinstance(term, Path) else term
+
+
+def _gives_way(catalog: Catalog, answering: EncoderRow, info: EncoderInfo) -> bool:
+    """Whether an encoder without any vectors is the same model as `info` in the other precision: a new library's."""
+    same = taken_apart(answering.info)[0].fingerprint == taken_apart(info)[0].fingerprint
+    return same and not catalog.count_vectors(answering.id)
 
 
 def _target(catalog: Catalog) -> EncoderRow | None:

@@ -162,12 +162,7 @@ def _drop_encoder(catalog: Catalog, spec: str) -> int:
     for row in rows:
         if str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
             raise UsageError(f"{spec} is in use; clipsearch index --model OTHER replaces it first")
-    dropped = 0
-    for row in rows:
-        dropped += catalog.conn.execute("DELETE FROM embeddings WHERE encoder_id = ?", (row.id,)).rowcount
-        catalog.conn.execute("DELETE FROM snapshots WHERE encoder_id = ?", (row.id,))
-        catalog.conn.execute("DELETE FROM encoders WHERE id = ?", (row.id,))
-    return dropped
+    return sum(catalog.drop_encoder(row.id) for row in rows)
 
 
 def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clipsearch.encoders import EncoderOptions
     from clipsearch.indexer import RunOptions
     from clipsearch.library import Library
+    from clipsearch.precision import Precision
     from clipsearch.types import IndexReport
 
 SOME_FAILED = 3
@@ -35,6 +36,15 @@ def index(
             metavar="SPEC",
             help="The model of a new library (default: CLIP, or builtin offline); "
             "for one that is there, a model to fill beside the one that answers, until it takes over.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="fp32|int8",
+            help="Fill the model in 8 bits, two to three times as fast on a CPU, once it says how well that agrees "
+            "on your pictures; or in full precision again.",
         ),
     ] = None,
     device: options.Device = "auto",
@@ -90,6 +100,7 @@ def index(
     Only what changed since the last run is read. Ctrl-C keeps what is done, and the next run goes on.
     """
     from clipsearch.encoders import EncoderOptions
+    from clipsearch.encoders.specs import INT8_SUFFIX
     from clipsearch.errors import UsageError
     from clipsearch.indexer import RunOptions
     from clipsearch.library import Library
@@ -97,6 +108,10 @@ def index(
 
     if engine not in (None, "auto", "exact", "ivf"):
         raise UsageError(f"--engine {engine}: exact, ivf, or auto")
+    if precision not in (None, "fp32", "int8"):
+        raise UsageError(f"--precision {precision}: fp32 or int8")
+    if model is not None and precision is None and model.endswith(INT8_SUFFIX):
+        model, precision = model.removesuffix(INT8_SUFFIX), "int8"
     run = RunOptions(
         given=GivenOptions(
             exclude=tuple(exclude or ()) if exclude or no_exclude else None,
@@ -122,7 +137,15 @@ def index(
         if made is not None:
             library, model = made, None
     with library:
-        report = _indexed(library, wanted, model, run, wait=wait, dry_run=dry_run)
+        report = _indexed(
+            library,
+            wanted,
+            model,
+            precision,  # type: ignore[arg-type]
+            run,
+            wait=wait,
+            dry_run=dry_run,
+        )
     return _told(report, json=json)
 
 
@@ -188,7 +211,14 @@ def _say_model(library: Library) -> None:
 
 
 def _indexed(
-    library: Library, wanted: list[str], model: str | None, run: RunOptions, *, wait: bool, dry_run: bool
+    library: Library,
+    wanted: list[str],
+    model: str | None,
+    precision: Precision | None,
+    run: RunOptions,
+    *,
+    wait: bool,
+    dry_run: bool,
 ) -> IndexReport:
     from clipsearch.cli.progress import Bar, Stopper
     from clipsearch.errors import LockedError
@@ -196,7 +226,15 @@ def _indexed(
     with Stopper() as stopper, Bar() as bar:
         try:
             return library.index(
-                wanted, model=model, run=run, wait=wait, dry_run=dry_run, progress=bar.show, stop=stopper.asked
+                wanted,
+                model=model,
+                precision=precision,
+                run=run,
+                wait=wait,
+                dry_run=dry_run,
+                progress=bar.show,
+                say=bar.note,
+                stop=stopper.asked,
             )
         except LockedError:
             if stopper.asked():

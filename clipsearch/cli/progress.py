@@ -59,6 +59,13 @@ class Bar:
         self._bar.set_postfix_str(f"{progress.images_per_second:.1f} images/s{left}{skipped}", refresh=True)
 
 
+    def note(self, text: str) -> None:
+        """Say something on a line of its own, in place of what is shown so far."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+        output.note(text)
+
+
 class Stopper:
     """While entered, a first SIGINT or SIGTERM makes `asked()` true, and a second one ends the program as usual."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from clipsearch.encoders.openclip import OpenClipEncoder
     from clipsearch.images import Picture
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "encode_halving",
     "load_encoder",
     "quantise",
+    "refuse_int8",
     "reload_encoder",
 ]
 
@@ -130,11 +132,20 @@ def quantise(encoder: Encoder, pixels: NDArray[np.uint8]) -> EncoderInfo:
     It is rounded by what `pixels`, prepared by the encoder from a sample of the user's own pictures, of shape
     (n, 3, S, S), send through it. Raises UsageError where the encoder has no such form, EncoderError.
     """
+    return _with_int8(encoder).quantised(pixels)
+
+
+def refuse_int8(encoder: Encoder) -> None:
+    """Raise UsageError where an encoder is known, without loading it, to have no 8-bit form."""
+    _with_int8(encoder)
+
+
+def _with_int8(encoder: Encoder) -> OpenClipEncoder:
     from clipsearch.encoders.openclip import OpenClipEncoder
 
     if not isinstance(encoder, OpenClipEncoder):
         raise UsageError(f"--precision int8: {encoder.info.spec} has no 8-bit form; leave it out")
-    return encoder.quantised(pixels)
+    return encoder
 
 
 def default_spec() -> tuple[str, str | None]:

@@ -19,6 +19,9 @@ from clipsearch.types import EncoderInfo
 RECIPE = 1
 """Goes up when the same grids come to mean other vectors."""
 
+OWN_DETAILS = frozenset({"precision", "base", "int8", "agreement"})
+"""What `details` hold of an 8-bit encoder alone."""
+
 Way = Literal["signed", "unsigned", "float"]
 """How the products are taken: of unsigned by signed bytes, which is fast, but overflows on processors without VNNI
 unless weights have 7 bits; of unsigned by unsigned bytes, exact everywhere; of the rounded values in floating point,
@@ -73,7 +76,7 @@ def taken_apart(info: EncoderInfo) -> tuple[EncoderInfo, Quantisation | None]:
     """The fp32 encoder that an info is or comes from, and how it is rounded: the inverse of `quantised_info`."""
     if not is_int8(info):
         return info, None
-    details = {key: value for key, value in info.details.items() if key not in ("precision", "base", "int8")}
+    details = {key: value for key, value in info.details.items() if key not in OWN_DETAILS}
     base = replace(
         info, spec=info.spec.removesuffix(INT8_SUFFIX), fingerprint=str(info.details["base"]), details=details
     )
