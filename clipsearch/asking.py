@@ -54,6 +54,17 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A question as vectors. `vector` (dim,) is what is looked for, the balanced sum where there are several terms;
+    `queries` (m, dim) are those that a score is made of, the last ones excluding with the weights `penalties`."""
+
+    question: Question
+    vector: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    penalties: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Embedded:
     vector: NDArray[np.float32]
     modality: Literal["text", "picture"]
@@ -81,32 +92,40 @@ class Asker:
         self._notices = notices
         self._background: Background | None = None
 
-    def answer(self, question: Question, k: int) -> tuple[list[Neighbour], NDArray[np.float32]]:
-        """The `k` best, and the vector that was looked for (the balanced sum, where there are several terms)."""
+    def prepare(self, question: Question) -> Prepared:
+        """Load what is needed and embed the terms; no transaction need be open for that."""
         import numpy as np
 
         terms = [self._embed(term) for term in question.terms]
         vector = terms[0].vector if len(terms) == 1 else self._sum(terms)
         if question.kind in ("cosine", "combined"):
-            return self._searcher.nearest(self._row, vector, k, where=question.where), vector
+            return Prepared(question, vector, vector[None], ())
+        self._known_background()
         wanted = np.stack([t.vector for t in terms]) if question.every else vector[None]
         unwanted = [self._embed(term) for term in question.without]
-        found = self._searcher.scored(
-            self._row,
-            np.concatenate([wanted, *(t.vector[None] for t in unwanted)]),
-            lambda queries, scores: self._weigh(queries, scores, len(wanted), [t.weight for t in unwanted]),
-            k,
-            wanted=len(wanted),
-            where=question.where,
-        )
-        return found, vector
+        queries = np.concatenate([wanted, *(t.vector[None] for t in unwanted)])
+        return Prepared(question, vector, queries, tuple(t.weight for t in unwanted))
 
-    def judge(
-        self, question: Question, vector: NDArray[np.float32], hits: tuple[Hit, ...], *, learn: bool
-    ) -> tuple[Hit, ...]:
+    def search(self, prepared: Prepared, k: int) -> list[Neighbour]:
+        """The `k` best."""
+        where = prepared.question.where
+        if prepared.question.kind in ("cosine", "combined"):
+            return self._searcher.nearest(self._row, prepared.vector, k, where=where)
+        wanted = len(prepared.queries) - len(prepared.penalties)
+        return self._searcher.scored(
+            self._row,
+            prepared.queries,
+            lambda queries, scores: self._weigh(queries, scores, wanted, prepared.penalties),
+            k,
+            wanted=wanted,
+            where=where,
+        )
+
+    def judge(self, prepared: Prepared, hits: tuple[Hit, ...], *, learn: bool) -> tuple[Hit, ...]:
         """Hits with their relevance, where it is known what is usual in the library; `learn` finds that out."""
         import numpy as np
 
+        question = prepared.question
         if not hits or question.kind not in ("cosine", "combined"):
             return hits
         if learn:
@@ -118,7 +137,8 @@ class Asker:
         kind: relevance.Kind = "mixed"
         if len(question.terms) == 1:
             kind = "text" if isinstance(question.terms[0], Text) else "picture"
-        found = relevance.relevance(yardstick, vector, np.array([hit.score for hit in hits], np.float32), kind=kind)
+        scores = np.array([hit.score for hit in hits], np.float32)
+        found = relevance.relevance(yardstick, prepared.vector, scores, kind=kind)
         return tuple(replace(hit, relevance=float(each)) for hit, each in zip(hits, found, strict=True))
 
     def _embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

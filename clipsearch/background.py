@@ -60,7 +60,8 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedText
     count = catalog.count_vectors(row.id)
     text_mean = embed(prompts.everyday(PROMPTS)).mean(axis=0)
     known = cache.fact(row.info.fingerprint, "background")
-    if known is not None and abs(count - known[0]) * GROWTH <= known[0]:
+    whole = 4 * dim * (dim + 1)
+    if known is not None and abs(count - known[0]) * GROWTH <= known[0] and len(known[1]) == whole:
         numbers = np.frombuffer(known[1], "<f4").reshape(dim + 1, dim)
         return Background(count, text_mean, numbers[0], numbers[1:])
     pictures = sample(catalog, row, count)

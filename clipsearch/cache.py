@@ -116,8 +116,8 @@ class QueryCache:
             return []
         try:
             rows = self._conn.execute("SELECT stat FROM checked WHERE sha256 = ?", (sha256,)).fetchall()
-            return [tuple(json.loads(row[0])) for row in rows]
-        except _ERRORS:
+            return [(size, mtime_ns, inode) for size, mtime_ns, inode in (json.loads(row[0]) for row in rows)]
+        except (*_ERRORS, ValueError, TypeError):
             return []
 
     def note_checked(self, sha256: str, stat: tuple[int, int, int]) -> None:

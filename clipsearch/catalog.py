@@ -85,11 +85,11 @@ class Catalog:
             conn = connect(folder / CATALOG_NAME, writable=True)
             conn.execute(f"PRAGMA page_size = {migrations.PAGE_SIZE}")
             conn.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+            catalog = cls(folder, conn, writable=True)
+            catalog._prepare_writer()
+            catalog.set_meta("library_id", catalog.meta("library_id") or uuid.uuid4().hex)
         except (OSError, sqlite3.OperationalError) as exc:
             raise UsageError(f"cannot make a library in {folder}: {exc}") from exc
-        catalog = cls(folder, conn, writable=True)
-        catalog._prepare_writer()
-        catalog.set_meta("library_id", catalog.meta("library_id") or uuid.uuid4().hex)
         return catalog
 
     @classmethod
@@ -113,9 +113,15 @@ class Catalog:
                 conn, scratch, read_as = connect_unwritable(path)
             catalog = cls(folder, conn, writable=writable, scratch=scratch)
             catalog._read_as = read_as
-            catalog._check()
-            if writable:
-                catalog._prepare_writer()
+            try:
+                catalog._check()
+                if writable:
+                    catalog._prepare_writer()
+            except BaseException:
+                conn.close()
+                if scratch is not None:
+                    shutil.rmtree(scratch, ignore_errors=True)
+                raise
         except sqlite3.OperationalError as exc:
             raise UsageError(f"cannot open the catalog {path}: {exc}") from exc
         except sqlite3.DatabaseError as exc:

@@ -6,10 +6,32 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from clipsearch.errors import ClipsearchError, DamagedError, UsageError
+
+ATTEMPTS = 5
 
 Stats = tuple[tuple[int, int, int] | None, ...]
 """(size, mtime_ns, inode) of a catalog and of its WAL, None for one that does not exist."""
+
+
+@contextmanager
+def damage_translated(folder: Path) -> Iterator[None]:
+    """Turn what SQLite finds wrong while a library in `folder` is used into our errors.
+
+    Raises DamagedError for a malformed catalog, ClipsearchError where the disk or the system is in the way.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        raise ClipsearchError(f"the catalog in {folder} cannot be used now: {exc}") from exc
+    except sqlite3.DatabaseError as exc:
+        if type(exc) is not sqlite3.DatabaseError:
+            raise
+        raise DamagedError(f"the catalog in {folder} is damaged ({exc}); clipsearch doctor says more") from exc
 
 
 def connect(path: Path, *, writable: bool, immutable: bool = False) -> sqlite3.Connection:
@@ -54,11 +76,17 @@ def connect_unwritable(path: Path) -> tuple[sqlite3.Connection, Path | None, Sta
     if not before[1] or before[1][0] == 0:
         return connect(path, writable=False, immutable=True), None, before
     scratch = Path(tempfile.mkdtemp(prefix="clipsearch-"))
-    for _ in range(5):
-        for source in (path, _wal(path)):
-            shutil.copyfile(source, scratch / source.name)
-        after = stats(path)
-        if after == before:
-            break
-        before = after  # A writer was at work: what was copied may not belong together.
-    return connect(scratch / path.name, writable=False), scratch, before
+    try:
+        for _ in range(ATTEMPTS):
+            for source in (path, _wal(path)):
+                shutil.copyfile(source, scratch / source.name)
+            after = stats(path)
+            if after == before:
+                return connect(scratch / path.name, writable=False), scratch, before
+            before = after  # A writer was at work: what was copied may not belong together.
+        raise UsageError(f"{path} changes too fast to be read from a folder that cannot be written; try again")
+    except BaseException as exc:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(exc, OSError):
+            raise UsageError(f"{path} cannot be copied to be read: {exc.strerror or exc}") from exc
+        raise

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from clipsearch import encoders, images
 from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
-from clipsearch.connections import damage_translated
 from clipsearch.classify import Classifier, Label
+from clipsearch.connections import damage_translated
 from clipsearch.encoders import Encoder, EncoderOptions
 from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.int8 import quantised_info, taken_apart
 from clipsearch.encoders.specs import parse_spec
-from clipsearch.errors import EncoderError, ModelMismatchError, NoLibraryError, UsageError
+from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
 from clipsearch.roots import absolute
 from clipsearch.scanner import pictures_in
@@ -54,6 +55,11 @@ if TYPE_CHECKING:
     from clipsearch.upkeep import ListedState, Pruned
 
 PathLike = str | bytes | os.PathLike[str]
+
+MENDED = (
+    "pictures are prepared better now than when this library was made; new ones are, and clipsearch index --model "
+    "{spec} encodes all of them anew"
+)
 
 Answer = TypeVar("Answer")
 
@@ -167,6 +173,7 @@ class Library:
         Raises UsageError for paths that cannot be, LockedError, EncoderError, ModelMismatchError.
         """
         from clipsearch import indexer
+        from clipsearch.precision import mentioning
 
         options = run or indexer.RunOptions()
         wanted = [absolute(p) for p in paths]
@@ -186,15 +193,25 @@ class Library:
                 row,
                 options,
                 batch_size=options.batch_size or 16,
-                progress=progress,
+                progress=mentioning(catalog, row.info, self._options.device, progress=progress, say=say),
                 stop=stop,
             )
             report = work.run(wanted)
             if report.encoded and not report.interrupted:
-                self._encoder(row).convert()
-                if report.seconds > LEARNING_PAYS_S:
-                    self._learn(catalog, row)
-            return report if is_prepared_as_today(row.info.details) else _with_notice(report, row.info.spec)
+                report = self._prepare_queries(catalog, row, report)
+            if not is_prepared_as_today(row.info.details):
+                report = _with_notice(report, MENDED.format(spec=row.info.spec))
+            return report
+
+    def _prepare_queries(self, catalog: Catalog, row: EncoderRow, report: IndexReport) -> IndexReport:
+        """Do now what the first query would have to wait for. What goes wrong is no failure of a run that is done."""
+        try:
+            self._encoder(row).convert()
+            if report.seconds > LEARNING_PAYS_S:
+                self._learn(catalog, row)
+        except ClipsearchError as exc:
+            return _with_notice(report, f"queries are not prepared yet: {exc}")
+        return report
 
     def _learn(self, catalog: Catalog, row: EncoderRow) -> None:
         """Find out what is usual in the library now, so that queries can say how sure a hit is."""
@@ -534,7 +551,7 @@ class Library:
         """The row of an encoder that the library holds vectors of, by any name or place of its weights."""
         rows = catalog.encoders()
         spec = parse_spec(model)
-        for row in rows:
+        for row in (*filter(None, (catalog.answering(), catalog.filling())), *reversed(rows)):
             if row.info.spec == spec.name:
                 return row
         held = ", ".join(row.info.spec for row in rows)
@@ -651,11 +668,7 @@ def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _with_notice(report: IndexReport, spec: str) -> IndexReport:
-    notice = (
-        f"pictures are prepared better now than when this library was made; new ones are, and clipsearch index --model "
-        f"{spec} encodes all of them anew"
-    )
+def _with_notice(report: IndexReport, notice: str) -> IndexReport:
     return replace(report, notices=(*report.notices, notice))
 
 

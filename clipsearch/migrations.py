@@ -130,5 +130,7 @@ def upgrade(conn: sqlite3.Connection) -> None:
                 "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 (str(SCHEMA_VERSION),),
             )
+    except sqlite3.OperationalError:
+        raise  # A full disk, say: the caller knows what was being done.
     except sqlite3.DatabaseError as exc:
         raise DamagedError(f"the catalog could not be brought to schema {SCHEMA_VERSION}: {exc}") from exc

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal
 from clipsearch import encoders, images, prompts
 from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder
-from clipsearch.encoders.int8 import quantised_info, taken_apart
+from clipsearch.encoders.devices import has_vnni, is_cpu
+from clipsearch.encoders.int8 import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
 from clipsearch.roots import GivenOptions, Roots
 from clipsearch.scanner import Rules, Walk
-from clipsearch.types import EncoderInfo
+from clipsearch.types import EncoderInfo, Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,9 @@ WORDS = 100
 """Prompts that the pictures nearest to words are compared with."""
 LOW = 0.8
 """An agreement below this is called low. Measured: .9 and more on trained models of several sizes."""
+MENTIONED = "int8_mentioned"
+MENTIONED_FROM = 200
+"""Pictures to encode in a run, from which on a person is told what 8 bits would win."""
 MOST_BYTES = 64 * 2**20
 BATCH = 8
 
@@ -111,6 +115,35 @@ def eight_bit(
     if found.advice:
         say(found.advice)
     return replace(info, details={**info.details, "agreement": asdict(found)})
+
+
+def mentioning(
+    catalog: Catalog,
+    info: EncoderInfo,
+    device: str,
+    *,
+    progress: Callable[[Progress], None] | None,
+    say: Callable[[str], None],
+) -> Callable[[Progress], None] | None:
+    """`progress`, which also says once in a library what 8 bits would win, where they win much and it is worth it."""
+    if not may_have_int8(info) or catalog.meta(MENTIONED) is not None or not has_vnni():
+        return progress
+
+    def told(at: Progress) -> None:
+        nonlocal said
+        if not said and at.stage == "encoding" and (at.total or 0) >= MENTIONED_FROM and is_cpu(device):
+            said = True
+            say(
+                "this processor encodes two to three times as many pictures a second in 8 bits, "
+                "and says first how well that agrees: clipsearch index --precision int8"
+            )
+            with catalog.transaction():
+                catalog.set_meta(MENTIONED, "1")
+        if progress is not None:
+            progress(at)
+
+    said = False
+    return told
 
 
 def candidates(

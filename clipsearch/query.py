@@ -41,7 +41,8 @@ def embed_texts(
     """
     import numpy as np
 
-    known = cache.texts(row.info.fingerprint, texts)
+    whole = 4 * row.info.dim
+    known = {text: v for text, v in cache.texts(row.info.fingerprint, texts).items() if len(v) == whole}
     missing = [text for text in dict.fromkeys(texts) if text not in known]
     if missing:
         encoder = load()
@@ -243,10 +244,9 @@ def make_many_hits(
 
 def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encoder: Encoder | None) -> Hit:
     files = sorted(row.files, key=lambda file: inside is not None and file[0] not in inside)
-    path, state = files[0]
     return Hit(
         id=row.id,
-        path=os.fsdecode(path),
+        path=os.fsdecode(files[0][0]),
         paths=tuple(os.fsdecode(p) for p, _ in files),
         score=neighbour.score,
         bytes=row.bytes,
@@ -255,7 +255,7 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
         height=row.height,
         taken_at=row.taken_at,
         state=row.state,
-        offline=state != "present",
+        offline=all(state != "present" for _, state in files),
         explain=encoder.explain(neighbour.vector) if encoder and neighbour.vector is not None else (),
     )
 

@@ -1,7 +1,8 @@
 """Nearest neighbours in a catalog: snapshot ∪ exact scan of the tail → live contents, scored from SQLite's vectors.
 
-The catalog is the filter of correctness: an id that no live file stands behind is dropped and more are fetched, and the
-scores of what is returned are recomputed from the vectors in SQLite, so that they depend on no engine.
+The catalog is the filter of correctness: an id that no live file stands behind is dropped and more are fetched. Scores
+are summed in one way everywhere (`vectors.exact.inner_products`), so that they depend on no engine; those of a single
+search are computed anew from the vectors in SQLite.
 """
 
 from __future__ import annotations
@@ -66,10 +67,14 @@ class _View:
     last: int
 
 
+class _SnapshotReplacedError(Exception):
+    """A snapshot's file went away after the transaction began that read its name."""
+
+
 class Searcher:
     """Searches one catalog, keeping the mapped snapshot and the tail from one query to the next.
 
-    `notices` says what the asker should know about the answers so far.
+    `notices` says what the asker should know about the answers since they were last taken. Not for several threads.
     """
 
     def __init__(self, catalog: Catalog, cache: QueryCache) -> None:
@@ -77,6 +82,7 @@ class Searcher:
         self._catalog = catalog
         self._cache = cache
         self._opened: tuple[str, VectorIndex] | None = None
+        self._working = self._last_attempt = False
         self._tail: _Tail | None = None
 
     def nearest(
@@ -86,15 +92,15 @@ class Searcher:
 
         `where` narrows the search: whenever k contents pass it, the k nearest of them come back, by any engine.
         """
-        return self._consistently(row, lambda view: self._fetch(row, view, query, k, self._allowed(row, where)))
+        return self.consistently(lambda: self._fetch(row, self._view(row), query, k, self._allowed(row, where)))
 
     def nearest_many(
         self, row: EncoderRow, queries: NDArray[np.float32], k: int, *, where: Filter | None = None
     ) -> list[list[Neighbour]]:
         """`nearest` for each of `queries`, shape (m, dim), with one matrix product for all; vectors are left out."""
 
-        def search(view: _View) -> list[list[Neighbour]]:
-            allowed = self._allowed(row, where)
+        def search() -> list[list[Neighbour]]:
+            view, allowed = self._view(row), self._allowed(row, where)
             ids, scores = self._candidates(row, view, queries, k + SPARE, allowed, exhaustive=allowed is not None)
             live = self._catalog.live_contents(row.id, sorted({int(i) for i in ids.ravel() if i >= 0}))
             return [
@@ -102,7 +108,7 @@ class Searcher:
                 for i in range(len(queries))
             ]
 
-        return self._consistently(row, search)
+        return self.consistently(search)
 
     def scored(
         self,
@@ -121,7 +127,7 @@ class Searcher:
         """
         import numpy as np
 
-        with self._catalog.reading():
+        def search() -> list[Neighbour]:
             allowed = np.asarray(filters.matching(self._catalog.conn, row.id, where or Filter()), np.int64)
             if len(allowed) > EXACT_LIMIT:
                 self._say(
@@ -136,31 +142,44 @@ class Searcher:
             order = np.lexsort((seqs, -total))
             return self._best_contents(row, seqs[order], total[order], vectors[order], k)
 
-    def engine(self, row: EncoderRow) -> str:
-        """What a search uses: "exact", "ivf", or "none" where there is no snapshot to trust."""
+        return self.consistently(search)
+
+    def take_notices(self) -> tuple[str, ...]:
+        """The notices since the last call."""
+        taken, self.notices = tuple(self.notices), []
+        return taken
+
+    def consistently(self, work: Callable[[], Answer]) -> Answer:
+        """Do searches, and what reads the catalog for them, in one reading transaction: all see the same state.
+
+        It begins anew where a writer has replaced the snapshot that the catalog, as it was seen, names.
+        """
+        if self._working:
+            return work()
+        for attempt in range(ATTEMPTS):
+            self._working, self._last_attempt = True, attempt == ATTEMPTS - 1
+            try:
+                with self._catalog.reading():
+                    return work()
+            except _SnapshotReplacedError:
+                continue
+            finally:
+                self._working = False
+        raise AssertionError("unreachable")
+
+    def _view(self, row: EncoderRow) -> _View:
+        """What this transaction searches. Raises _SnapshotReplacedError where another look may see more."""
         snapshot = self._catalog.snapshot(row.id)
         try:
             index = self._index(row, snapshot)
-        except DamagedSnapshot:
-            return "none"
-        return index.engine if index else "none"
-
-    def _consistently(self, row: EncoderRow, search: Callable[[_View], Answer]) -> Answer:
-        """Search in one reading transaction with a snapshot that belongs to it, or without one that is damaged."""
-        for attempt in range(ATTEMPTS):
-            with self._catalog.reading():
-                snapshot = self._catalog.snapshot(row.id)
-                try:
-                    index = self._index(row, snapshot)
-                except DamagedSnapshot as exc:
-                    gone = snapshot is not None and not (self._catalog.folder / snapshot.file).exists()
-                    if gone and attempt < ATTEMPTS - 1:
-                        continue
-                    self._say(f"{exc}; answering from the catalog, the next index run writes it anew")
-                    index = None
-                watermark = snapshot.watermark if snapshot and index else 0
-                return search(_View(index, watermark, self._catalog.last_seq(row.id)))
-        raise AssertionError("unreachable")
+        except DamagedSnapshot as exc:
+            gone = snapshot is not None and not (self._catalog.folder / snapshot.file).exists()
+            if gone and not self._last_attempt:
+                raise _SnapshotReplacedError from exc
+            self._say(f"{exc}; answering from the catalog, the next index run writes it anew")
+            index = None
+        watermark = snapshot.watermark if snapshot and index else 0
+        return _View(index, watermark, self._catalog.last_seq(row.id))
 
     def _allowed(self, row: EncoderRow, where: Filter | None) -> NDArray[np.int64] | None:
         """The ids that a filter leaves, ascending; None where nothing is filtered."""
@@ -173,9 +192,10 @@ class Searcher:
     def _index(self, row: EncoderRow, snapshot: SnapshotRow | None) -> VectorIndex | None:
         if snapshot is None:
             return None
-        if self._opened is None or self._opened[0] != snapshot.file:
+        # By hash: names come again where an encoder is dropped and another one takes its number.
+        if self._opened is None or self._opened[0] != snapshot.sha256:
             opened = snapshots.open_trusted(self._catalog, snapshot, self._cache, dim=row.info.dim)
-            self._opened = (snapshot.file, opened.index)
+            self._opened = (snapshot.sha256, opened.index)
         return self._opened[1]
 
     def _fetch(

@@ -133,7 +133,7 @@ class Shown:
     files: tuple[tuple[str, FileState], ...]
     views: tuple[tuple[str, int, Box | None], ...]
     """Spec of the encoder, number of the view (0: the whole picture) and its box, for every vector."""
-    neighbours: tuple[Hit, ...]
+    neighbours: tuple[Hit, ...] = ()
     """The pictures nearest to it, best first, by the encoder that answers."""
 
 

@@ -19,7 +19,7 @@ from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.roots import Root, Roots
 from clipsearch.scanner import below, is_within
-from clipsearch.types import EncoderStatus, Finding, Hit, ImageFacts, LibraryInfo, ListedFile, Shown
+from clipsearch.types import EncoderStatus, Finding, ImageFacts, LibraryInfo, ListedFile, Shown
 from clipsearch.vectors import DamagedSnapshot
 
 ListedState = Literal["failed", "unsupported", "partial", "missing", "offline", "unreadable"]
@@ -101,8 +101,8 @@ def content_at(catalog: Catalog, path: bytes) -> int:
     return int(row[0])
 
 
-def describe(catalog: Catalog, content_id: int, neighbours: tuple[Hit, ...]) -> Shown:
-    """All that the catalog holds of a content. Raises UsageError for an unknown id."""
+def describe(catalog: Catalog, content_id: int) -> Shown:
+    """All that the catalog holds of a content, without its neighbours. Raises UsageError for an unknown id."""
     row = catalog.conn.execute(
         "SELECT digest, bytes, state, reason, decoder, added_at, format, width, height, taken_at, taken_offset, "
         "camera, lat, lon, exif FROM contents WHERE id = ?",
@@ -129,7 +129,6 @@ def describe(catalog: Catalog, content_id: int, neighbours: tuple[Hit, ...]) -> 
         added_at=added_at,
         files=tuple((os.fsdecode(path), state) for path, state in files),
         views=tuple((spec, view, tuple(json.loads(box)) if box else None) for spec, view, box in views),
-        neighbours=neighbours,
     )
 
 
@@ -159,10 +158,11 @@ def _drop_encoder(catalog: Catalog, spec: str) -> int:
     if not rows:
         held = ", ".join(row.info.spec for row in catalog.encoders())
         raise UsageError(f"the library holds no vectors of {spec}; it holds {held}")
-    for row in rows:
-        if str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
-            raise UsageError(f"{spec} is in use; clipsearch index --model OTHER replaces it first")
-    return sum(catalog.drop_encoder(row.id) for row in rows)
+    used = {catalog.meta("encoder_id"), catalog.meta("filling_id")}
+    unused = [row for row in rows if str(row.id) not in used]
+    if not unused:
+        raise UsageError(f"{spec} is in use; clipsearch index --model OTHER replaces it first")
+    return sum(catalog.drop_encoder(row.id) for row in unused)
 
 
 def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import skimage
 
-from clipsearch import Label, Library
+from clipsearch import Label, Library, snapshots
 from clipsearch.errors import (
     DamagedError,
     EncoderError,
@@ -21,6 +25,7 @@ from clipsearch.errors import (
     UsageError,
 )
 from clipsearch.lock import writer_lock
+from clipsearch.terms import Text
 
 PHOTOS = Path(skimage.__file__).parent / "data"
 
@@ -238,3 +243,71 @@ def test_show_tells_all_there_is(library: Library, photos: Path) -> None:
     for unknown in (photos / "none.jpg", 999):
         with pytest.raises(UsageError):
             library.show(unknown)
+
+
+def test_answers_are_whole_while_files_come_and_go(library: Library, photos: Path) -> None:
+    from clipsearch.catalog import Catalog
+
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        with contextlib.closing(Catalog.open(library.path, writable=True)) as catalog:
+            while not done.is_set():
+                for state in ("missing", "present"):
+                    with catalog.transaction():
+                        catalog.conn.execute("UPDATE files SET state = ?", (state,))
+
+    writer = threading.Thread(target=come_and_go)
+    writer.start()
+    try:
+        counts = {len(library.query("a cat", explain=False).hits) for _ in range(150)}
+    finally:
+        done.set()
+        writer.join()
+    assert counts <= {0, 3}
+
+
+def test_threads_may_share_a_library(library: Library) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: library.query("a cat", k=1, explain=False).hits[0].id, range(60)))
+    assert len(set(answers)) == 1
+
+
+def test_a_snapshots_name_may_come_again_for_another_encoder(library: Library) -> None:
+    from clipsearch.catalog import Catalog
+
+    [before] = library.query("a cat", k=1, explain=False).hits
+    with contextlib.closing(Catalog.open(library.path, writable=True)) as catalog:
+        [row] = catalog.encoders()
+        snapshot = catalog.snapshot(row.id)
+        assert snapshot is not None
+        (library.path / snapshot.file).unlink()
+        with catalog.transaction():
+            catalog.conn.execute("UPDATE embeddings SET seq = seq + 1000")
+            catalog.conn.execute("DELETE FROM snapshots")
+        again = snapshots.publish(catalog, row)
+        assert again.file == snapshot.file
+    assert [hit.id for hit in library.query("a cat", k=1, explain=False).hits] == [before.id]
+
+
+def test_damage_inside_the_catalog_is_known_as_such(library: Library) -> None:
+    library.close()
+    catalog = library.path / "catalog.db"
+    data = bytearray(catalog.read_bytes())
+    data[3 * 16384 :] = os.urandom(len(data) - 3 * 16384)
+    catalog.write_bytes(data)
+    with pytest.raises(DamagedError, match="doctor"):
+        library.query("a cat")
+    with pytest.raises(DamagedError):
+        library.index()
+    assert "problem" in {finding.level for finding in library.doctor()}
+
+
+def test_a_cache_with_rubbish_in_it_costs_no_answer(library: Library) -> None:
+    before = library.query("a cat", k=1, relevant=False).hits
+    with sqlite3.connect(library.path / "cache.db") as cache:
+        cache.execute("UPDATE texts SET vector = x'0102'")
+        cache.execute("INSERT INTO facts SELECT fingerprint, 'background', 3, x'00' FROM texts LIMIT 1")
+        cache.execute("INSERT INTO checked SELECT sha, '7' FROM (SELECT 'x' AS sha)")
+    assert library.query("a cat", k=1).hits == before
+    assert library.query("a cat", without=[Text("a dog")], k=1).hits

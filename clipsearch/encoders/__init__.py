@@ -137,7 +137,12 @@ def quantise(encoder: Encoder, pixels: NDArray[np.uint8]) -> EncoderInfo:
 
 def refuse_int8(encoder: Encoder) -> None:
     """Raise UsageError where an encoder is known, without loading it, to have no 8-bit form."""
-    _with_int8(encoder)
+    from clipsearch.encoders.int8 import may_have_int8
+
+    if not may_have_int8(_with_int8(encoder).info):
+        raise UsageError(
+            f"--precision int8: {encoder.info.spec} has no 8-bit form, only vision transformers; leave it out"
+        )
 
 
 def _with_int8(encoder: Encoder) -> OpenClipEncoder:

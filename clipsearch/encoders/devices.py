@@ -25,14 +25,17 @@ def is_cpu(device: str) -> bool:
     return pick_device(device).type == "cpu"
 
 
-@functools.cache
 def adds_in_32_bits() -> bool:
     """Whether the processor multiplies and adds bytes without running over: VNNI on Intel's and AMD's, all of ARM's.
 
     The others add pairs of products in 16 bits, which weights of 8 bits overflow. Unknown ones are taken for such.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
-        return True
+    return platform.machine().lower() not in ("x86_64", "amd64", "i686") or has_vnni()
+
+
+@functools.cache
+def has_vnni() -> bool:
+    """Whether an x86 processor has instructions for sums of products of bytes, as far as Linux says."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             flags = next((line for line in file if line.startswith("flags")), "").split()

@@ -72,6 +72,14 @@ def is_int8(info: EncoderInfo) -> bool:
     return info.details.get("precision") == "int8"
 
 
+def may_have_int8(info: EncoderInfo) -> bool:
+    """Whether an encoder, as far as its architecture tells without loading it, has an 8-bit form and is none yet."""
+    if info.details.get("family") != "open_clip" or is_int8(info):
+        return False
+    vision = info.details.get("config", {}).get("vision", {})
+    return not isinstance(vision.get("layers"), list) and "timm_model_name" not in vision  # neither ResNet nor timm's
+
+
 def taken_apart(info: EncoderInfo) -> tuple[EncoderInfo, Quantisation | None]:
     """The fp32 encoder that an info is or comes from, and how it is rounded: the inverse of `quantised_info`."""
     if not is_int8(info):
