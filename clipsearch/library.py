@@ -193,7 +193,7 @@ class Library:
                 row,
                 options,
                 batch_size=options.batch_size or 16,
-                progress=mentioning(catalog, row.info, self._options.device, progress=progress, say=say),
+                progress=progress if precision else mentioning(catalog, row.info, self._options, progress, say),
                 stop=stop,
             )
             report = work.run(wanted)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from clipsearch import encoders, images, prompts
 from clipsearch.catalog import Catalog
-from clipsearch.encoders import Encoder
+from clipsearch.encoders import Encoder, EncoderOptions
 from clipsearch.encoders.devices import has_vnni, is_cpu
 from clipsearch.encoders.int8 import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
@@ -120,18 +120,18 @@ def eight_bit(
 def mentioning(
     catalog: Catalog,
     info: EncoderInfo,
-    device: str,
-    *,
+    options: EncoderOptions,
     progress: Callable[[Progress], None] | None,
     say: Callable[[str], None],
 ) -> Callable[[Progress], None] | None:
     """`progress`, which also says once in a library what 8 bits would win, where they win much and it is worth it."""
     if not may_have_int8(info) or catalog.meta(MENTIONED) is not None or not has_vnni():
         return progress
+    said = False
 
     def told(at: Progress) -> None:
         nonlocal said
-        if not said and at.stage == "encoding" and (at.total or 0) >= MENTIONED_FROM and is_cpu(device):
+        if not said and at.stage == "encoding" and (at.total or 0) >= MENTIONED_FROM and is_cpu(options.device):
             said = True
             say(
                 "this processor encodes two to three times as many pictures a second in 8 bits, "
@@ -142,7 +142,6 @@ def mentioning(
         if progress is not None:
             progress(at)
 
-    said = False
     return told
 
 

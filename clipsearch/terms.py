@@ -71,14 +71,14 @@ class Known:
 Term = Text | Picture | Known
 
 
-def parse_term(text: str, *, picture: bool = False) -> Term:
+def parse_term(text: str, *, picture: bool = False, weighed: bool = True) -> Term:
     """A term as it is written on a command line: words, a picture's path, or `id:123`; a weight behind `^`.
 
     A path may end in `#x,y,w,h`, in pixels or percent. What exists as a file by its whole name is that file. `picture`
-    says that words make no sense here. Raises UsageError.
+    says that words make no sense here, `weighed` false that no weight does. Raises UsageError.
     """
     weight, region, rest = 1.0, None, text
-    if not _is_file(rest) and (match := _WEIGHT.fullmatch(rest)):
+    if weighed and not _is_file(rest) and (match := _WEIGHT.fullmatch(rest)):
         rest, weight = match[1], float(match[2])
     if weight <= 0:
         raise UsageError(f"{text}: a weight must be above 0")

@@ -124,8 +124,9 @@ def query(
         raise UsageError(f"--sort {sort}: sorts by {', '.join(SORTS)}")
     where = _filter(in_, taken, camera, near, format_, min_size, landscape, portrait, indexed_since, state)
     if file is not None:
-        if words or with_ or without or like or all_ or html or preview or copy_to or link_to or open_:
-            raise UsageError("--file asks each line by itself; it goes with -k, filters and --model only")
+        others = words, with_, without, like, all_, html, preview, copy_to, link_to, open_, text, no_cache
+        if any(others) or page > 1 or sort != "score" or relevant or unfold or json or csv or null:
+            raise UsageError("--file asks each line by itself; it goes with -k, filters, --model and --jsonl only")
         with Library.open(place.require_library(index)) as library:
             return _ask_file(library, file, k=k, where=where, model=model)
     if not words:
@@ -152,7 +153,7 @@ def query(
     _write(result, json=json, jsonl=jsonl, csv=csv, null=null)
     if preview:
         _preview(result)
-    _note(result, relevant=relevant, where=where)
+    _note(result, relevant=relevant, page=page, where=where)
     return _hand_over(result, html=html, open_=open_, copy_to=copy_to, link_to=link_to)
 
 
@@ -163,14 +164,15 @@ def _main_term(words: list[str], *, text: bool) -> Term:
     """One text; or what a single word names: a picture or a part of one, an earlier hit, standard input."""
     from clipsearch import images
     from clipsearch.errors import UsageError
-    from clipsearch.terms import Known, Picture, Text, parse_term
+    from clipsearch.terms import Picture, Text, parse_term
 
     if text or len(words) != 1:
         return Text(" ".join(words))
     [word] = words
     if word == "-":
         return Picture(sys.stdin.buffer.read())
-    term = parse_term(word)
+    # The main term has no weight of its own: what looks like one is part of the words.
+    term = parse_term(word, weighed=False)
     if isinstance(term, Picture):
         output.note(f"looking for pictures like the file {word}; --text looks for the words")
         return term
@@ -178,8 +180,7 @@ def _main_term(words: list[str], *, text: bool) -> Term:
     if os.path.splitext(path)[1].lower() in images.PICTURE_SUFFIXES:
         what = "not a regular file" if os.path.exists(path) else "no such file"
         raise UsageError(f"{word}: {what}; --text looks for the words")
-    # The main term has no weight of its own: what looks like one is part of the words.
-    return term if isinstance(term, Known) else Text(word)
+    return term
 
 
 def _terms(texts: Texts, pictures: Texts) -> list[Term]:
@@ -282,7 +283,7 @@ def _preview(result: QueryResult) -> None:
         output.write(strip)
 
 
-def _note(result: QueryResult, *, relevant: bool, where: Filter | None) -> None:
+def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | None) -> None:
     from clipsearch.library import FALLBACK_NOTICE
 
     for text in result.notices:
@@ -294,7 +295,8 @@ def _note(result: QueryResult, *, relevant: bool, where: Filter | None) -> None:
         if relevant:
             output.note("no confident match")
         else:
-            output.note(f"nothing found: {'the filter leaves no picture' if where else 'the library holds no picture'}")
+            why = "no more pictures" if page > 1 else "the filter leaves no picture" if where else "no pictures yet"
+            output.note(f"nothing found: {why}")
     elif weak is not None and result.kind == "cosine" and not relevant and result.hits[0].score < weak:
         output.note(
             f"a weak match: the best score is {result.hits[0].score:.2f}, and right ones are mostly above {weak:.2f} "

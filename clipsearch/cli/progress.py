@@ -58,7 +58,6 @@ class Bar:
         skipped = f", {progress.skipped} skipped" if progress.skipped else ""
         self._bar.set_postfix_str(f"{progress.images_per_second:.1f} images/s{left}{skipped}", refresh=True)
 
-
     def note(self, text: str) -> None:
         """Say something on a line of its own, in place of what is shown so far."""
         if self._shown:

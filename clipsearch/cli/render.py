@@ -275,10 +275,14 @@ def info_json(info: LibraryInfo) -> dict[str, Any]:
     for key, item in asdict(info).items():
         value.setdefault(key, item)
     value["roots"] = [path_keys(root) for root in info.roots]
+    for status in value["encoders"]:
+        status["info"]["details"].pop("int8", None)  # hundreds of numbers that nobody reads
     return value
 
 
 def info_text(info: LibraryInfo) -> str:
+    from clipsearch.precision import Agreement
+
     rows = [
         ("library", f"{short_path(info.path)} ({size(info.catalog_bytes)} catalog)"),
         ("pictures", _states(info.contents)),
@@ -290,6 +294,8 @@ def info_text(info: LibraryInfo) -> str:
         owed = f", {status.owed:,} pictures without one" if status.owed else ""
         rows.append(("", f"{counted(status.vectors, 'vector')} of {status.info.dim} numbers{owed}"))
         rows.append(("", f"fingerprint {status.info.fingerprint[:16]}"))
+        if agreement := status.info.details.get("agreement"):
+            rows.append(("", f"pictures in 8 bits; {Agreement(**agreement)}"))
         rows.append(("", _engine(status.engine, status.snapshot_bytes, status.tail, status.snapshot_details)))
     if info.fallback:
         rows.append(("", f"chosen because {output.printable(info.fallback)}"))
