@@ -14,8 +14,8 @@ from functools import lru_cache
 
 from clipsearch.catalog import LIVE
 from clipsearch.errors import UsageError
-from clipsearch.roots import absolute
-from clipsearch.scanner import below
+from clipsearch.indexing.roots import absolute
+from clipsearch.indexing.scanner import below
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""

@@ -24,9 +24,9 @@ from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.int8 import quantised_info, taken_apart
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, NoLibraryError, UsageError
+from clipsearch.indexing.roots import absolute
+from clipsearch.indexing.scanner import pictures_in
 from clipsearch.lock import writer_lock
-from clipsearch.roots import absolute
-from clipsearch.scanner import pictures_in
 from clipsearch.search import Searcher
 from clipsearch.terms import Picture, Term, Text
 from clipsearch.types import (
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clipsearch.filters import Filter
-    from clipsearch.indexer import RunOptions
+    from clipsearch.indexing.indexer import RunOptions
+    from clipsearch.indexing.roots import GivenOptions
     from clipsearch.precision import Precision
-    from clipsearch.roots import GivenOptions
     from clipsearch.upkeep import ListedState, Pruned
 
 PathLike = str | bytes | os.PathLike[str]
@@ -172,7 +172,7 @@ class Library:
         files; once it is true, the batch in hand is finished and the report is marked `interrupted`.
         Raises UsageError for paths that cannot be, LockedError, EncoderError, ModelMismatchError.
         """
-        from clipsearch import indexer
+        from clipsearch.indexing import indexer
         from clipsearch.precision import mentioning
 
         options = run or indexer.RunOptions()

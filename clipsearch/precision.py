@@ -17,8 +17,8 @@ from clipsearch.encoders import Encoder, EncoderOptions
 from clipsearch.encoders.devices import has_vnni, is_cpu
 from clipsearch.encoders.int8 import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
-from clipsearch.roots import GivenOptions, Roots
-from clipsearch.scanner import Rules, Walk
+from clipsearch.indexing.roots import GivenOptions, Roots
+from clipsearch.indexing.scanner import Rules, Walk
 from clipsearch.types import EncoderInfo, Progress
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from clipsearch import snapshots
 from clipsearch.cache import CACHE_NAME
 from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError, UsageError
-from clipsearch.roots import Root, Roots
-from clipsearch.scanner import below, is_within
+from clipsearch.indexing.roots import Root, Roots
+from clipsearch.indexing.scanner import below, is_within
 from clipsearch.types import EncoderStatus, Finding, ImageFacts, LibraryInfo, ListedFile, Shown
 from clipsearch.vectors import DamagedSnapshot
 

@@ -21,8 +21,8 @@ from PIL import Image
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.images import Picture
-from clipsearch.indexer import IndexRun, RunOptions, dry_run
-from clipsearch.roots import GivenOptions, absolute
+from clipsearch.indexing.indexer import IndexRun, RunOptions, dry_run
+from clipsearch.indexing.roots import GivenOptions, absolute
 from clipsearch.search import Searcher
 from clipsearch.types import Box, EncoderInfo, IndexReport, Preprocess, Progress, Seen
 

@@ -16,8 +16,9 @@ import pytest
 from helpers import Drive, Shelf, TinyEncoder, age, draw, without_privileges
 from PIL import Image
 
-from clipsearch import images, reading
+from clipsearch import images
 from clipsearch.catalog import Catalog
+from clipsearch.indexing import reading
 from clipsearch.types import IndexReport
 
 

@@ -16,7 +16,7 @@ import pytest
 import skimage
 from PIL import Image, ImageChops, ImageStat
 
-from clipsearch import preview
+from clipsearch.showing import preview
 from clipsearch.types import Hit
 
 PHOTOS = Path(skimage.__file__).parent / "data"

@@ -226,7 +226,7 @@ def test_many_named_files_cost_no_more_than_their_number(shelf: Shelf, tmp_path:
     """`--files-from` with thousands of names: looking for each one's root among all of them would never end."""
     from clipsearch.catalog import Catalog
     from clipsearch.images import PICTURE_SUFFIXES
-    from clipsearch.roots import GivenOptions, Roots
+    from clipsearch.indexing.roots import GivenOptions, Roots
 
     catalog = Catalog.open(shelf.folder)
     try:

@@ -10,7 +10,7 @@ import pytest
 from helpers import Drive, draw, without_privileges
 
 from clipsearch.images import PICTURE_SUFFIXES
-from clipsearch.scanner import Rules, ScanOptions, Walk, pictures_in
+from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, pictures_in
 
 
 def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **options: object) -> Walk:

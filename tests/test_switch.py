@@ -17,7 +17,7 @@ from helpers import TinyEncoder, age, draw, load_tiny, reload_tiny, without_priv
 
 from clipsearch import Library, encoders
 from clipsearch.errors import ModelMismatchError, UsageError
-from clipsearch.indexer import RunOptions
+from clipsearch.indexing.indexer import RunOptions
 from clipsearch.types import EncoderStatus
 
 COUNT = 12
@@ -303,7 +303,7 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 import helpers
 from clipsearch import Library, encoders
-from clipsearch.indexer import RunOptions
+from clipsearch.indexing.indexer import RunOptions
 
 class Slow(helpers.TinyEncoder):
     def encode_images(self, batch):

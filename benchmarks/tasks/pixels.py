@@ -102,7 +102,7 @@ def coded(data: bytes) -> None:
 
 
 def _scaled(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    """As `preprocess` wants it, not cropped yet: "shortest" or "crop" of clipsearch.geometry."""
+    """As `preprocess` wants it, not cropped yet: "shortest" or "crop" of clipsearch.images.geometry."""
     resample = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[preprocess.interpolation]
     short, target = min(image.size), preprocess.size
     if preprocess.resize == "crop":

@@ -13,7 +13,7 @@ from clipsearch.cli import options, output, place
 
 if TYPE_CHECKING:
     from clipsearch.encoders import EncoderOptions
-    from clipsearch.indexer import RunOptions
+    from clipsearch.indexing.indexer import RunOptions
     from clipsearch.library import Library
     from clipsearch.precision import Precision
     from clipsearch.types import IndexReport
@@ -102,9 +102,9 @@ def index(
     from clipsearch.encoders import EncoderOptions
     from clipsearch.encoders.specs import INT8_SUFFIX
     from clipsearch.errors import UsageError
-    from clipsearch.indexer import RunOptions
+    from clipsearch.indexing.indexer import RunOptions
+    from clipsearch.indexing.roots import GivenOptions
     from clipsearch.library import Library
-    from clipsearch.roots import GivenOptions
 
     if engine not in (None, "auto", "exact", "ivf"):
         raise UsageError(f"--engine {engine}: exact, ivf, or auto")

@@ -272,7 +272,7 @@ def _write(result: QueryResult, *, json: bool, jsonl: bool, csv: bool, null: boo
 def _preview(result: QueryResult) -> None:
     import shutil
 
-    from clipsearch import preview
+    from clipsearch.showing import preview
 
     protocol = preview.detect(os.environ, output.to_terminal())
     if protocol == "none":
@@ -308,7 +308,7 @@ def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: s
     """Write the page, copy or link the files, open what is to be opened; the exit code."""
     code = 0
     if html is not None:
-        from clipsearch.gallery import write_gallery
+        from clipsearch.showing.gallery import write_gallery
 
         write_gallery(result, Path(html).expanduser())
         output.note(f"{len(result.hits)} pictures are shown in {html}")
@@ -324,7 +324,7 @@ def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: s
 
 
 def _hand_out(hits: tuple[Hit, ...], folder: str, *, link: bool) -> int:
-    from clipsearch.handout import hand_out
+    from clipsearch.showing.handout import hand_out
 
     done = hand_out(hits, Path(folder).expanduser(), link=link)
     for problem in done.failed:

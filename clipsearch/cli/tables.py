@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from clipsearch.cli import output
-from clipsearch.wording import cell_width, home_path
-from clipsearch.wording import size as size
+from clipsearch.showing.wording import cell_width, home_path
+from clipsearch.showing.wording import size as size
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> str:

@@ -42,7 +42,7 @@ def make_tower(
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
         write(temporary / GRAPH)
-        prove(Tower(open_session(temporary / GRAPH, cold=cold)), trials)
+        prove(Tower(open_session(temporary / GRAPH, cold=cold)), trials, identity.lowest_cosine)
         arrays = {f"{i}:{name}": array for i, trial in enumerate(trials) for name, array in trial.feeds.items()}
         arrays |= {f"{i}:": trial.expected for i, trial in enumerate(trials)}
         np.savez(temporary / TRIALS, allow_pickle=False, **arrays)
@@ -58,13 +58,18 @@ def make_tower(
 
 
 def passing_tower(
-    write: Callable[[Path], None], trials: Sequence[Trial], *, threads: int = 0, cold: bool = False
+    identity: TowerId,
+    write: Callable[[Path], None],
+    trials: Sequence[Trial],
+    *,
+    threads: int = 0,
+    cold: bool = False,
 ) -> Tower:
     """A tower that is not kept: its weights stay mapped after its folder is gone. Raises TowerMismatchError."""
     with tempfile.TemporaryDirectory(prefix="clipsearch-") as name:
         write(Path(name) / GRAPH)
         tower = Tower(open_session(Path(name) / GRAPH, threads=threads, cold=cold))
-    prove(tower, trials)
+    prove(tower, trials, identity.lowest_cosine)
     return tower
 
 

@@ -45,11 +45,15 @@ class TowerMismatchError(EncoderError):
 
 @dataclass(frozen=True, slots=True)
 class TowerId:
-    """What a tower is made from. `exporter` is the version of the code that writes the graph."""
+    """What a tower is made from. `exporter` is the version of the code that writes the graph.
+
+    lowest_cosine: what its vectors must reach against the reference's to be taken for the same.
+    """
 
     fingerprint: str
     side: Literal["image", "text"]
     exporter: str
+    lowest_cosine: float = LOWEST_COSINE
 
     @property
     def folder(self) -> Path:
@@ -99,7 +103,7 @@ def find_tower(identity: TowerId, *, cold: bool = False) -> Path | None:
         return None
     if machine() not in manifest.proved:
         try:
-            prove(Tower(open_session(folder / GRAPH, cold=cold)), _read_trials(folder / TRIALS))
+            prove(Tower(open_session(folder / GRAPH, cold=cold)), _read_trials(folder / TRIALS), identity.lowest_cosine)
         except EncoderError as exc:
             log.warning("%s is made again: %s", folder, exc)
             import shutil
@@ -142,7 +146,7 @@ def open_tower(
         return load_tower(conversion.make_tower(identity, write, trials, cold=cold), threads=threads, cold=cold)
     except OSError as exc:
         log.warning("converted weights cannot be kept: %s; set %s to another folder", exc, cache.CACHE_VARIABLE)
-    return conversion.passing_tower(write, trials, threads=threads, cold=cold)
+    return conversion.passing_tower(identity, write, trials, threads=threads, cold=cold)
 
 
 def _read_trials(path: Path) -> list[Trial]:
@@ -154,7 +158,7 @@ def _read_trials(path: Path) -> list[Trial]:
     return [Trial({k: v for k, v in entry.items() if k}, entry[""]) for entry in feeds.values()]
 
 
-def prove(tower: Tower, trials: Sequence[Trial]) -> None:
+def prove(tower: Tower, trials: Sequence[Trial], lowest: float = LOWEST_COSINE) -> None:
     """Raise TowerMismatchError unless every row of every trial points where the reference's does."""
     for trial in trials:
         got, expected = tower(**trial.feeds), trial.expected
@@ -162,7 +166,7 @@ def prove(tower: Tower, trials: Sequence[Trial]) -> None:
             raise TowerMismatchError(f"the graph gives vectors of shape {got.shape}, the model {expected.shape}")
         lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(expected, axis=1)
         cosines = np.einsum("nd,nd->n", got, expected) / lengths
-        if not bool(np.all(cosines >= LOWEST_COSINE)):  # also where one is not a number
+        if not bool(np.all(cosines >= lowest)):  # also where one is not a number
             raise TowerMismatchError(f"the graph's vectors differ from the model's (cosine {cosines.min():.6f})")
 
 

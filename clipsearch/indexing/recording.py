@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from clipsearch.catalog import Catalog, EncoderRow
-from clipsearch.reading import Broken, Changing, Decoded, Known, Outcome, Settled, Unread
-from clipsearch.reconcile import UNKNOWN_MTIME, Reconciler, Work
+from clipsearch.indexing.reading import Broken, Changing, Decoded, Known, Outcome, Settled, Unread
+from clipsearch.indexing.reconcile import UNKNOWN_MTIME, Reconciler, Work
 from clipsearch.types import ContentState, Problem
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.errors import ClipsearchError, UsageError
-from clipsearch.thumbnails import Thumbnail, thumbnails
+from clipsearch.showing.thumbnails import Thumbnail, thumbnails
+from clipsearch.showing.wording import home_path, printable, reason, size
 from clipsearch.types import Hit, QueryResult
-from clipsearch.wording import home_path, printable, reason, size
 
 if TYPE_CHECKING:
     from PIL import Image

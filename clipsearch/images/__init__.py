@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from clipsearch.errors import ImageError, UnsupportedImageError
 
 if TYPE_CHECKING:
-    from clipsearch.decoding import Picture as Picture
+    from clipsearch.images.decoding import Picture as Picture
 
 __all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "PIXELS_REVISION", "Picture", "decoder_version", "open_picture", "sniff"]
 
@@ -89,7 +89,7 @@ def sniff(head: bytes) -> str:
 
 def __getattr__(name: str) -> object:
     if name == "Picture":
-        from clipsearch import decoding
+        from clipsearch.images import decoding
 
         return decoding.Picture
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -119,7 +119,7 @@ def open_picture(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, trun
     Raises UnsupportedImageError where the format is refused or its extra is not installed, TruncatedImageError where
     the file ends too early to say its size, ImageError for what is no picture. A message is one line without a path.
     """
-    from clipsearch import decoding
+    from clipsearch.images import decoding
 
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     stream.seek(0)

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from clipsearch import exif
 from clipsearch.errors import ImageError, UnsupportedImageError
-from clipsearch.formats import DECODE_ERRORS, TURNS, Frame, PillowSource, picture_facts
+from clipsearch.images import exif
+from clipsearch.images.formats import DECODE_ERRORS, TURNS, Frame, PillowSource, picture_facts
 from clipsearch.types import ImageFacts
 
 # TIFF tags that tell a raw file from a picture (TIFF 6.0, TIFF/EP, DNG 1.7).

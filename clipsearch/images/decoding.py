@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from clipsearch import colour, raws
 from clipsearch.errors import ImageError, TruncatedImageError
-from clipsearch.formats import DECODE_ERRORS, TURNS, Frame, PillowSource, Source
-from clipsearch.gate import Gate
-from clipsearch.geometry import Plan, plan, stored_box
+from clipsearch.images import colour, raws
+from clipsearch.images.formats import DECODE_ERRORS, TURNS, Frame, PillowSource, Source
+from clipsearch.images.gate import Gate
+from clipsearch.images.geometry import Plan, plan, stored_box
 from clipsearch.types import Box, ImageFacts, Preprocess
 
 _MAX_RESIZED = 16_000_000

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from clipsearch.catalog import Catalog
-from clipsearch.roots import Area, Roots
-from clipsearch.scanner import GONE, Walk, below, is_within, upwards
+from clipsearch.indexing.roots import Area, Roots
+from clipsearch.indexing.scanner import GONE, Walk, below, is_within, upwards
 from clipsearch.types import FileState
 
 

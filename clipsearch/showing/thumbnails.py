@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from clipsearch import images
 from clipsearch.errors import ImageError, TruncatedImageError
+from clipsearch.showing.wording import reason
 from clipsearch.types import Hit
-from clipsearch.wording import reason
 
 if TYPE_CHECKING:
     from PIL import Image

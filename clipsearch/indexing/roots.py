@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import UsageError
-from clipsearch.scanner import Rules, ScanOptions, below, has_slash, is_within, upwards
+from clipsearch.indexing.scanner import Rules, ScanOptions, below, has_slash, is_within, upwards
 
 
 @dataclass(frozen=True, slots=True)

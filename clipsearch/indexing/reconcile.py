@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from clipsearch.catalog import Catalog
-from clipsearch.judging import Verdicts, Walked, mount_above
-from clipsearch.roots import Area, Roots
-from clipsearch.scanner import Rules, Walk, below, upwards
+from clipsearch.indexing.judging import Verdicts, Walked, mount_above
+from clipsearch.indexing.roots import Area, Roots
+from clipsearch.indexing.scanner import Rules, Walk, below, upwards
 from clipsearch.types import Candidate, FileState, Problem
 
 RACY_NS = 2_000_000_000

@@ -17,7 +17,7 @@ from clipsearch import images
 from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
-from clipsearch.reconcile import RACY_NS, SKEW_NS, UNKNOWN_MTIME, Work
+from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, UNKNOWN_MTIME, Work
 from clipsearch.types import ContentState, ImageFacts
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clipsearch.errors import ClipsearchError, ImageError, UsageError
-from clipsearch.thumbnails import open_hit
+from clipsearch.showing.thumbnails import open_hit
+from clipsearch.showing.wording import reason
 from clipsearch.types import Hit, Problem
-from clipsearch.wording import reason
 
 __all__ = ["HandOut", "Handed", "hand_out"]
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from clipsearch import images, prompts, snapshots
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.encoders import Encoder, encode_halving
-from clipsearch.meter import Meter
-from clipsearch.reading import Broken, Decoded, Outcome, Reader, Truncated, Unread
-from clipsearch.reconcile import Reconciler, Work
-from clipsearch.recording import Batch, Recorder, now
-from clipsearch.roots import GivenOptions, Roots
+from clipsearch.indexing.meter import Meter
+from clipsearch.indexing.reading import Broken, Decoded, Outcome, Reader, Truncated, Unread
+from clipsearch.indexing.reconcile import Reconciler, Work
+from clipsearch.indexing.recording import Batch, Recorder, now
+from clipsearch.indexing.roots import GivenOptions, Roots
 from clipsearch.types import IndexReport, Progress
 from clipsearch.vectors import EngineChoice, SnapshotError
 

@@ -15,9 +15,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from clipsearch.thumbnails import thumbnails
+from clipsearch.showing.thumbnails import thumbnails
+from clipsearch.showing.wording import cell_width, printable
 from clipsearch.types import Hit
-from clipsearch.wording import cell_width, printable
 
 if TYPE_CHECKING:
     from PIL import Image

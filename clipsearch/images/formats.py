@@ -22,8 +22,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from clipsearch import colour, exif
 from clipsearch.errors import ImageError, UnsupportedImageError
+from clipsearch.images import colour, exif
 from clipsearch.types import ImageFacts
 
 # Imported for the formats they register; without them Pillow would import every plugin it has.
