@@ -89,6 +89,8 @@ def test_a_vector_depends_on_its_own_picture_alone(small: Encoder, pixels: np.nd
     apart = np.concatenate([small.encode_images(some[i : i + size]) for i in range(0, len(some), size)])
     np.testing.assert_array_equal(apart, small.encode_images(some))
     np.testing.assert_array_equal(apart[::-1], small.encode_images(some[::-1]))
+    alone = reload_encoder(small.info, EncoderOptions(device="cpu", threads=1))
+    np.testing.assert_array_equal(alone.encode_images(some), apart)
 
 
 def test_the_fingerprint_tells_how_it_is_rounded(full: Encoder, info: EncoderInfo, pixels: np.ndarray) -> None:
@@ -127,7 +129,7 @@ def test_every_processors_way_gives_the_same(
     towers = {way: tower(info, rounding, way, tmp_path) for way in (product(rounding), "unsigned", "float")}
     vectors = {way: tower(pixels=pixels[:16]) for way, tower in towers.items()}
     np.testing.assert_array_equal(vectors["unsigned"], vectors[product(rounding)])
-    assert np.einsum("nd,nd->n", vectors["unsigned"], vectors["float"]).min() > 0.99999
+    assert np.einsum("nd,nd->n", vectors["unsigned"], vectors["float"]).min() > 0.9995
 
 
 def tower(info: EncoderInfo, rounding: Quantisation, way: Any, folder: Path) -> Tower:

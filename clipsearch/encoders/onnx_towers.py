@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.devices import is_cpu
-from clipsearch.encoders.int8 import Quantisation, product
+from clipsearch.encoders.int8 import LOWEST_COSINE, Quantisation, product
 from clipsearch.encoders.onnx import Build, Tower, TowerId, TowerMismatchError, open_tower
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import EncoderInfo
@@ -50,7 +50,7 @@ class OnnxTowers:
         threads: int = 0,
         int8: Quantisation | None = None,
     ) -> None:
-        if device not in ("auto", "cpu"):
+        if device not in ("auto", "cpu") and int8 is None:
             is_cpu(device)
         self._load = load
         self._info = info
@@ -137,8 +137,9 @@ class OnnxTowers:
             return int8_build(load(), self._info.preprocess, quantisation, way)
 
         fingerprint = quantisation.fingerprint(self._info.fingerprint)
+        identity = TowerId(fingerprint, "image", f"{EXPORTER}-{way}", LOWEST_COSINE)
         try:
-            return open_tower(TowerId(fingerprint, "image", f"{EXPORTER}-{way}"), build, threads=self._threads)
+            return open_tower(identity, build, threads=self._threads)
         except TowerMismatchError as exc:
             raise EncoderError(
                 f"{self._info.spec}: its pictures cannot be encoded in 8 bits on this processor ({exc}); "
