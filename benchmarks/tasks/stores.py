@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tasks.encode import encoder_of
+from clipsearch import prompts
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog
 from clipsearch.library import Library
@@ -24,12 +26,18 @@ CHUNK = 10_000
 PER_CLUSTER = 50
 """Vectors around one centre, on average: a person's photographs come in series."""
 
+TOPICS = 1000
+"""Everyday things that the made-up pictures are of, in the directions that the encoder's own texts have."""
+
 
 def fill(library: str, count: int, engine: str) -> Callable[[], dict[str, Any]]:
     """Add `count` contents, each with a file that isn't there and a vector of the answering encoder.
 
     The files lie in no root, so no run looks for them. What is left to do, the snapshot, is done by the next index run.
     """
+
+    texts = encoder_of(library).encode_texts(prompts.everyday(TOPICS))
+    topics = unit(texts - texts.mean(axis=0))
 
     def write() -> dict[str, Any]:
         catalog = Catalog.open(Path(library), writable=True)
@@ -39,7 +47,7 @@ def fill(library: str, count: int, engine: str) -> Callable[[], dict[str, Any]]:
         with catalog.transaction():
             catalog.set_meta("engine", engine)
             first = int(conn.execute("SELECT coalesce(max(id), 0) + 1 FROM contents").fetchone()[0])
-            for start, rows in vectors(count, encoder.info.dim):
+            for start, rows in vectors(count, topics):
                 ids = range(first + start, first + start + len(rows))
                 conn.executemany(
                     "INSERT INTO contents (id, digest, bytes, format, width, height, state, decoder, added_at) "
@@ -60,19 +68,32 @@ def fill(library: str, count: int, engine: str) -> Callable[[], dict[str, Any]]:
     return write
 
 
-def vectors(count: int, dim: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Unit vectors in one cone, in clusters of unequal size, a chunk at a time with its place.
+def vectors(count: int, topics: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Unit vectors like those of photographs, a chunk at a time with its place. `topics` are unit rows (n, dim).
 
-    Made up: an approximate index has it easier with clusters than with real embeddings, harder than without any.
+    They lie in a cone of their own, apart from the texts', in clusters of unequal size, each about two topics; so words
+    have true neighbours. An approximate index has to visit about a tenth of its lists for them: random vectors without
+    topics make it visit all, clusters alone hardly any.
     """
     random = np.random.default_rng(0)
-    cone = _unit(random.standard_normal((1, dim), dtype=np.float32))
-    centres = _unit(random.standard_normal((max(1, count // PER_CLUSTER), dim), dtype=np.float32))
+    dim, clusters = topics.shape[1], max(1, count // PER_CLUSTER)
+
+    def directions(number: int) -> NDArray[np.float32]:
+        return unit(random.standard_normal((number, dim), dtype=np.float32))
+
+    first, second = (topics[random.integers(0, len(topics), clusters)] for _ in range(2))
+    centres = unit(first + 0.7 * second + 0.5 * directions(clusters))
+    cone = directions(1)
     for start in range(0, count, CHUNK):
         size = min(CHUNK, count - start)
-        chosen = (len(centres) * random.random(size) ** 1.5).astype(np.int64)
-        spread = _unit(random.standard_normal((size, dim), dtype=np.float32))
-        yield start, _unit(0.6 * cone + 0.6 * centres[chosen] + 0.6 * spread)
+        chosen = (clusters * random.random(size) ** 1.5).astype(np.int64)
+        yield start, unit(0.6 * cone + 0.6 * centres[chosen] + 0.5 * directions(size))
+
+
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1."""
+    scaled: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return scaled.astype(np.float32, copy=False)
 
 
 def snapshot(library: str) -> Callable[[], dict[str, Any]]:
@@ -122,8 +143,3 @@ def _snapshot_index(library: str) -> tuple[VectorIndex, NDArray[np.float32]]:
     opened = open_trusted(catalog, row, QueryCache(catalog.folder), dim=encoder.info.dim)
     ((_, vector),) = next(catalog.vectors(encoder.id, chunk=1))
     return opened.index, np.frombuffer(vector, "<f4")[None].astype(np.float32)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return unit
