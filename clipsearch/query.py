@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LoadEncoder = Callable[[], Encoder]
+
+SHOWN_CUT = 60
+"""Characters that are shown of the end of a text that is too long."""
 
 BATCH = 16
 """Pictures that are encoded together; more gains nothing on a CPU."""
@@ -52,7 +56,8 @@ def embed_texts(
             known[text] = vector.tobytes()
             cut = encoder.overflow(text)
             if cut:
-                notices.append(f"the text is too long for {row.info.spec}; ignored was: {cut!r}")
+                shown = repr(cut if len(cut) <= SHOWN_CUT else cut[:SHOWN_CUT] + "…")
+                notices.append(f"the text is too long for {row.info.spec}; ignored was, {len(cut)} characters: {shown}")
             else:
                 new[text] = known[text]  # A text that is cut is announced each time, hence never cached.
         cache.put_texts(row.info.fingerprint, new, now=int(time.time()))
@@ -114,11 +119,15 @@ def embed_bytes(
 
 def read_bytes(path: bytes) -> bytes:
     """A file's bytes. Raises UsageError, naming it."""
+    name = os.fsdecode(path)
     try:
-        with open(path, "rb") as file:
+        # Opening a FIFO would else wait for somebody to write to it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(f"{name}: not a regular file")
             return file.read()
     except OSError as exc:
-        raise UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"{name}: {(exc.strerror or str(exc)).lower()}") from exc
 
 
 def embed_pictures(

@@ -244,7 +244,7 @@ def doctor(folder: Path) -> tuple[Finding, ...]:
         catalog = Catalog.open(folder)
     except ClipsearchError as exc:
         advice = "restore catalog.db from a backup, or move the folder away and index anew"
-        return (*findings, Finding("problem", str(exc), advice))
+        return (*findings, Finding("problem", str(exc).removesuffix("; clipsearch doctor says more"), advice))
     try:
         findings += _examine(catalog)
     except sqlite3.DatabaseError as exc:

@@ -103,7 +103,7 @@ def test_paths_from_a_list(cli: Cli, indexed: Path, tmp_path: Path, zero: bool) 
     ran = cli("index", "--files-from", "-", *options, "--model", "builtin", "--json", cwd=tmp_path, input=listed)
     assert ran.code == 0 and ran.json["indexed"] == 2
     empty = cli("index", "--files-from", "-", cwd=tmp_path)
-    assert empty.code == 0 and "the list is empty" in empty.err
+    assert empty.code == 0 and "nothing in the list is there" in empty.err
 
 
 def test_a_second_model_is_filled_beside_the_first(cli: Cli, copied: Path) -> None:
@@ -205,7 +205,7 @@ def test_open_hands_the_best_pictures_to_the_desktop(cli: Cli, indexed: Path, tm
     opener.parent.mkdir()
     opener.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
     opener.chmod(opener.stat().st_mode | stat.S_IXUSR)
-    env = {"PATH": f"{opener.parent}:{os.environ['PATH']}"}
+    env = {"PATH": f"{opener.parent}:{os.environ['PATH']}", "DISPLAY": ":0"}
     ran = cli("query", "a cat", "-k", "1", "--open", cwd=indexed, env=env)
     assert ran.code == 0
     for _ in range(100):
@@ -213,11 +213,36 @@ def test_open_hands_the_best_pictures_to_the_desktop(cli: Cli, indexed: Path, tm
             break
         time.sleep(0.05)
     assert (tmp_path / "opened").read_text() == ran.text
-    without = cli("query", "a cat", "--open", cwd=indexed, env={"PATH": str(tmp_path)})
+    without = cli("query", "a cat", "--open", cwd=indexed, env=env | {"PATH": str(tmp_path)})
     assert without.code == 1 and "xdg-open" in without.err and without.text.splitlines()[0].endswith("chelsea.png")
 
 
+def test_open_says_that_there_is_no_desktop(cli: Cli, indexed: Path) -> None:
+    ran = cli("query", "a cat", "--open", cwd=indexed, env={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
+    assert ran.code == 1 and "no desktop" in ran.err
+
+
+@pytest.mark.parametrize("command", [("forget", ""), ("index", ""), ("classify", "", "--labels", "cat")])
+def test_an_empty_path_is_not_the_working_folder(cli: Cli, copied: Path, command: tuple[str, ...]) -> None:
+    before = cli("info", "--json", cwd=copied).json["files"]
+    ran = cli(*command, cwd=copied)
+    assert (ran.code, ran.out) == (2, b"") and "empty" in ran.err
+    assert cli("info", "--json", cwd=copied).json["files"] == before
+
+
+def test_names_that_are_gone_do_not_stop_a_list(cli: Cli, copied: Path, tmp_path: Path, indexed: Path) -> None:
+    listed = f"{indexed}/photos/rocket.jpg\n{tmp_path}/gone.jpg\n"
+    ran = cli("index", "--files-from", "-", "--json", cwd=copied, input=listed.encode())
+    assert ran.code == 3 and "gone.jpg: no such file" in ran.err and ran.json["unchanged"] == 1
+
+
 # classify
+
+
+def test_a_fifo_is_no_picture(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    ran = cli("classify", str(tmp_path / "pipe.jpg"), "--labels", "cat", "dog", cwd=indexed, timeout=60)
+    assert ran.code == 2 and "not a regular file" in ran.err
 
 
 def labelled(ran_json: dict) -> list[str]:

@@ -25,7 +25,8 @@ def classify(
         typer.Option(
             "--labels",
             metavar="LABEL...",
-            help='What to choose from: cat dog "red car", or cat,dog, or @FILE with one a line. '
+            help='What to choose from: cat dog "red car", or cat,dog, or @FILE with one a line '
+            "(label: synonym, synonym; # begins a comment; \\: and \\# are the characters themselves). "
             "All up to the next option are labels, so pictures come first.",
         ),
     ] = None,

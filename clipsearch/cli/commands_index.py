@@ -126,10 +126,10 @@ def index(
         engine=engine,  # type: ignore[arg-type]
     )
     encoder_options = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
-    wanted = _wanted(paths or [], files_from, null=null)
+    wanted, gone = _wanted(paths or [], files_from, null=null)
     if wanted is None:
-        output.note(f"--files-from {files_from}: the list is empty, nothing to do")
-        return 0
+        output.note(f"--files-from {files_from}: nothing in the list is there, nothing to do")
+        return SOME_FAILED if gone else 0
     folder = place.place_for_index(index)
     library = Library(folder, encoder_options)
     if not library.exists and not dry_run:
@@ -146,17 +146,18 @@ def index(
             wait=wait,
             dry_run=dry_run,
         )
-    return _told(report, json=json)
+    code = _told(report, json=json)
+    return code or (SOME_FAILED if gone else 0)
 
 
-def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> list[str] | None:
-    """All paths that were named; None where the list of files is empty, and nothing else was named."""
+def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[str] | None, int]:
+    """All paths that were named (None where the list is empty, and nothing else was), and how many listed are gone."""
     from clipsearch.errors import UsageError
 
     if files_from is None:
         if null:
             raise UsageError("-0 is about the list of --files-from, which is not given")
-        return paths
+        return paths, 0
     try:
         if files_from == "-":
             data = sys.stdin.buffer.read()
@@ -166,7 +167,11 @@ def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> list[str
     except OSError as exc:
         raise UsageError(f"--files-from {files_from}: {(exc.strerror or str(exc)).lower()}") from exc
     listed = [os.fsdecode(name) for name in data.split(b"\0" if null else b"\n") if name]
-    return [*paths, *listed] or None
+    gone = [name for name in listed if not os.path.exists(os.path.expanduser(name))]
+    for name in gone:
+        output.error(f"{name}: no such file or directory")
+    missing = set(gone)
+    return [*paths, *(name for name in listed if name not in missing)] or None, len(gone)
 
 
 def _made(

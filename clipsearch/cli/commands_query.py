@@ -27,6 +27,8 @@ SORTS = ("score", "taken", "path")
 FORMAT_NAMES = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF", "JP2": "JPEG2000", "DNG": "RAW"}
 """Suffixes that people say for a format."""
 
+FORMATS = frozenset(["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF", "HEIF", "RAW"])
+
 Texts = list[str] | None
 
 
@@ -176,7 +178,9 @@ def _main_term(words: list[str], *, text: bool) -> Term:
     if isinstance(term, Picture):
         output.note(f"looking for pictures like the file {word}; --text looks for the words")
         return term
-    path = os.path.expanduser(word.partition("#")[0])
+    if "#" in word and os.path.isfile(os.path.expanduser(word.partition("#")[0])):
+        raise UsageError(f"{word}: a part of a picture is written as #x,y,width,height, in pixels or percent")
+    path = os.path.expanduser(word)
     if os.path.splitext(path)[1].lower() in images.PICTURE_SUFFIXES:
         what = "not a regular file" if os.path.exists(path) else "no such file"
         raise UsageError(f"{word}: {what}; --text looks for the words")
@@ -209,6 +213,9 @@ def _filter(
     if landscape and portrait:
         raise UsageError("--landscape and --portrait exclude one another")
     names = tuple(FORMAT_NAMES.get(name.upper().lstrip("."), name.upper().lstrip(".")) for name in format_ or ())
+    for name in names:
+        if name not in FORMATS:
+            raise UsageError(f"--format {name.lower()}: one of {', '.join(sorted(FORMATS)).lower()}")
     chosen = filters.Filter(
         within=filters.parse_within(in_ or ()),
         taken=filters.parse_taken(taken) if taken is not None else None,
@@ -290,6 +297,9 @@ def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | Non
         # A script was told when the library was made.
         if output.is_terminal(sys.stderr) or not text.startswith(FALLBACK_NOTICE):
             output.note(text)
+    offline = sum(hit.offline for hit in result.hits)
+    if offline and not output.to_terminal():
+        output.note(f"{offline} of these {len(result.hits)} are offline: no path of theirs can be read now")
     weak: Any = result.model.details.get("weak_below")
     if not result.hits:
         if relevant:

@@ -30,6 +30,14 @@ SCHEMA_VERSION = 1
 
 SHOWN_PROBLEMS = 10
 
+SHOWN_ROOTS = 20
+
+RUN_COUNTS = (
+    *("indexed", "unchanged", "moved", "copied", "restored", "missing", "offline", "excluded", "unsupported"),
+    *("failed", "failed_before", "partial", "changing"),
+)
+"""What `info` says of the last run, where it is not zero."""
+
 NOT_CLIP = "builtin (works offline; not CLIP)"
 
 
@@ -81,7 +89,10 @@ def index_text(report: IndexReport) -> str:
         (report.copied, "copied: the same picture is there already"),
         (report.restored, "restored: back as they were"),
         (report.missing, "missing: gone since the last run, no hits any more"),
-        (report.offline, "offline: their drive or folder is not there now; they stay hits"),
+        (
+            report.offline,
+            "offline: not there now, still hits (moved? clipsearch reroot OLD NEW; gone? clipsearch forget OLD)",
+        ),
         (report.excluded, "excluded by the scan options, no hits any more"),
         (report.unsupported, "unsupported formats"),
         (report.failed_before, "failed before, and are not due again"),
@@ -300,10 +311,14 @@ def info_text(info: LibraryInfo) -> str:
     if info.fallback:
         rows.append(("", f"chosen because {output.printable(info.fallback)}"))
         rows.append(("", "clipsearch index --model default changes to CLIP"))
-    rows += [("root", short_path(root)) for root in info.roots]
+    rows += [("root", short_path(root)) for root in info.roots[:SHOWN_ROOTS]]
+    if len(info.roots) > SHOWN_ROOTS:
+        rows.append(
+            ("", f"… and {len(info.roots) - SHOWN_ROOTS:,} more folders and single files; --json lists them all")
+        )
     if info.last_run:
         run = info.last_run
-        counts = ", ".join(f"{run[key]:,} {key}" for key in ("indexed", "unchanged", "failed") if run.get(key))
+        counts = ", ".join(f"{run[key]:,} {key}" for key in RUN_COUNTS if run.get(key))
         rows.append(("last run", f"{run['finished_at']}: {counts or 'nothing new'}"))
     return "".join(f"{name:<10}{text}\n" for name, text in rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ def show(paths: Sequence[str]) -> None:
     """Open the pictures, without waiting for the viewer. Raises ClipsearchError where the desktop has no opener."""
     if not paths:
         return
+    if sys.platform != "darwin" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise ClipsearchError("--open: there is no desktop here (neither DISPLAY nor WAYLAND_DISPLAY is set)")
     # macOS opens many in one window; xdg-open takes one at a time.
     commands = [["open", "--", *paths]] if sys.platform == "darwin" else [["xdg-open", path] for path in paths]
     for command in commands:

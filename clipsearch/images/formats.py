@@ -155,7 +155,7 @@ class PillowSource:
         if count > self._max_pixels:
             raise ImageError(
                 f"{full / 1e6:.0f} megapixels, of which {count / 1e6:.0f} would be decoded; "
-                f"the limit is {self._max_pixels / 1e6:g} (--max-pixels)"
+                f"the limit is {self._max_pixels / 1e6:g} (index --max-pixels)"
             )
         image.load()
         profile = image.info.get("icc_profile")

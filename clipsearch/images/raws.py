@@ -120,7 +120,8 @@ class RawSource:
         count = self.facts.width * self.facts.height // 4
         if count > self._max_pixels:
             raise ImageError(
-                f"{count / 1e6:.0f} megapixels would be decoded; the limit is {self._max_pixels / 1e6:g} (--max-pixels)"
+                f"{count / 1e6:.0f} megapixels would be decoded; "
+                f"the limit is {self._max_pixels / 1e6:g} (index --max-pixels)"
             )
         try:
             pixels = self._raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)

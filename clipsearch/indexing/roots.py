@@ -53,7 +53,12 @@ class Area:
 
 
 def absolute(path: str | bytes | os.PathLike[str]) -> bytes:
-    """A path as the catalog keeps it: absolute, without `..`, symbolic links left as they are."""
+    """A path as the catalog keeps it: absolute, without `..`, symbolic links left as they are.
+
+    Raises UsageError for an empty one, which would mean the working folder: most likely a variable is not set.
+    """
+    if not os.fspath(path):
+        raise UsageError("a path is empty; write . for the folder that you are in")
     return os.path.abspath(os.path.expanduser(os.fsencode(path)))
 
 
