@@ -552,7 +552,7 @@ class Library:
         rows = catalog.encoders()
         spec = parse_spec(model)
         for row in (*filter(None, (catalog.answering(), catalog.filling())), *reversed(rows)):
-            if row.info.spec == spec.name:
+            if row.info.spec in (model, spec.name):
                 return row
         held = ", ".join(row.info.spec for row in rows)
         mismatch = f"the library in {self.path} holds no vectors of {model} (it holds {held}); clipsearch index --model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a shell's background job: what the tests start would inherit it, and Ctrl-C is among what they try.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
