@@ -19,7 +19,7 @@ from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.classify import Classifier, Label
 from clipsearch.connections import damage_translated
-from clipsearch.encoders import Encoder, EncoderOptions
+from clipsearch.encoders import Encoder, EncoderOptions, devices
 from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.int8 import quantised_info, taken_apart
 from clipsearch.encoders.specs import parse_spec
@@ -192,7 +192,7 @@ class Library:
                 lambda: self._encoder(row),
                 row,
                 options,
-                batch_size=options.batch_size or 16,
+                batch_size=options.batch_size or devices.batch_size(self._options.device),
                 progress=progress if precision else mentioning(catalog, row.info, self._options, progress, say),
                 stop=stop,
             )

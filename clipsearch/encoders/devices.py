@@ -10,15 +10,28 @@ _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """NVIDIA's and AMD's drivers, and Windows' under WSL: without one of them torch finds no GPU on Linux."""
 
 
+BATCH_CPU, BATCH_GPU = 16, 128
+
+
+def batch_size(device: str) -> int:
+    """How many pictures to encode together: more gains nothing on a CPU, and a GPU halves what does not fit.
+
+    Goes by what the machine has, without asking torch: a run that finds nothing to encode must not wait for that.
+    """
+    return BATCH_CPU if device == "cpu" or (device == "auto" and not _may_have_gpu()) else BATCH_GPU
+
+
+def _may_have_gpu() -> bool:
+    metal = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return metal or any(Path(driver).exists() for driver in _DRIVERS)
+
+
 def is_cpu(device: str) -> bool:
     """Whether the name of a device ("auto", "cpu", "cuda", "cuda:N", "mps") comes down to the CPU here.
 
     Imports torch only where a GPU may be found. Raises UsageError for a device that is not there.
     """
-    if device == "cpu":
-        return True
-    metal = platform.system() == "Darwin" and platform.machine() == "arm64"
-    if device == "auto" and not metal and not any(Path(driver).exists() for driver in _DRIVERS):
+    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
         return True
     from clipsearch.encoders.torch_towers import pick_device
 
