@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -342,6 +344,13 @@ def test_on_the_command_line(cli: Cli, drawings: Path, tmp_path: Path) -> None:
     assert len(json.dumps(encoder)) < 3000
     found = cli("query", "photos/011.png", "-k", "1", cwd=tmp_path)
     assert found.lines == [str(tmp_path / "photos" / "011.png")]
+    shutil.copy2(drawings / "050.png", tmp_path / "photos")
+    code = (
+        "import sys; from clipsearch import Library; "
+        "print(Library.open('index').index().encoded, 'torch' in sys.modules)"
+    )
+    later = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=cli.env, capture_output=True, text=True)
+    assert later.stdout == "1 False\n", later.stderr
     wrong = cli("index", "--precision", "int4", cwd=tmp_path)
     assert wrong.code == 2 and "fp32 or int8" in wrong.err
     absent = cli("query", "a dog", "--model", "ViT-B/32+int8", cwd=tmp_path)

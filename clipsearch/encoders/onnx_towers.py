@@ -89,31 +89,25 @@ class OnnxTowers:
     def calibrated(self, pixels: NDArray[np.uint8]) -> Quantisation:
         """How to round the image side, by prepared pixels (n, 3, S, S). Raises UsageError where it has no such form."""
         from clipsearch.encoders.quantised import calibrate
-        from clipsearch.encoders.torch_towers import ImageSide
 
         self._refuse_gpu()
-        preprocess = self._info.preprocess
-        side = ImageSide(self._load(), preprocess).eval()
-        quantisation = calibrate(side, preprocess, pixels, threads=self._threads)
+        side = self._image_side()
+        quantisation = calibrate(side, self._info.preprocess, pixels, threads=self._threads)
         self._open_int8(quantisation, lambda: side)  # while the weights are at hand
         return quantisation
 
     @cached_property
     def _image_tower(self) -> Tower | None:
         if self._int8 is not None:
-            from clipsearch.encoders.torch_towers import ImageSide
-
             self._refuse_gpu()
-            return self._open_int8(self._int8, lambda: ImageSide(self._load(), self._info.preprocess).eval())
+            return self._open_int8(self._int8, self._image_side)
         if not is_cpu(self._device):
             return None
 
         def build() -> Build:
-            from clipsearch.encoders.torch_towers import ImageSide
             from clipsearch.encoders.towers import image_build
 
-            preprocess = self._info.preprocess
-            return image_build(ImageSide(self._load(), preprocess).eval(), preprocess)
+            return image_build(self._image_side(), self._info.preprocess)
 
         return self._opened("image", build)
 
@@ -127,6 +121,11 @@ class OnnxTowers:
             return text_build(TextSide(self._load()).eval(), context)
 
         return self._opened("text", build)
+
+    def _image_side(self) -> ImageSide:
+        from clipsearch.encoders.torch_towers import ImageSide
+
+        return ImageSide(self._load(), self._info.preprocess).eval()
 
     def _open_int8(self, quantisation: Quantisation, load: Callable[[], ImageSide]) -> Tower:
         way = product(quantisation)
