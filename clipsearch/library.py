@@ -92,10 +92,18 @@ class Library:
         self._loading = threading.Lock()
 
     @classmethod
-    def create(cls, path: PathLike, *, model: str | None = None, options: EncoderOptions | None = None) -> Self:
+    def create(
+        cls,
+        path: PathLike,
+        *,
+        model: str | None = None,
+        precision: Precision | None = None,
+        options: EncoderOptions | None = None,
+    ) -> Self:
         """Make a library in the folder `path`, with the encoder that `model` names.
 
         Without one, the default model, or where it is not cached and no hub answers, the built-in one (docs/models.md).
+        `precision` "int8" says that the first run will ask for it: a model that has no such form is refused at once.
         Raises UsageError where there is a library already or the folder cannot be written, and what
         `encoders.load_encoder` raises; then nothing is left behind.
         """
@@ -105,6 +113,8 @@ class Library:
         spec, fallback = (model, None) if model is not None else encoders.default_spec()
         encoder = encoders.load_encoder(spec, library._options)
         library._encoders[encoder.info.fingerprint] = encoder
+        if precision == "int8":
+            encoders.refuse_int8(encoder)
         try:
             library.path.mkdir(parents=True, exist_ok=True)
         except OSError as exc:

@@ -118,6 +118,8 @@ def test_what_cannot_be_asked_is_said(library: Library, tmp_path: Path) -> None:
 def test_a_failed_creation_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises((EncoderError, UsageError)):
         Library.create(tmp_path / "new", model="./no-such-checkpoint.pt")
+    with pytest.raises(UsageError, match="no 8-bit form"):
+        Library.create(tmp_path / "new", model="builtin", precision="int8")
     assert not (tmp_path / "new").exists()
 
 

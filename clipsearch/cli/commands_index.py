@@ -133,7 +133,7 @@ def index(
     folder = place.place_for_index(index)
     library = Library(folder, encoder_options)
     if not library.exists and not dry_run:
-        made = _made(folder, wanted, model, encoder_options, wait=wait)
+        made = _made(folder, wanted, model, precision, encoder_options, wait=wait)
         if made is not None:
             library, model = made, None
     with library:
@@ -175,7 +175,13 @@ def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[li
 
 
 def _made(
-    folder: os.PathLike[str], wanted: list[str], model: str | None, options: EncoderOptions, *, wait: bool
+    folder: os.PathLike[str],
+    wanted: list[str],
+    model: str | None,
+    precision: str | None,
+    options: EncoderOptions,
+    *,
+    wait: bool,
 ) -> Library | None:
     """A new library, once the paths are known to be right; None where another run made one meanwhile."""
     from clipsearch.errors import LockedError, UsageError
@@ -190,7 +196,7 @@ def _made(
             raise UsageError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
     while True:
         try:
-            library = Library.create(folder, model=model, options=options)
+            library = Library.create(folder, model=model, precision=precision, options=options)  # type: ignore[arg-type]
         except (LockedError, UsageError) as exc:
             if Library(folder).exists and (wait or isinstance(exc, UsageError)):
                 return None
