@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from clipsearch import query, relevance
-from clipsearch.background import MIN_PICTURES, Background, learn
+from clipsearch import query
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.errors import UsageError
@@ -26,6 +25,8 @@ from clipsearch.types import Hit, ScoreKind
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from clipsearch.background import Background
 
 MARGIN = 0.5
 """A picture may be this many deviations closer to an excluded term than is usual before it is held against it.
@@ -128,6 +129,8 @@ class Asker:
         question = prepared.question
         if not hits or question.kind not in ("cosine", "combined"):
             return hits
+        from clipsearch import relevance
+
         if learn:
             yardstick = relevance.learn(self._catalog, self._row, self._cache, self._embed_texts)
         else:
@@ -159,6 +162,8 @@ class Asker:
     def _sum(self, terms: Sequence[_Embedded]) -> NDArray[np.float32]:
         import numpy as np
 
+        from clipsearch.background import MIN_PICTURES
+
         total = np.zeros(self._row.info.dim, np.float64)
         background = self._known_background() if self._row.info.is_clip else None
         for term in terms:
@@ -173,6 +178,8 @@ class Asker:
         return (total / length).astype(np.float32)
 
     def _known_background(self) -> Background:
+        from clipsearch.background import learn
+
         if self._background is None:
             self._background = learn(self._catalog, self._row, self._cache, self._embed_texts)
         return self._background

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from clipsearch import encoders, images
 from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
-from clipsearch.classify import Classifier, Label
 from clipsearch.connections import damage_translated
 from clipsearch.encoders import Encoder, EncoderOptions, devices
 from clipsearch.encoders.identity import is_prepared_as_today
@@ -25,7 +24,6 @@ from clipsearch.encoders.int8 import quantised_info, taken_apart
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.indexing.roots import absolute
-from clipsearch.indexing.scanner import pictures_in
 from clipsearch.lock import writer_lock
 from clipsearch.search import Searcher
 from clipsearch.terms import Picture, Term, Text
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from clipsearch.classify import Label
     from clipsearch.filters import Filter
     from clipsearch.indexing.indexer import RunOptions
     from clipsearch.indexing.roots import GivenOptions
@@ -311,6 +310,7 @@ class Library:
         relevant: bool = False,
         model: str | None = None,
         explain: bool = True,
+        judge: bool = True,
         use_cache: bool = True,
     ) -> QueryResult:
         """The `k` pictures nearest to a text (`str`), a picture file (`Path`) or an earlier hit (`terms.Known`).
@@ -319,14 +319,13 @@ class Library:
         `where` narrows the search. `page` 2 gives the next k best, and so on; `sort` arranges a page by another order
         than the best first. `relevant` leaves out hits whose `relevance` is not above `relevance.RELEVANT`; where it
         is not known yet what is usual in the library, this finds it out, once. `model` answers with another encoder
-        that the library holds. `explain` adds what the built-in encoder saw; `use_cache` false neither reads nor keeps
-        text embeddings.
+        that the library holds. `explain` adds what the built-in encoder saw, `judge` how sure a hit is; `use_cache`
+        false neither reads nor keeps text embeddings.
         Raises UsageError for an empty text, k < 1 or an unknown id, ImageError for a picture that cannot be decoded,
         and ModelMismatchError.
         """
         from clipsearch import query
         from clipsearch.asking import Asker, Question
-        from clipsearch.relevance import RELEVANT
 
         if k < 1 or page < 1:
             raise UsageError(f"-k {k} --page {page}: both begin at 1")
@@ -347,8 +346,12 @@ class Library:
                 neighbours = asker.search(prepared, k * page)[k * (page - 1) :]
                 return query.make_hits(catalog, neighbours, where=where, encoder=teller)
 
-            hits = asker.judge(prepared, searcher.consistently(search), learn=relevant)
+            hits = searcher.consistently(search)
+            if judge or relevant:
+                hits = asker.judge(prepared, hits, learn=relevant)
             if relevant:
+                from clipsearch.relevance import RELEVANT
+
                 hits = tuple(hit for hit in hits if (hit.relevance or 0) > RELEVANT)
             told = (*notices, *searcher.take_notices())
             return QueryResult(str(main), row.info, query.sort_hits(hits, sort), told, question.kind)
@@ -635,6 +638,9 @@ def classify_pictures(
     from clipsearch import query
 
     notices: list[str] = []
+    from clipsearch.classify import Classifier, Label
+    from clipsearch.indexing.scanner import pictures_in
+
     wanted = [label if isinstance(label, Label) else Label(label) for label in labels]
     classifier = Classifier.build(
         row.info,

@@ -148,6 +148,7 @@ def query(
             relevant=relevant,
             model=model,
             explain=json or jsonl,
+            judge=json or jsonl or csv or html is not None or output.to_terminal(),
             use_cache=not no_cache,
         )
     if unfold:
