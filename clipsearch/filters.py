@@ -15,7 +15,7 @@ from functools import lru_cache
 from clipsearch.catalog import LIVE
 from clipsearch.errors import UsageError
 from clipsearch.indexing.roots import absolute
-from clipsearch.indexing.scanner import below
+from clipsearch.indexing.scanner import span
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""
@@ -95,7 +95,7 @@ class Filter:
         values: list[object] = []
         for place in self.within:
             terms.append("f.path = ? OR (f.path >= ? AND f.path < ?)")
-            values += [place, below(place), below(place)[:-1] + b"0"]
+            values += [place, *span(place)]
             # A folder may have such characters in its name, and be offline: what looks like a glob is tried as both.
             if _GLOB.search(os.fsdecode(place)):
                 terms.append("path_matches(f.path, ?)")

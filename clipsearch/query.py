@@ -97,24 +97,30 @@ def embed_bytes(
     data: bytes, name: str, load: LoadEncoder, *, region: Region | None = None, notices: list[str]
 ) -> NDArray[np.float32]:
     """The unit vector (dim,) of a picture, or of a part of it. Raises ImageError and UsageError that name it."""
+    pixels, partial = _prepare(data, name, load, region=region)
+    if partial:
+        notices.append(f"{name} ends early; what there is of it was looked for")
+    vector: NDArray[np.float32] = load().encode_images(pixels[None])[0]
+    return vector
 
-    encoder = load()
+
+def _prepare(
+    data: bytes, name: str, load: LoadEncoder, *, region: Region | None = None
+) -> tuple[NDArray[np.uint8], bool]:
+    """Pixels for the encoder, and whether the file ends early. Raises ImageError and UsageError that name it."""
 
     def prepare(*, truncated: bool) -> NDArray[np.uint8]:
         picture = images.open_picture(data, truncated=truncated)
         box = region.box(picture.facts.width, picture.facts.height) if region else None
-        return encoder.prepare(picture, box=box)
+        return load().prepare(picture, box=box)
 
     try:
         try:
-            pixels = prepare(truncated=False)
+            return prepare(truncated=False), False
         except TruncatedImageError:
-            pixels = prepare(truncated=True)
-            notices.append(f"{name} ends early; what there is of it was looked for")
+            return prepare(truncated=True), True
     except ImageError as exc:
         raise type(exc)(f"{name}: {exc}") from exc
-    vector: NDArray[np.float32] = encoder.encode_images(pixels[None])[0]
-    return vector
 
 
 def read_bytes(path: bytes) -> bytes:
@@ -137,10 +143,7 @@ def embed_pictures(
     lock = threading.Lock()
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decoder") as pool:
         for chunk in _batched(paths, BATCH):
-            loaded = list(pool.map(lambda path: _load(path, catalog, row, load, lock), chunk))
-            # No other decode runs now, as Pillow's switch for truncated files is process-wide.
-            whole = [_decode_partly(x, load) if isinstance(x.error, TruncatedImageError) else x for x in loaded]
-            yield from _encode(whole, load)
+            yield from _encode(list(pool.map(lambda path: _load(path, catalog, row, load, lock), chunk)), load)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,23 +185,11 @@ def _load(path: bytes, catalog: Catalog | None, row: EncoderRow, load: LoadEncod
         stored = _stored_by_digest(data, catalog, row)
     if stored is not None:
         return _Loaded(path, stored)
-    return _decode(path, data, load, truncated=False)
-
-
-def _decode_partly(loaded: _Loaded, load: LoadEncoder) -> _Loaded:
-    """Decode a file that ends early as far as it goes; no other decode may run meanwhile."""
     try:
-        return _decode(loaded.path, read_bytes(loaded.path), load, truncated=True)
-    except UsageError as exc:
-        return _Loaded(loaded.path, error=exc)
-
-
-def _decode(path: bytes, data: bytes, load: LoadEncoder, *, truncated: bool) -> _Loaded:
-    try:
-        picture = images.open_picture(data, truncated=truncated)
-        return _Loaded(path, pixels=load().prepare(picture), partial=truncated)
+        pixels, partial = _prepare(data, os.fsdecode(path), load)
     except ImageError as exc:
-        return _Loaded(path, error=type(exc)(f"{os.fsdecode(path)}: {exc}"))
+        return _Loaded(path, error=exc)
+    return _Loaded(path, pixels=pixels, partial=partial)
 
 
 def _batched(paths: Iterable[bytes], size: int) -> Iterator[list[bytes]]:

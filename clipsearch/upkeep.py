@@ -18,7 +18,7 @@ from clipsearch.cache import CACHE_NAME
 from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.indexing.roots import Root, Roots
-from clipsearch.indexing.scanner import below, is_within
+from clipsearch.indexing.scanner import below, is_within, span
 from clipsearch.types import EncoderStatus, Finding, ImageFacts, LibraryInfo, ListedFile, Shown
 from clipsearch.vectors import DamagedSnapshot
 
@@ -184,7 +184,7 @@ def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:
                 options = replace(owner.options, exclude=(*owner.options.exclude, pattern))
                 roots.put(replace(owner, options=options))
             gone = catalog.conn.execute(
-                "DELETE FROM files WHERE path = ? OR (path >= ? AND path < ?)", (path, *_range(path))
+                "DELETE FROM files WHERE path = ? OR (path >= ? AND path < ?)", (path, *span(path))
             ).rowcount
             if not gone and not inside:
                 raise UsageError(f"{os.fsdecode(path)}: nothing in the library is there")
@@ -207,7 +207,7 @@ def reroot(catalog: Catalog, old: bytes, new: bytes) -> int:
     moved = 0
     with catalog.transaction():
         rows = conn.execute(
-            "SELECT id, path, state FROM files WHERE path = ? OR (path >= ? AND path < ?)", (old, *_range(old))
+            "SELECT id, path, state FROM files WHERE path = ? OR (path >= ? AND path < ?)", (old, *span(old))
         ).fetchall()
         inside = [r for r in roots.all.values() if is_within(r.path, old)]
         if not rows and not inside:
@@ -230,11 +230,6 @@ def reroot(catalog: Catalog, old: bytes, new: bytes) -> int:
                 roots.put(Root(target, root.options, root.is_file, mounts))
         roots.save()
     return moved
-
-
-def _range(folder: bytes) -> tuple[bytes, bytes]:
-    """The half-open range of every path inside `folder`."""
-    return below(folder), below(folder)[:-1] + b"0"
 
 
 def doctor(folder: Path) -> tuple[Finding, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from clipsearch.catalog import Catalog
 from clipsearch.indexing.roots import Area, Roots
-from clipsearch.indexing.scanner import GONE, Walk, below, is_within, upwards
+from clipsearch.indexing.scanner import GONE, Walk, is_within, span, upwards
 from clipsearch.types import FileState
 
 
@@ -50,7 +50,7 @@ class Verdicts:
             for folder in self._zones(walked, looks):
                 self._catalog.conn.execute(
                     "UPDATE temp.unseen SET zone = 1 WHERE area = ? AND (path = ? OR (path >= ? AND path < ?))",
-                    (index, folder, below(folder), below(folder)[:-1] + b"0"),
+                    (index, folder, *span(folder)),
                 )
 
     def _zones(self, walked: Walked, looks: _Looks) -> set[bytes]:
@@ -150,7 +150,7 @@ class Verdicts:
         return (
             self._catalog.conn.execute(
                 "SELECT 1 FROM files WHERE path >= ? AND path < ? AND state = 'offline' LIMIT 1",
-                (below(folder), below(folder)[:-1] + b"0"),
+                span(folder),
             ).fetchone()
             is not None
         )

@@ -87,6 +87,11 @@ def below(folder: bytes) -> bytes:
     return folder if folder.endswith(b"/") else folder + b"/"
 
 
+def span(folder: bytes) -> tuple[bytes, bytes]:
+    """The half-open range, in the byte order of paths, of every path inside `folder`."""
+    return below(folder), below(folder)[:-1] + b"0"
+
+
 def is_within(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(below(folder))
 
