@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
 SAMPLE = 10_000
-"""Pictures that the numbers are taken from; a larger library is sampled evenly."""
+"""Vectors that the numbers are taken from; a larger library is sampled evenly."""
 
 PROMPTS = 256
 """Everyday prompts whose mean is taken for the centre of an encoder's text vectors."""
@@ -35,7 +35,7 @@ MIN_PICTURES = 200
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """count: pictures in the library; text_mean and mean: shape (dim,); covariance: shape (dim, dim), float32."""
+    """text_mean and mean: shape (dim,); covariance: shape (dim, dim), float32. `count`: pictures, however many views."""
 
     count: int
     text_mean: NDArray[np.float32]
@@ -57,28 +57,33 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedText
     import numpy as np
 
     dim = row.info.dim
-    count = catalog.count_vectors(row.id)
+    count, pictures = catalog.count_vectors(row.id), catalog.count_pictures(row.id)
     text_mean = embed(prompts.everyday(PROMPTS)).mean(axis=0)
     known = cache.fact(row.info.fingerprint, "background")
     whole = 4 * dim * (dim + 1)
     if known is not None and abs(count - known[0]) * GROWTH <= known[0] and len(known[1]) == whole:
         numbers = np.frombuffer(known[1], "<f4").reshape(dim + 1, dim)
-        return Background(count, text_mean, numbers[0], numbers[1:])
-    pictures = sample(catalog, row, count)
-    mean = pictures.mean(axis=0) if len(pictures) else np.zeros(dim)
-    covariance = np.cov(pictures.T, bias=True) if len(pictures) > 1 else np.eye(dim) / dim
+        return Background(pictures, text_mean, numbers[0], numbers[1:])
+    vectors = sample(catalog, row, count)[0]
+    mean = vectors.mean(axis=0) if len(vectors) else np.zeros(dim)
+    covariance = np.cov(vectors.T, bias=True) if len(vectors) > 1 else np.eye(dim) / dim
     numbers = np.vstack([mean, covariance]).astype("<f4")
     cache.put_fact(row.info.fingerprint, "background", count, numbers.tobytes())
-    return Background(count, text_mean, numbers[0], numbers[1:])
+    return Background(pictures, text_mean, numbers[0], numbers[1:])
 
 
-def sample(catalog: Catalog, row: EncoderRow, count: int) -> NDArray[np.float64]:
-    """Up to SAMPLE vectors of whole pictures, spread evenly over the library, shape (n, dim)."""
+def sample(catalog: Catalog, row: EncoderRow, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """About SAMPLE of an encoder's `count` vectors, spread evenly over the library, and their contents' ids.
+
+    Shapes (n, dim) and (n,). Tiles are among them, all those of a picture: hits are scored by them, too.
+    """
     import numpy as np
 
     step = max(1, -(-count // SAMPLE))
     rows = catalog.conn.execute(
-        "SELECT vector FROM embeddings WHERE encoder_id = ? AND view = 0 AND content_id % ? = 0", (row.id, step)
-    )
-    vectors = b"".join(vector for (vector,) in rows)
-    return np.frombuffer(vectors, "<f4").reshape(-1, row.info.dim).astype(np.float64)
+        "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND content_id % ? = 0 "
+        "ORDER BY content_id, view",
+        (row.id, step),
+    ).fetchall()
+    vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f4").reshape(-1, row.info.dim)
+    return vectors.astype(np.float64), np.array([content_id for content_id, _ in rows], np.int64)

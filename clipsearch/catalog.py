@@ -16,12 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from clipsearch import migrations
 from clipsearch.connections import Stats, connect, connect_unwritable, stats
 from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
-from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+from clipsearch.types import Box, ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+
+if TYPE_CHECKING:
+    from clipsearch.tiles import Tiles
 
 CATALOG_NAME = "catalog.db"
 
@@ -51,6 +54,14 @@ class SnapshotRow:
     sha256: str
     stat: tuple[int, int, int]
     details: Mapping[str, Any]
+
+
+class LiveView(NamedTuple):
+    """A view of a live content; `box` as the catalog has it, JSON. A tuple: a batch of queries makes many thousands."""
+
+    content_id: int
+    view: int
+    box: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +269,29 @@ class Catalog:
         self.conn.execute("DELETE FROM encoders WHERE id = ?", (encoder_id,))
         return dropped
 
+    def tiles(self) -> Tiles:
+        """Which parts of pictures get vectors of their own, besides the whole ones."""
+        return cast("Tiles", self.meta("tiles") or "none")
+
     def count_owed(self, encoder_id: int, *, reachable: bool = False) -> int:
-        """Live contents without a vector of this encoder; `reachable` counts those with a present file only."""
+        """Live contents that lack a view of this encoder; `reachable` counts those with a present file only."""
+        from clipsearch import owing
+
+        return self._count_live(owing.lacking(self.tiles()), encoder_id, reachable=reachable)
+
+    def count_unseen(self, encoder_id: int) -> int:
+        """Live contents that this encoder has no vector of at all, so that they are no hits of its queries."""
+        from clipsearch import owing
+
+        return self._count_live(owing.WITHOUT_WHOLE, encoder_id)
+
+    def _count_live(self, condition: str, encoder_id: int, *, reachable: bool = False) -> int:
         states = "('present')" if reachable else LIVE
         row = self.conn.execute(
             f"""SELECT count(*) FROM contents c
             WHERE c.state IN ('ok', 'partial')
               AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id AND f.state IN {states})
-              AND NOT EXISTS (SELECT 1 FROM embeddings e
-                              WHERE e.encoder_id = ? AND e.content_id = c.id AND e.view = 0)""",
+              AND {condition}""",
             (encoder_id,),
         ).fetchone()
         return int(row[0])
@@ -280,14 +305,19 @@ class Catalog:
             self.conn.execute("SELECT id, state, decoder FROM contents WHERE digest = ?", (digest,)).fetchone(),
         )
 
-    def has_vector(self, content_id: int, encoder_id: int) -> bool:
-        return (
-            self.conn.execute(
-                "SELECT 1 FROM embeddings WHERE encoder_id = ? AND content_id = ? AND view = 0",
-                (encoder_id, content_id),
-            ).fetchone()
-            is not None
+    def held_views(self, content_id: int, encoder_id: int) -> set[int]:
+        """The numbers of the views that an encoder has vectors of; 0 is the whole picture."""
+        rows = self.conn.execute(
+            "SELECT view FROM embeddings WHERE encoder_id = ? AND content_id = ?", (encoder_id, content_id)
         )
+        return {view for (view,) in rows}
+
+    def lacks_views(self, content_id: int, encoder_id: int, tiles: Tiles) -> bool:
+        """Whether a content that can be decoded owes an encoder a view, in this mode."""
+        from clipsearch.tiles import count_views
+
+        size = self.conn.execute("SELECT width, height FROM contents WHERE id = ?", (content_id,)).fetchone()
+        return not self.held_views(content_id, encoder_id).issuperset(range(count_views(*size, tiles)))
 
     def put_content(
         self,
@@ -352,12 +382,17 @@ class Catalog:
             (path, content_id, size, mtime_ns, state, reason),
         )
 
-    def put_vector(self, content_id: int, encoder_id: int, vector: bytes) -> None:
-        """Record the embedding of a whole picture: little-endian float32, a unit vector. One that stands, stays."""
+    def put_vector(
+        self, content_id: int, encoder_id: int, vector: bytes, *, view: int = 0, box: Box | None = None
+    ) -> None:
+        """Record the embedding of a view: little-endian float32, a unit vector. One that stands, stays.
+
+        View 0 is the whole picture; `box` is the part that another one shows.
+        """
         self.conn.execute(
-            "INSERT INTO embeddings (content_id, encoder_id, vector) VALUES (?, ?, ?) "
+            "INSERT INTO embeddings (content_id, encoder_id, view, box, vector) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (encoder_id, content_id, view) DO NOTHING",
-            (content_id, encoder_id, vector),
+            (content_id, encoder_id, view, None if box is None else json.dumps(box), vector),
         )
 
     # Embeddings and snapshots, as a search reads them
@@ -369,6 +404,13 @@ class Catalog:
             (encoder_id, after, _MAX_SEQ if until is None else until),
         ).fetchone()
         return int(row[0])
+
+    def count_pictures(self, encoder_id: int) -> int:
+        """Contents that an encoder has a vector of; without tiles, as many as it has vectors."""
+        if self.tiles() == "none":
+            return self.count_vectors(encoder_id)
+        row = self.conn.execute("SELECT count(*) FROM embeddings WHERE encoder_id = ? AND view = 0", (encoder_id,))
+        return int(row.fetchone()[0])
 
     def last_seq(self, encoder_id: int) -> int:
         row = self.conn.execute("SELECT max(seq) FROM embeddings WHERE encoder_id = ?", (encoder_id,)).fetchone()
@@ -385,33 +427,23 @@ class Catalog:
         while part := rows.fetchmany(chunk):
             yield part
 
-    def live_embeddings(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, tuple[int, bytes]]:
-        """content id and vector by seq, for those of `seqs` that belong to a live content."""
-        found: dict[int, tuple[int, bytes]] = {}
+    def live_embeddings(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, tuple[LiveView, bytes]]:
+        """View and vector by seq, for those of `seqs` that belong to a live content."""
+        return {seq: (LiveView(*about), vector) for seq, vector, *about in self._live(encoder_id, seqs, "e.vector")}
+
+    def live_views(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, LiveView]:
+        """View by seq, for those of `seqs` that belong to a live content."""
+        return {seq: LiveView(*about) for seq, _, *about in self._live(encoder_id, seqs, "0")}
+
+    def _live(self, encoder_id: int, seqs: Sequence[int], column: str) -> Iterator[tuple[Any, ...]]:
         for part in _parts(seqs):
             marks = ",".join("?" * len(part))
-            for seq, content_id, vector in self.conn.execute(
-                f"""SELECT e.seq, e.content_id, e.vector FROM embeddings e
+            yield from self.conn.execute(
+                f"""SELECT e.seq, {column}, e.content_id, e.view, e.box FROM embeddings e
                 WHERE e.seq IN ({marks}) AND e.encoder_id = ?
                   AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
                 (*part, encoder_id),
-            ):
-                found[seq] = (content_id, vector)
-        return found
-
-    def live_contents(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, int]:
-        """content id by seq, for those of `seqs` that belong to a live content."""
-        found: dict[int, int] = {}
-        for part in _parts(seqs):
-            marks = ",".join("?" * len(part))
-            found.update(
-                self.conn.execute(
-                    f"""SELECT e.seq, e.content_id FROM embeddings e WHERE e.seq IN ({marks}) AND e.encoder_id = ?
-                    AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
-                    (*part, encoder_id),
-                )
             )
-        return found
 
     def vector_of(self, content_id: int, encoder_id: int) -> bytes | None:
         row = self.conn.execute(
@@ -507,6 +539,12 @@ def _encoder_row(row: Sequence[Any]) -> EncoderRow:
         details=details,
     )
     return EncoderRow(row[0], info)
+
+
+def read_box(text: str) -> Box:
+    """A box as `put_vector` writes it."""
+    left, top, right, bottom = json.loads(text)
+    return left, top, right, bottom
 
 
 def _parts(ids: Sequence[int], size: int = 500) -> Iterable[list[int]]:

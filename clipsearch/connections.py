@@ -9,8 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipsearch.errors import ClipsearchError, DamagedError, UsageError
+
+if TYPE_CHECKING:
+    from clipsearch.tiles import Tiles
 
 ATTEMPTS = 5
 
@@ -42,7 +46,14 @@ def connect(path: Path, *, writable: bool, immutable: bool = False) -> sqlite3.C
     if not writable:
         # SQLite before 3.51.3 may damage a WAL that two connections checkpoint at once: only the writer does.
         conn.execute("PRAGMA wal_autocheckpoint = 0")
+    conn.create_function("view_count", 3, _view_count, deterministic=True)  # for the conditions of `owing`
     return conn
+
+
+def _view_count(width: int | None, height: int | None, mode: Tiles) -> int:
+    from clipsearch.tiles import count_views  # Only a library with tiles pays for it.
+
+    return count_views(width, height, mode)
 
 
 def _quoted(path: Path) -> str:

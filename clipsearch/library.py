@@ -553,7 +553,7 @@ class Library:
         if fallback is not None:
             notices.append(f"{FALLBACK_NOTICE} ({fallback}); clipsearch index --model default changes to CLIP")
         if filling is not None:
-            lacks = catalog.count_owed(answering.id)
+            lacks = catalog.count_unseen(answering.id)
             if lacks:
                 notices.append(
                     f"{answering.info.spec} answers until {filling.info.spec} is filled; it lacks {lacks} pictures"

@@ -176,37 +176,47 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
     if known is not None:
         return known
     count = catalog.count_vectors(row.id)
-    pictures = background.sample(catalog, row, count)
-    if len(pictures) < FEWEST:
+    vectors, owners = background.sample(catalog, row, count)
+    if len(set(owners.tolist())) < FEWEST:
         return None
-    yardstick = measure(pictures, embed(prompts.everyday(PROMPTS)), count=count, centred=row.info.is_clip)
+    centred = row.info.is_clip and catalog.count_pictures(row.id) >= MIN_PICTURES
+    yardstick = measure(vectors, embed(prompts.everyday(PROMPTS)), owners=owners, count=count, centred=centred)
     cache.put_fact(row.info.fingerprint, _NAME, count, yardstick.to_bytes())
     return yardstick
 
 
 def measure(
-    pictures: NDArray[np.floating], texts: NDArray[np.float32], *, count: int, centred: bool = True
+    pictures: NDArray[np.floating],
+    texts: NDArray[np.float32],
+    *,
+    count: int,
+    owners: NDArray[np.int64] | None = None,
+    centred: bool = True,
 ) -> Yardstick:
     """The yardstick of a library of `count` vectors, from a sample of its pictures and from everyday texts.
 
-    `pictures`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim). `centred` says whether combined queries centre
-    their terms, which they do from MIN_PICTURES on.
+    `pictures`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim). `owners`, shape (n,), says which rows are views
+    of one picture, the whole one first: without it, each row is a picture. `centred` says whether combined queries
+    centre their terms, which they do from MIN_PICTURES on.
     """
     import numpy as np
 
     pictures = pictures.astype(np.float32)
+    if owners is None:
+        owners = np.arange(len(pictures))
+    _, wholes, owners = np.unique(owners, return_index=True, return_inverse=True)
     mean = pictures.mean(axis=0)
     step = -(-len(pictures) // max(FEWEST, KEPT_NUMBERS // pictures.shape[1]))
     kept = Sample(pictures[::step].astype(np.float16).astype(np.float32))  # As the cache will give it back.
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, len(texts)).astype(int))
+    chosen = np.sort(wholes)[np.unique(np.linspace(0, len(wholes) - 1, len(texts)).astype(int))]
     beside = np.linspace(0, len(texts) - 1, len(chosen)).astype(int)
     words, shown = texts[beside], pictures[chosen]
     if centred and count >= MIN_PICTURES:
         words, shown = _unit(words - texts.mean(axis=0)), _unit(shown - mean)
     usual: dict[Kind, Usual] = {
-        "text": _usual(kept, texts, pictures, count=count),
-        "picture": _usual(kept, pictures[chosen], pictures, itself=chosen, count=count),
-        "mixed": _usual(kept, _unit(words + shown), pictures, itself=chosen, count=count),
+        "text": _usual(kept, texts, pictures, owners, count=count),
+        "picture": _usual(kept, pictures[chosen], pictures, owners, itself=chosen, count=count),
+        "mixed": _usual(kept, _unit(words + shown), pictures, owners, itself=chosen, count=count),
     }
     return Yardstick(count, kept, usual)
 
@@ -215,19 +225,23 @@ def _usual(
     sample: Sample,
     queries: NDArray[np.float32],
     pictures: NDArray[np.float32],
+    owners: NDArray[np.int64],
     *,
     count: int,
     itself: NDArray[np.int64] | None = None,
 ) -> Usual:
-    """What is usual for queries (m, dim) of a kind; `itself` says which picture each one is made of."""
+    """What is usual for queries (m, dim) of a kind; `itself` says which row of `pictures` each one is made of.
+
+    `owners` numbers the pictures that the rows are views of, from 0.
+    """
     import numpy as np
 
     spread = float(np.median(sample.tail(queries)[1]))
     scores = queries @ pictures.T
     if itself is not None:
-        scores[np.arange(len(queries)), itself] = -np.inf
+        scores[owners[itself][:, None] == owners[None, :]] = -np.inf
 
-    def best(some: slice) -> float:
+    def best(some: slice | NDArray[np.bool_]) -> float:
         top = scores[:, some].max(axis=1, keepdims=True)
         return float(np.quantile(sample.standing(queries, top, spread), USUAL))
 
@@ -236,7 +250,7 @@ def _usual(
         return Usual(spread, whole)
     # The best of more pictures than were sampled is better, for each e-fold by as much as from the sample's quarters to
     # the whole. From 10,000 to 100,000 made-up pictures (`benchmarks/labelled.py`) that was right to .03.
-    quarters = [best(slice(start, None, QUARTERS)) for start in range(QUARTERS)]
+    quarters = [best(owners % QUARTERS == start) for start in range(QUARTERS)]
     growth = max(0.0, whole - sum(quarters) / QUARTERS) / math.log(QUARTERS)
     return Usual(spread, whole + growth * math.log(count / len(pictures)))
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from clipsearch import filters, snapshots
 from clipsearch.cache import QueryCache
-from clipsearch.catalog import Catalog, EncoderRow, SnapshotRow
+from clipsearch.catalog import Catalog, EncoderRow, LiveView, SnapshotRow, read_box
 from clipsearch.filters import Filter
+from clipsearch.types import Box
 from clipsearch.vectors import EXACT_LIMIT, DamagedSnapshot, VectorIndex
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ Answer = TypeVar("Answer")
 SPARE = 32
 """Neighbours fetched beyond k at first, for those that turn out to be dead."""
 
+CROWDED = 4
+"""Times as many are fetched for a batch of queries where pictures have several views."""
+
 UNION = 5_000
 """Pictures that each term of a question proposes where there are too many to score every one."""
 
@@ -39,12 +43,17 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A content by its best view: that view's score, embedding id and, where it was read, vector (dim,)."""
+    """A content by its best view: that view's score, embedding id and, where it was read, vector (dim,).
+
+    `view` is its number, 0 for the whole picture; `box` is the part that another one shows.
+    """
 
     content_id: int
     score: float
     seq: int
     vector: NDArray[np.float32] | None = None
+    view: int = 0
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +110,11 @@ class Searcher:
 
         def search() -> list[list[Neighbour]]:
             view, allowed = self._view(row), self._allowed(row, where)
-            ids, scores = self._candidates(row, view, queries, k + SPARE, allowed, exhaustive=allowed is not None)
-            live = self._catalog.live_contents(row.id, sorted({int(i) for i in ids.ravel() if i >= 0}))
+            want = k + SPARE
+            if self._catalog.tiles() != "none":
+                want *= CROWDED  # A picture may stand there several times, by several views.
+            ids, scores = self._candidates(row, view, queries, want, allowed, exhaustive=allowed is not None)
+            live = self._catalog.live_views(row.id, sorted({int(i) for i in ids.ravel() if i >= 0}))
             return [
                 _first_contents(live, ids[i], scores[i], k) or self._fetch(row, view, queries[i], k, allowed)
                 for i in range(len(queries))
@@ -214,12 +226,13 @@ class Searcher:
         while True:
             ids, _ = self._candidates(row, view, queries, want, allowed, exhaustive=exhaustive)
             found = ids[0][ids[0] >= 0]
-            live = self._live(row, queries, found.tolist())
+            live, views = self._live(row, queries, found.tolist())
             exact = exhaustive or view.index is None or view.index.engine == "exact"
             if len(live) >= k or (len(found) < want and exact):
                 return live[:k]
-            # Fewer than k live ones: an approximate engine may have missed some, and more must be asked for.
-            exhaustive = True
+            # Fewer than k live ones: an approximate engine may have missed some, and more must be asked for. That
+            # several were views of one picture is no sign of it, as long as there were as many as was asked for.
+            exhaustive = exhaustive or views == len(live) or len(found) < want
             want *= 4
 
     def _candidates(
@@ -305,30 +318,30 @@ class Searcher:
             part = seqs[start : start + step].tolist()
             live = self._catalog.live_embeddings(row.id, part)
             for i, seq in enumerate(part, start):
-                if seq in live and live[seq][0] not in best:
-                    best[live[seq][0]] = Neighbour(live[seq][0], float(scores[i]), seq, vectors[i])
+                if seq in live and live[seq][0].content_id not in best:
+                    best[live[seq][0].content_id] = _neighbour(live[seq][0], scores[i], seq, vectors[i])
             if len(best) >= k:
                 break
         return list(best.values())[:k]
 
-    def _live(self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int]) -> list[Neighbour]:
-        """Live contents among `seqs`, each with its best view, best first."""
+    def _live(self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int]) -> tuple[list[Neighbour], int]:
+        """Live contents among `seqs`, each with its best view, best first; and how many views of them there are."""
         import numpy as np
 
         from clipsearch.vectors import exact
 
         live = self._catalog.live_embeddings(row.id, seqs)
         if not live:
-            return []
+            return [], 0
         found = sorted(live)
         vectors = np.frombuffer(b"".join(live[seq][1] for seq in found), "<f4").reshape(len(found), row.info.dim)
         scores = exact.inner_products(queries, vectors)[0]
         best: dict[int, Neighbour] = {}
         for i in np.lexsort((found, -scores)):
-            content_id = live[found[i]][0]
-            if content_id not in best:
-                best[content_id] = Neighbour(content_id, float(scores[i]), found[i], vectors[i])
-        return list(best.values())
+            about = live[found[i]][0]
+            if about.content_id not in best:
+                best[about.content_id] = _neighbour(about, scores[i], found[i], vectors[i])
+        return list(best.values()), len(found)
 
     def _say(self, notice: str) -> None:
         if notice not in self.notices:
@@ -345,14 +358,19 @@ def _united(found: Sequence[Sequence[Neighbour]]) -> tuple[NDArray[np.int64], ND
 
 
 def _first_contents(
-    live: Mapping[int, int], ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
+    live: Mapping[int, LiveView], ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
 ) -> list[Neighbour]:
     """The first `k` live contents of one query's candidates; empty where there are fewer."""
     best: dict[int, Neighbour] = {}
     for seq, score in zip(ids.tolist(), scores.tolist(), strict=True):
-        content_id = live.get(seq)
-        if content_id is not None and content_id not in best:
-            best[content_id] = Neighbour(content_id, score, seq)
+        about = live.get(seq)
+        if about is not None and about.content_id not in best:
+            best[about.content_id] = _neighbour(about, score, seq, None)
             if len(best) == k:
                 return list(best.values())
     return []
+
+
+def _neighbour(about: LiveView, score: float, seq: int, vector: NDArray[np.float32] | None) -> Neighbour:
+    box = None if about.box is None else read_box(about.box)
+    return Neighbour(about.content_id, float(score), seq, vector, about.view, box)

@@ -115,6 +115,10 @@ class Hit:
     explain: tuple[Seen, ...] = ()
     relevance: float | None = None
     """Where the score stands against the library's background for this query, 0 … 1; None where nobody asked."""
+    view: int = 0
+    """Number of the view that the score is of: 0 for the whole picture, another one in a library with tiles."""
+    box: Box | None = None
+    """The part of the picture that this view shows; None for the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +228,13 @@ class IndexReport:
     partial: tuple[Problem, ...] = ()
     """Files that end early, indexed as far as they go; counted in `indexed`."""
     encoded: int = 0
-    """Vectors that this run computed."""
+    """Vectors that this run computed: one a picture, and one for each of its tiles."""
+    pictures: int = 0
+    """Different pictures that these are of."""
+    deleted: int = 0
+    """Vectors of tiles that this run deleted, as `--tiles` leaves them out."""
+    tiles: str = "none"
+    """Which parts of pictures the library looks at by themselves; see tiles.Tiles."""
     opened: int = 0
     """Files whose bytes this run read."""
     filling: str | None = None
@@ -247,7 +257,7 @@ class EncoderStatus:
     role: Literal["answering", "filling", "kept"]
     vectors: int
     owed: int
-    """Live contents that it has no vector for yet."""
+    """Live contents that it has no vector for yet, or not one for each of their views."""
     engine: str
     """What a query over its snapshot uses: "exact", "ivf", or "none" without a snapshot."""
     snapshot_bytes: int
@@ -273,6 +283,8 @@ class LibraryInfo:
     """Counts of the last index run, with `finished_at` (ISO 8601, UTC)."""
     fallback: str | None = None
     """Why the built-in encoder answers, where nobody asked for it."""
+    tiles: str = "none"
+    """Which parts of pictures are looked at by themselves; see tiles.Tiles."""
 
 
 @dataclass(frozen=True, slots=True)

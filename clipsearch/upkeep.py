@@ -15,7 +15,7 @@ from typing import Literal
 
 from clipsearch import snapshots
 from clipsearch.cache import CACHE_NAME
-from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow
+from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow, read_box
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.indexing.roots import Root, Roots
 from clipsearch.indexing.scanner import below, is_within, span
@@ -57,6 +57,7 @@ def info(catalog: Catalog) -> LibraryInfo:
         ),
         last_run=json.loads(last_run) if last_run else None,
         fallback=catalog.meta("fallback"),
+        tiles=catalog.tiles(),
     )
 
 
@@ -128,7 +129,7 @@ def describe(catalog: Catalog, content_id: int) -> Shown:
         decoder=decoder,
         added_at=added_at,
         files=tuple((os.fsdecode(path), state) for path, state in files),
-        views=tuple((spec, view, tuple(json.loads(box)) if box else None) for spec, view, box in views),
+        views=tuple((spec, view, read_box(box) if box else None) for spec, view, box in views),
     )
 
 
@@ -271,7 +272,8 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
         yield _examine_snapshot(catalog, row)
         owed = catalog.count_owed(row.id)
         if owed and str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
-            yield Finding("note", f"{row.info.spec} lacks {owed} pictures", "clipsearch index encodes them")
+            what = "pictures" if catalog.tiles() == "none" else "pictures, or views of their parts"
+            yield Finding("note", f"{row.info.spec} lacks {owed} {what}", "clipsearch index encodes them")
 
 
 def _examine_snapshot(catalog: Catalog, row: EncoderRow) -> Finding:

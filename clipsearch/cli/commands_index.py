@@ -89,6 +89,14 @@ def index(
         str | None,
         typer.Option("--engine", metavar="NAME", help="How to search: exact, ivf, or auto, which goes by size. Kept."),
     ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(
+            "--tiles",
+            metavar="none|auto|all",
+            help="Look at parts of pictures by themselves, too: auto for panoramas, all for every picture. Kept.",
+        ),
+    ] = None,
     arch: options.Arch = None,
     trust_checkpoint: options.Trust = False,
     wait: options.Wait = False,
@@ -108,6 +116,8 @@ def index(
 
     if engine not in (None, "auto", "exact", "ivf"):
         raise UsageError(f"--engine {engine}: exact, ivf, or auto")
+    if tiles not in (None, "none", "auto", "all"):
+        raise UsageError(f"--tiles {tiles}: none, auto, or all")
     if precision not in (None, "fp32", "int8"):
         raise UsageError(f"--precision {precision}: fp32 or int8")
     if model is not None and precision is None and model.endswith(INT8_SUFFIX):
@@ -124,6 +134,7 @@ def index(
         rehash=rehash,
         switch=switch,
         engine=engine,  # type: ignore[arg-type]
+        tiles=tiles,  # type: ignore[arg-type]
     )
     encoder_options = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
     wanted, gone = _wanted(paths or [], files_from, null=null)

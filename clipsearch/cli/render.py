@@ -11,6 +11,7 @@ from typing import Any
 
 from clipsearch.cli import output
 from clipsearch.cli.tables import bar, counted, duration, short_path, size, table
+from clipsearch.showing.wording import part_of
 from clipsearch.types import (
     Classification,
     ClassifyResult,
@@ -37,6 +38,8 @@ RUN_COUNTS = (
     *("failed", "failed_before", "partial", "changing"),
 )
 """What `info` says of the last run, where it is not zero."""
+
+TILES = {"auto": "auto: parts of panoramas have vectors too", "all": "all: parts of pictures have vectors too"}
 
 NOT_CLIP = "builtin (works offline; not CLIP)"
 
@@ -80,7 +83,7 @@ def index_json(report: IndexReport) -> dict[str, Any]:
 def index_text(report: IndexReport) -> str:
     """A short report: counts that are not zero, what failed and why, and where the library is."""
     verb = "would read" if report.dry_run else "indexed"
-    rate = f" ({report.encoded / report.seconds:.1f} images/s)" if report.encoded and report.seconds else ""
+    rate = f" ({report.pictures / report.seconds:.1f} images/s)" if report.pictures and report.seconds else ""
     took = f" in {duration(report.seconds)}{rate}" if not report.dry_run else ""
     lines = [f"{verb} {counted(report.indexed, 'file')}{took}"]
     for count, text in (
@@ -99,6 +102,13 @@ def index_text(report: IndexReport) -> str:
     ):
         if count:
             lines.append(f"  {count:>7,}  {text}")
+    if report.encoded != report.pictures or report.deleted:
+        for count, text in (
+            (report.encoded, "vectors made, of whole pictures and of their parts"),
+            (report.deleted, "vectors of parts deleted"),
+        ):
+            if count:
+                lines.append(f"  {count:>7,}  {text}")
     for problems, text in (
         (report.partial, "indexed in part: they end early"),
         (report.changing, "changed while they were read, left for the next run"),
@@ -157,6 +167,8 @@ def query_text(result: QueryResult) -> str:
     for hit in result.hits:
         more = f"  (+{len(hit.paths) - 1} more)" if len(hit.paths) > 1 else ""
         mark = "  (offline)" if hit.offline else "  (ends early)" if hit.state == "partial" else ""
+        if hit.box is not None:
+            mark = f"  (its part {part_of(hit.box)}){mark}"
         pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
         taken = (hit.taken_at or "–")[:10]
         sure = "" if hit.relevance is None else bar(hit.relevance)
@@ -170,7 +182,10 @@ def query_text(result: QueryResult) -> str:
     return table([head[i] for i in shown], [[row[i] for i in shown] for row in rows], right="score pixels size")
 
 
-CSV_COLUMNS = ("rank", "score", "relevance", "id", "path", "taken_at", "format", "width", "height", "bytes", "state")
+CSV_COLUMNS = (
+    *("rank", "score", "relevance", "id", "path", "taken_at", "format", "width", "height", "bytes", "state"),
+    "part",
+)
 
 
 def query_csv(result: QueryResult) -> str:
@@ -182,7 +197,8 @@ def query_csv(result: QueryResult) -> str:
     writer = csv.writer(text)
     writer.writerow(CSV_COLUMNS)
     for rank, hit in enumerate(result.hits, 1):
-        values = {"rank": rank, **asdict(hit), "path": path_keys(hit.path)["path"]}
+        part = None if hit.box is None else part_of(hit.box)
+        values = {"rank": rank, **asdict(hit), "path": path_keys(hit.path)["path"], "part": part}
         writer.writerow(["" if values[name] is None else values[name] for name in CSV_COLUMNS])
     return text.getvalue()
 
@@ -208,7 +224,10 @@ def show_text(shown: Shown) -> str:
         taken = f"{facts.taken_at}{zone}" if facts.taken_at else None
         lines += [(n, v) for n, v in (("taken", taken), ("camera", facts.camera), ("place", place)) if v]
         lines += [(name, str(value)) for name, value in facts.exif.items()]
-    lines += [("vector", f"{spec}, view {view}" + (f" at {box}" if box else "")) for spec, view, box in shown.views]
+    lines += [
+        ("vector", f"{spec}, view {view}" + (f", its part {part_of(box)}" if box else ""))
+        for spec, view, box in shown.views
+    ]
     lines += [("indexed", shown.added_at), ("SHA-256", shown.digest)]
     lines += [("near it", f"{hit.score:.3f}  {short_path(hit.path)}") for hit in shown.neighbours]
     width = max(len(name) for name, _ in lines)
@@ -302,12 +321,15 @@ def info_text(info: LibraryInfo) -> str:
     for status in info.encoders:
         role = {"answering": "answers", "filling": "is being filled", "kept": "kept; prune --encoder drops it"}
         rows.append(("model", f"{_spec(status.info.spec)}: {role[status.role]}"))
-        owed = f", {status.owed:,} pictures without one" if status.owed else ""
+        lacks = "without one" if info.tiles == "none" else "without all of theirs"
+        owed = f", {status.owed:,} pictures {lacks}" if status.owed else ""
         rows.append(("", f"{counted(status.vectors, 'vector')} of {status.info.dim} numbers{owed}"))
         rows.append(("", f"fingerprint {status.info.fingerprint[:16]}"))
         if agreement := status.info.details.get("agreement"):
             rows.append(("", f"pictures in 8 bits; {Agreement(**agreement)}"))
         rows.append(("", _engine(status.engine, status.snapshot_bytes, status.tail, status.snapshot_details)))
+    if info.tiles != "none":
+        rows.append(("tiles", TILES[info.tiles]))
     if info.fallback:
         rows.append(("", f"chosen because {output.printable(info.fallback)}"))
         rows.append(("", "clipsearch index --model default changes to CLIP"))

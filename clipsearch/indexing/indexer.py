@@ -16,14 +16,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from clipsearch import images, prompts, snapshots
+from clipsearch import images, owing, prompts, snapshots
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.encoders import Encoder, encode_halving
 from clipsearch.indexing.meter import Meter
 from clipsearch.indexing.reading import Broken, Decoded, Outcome, Reader, Truncated, Unread
 from clipsearch.indexing.reconcile import Reconciler, Work
 from clipsearch.indexing.recording import Batch, Recorder, now
+from clipsearch.indexing.room import Room
 from clipsearch.indexing.roots import GivenOptions, Roots
+from clipsearch.tiles import Tiles
 from clipsearch.types import IndexReport, Progress
 from clipsearch.vectors import EngineChoice, SnapshotError
 
@@ -42,7 +44,7 @@ PROBES = 256
 class RunOptions:
     """How one run works. `threads` are decoders, 0 for one a core; `batch_size` 0 leaves it to the device.
 
-    `engine` is kept for later runs; None leaves it as it is.
+    `engine` and `tiles` are kept for later runs; None leaves them as they are.
     """
 
     given: GivenOptions = field(default_factory=GivenOptions)
@@ -52,6 +54,7 @@ class RunOptions:
     rehash: bool = False
     switch: bool = False
     engine: EngineChoice | None = None
+    tiles: Tiles | None = None
 
 
 def dry_run(
@@ -65,7 +68,7 @@ def dry_run(
     roots = Roots(catalog)
     reconciler = _reconciler(catalog, roots, options, encoder.id if encoder else None, lambda: False)
     reconciler.scan(roots.plan(paths, options.given, suffixes=images.PICTURE_SUFFIXES, own=_own(catalog)))
-    if catalog.filling() is not None:
+    if catalog.filling() is not None or options.tiles is not None:
         reconciler.add_owing_elsewhere()
     reconciler.foresee()
     counts = reconciler.counts
@@ -81,6 +84,7 @@ def dry_run(
         unsupported=counts.unsupported,
         failed=tuple(counts.problems),
         failed_before=counts.failed_before,
+        tiles=_tiles(catalog, options),
         dry_run=True,
         seconds=time.monotonic() - started,
     )
@@ -115,6 +119,8 @@ class IndexRun:
         self._batch_size = max(1, batch_size)
         self._meter = Meter(progress)
         self._stop = stop
+        self._tiles = _tiles(catalog, options)
+        self._deleted = 0
         self._batch = Batch()
         self._truncated: list[Work] = []
         self._opened = 0
@@ -130,15 +136,22 @@ class IndexRun:
         areas = roots.plan(paths, self._options.given, suffixes=images.PICTURE_SUFFIXES, own=_own(catalog))
         self._reconciler = _reconciler(catalog, roots, self._options, self._row.id, self._stop)
         self._recorder = Recorder(
-            catalog, self._reconciler, self._row, decoder=images.decoder_version(self._options.max_pixels)
+            catalog,
+            self._reconciler,
+            self._row,
+            tiles=self._tiles,
+            decoder=images.decoder_version(self._options.max_pixels),
         )
         with catalog.transaction():
             roots.save()
             if self._options.engine is not None:
                 catalog.set_meta("engine", self._options.engine)
+            if self._tiles != catalog.tiles():
+                catalog.set_meta("tiles", self._tiles)
+                self._deleted = owing.delete_surplus(catalog.conn, self._tiles)
         with catalog.transaction():
             self._reconciler.scan(areas, found=self._meter.found)
-            if filling is not None:
+            if filling is not None or self._options.tiles is not None:
                 self._reconciler.add_owing_elsewhere()
             self._reconciler.restore()
         self._owed = catalog.count_owed(self._row.id) if filling is not None else 0
@@ -166,8 +179,17 @@ class IndexRun:
             contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
             ThreadPoolExecutor(threads, thread_name_prefix="decoder") as pool,
         ):
-            reader = Reader(catalog, self._load(), self._row.id, max_pixels=self._options.max_pixels)
-            with contextlib.closing(self._ahead(pool, reader, threads)) as outcomes:
+            ahead = 2 * self._batch_size + threads
+            room = Room(ahead)
+            reader = Reader(
+                catalog,
+                self._load(),
+                self._row.id,
+                tiles=self._tiles,
+                max_pixels=self._options.max_pixels,
+                room=room,
+            )
+            with contextlib.closing(self._ahead(pool, reader, room, ahead)) as outcomes:
                 for outcome in outcomes:
                     self._take(outcome, reader)
                     if self._stop():
@@ -177,18 +199,29 @@ class IndexRun:
                 self._flush(reader)
             self._opened = reader.opened
 
-    def _ahead(self, pool: ThreadPoolExecutor, reader: Reader, threads: int) -> Generator[Outcome, None, None]:
-        """Outcomes in the order of the files' paths, a bounded number of them being read ahead."""
-        waiting: deque[Future[Outcome]] = deque()
+    def _ahead(
+        self, pool: ThreadPoolExecutor, reader: Reader, room: Room, ahead: int
+    ) -> Generator[Outcome, None, None]:
+        """Outcomes in the order of the files' paths, up to `ahead` of them being read ahead, and as many views."""
+        waiting: deque[tuple[int, Future[Outcome]]] = deque()
+
+        def first() -> Outcome:
+            turn, future = waiting.popleft()
+            room.call(turn)
+            outcome = future.result()
+            room.leave(len(outcome.views) if isinstance(outcome, Decoded) else 0)
+            return outcome
+
         try:
-            for work in self._reconciler.work():
-                waiting.append(pool.submit(reader.read, work))
-                if len(waiting) >= 2 * self._batch_size + threads:
-                    yield waiting.popleft().result()
+            for turn, work in enumerate(self._reconciler.work()):
+                waiting.append((turn, pool.submit(reader.read, work, turn=turn)))
+                if len(waiting) >= ahead:
+                    yield first()
             while waiting:
-                yield waiting.popleft().result()
+                yield first()
         finally:
-            for future in waiting:
+            room.lift()
+            for _, future in waiting:
                 future.cancel()
 
     def _take(self, outcome: Outcome, reader: Reader) -> None:
@@ -201,7 +234,7 @@ class IndexRun:
         else:
             self._batch.others.append(outcome)
             self._meter.done(1, skipped=isinstance(outcome, Broken | Unread))
-        full = len(self._batch.pictures) >= self._batch_size or len(self._truncated) >= self._batch_size
+        full = self._batch.views >= self._batch_size or len(self._truncated) >= self._batch_size
         if full or len(self._batch.others) >= MAX_ROWS_A_COMMIT:
             self._flush(reader)
 
@@ -221,9 +254,10 @@ class IndexRun:
         import numpy as np
 
         if batch.pictures:
-            pixels = np.stack([picture.pixels for picture in batch.pictures.values()])
-            vectors = encode_halving(self._load(), pixels)
-            self._recorder.commit(batch, vectors)
+            pixels = np.concatenate([picture.pixels for picture in batch.pictures.values()])
+            starts = range(0, len(pixels), self._batch_size)  # A picture of many views may exceed it.
+            parts = [encode_halving(self._load(), pixels[start : start + self._batch_size]) for start in starts]
+            self._recorder.commit(batch, np.concatenate(parts))
             files = sum(len(same) for same in batch.files.values())
             self._meter.done(files, encoded=len(batch.pictures))
             self._owed -= sum(any(f.work.owing for f in same) for same in batch.files.values())
@@ -294,6 +328,9 @@ class IndexRun:
             changing=tuple(tally.changing),
             partial=tuple(tally.partial),
             encoded=tally.encoded,
+            pictures=tally.pictures,
+            deleted=self._deleted,
+            tiles=self._tiles,
             opened=self._opened,
             filling=filling.info.spec if filling else None,
             filling_left=self._catalog.count_owed(filling.id) if filling else 0,
@@ -326,12 +363,18 @@ def _reconciler(
         catalog,
         roots,
         encoder_id=encoder_id,
+        tiles=_tiles(catalog, options),
         decoder=images.decoder_version(options.max_pixels),
         suffixes=images.PICTURE_SUFFIXES,
         own=_own(catalog),
         rehash=options.rehash,
         stop=stop,
     )
+
+
+def _tiles(catalog: Catalog, options: RunOptions) -> Tiles:
+    """The tiles that this run makes: those asked for, else the library's."""
+    return options.tiles or catalog.tiles()
 
 
 def _own(catalog: Catalog) -> bytes:

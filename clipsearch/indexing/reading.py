@@ -1,4 +1,4 @@
-"""Reads one file for an index run: its bytes once, their digest, and the pixels where the catalog lacks them.
+"""Reads one file for an index run: its bytes once, their digest, and the pixels of the views that the catalog lacks.
 
 Runs in the decoder threads. What it returns says everything that the writer has to record.
 """
@@ -10,19 +10,24 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from clipsearch import images
+from clipsearch import images, tiles
 from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, UNKNOWN_MTIME, Work
+from clipsearch.indexing.room import Room
+from clipsearch.tiles import Tiles, View
 from clipsearch.types import ContentState, ImageFacts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from clipsearch.images import Picture
 
 IN_MEMORY_BYTES = 256 * 2**20
 """Larger files are hashed in pieces and decoded from their descriptor."""
@@ -85,13 +90,14 @@ class Truncated:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Pixels for the encoder, uint8 of shape (3, S, S)."""
+    """Pixels for the encoder, uint8 of shape (n, 3, S, S): one for each of `views`."""
 
     work: Work
     size: int
     mtime_ns: int
     digest: bytes
     facts: ImageFacts
+    views: tuple[View, ...]
     pixels: NDArray[np.uint8]
     state: ContentState
     reason: str | None
@@ -103,27 +109,35 @@ Outcome = Settled | Unread | Changing | Known | Broken | Truncated | Decoded
 class Reader:
     """Reads files for one run. `catalog` is a reading connection of its own, shared by the threads.
 
-    `opened` counts the files whose bytes were read.
+    `tiles` says which views a picture has; what is decoded ahead keeps within `room`. `opened` counts the files whose
+    bytes were read.
     """
 
-    def __init__(self, catalog: Catalog, encoder: Encoder, encoder_id: int, *, max_pixels: int) -> None:
+    def __init__(
+        self, catalog: Catalog, encoder: Encoder, encoder_id: int, *, tiles: Tiles, max_pixels: int, room: Room
+    ) -> None:
         self.decoder = images.decoder_version(max_pixels)
         self.opened = 0
         self._catalog = catalog
         self._encoder = encoder
         self._encoder_id = encoder_id
+        self._tiles = tiles
         self._max_pixels = max_pixels
+        self._room = room
         self._lock = threading.Lock()
 
-    def read(self, work: Work, *, truncated: bool = False) -> Outcome:
-        """Read, hash and decode one file. Raises nothing for what may be wrong with it."""
+    def read(self, work: Work, *, turn: int = 0, truncated: bool = False) -> Outcome:
+        """Read, hash and decode one file, ahead of its `turn`. Raises nothing for what may be wrong with it.
+
+        What comes back as `Decoded` has taken room for its views, unless it is `truncated`.
+        """
         if work.owing and not truncated and work.content_id is not None and self._paid(work.content_id):
             return Settled(work)
         try:
             # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
             descriptor = os.open(work.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
             with os.fdopen(descriptor, "rb") as file:
-                return self._read(work, file, truncated=truncated)
+                return self._read(work, file, turn, truncated=truncated)
         except FileNotFoundError:
             return Unread(work, "it vanished before it was read", vanished=True)
         except OSError as exc:
@@ -131,7 +145,7 @@ class Reader:
         except MemoryError:
             return Unread(work, "not enough memory to decode it now")
 
-    def _read(self, work: Work, file: BinaryIO, *, truncated: bool) -> Outcome:
+    def _read(self, work: Work, file: BinaryIO, turn: int, *, truncated: bool) -> Outcome:
         if not truncated:  # Else it was counted before it was set aside.
             with self._lock:
                 self.opened += 1
@@ -157,17 +171,35 @@ class Reader:
             file.seek(0)
         elif not data:
             return Broken(work, 0, mtime_ns, digest, "failed", "the file is empty")
-        outcome = self._decode(work, data if data is not None else file, before.st_size, mtime_ns, digest, truncated)
+        outcome = self._decode(
+            work, data if data is not None else file, before.st_size, mtime_ns, digest, turn, truncated=truncated
+        )
         if data is None and _changed(before, os.fstat(file.fileno())):
+            if isinstance(outcome, Decoded) and not truncated:
+                self._room.leave(len(outcome.views))
             return Changing(work)
         return outcome
 
     def _decode(
-        self, work: Work, source: bytes | BinaryIO, size: int, mtime_ns: int, digest: bytes, truncated: bool
+        self,
+        work: Work,
+        source: bytes | BinaryIO,
+        size: int,
+        mtime_ns: int,
+        digest: bytes,
+        turn: int,
+        *,
+        truncated: bool,
     ) -> Outcome:
+        taken = 0
         try:
             picture = images.open_picture(source, max_pixels=self._max_pixels, truncated=truncated)
-            pixels = self._encoder.prepare(picture)
+            views = self._owed(digest, picture)
+            if not truncated:
+                self._room.enter(turn, len(views))
+                taken = len(views)
+            pixels, views = self._prepare(picture, views)
+            taken = 0
         except TruncatedImageError as exc:
             if not truncated:
                 return Truncated(work)
@@ -179,23 +211,52 @@ class Reader:
             if isinstance(cause, OSError) and cause.errno is not None:
                 raise cause from exc  # The disk's failure, not the picture's: Pillow's own errors have no number.
             return Broken(work, size, mtime_ns, digest, "failed", str(exc))
+        finally:
+            self._room.leave(taken)
         state: ContentState = "partial" if truncated else "ok"
         reason = "the file ends early; what there is was indexed" if truncated else None
-        return Decoded(work, size, mtime_ns, digest, picture.facts, pixels, state, reason)
+        return Decoded(work, size, mtime_ns, digest, picture.facts, views, pixels, state, reason)
+
+    def _owed(self, digest: bytes, picture: Picture) -> tuple[View, ...]:
+        """The views that the catalog has no vectors of; at least one."""
+        views = tiles.views(picture.facts.width, picture.facts.height, self._tiles)
+        with self._lock:
+            row = self._catalog.content_by_digest(digest)
+            held = self._catalog.held_views(row[0], self._encoder_id) if row else set()
+        return tuple(view for view in views if view.number not in held) or views
+
+    def _prepare(self, picture: Picture, views: Sequence[View]) -> tuple[NDArray[np.uint8], tuple[View, ...]]:
+        """Pixels (n, 3, S, S) of the views: decoded once, or twice where a tile needs a larger draft than the whole.
+
+        Where that is too large for the limit, the whole picture stands in for the tile, so that it owes nothing more.
+        """
+        import numpy as np
+
+        pixels, shown = [], []
+        for view in views:
+            try:
+                pixels.append(self._encoder.prepare(picture, box=view.box))
+                shown.append(view)
+            except ImageError as exc:
+                if view.box is None or isinstance(exc, TruncatedImageError) or isinstance(exc.__cause__, OSError):
+                    raise
+                pixels.append(self._encoder.prepare(picture))
+                shown.append(View(view.number, None))
+        return np.stack(pixels), tuple(shown)
 
     def _paid(self, content_id: int) -> bool:
         with self._lock:
-            return self._catalog.has_vector(content_id, self._encoder_id)
+            return not self._catalog.lacks_views(content_id, self._encoder_id, self._tiles)
 
     def _known(self, digest: bytes) -> tuple[int, ContentState] | None:
-        """The content with this digest, if it owes nothing: it has its vector, or a failure that is not due again."""
+        """The content with this digest, if it owes nothing: it has its vectors, or a failure that is not due again."""
         with self._lock:
             row = self._catalog.content_by_digest(digest)
             if row is None:
                 return None
             content_id, state, decoder = row
             if state in ("ok", "partial"):
-                settled = self._catalog.has_vector(content_id, self._encoder_id)
+                settled = not self._catalog.lacks_views(content_id, self._encoder_id, self._tiles)
             else:
                 settled = decoder == self.decoder
             return (content_id, state) if settled else None

@@ -17,6 +17,8 @@ from clipsearch.catalog import Catalog
 from clipsearch.indexing.judging import Verdicts, Walked, mount_above
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk, below, upwards
+from clipsearch.owing import lacking
+from clipsearch.tiles import Tiles
 from clipsearch.types import Candidate, FileState, Problem
 
 RACY_NS = 2_000_000_000
@@ -68,7 +70,7 @@ _PAID, _OWES, _FAILED, _UNSUPPORTED = range(4)
 
 
 class Reconciler:
-    """One run's comparison. `encoder_id` is the encoder that contents must have a vector of.
+    """One run's comparison. `encoder_id` is the encoder that contents must have vectors of, for the views of `tiles`.
 
     `own` is the library's folder, which no walk enters. Raises what SQLite raises.
     """
@@ -79,6 +81,7 @@ class Reconciler:
         roots: Roots,
         *,
         encoder_id: int | None,
+        tiles: Tiles,
         decoder: str,
         suffixes: Collection[str],
         own: bytes,
@@ -88,6 +91,7 @@ class Reconciler:
         self.counts = Counts()
         self.catalog = catalog
         self._encoder_id = encoder_id or 0
+        self._lacking = lacking(tiles)
         self._decoder = decoder
         self._suffixes = suffixes
         self._never = _identity(own)
@@ -123,10 +127,7 @@ class Reconciler:
         conn = self.catalog.conn
         standing = bytearray(int(conn.execute("SELECT coalesce(max(id), 0) FROM contents").fetchone()[0]) + 1)
         for content_id, state, decoder in conn.execute(
-            """SELECT id, state, decoder FROM contents c
-            WHERE state NOT IN ('ok', 'partial')
-               OR NOT EXISTS (SELECT 1 FROM embeddings e
-                              WHERE e.encoder_id = ? AND e.content_id = c.id AND e.view = 0)""",
+            f"SELECT id, state, decoder FROM contents c WHERE state NOT IN ('ok', 'partial') OR {self._lacking}",
             (self._encoder_id,),
         ):
             if state in ("ok", "partial") or decoder != self._decoder:
@@ -213,15 +214,14 @@ class Reconciler:
     # What is to be read
 
     def add_owing_elsewhere(self) -> None:
-        """Also read every file whose content owes the encoder a vector, wherever it is."""
+        """Also read every file whose content owes the encoder a view, wherever it is."""
         self.catalog.conn.execute(
-            """INSERT OR IGNORE INTO temp.work (path, size, mtime_ns, content_id, state, owing, elsewhere)
+            f"""INSERT OR IGNORE INTO temp.work (path, size, mtime_ns, content_id, state, owing, elsewhere)
             SELECT f.path, f.size, f.mtime_ns, f.content_id, f.state, 1, 1
             FROM files f JOIN contents c ON c.id = f.content_id
             WHERE f.state IN ('present', 'unreadable') AND c.state IN ('ok', 'partial')
               AND f.id NOT IN (SELECT file_id FROM temp.unseen)
-              AND NOT EXISTS (SELECT 1 FROM embeddings e
-                              WHERE e.encoder_id = ? AND e.content_id = c.id AND e.view = 0)""",
+              AND {self._lacking}""",
             (self._encoder_id,),
         )
 

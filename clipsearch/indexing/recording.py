@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.indexing.reading import Broken, Changing, Decoded, Known, Outcome, Settled, Unread
 from clipsearch.indexing.reconcile import UNKNOWN_MTIME, Reconciler, Work
+from clipsearch.tiles import Tiles
 from clipsearch.types import ContentState, Problem
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    Vectors = Sequence[NDArray[np.float32]] | NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -30,6 +33,7 @@ class Tally:
     unsupported: int = 0
     failed_before: int = 0
     encoded: int = 0
+    pictures: int = 0
     failed: list[Problem] = field(default_factory=list)
     changing: list[Problem] = field(default_factory=list)
     partial: list[Problem] = field(default_factory=list)
@@ -37,52 +41,67 @@ class Tally:
 
 @dataclass(slots=True)
 class Batch:
-    """What the next commit holds: `pictures` by digest, each with every file of this batch that has these bytes."""
+    """What the next commit holds: `pictures` by digest, each with every file of this batch that has these bytes.
+
+    `views` counts those of all pictures.
+    """
 
     pictures: dict[bytes, Decoded] = field(default_factory=dict)
     files: dict[bytes, list[Decoded]] = field(default_factory=dict)
     others: list[Outcome] = field(default_factory=list)
 
+    views: int = 0
+
     def __bool__(self) -> bool:
         return bool(self.pictures or self.others)
 
     def add(self, picture: Decoded) -> None:
-        self.pictures.setdefault(picture.digest, picture)
+        if picture.digest not in self.pictures:
+            self.pictures[picture.digest] = picture
+            self.views += len(picture.views)
         self.files.setdefault(picture.digest, []).append(picture)
 
 
 class Recorder:
-    """Records for one run, whose vectors are those of the encoder `row`."""
+    """Records for one run, whose vectors are those of the encoder `row`, for the views that `tiles` says."""
 
-    def __init__(self, catalog: Catalog, reconciler: Reconciler, row: EncoderRow, *, decoder: str) -> None:
+    def __init__(
+        self, catalog: Catalog, reconciler: Reconciler, row: EncoderRow, *, tiles: Tiles, decoder: str
+    ) -> None:
         self.tally = Tally()
         self._catalog = catalog
         self._reconciler = reconciler
         self._row = row
+        self._tiles: Tiles = tiles
         self._decoder = decoder
 
-    def commit(self, batch: Batch, vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> None:
-        """Everything of a batch, or nothing. `vectors` belong to `batch.pictures`, in their order."""
+    def commit(self, batch: Batch, vectors: Vectors) -> None:
+        """Everything of a batch, or nothing. `vectors` belong to the views of `batch.pictures`, in their order."""
+        if len(vectors) != batch.views:
+            raise ValueError(f"{len(vectors)} vectors for {batch.views} views")
         time = now()
         with self._catalog.transaction():
             for outcome in batch.others:
                 self._record_other(outcome, time)
-            for picture, vector in zip(batch.pictures.values(), vectors, strict=True):
-                self._record_picture(picture, batch.files[picture.digest], vector, time)
+            start = 0
+            for picture in batch.pictures.values():
+                end = start + len(picture.views)
+                self._record_picture(picture, batch.files[picture.digest], vectors[start:end], time)
+                start = end
 
     def already_paid(self, picture: Decoded) -> Known | None:
         """What a picture is if a copy of it was committed since it was decoded, ahead of its turn."""
         found = self._catalog.content_by_digest(picture.digest)
-        if found is None or not self._catalog.has_vector(found[0], self._row.id):
+        if found is None or self._catalog.lacks_views(found[0], self._row.id, self._tiles):
             return None
         return Known(picture.work, picture.size, picture.mtime_ns, found[0], found[1])
 
-    def _record_picture(self, picture: Decoded, files: list[Decoded], vector: NDArray[np.float32], time: str) -> None:
+    def _record_picture(self, picture: Decoded, files: list[Decoded], vectors: Vectors, time: str) -> None:
         import numpy as np
 
         state: ContentState = picture.state
         reason = picture.reason
-        finite = bool(np.isfinite(vector).all())
+        finite = bool(np.isfinite(np.asarray(vectors)).all())
         if not finite:
             state, reason = "failed", f"{self._row.info.spec} gave no finite vector for it"
         content_id = self._catalog.put_content(
@@ -95,8 +114,11 @@ class Recorder:
             now=time,
         )
         if finite:
-            self._catalog.put_vector(content_id, self._row.id, np.ascontiguousarray(vector, "<f4").tobytes())
-            self.tally.encoded += 1
+            for view, vector in zip(picture.views, vectors, strict=True):
+                data = np.ascontiguousarray(vector, "<f4").tobytes()
+                self._catalog.put_vector(content_id, self._row.id, data, view=view.number, box=view.box)
+            self.tally.encoded += len(picture.views)
+            self.tally.pictures += 1
         for i, file in enumerate(files):
             path = os.fsdecode(file.work.path)
             if not finite:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.showing.thumbnails import Thumbnail, thumbnails
-from clipsearch.showing.wording import home_path, printable, reason, size
+from clipsearch.showing.wording import home_path, part_of, printable, reason, size
 from clipsearch.types import Hit, QueryResult
 
 if TYPE_CHECKING:
@@ -240,6 +240,7 @@ def _told(number: int, hit: Hit) -> str:
         ("Rank", str(number)),
         ("Relevance", None if hit.relevance is None else f"{hit.relevance:.2f}"),
         ("Score", f"{hit.score:.4f}"),
+        ("Found in", None if hit.box is None else f"its part {part_of(hit.box)}, framed"),
         ("Taken", hit.taken_at and _text(hit.taken_at.replace("T", " "))),
         ("Size", ", ".join(part for part in (pixels, size(hit.bytes), hit.format and _text(hit.format)) if part)),
         ("Recognised", ", ".join(f"{_text(each.label)} {each.score:.2f}" for each in hit.explain)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from clipsearch import images
 from clipsearch.errors import ImageError, TruncatedImageError
 from clipsearch.showing.wording import reason
-from clipsearch.types import Hit
+from clipsearch.types import Box, Hit
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,7 +26,10 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A hit with its picture in sRGB, upright; or with the reason why there is none to show."""
+    """A hit with its picture in sRGB, upright; or with the reason why there is none to show.
+
+    Where a part of the picture was found, that is framed.
+    """
 
     hit: Hit
     path: str
@@ -84,7 +87,10 @@ def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
     try:
         path, file = open_hit(hit)
         with file:
-            picture = images.open_picture(file, truncated=truncated).upright(max_side=side)
+            opened = images.open_picture(file, truncated=truncated)
+            picture = opened.upright(max_side=side)
+        if hit.box is not None:
+            _frame(picture, hit.box, picture.width / opened.facts.width)
     except TruncatedImageError as exc:
         if not truncated:
             raise
@@ -96,3 +102,15 @@ def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
     except MemoryError:
         return Thumbnail(hit, path, None, "not enough memory to decode it")
     return Thumbnail(hit, path, picture)
+
+
+def _frame(picture: Image.Image, box: Box, scale: float) -> None:
+    """Draw a line around the part that was found, visible on light and dark."""
+    from PIL import ImageDraw
+
+    pen = ImageDraw.Draw(picture)
+    left, top, right, bottom = (round(edge * scale) for edge in box)
+    for inset, colour in enumerate(("black", "white", "white", "black")):
+        edges = left + inset, top + inset, right - 1 - inset, bottom - 1 - inset
+        if edges[0] < edges[2] and edges[1] < edges[3]:
+            pen.rectangle(edges, outline=colour)

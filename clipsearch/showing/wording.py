@@ -55,3 +55,9 @@ def home_path(path: str) -> str:
 def reason(exc: OSError) -> str:
     """Why the system refused, as the middle of a sentence: "no such file or directory"."""
     return (exc.strerror or str(exc) or type(exc).__name__).lower()
+
+
+def part_of(box: tuple[int, int, int, int]) -> str:
+    """A part of a picture as a query takes it behind a path: `#x,y,width,height`, in pixels."""
+    left, top, right, bottom = box
+    return f"#{left},{top},{right - left},{bottom - top}"

@@ -1,0 +1,95 @@
+"""Which parts of a picture are looked at by themselves: its views, by its width, its height and the library's mode.
+
+An encoder sees a picture at a few hundred pixels a side, and most see its central square only. So what stands at a
+panorama's end is not seen at all, and what is small in a large picture hardly. A *view* is what one vector is made of:
+view 0 is the whole picture, as ever, and the others are square parts of it, the *tiles*. They follow from width,
+height and mode alone, so anybody can tell which views a picture lacks without reading it.
+
+    none  no tiles
+    auto  panoramas (twice as long as wide or more): squares of the short side, all along the long one
+    all   that; and for other pictures two rows of squares of three fifths of the short side
+
+Every list of views is the beginning of the same picture's list in a larger mode, hence a view's number keeps its
+meaning when the mode changes.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from clipsearch.types import Box
+
+Tiles = Literal["none", "auto", "all"]
+
+MODES: tuple[Tiles, ...] = get_args(Tiles)
+
+PANORAMA = 2
+"""A picture this many times as long as wide is a panorama: its central square is half of it or less."""
+
+MIN_SIDE = 112
+"""No tile is smaller: half of what most encoders take, below which a part is but a blurred one."""
+
+MAX_TILES = 32
+"""So many at most, which half cover one another up to 16:1, and meet up to 32:1; strips longer than that have gaps."""
+
+PANORAMA_STEP = (1, 2)
+"""Squares along a panorama follow at half their side at most: what is up to half as wide is whole in one of them."""
+
+GRID_SHARE = (3, 5)
+"""A tile's side in an ordinary picture, rounded up: two rows of these overlap by a third, and there are 4 to 10 tiles.
+
+Two rows of halves would cut what stands in the middle; three rows would cost twice as many vectors."""
+
+GRID_STEP = (2, 3)
+"""Squares of a row follow at so much of their side at most, as its two rows do."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at a picture: its number, and the part that it shows; None for the whole."""
+
+    number: int
+    box: Box | None
+
+
+WHOLE = View(0, None)
+
+
+def boxes(width: int, height: int, mode: Tiles) -> tuple[Box, ...]:
+    """The tiles of an upright picture of width × height pixels, left to right and top to bottom; MAX_TILES at most."""
+    short, long = min(width, height), max(width, height)
+    if mode == "none" or short < MIN_SIDE:
+        return ()
+    if long >= PANORAMA * short:
+        side, across = short, [0]
+        along = _starts(long, side, PANORAMA_STEP)
+    elif mode == "all" and (side := _ceil(GRID_SHARE[0] * short, GRID_SHARE[1])) >= MIN_SIDE:
+        across = [0, short - side]
+        along = _starts(long, side, GRID_STEP)
+    else:
+        return ()
+    across, down = (along, across) if width >= height else (across, along)
+    return tuple((x, y, x + side, y + side) for y in down for x in across)
+
+
+def views(width: int, height: int, mode: Tiles) -> tuple[View, ...]:
+    """All views of a picture, the whole one first."""
+    return (WHOLE, *(View(number, box) for number, box in enumerate(boxes(width, height, mode), 1)))
+
+
+@functools.lru_cache(maxsize=4096)
+def count_views(width: int | None, height: int | None, mode: Tiles) -> int:
+    """How many views a picture has; one of unknown size has the whole one."""
+    return 1 if width is None or height is None else 1 + len(boxes(width, height, mode))
+
+
+def _starts(length: int, side: int, step: tuple[int, int]) -> list[int]:
+    """Where squares begin that are spread evenly over `length`, by the share `step` of their side at most."""
+    count = min(MAX_TILES, _ceil((length - side) * step[1], side * step[0]) + 1)
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def _ceil(over: int, under: int) -> int:
+    return -(-over // under)
