@@ -35,7 +35,7 @@ MIN_PICTURES = 200
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """text_mean and mean: shape (dim,); covariance: shape (dim, dim), float32. `count`: pictures, however many views."""
+    """text_mean and mean: shape (dim,); covariance: shape (dim, dim), float32. `count` is that of pictures."""
 
     count: int
     text_mean: NDArray[np.float32]
