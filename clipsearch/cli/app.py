@@ -19,6 +19,7 @@ COMMANDS = {
     "forget": "commands_keep",
     "reroot": "commands_keep",
     "demo": "commands_demo",
+    "completion": "commands_completion",
 }
 """Each command's module, in the order of the help; the function has the command's name, a group is called `app`."""
 

@@ -1,8 +1,8 @@
-"""Writes what is made from the commands' own declarations: docs/cli.md and the text of `clipsearch --help`.
+"""Writes what is made from the commands' declarations: docs/cli.md, the text of `clipsearch --help`, what is completed.
 
     python -m clipsearch.cli.reference
 
-writes both in a checkout; a test fails while they differ from the commands.
+writes all three in a checkout; a test fails while they differ from the commands.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 COLUMNS = "80"
 
@@ -49,18 +50,53 @@ def help_text(*command: str) -> str:
 
 def reference() -> str:
     """docs/cli.md: every command's help."""
-    from clipsearch.cli.app import COMMANDS
-
-    parts = [HEAD, _section("clipsearch")]
-    for name in COMMANDS:
-        parts.append(_section("clipsearch", name))
-        if name == "models":
-            parts.append(_section("clipsearch", name, "pull"))
-    return "\n".join(parts)
+    return "\n".join([HEAD, *(_section(*words) for words, _ in _commands())])
 
 
-def _section(program: str, *command: str) -> str:
-    return f"## {' '.join([program, *command])}\n\n```text\n{help_text(*command)}```\n"
+def _section(*command: str) -> str:
+    return f"## {' '.join(['clipsearch', *command])}\n\n```text\n{help_text(*command)}```\n"
+
+
+def completion_table() -> str:
+    """What `completing` reads: every command, option and argument, and the known models."""
+    from clipsearch.encoders.known import ROWS
+
+    lines: list[tuple[str, ...]] = []
+    for words, command in _commands():
+        name = " ".join(words)
+        if words:
+            lines.append(("command", name, _first_sentence(command.help)))
+        for param in command.params:
+            if param.param_type_name == "argument":
+                lines.append(("argument", name, param.metavar or ""))
+                continue
+            value = "" if param.is_flag else param.metavar or param.name
+            for option in (*param.opts, *param.secondary_opts):
+                lines.append(("option", name, option, value, _first_sentence(param.help)))
+        lines.append(("option", name, "--help", "", "Show what the command does."))
+    lines += [("model", row.spec, row.note) for row in ROWS]
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def _commands() -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with the words that name it, groups before what is in them."""
+    import typer
+
+    from clipsearch.cli.app import COMMANDS, application
+
+    top = list(COMMANDS)  # Typer puts groups behind what is none.
+
+    def walk(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: ANN401
+        yield words, command
+        below = getattr(command, "commands", {})
+        for name, each in sorted(below.items(), key=lambda item: 0 if words else top.index(item[0])):
+            yield from walk((*words, name), each)
+
+    return walk((), typer.main.get_command(application()))
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split())
 
 
 @contextlib.contextmanager
@@ -79,6 +115,7 @@ def _columns() -> Iterator[None]:
 def write(checkout: Path) -> None:
     (checkout / "docs" / "cli.md").write_text(reference(), encoding="utf-8")
     (checkout / "clipsearch" / "cli" / "help.txt").write_text(help_text(), encoding="utf-8")
+    (checkout / "clipsearch" / "cli" / "completion.txt").write_text(completion_table(), encoding="utf-8")
 
 
 if __name__ == "__main__":

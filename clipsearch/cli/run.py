@@ -49,6 +49,11 @@ def _run(arguments: Sequence[str]) -> int:
             return 2
         output.write(text)
         return 0
+    if arguments[0] == "__complete":
+        from clipsearch.cli import completing
+
+        output.write(completing.answer(arguments[1:]))
+        return 0
     from clipsearch.cli.app import COMMANDS, application
 
     app = application(only=arguments[0] if arguments and arguments[0] in COMMANDS else None)
