@@ -346,3 +346,5 @@ def test_the_shell_is_the_one_that_it_runs_in(cli: Cli, home: Path) -> None:
     ran = cli("completion", "install", cwd=home, env={"HOME": str(home), "SHELL": "/bin/tcsh"})
     assert ran.code == 2 and "--shell" in ran.err
     assert cli("completion", "install", "--shell", "tcsh", cwd=home, env={"HOME": str(home)}).code == 2
+    ran = cli("completion", cwd=home)
+    assert ran.code == 2 and len(ran.err.splitlines()) == 1 and "completion install" in ran.err

@@ -8,7 +8,7 @@ import typer
 
 from clipsearch.cli import output
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 Shell = Annotated[
     str | None, typer.Option("--shell", metavar="bash|zsh|fish", help="Without it, the one that this runs in.")
@@ -16,13 +16,17 @@ Shell = Annotated[
 
 
 @app.callback()
-def completion() -> None:
+def completion(context: typer.Context) -> None:
     """Complete commands, options, models and files in your shell."""
+    from clipsearch.errors import UsageError
+
+    if context.invoked_subcommand is None:
+        raise UsageError("say what to do: clipsearch completion install, show or uninstall")
 
 
 @app.command("install")
 def install(*, shell: Shell = None) -> int:
-    """Have the shell complete clipsearch's command lines, from its next start on.
+    """Have the shell complete command lines from now on.
 
     Says which files it writes. Lines are added to an rc file, nothing in it is changed; doing it again does no harm.
     """
@@ -58,7 +62,7 @@ def uninstall(*, shell: Shell = None) -> int:
 
 @app.command("show")
 def show(*, shell: Shell = None) -> int:
-    """Print the script that install writes, to be loaded in your own way."""
+    """Print the script that install writes."""
     from clipsearch.cli import shells
 
     output.write(shells.script(_checked(shell)))

@@ -49,7 +49,6 @@ class Batch:
     pictures: dict[bytes, Decoded] = field(default_factory=dict)
     files: dict[bytes, list[Decoded]] = field(default_factory=dict)
     others: list[Outcome] = field(default_factory=list)
-
     views: int = 0
 
     def __bool__(self) -> bool:
