@@ -24,7 +24,7 @@ from clipsearch.indexing.reading import Broken, Decoded, Outcome, Reader, Trunca
 from clipsearch.indexing.reconcile import Reconciler, Work
 from clipsearch.indexing.recording import Batch, Recorder, now
 from clipsearch.indexing.roots import GivenOptions, Roots
-from clipsearch.types import IndexReport, Progress
+from clipsearch.reports import IndexReport, Progress
 from clipsearch.vectors import EngineChoice, SnapshotError
 
 if TYPE_CHECKING:

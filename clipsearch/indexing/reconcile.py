@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from clipsearch.catalog import Catalog
 from clipsearch.indexing.judging import Verdicts, Walked, mount_above
 from clipsearch.indexing.roots import Area, Roots
-from clipsearch.indexing.scanner import Rules, Walk, below, upwards
-from clipsearch.types import Candidate, FileState, Problem
+from clipsearch.indexing.scanner import Rules, Walk
+from clipsearch.paths import below, upwards
+from clipsearch.reports import Problem
+from clipsearch.types import Candidate, FileState
 
 RACY_NS = 2_000_000_000
 """A file written this shortly before it was read may change again within one tick of its clock (git's racy rule)."""
