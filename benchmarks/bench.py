@@ -48,7 +48,8 @@ class Bench:
         self.work.mkdir(parents=True, exist_ok=True)
         if not config.keep:
             shutil.rmtree(self.work / "libraries", ignore_errors=True)
-        left_out = ("CLIPSEARCH_INDEX", "PYTHONSTARTUP", "PYTHONPATH")
+        # Compiled modules are kept, as an installation brings them and a checkout makes them once.
+        left_out = ("CLIPSEARCH_INDEX", "PYTHONSTARTUP", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
         self.env = {key: value for key, value in os.environ.items() if key not in left_out}
         self.env |= {"CLIPSEARCH_CACHE": os.fspath(self.work / "cache"), "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
         script = Path(sys.executable).with_name("clipsearch")

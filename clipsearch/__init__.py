@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from clipsearch.classify import Label as Label
     from clipsearch.errors import ClipsearchError as ClipsearchError
     from clipsearch.library import Library as Library
-    from clipsearch.types import Classification as Classification
+    from clipsearch.reports import Classification as Classification
+    from clipsearch.reports import IndexReport as IndexReport
+    from clipsearch.reports import Prediction as Prediction
     from clipsearch.types import Hit as Hit
-    from clipsearch.types import IndexReport as IndexReport
-    from clipsearch.types import Prediction as Prediction
     from clipsearch.types import QueryResult as QueryResult
 
 _HOMES = {
     "ClipsearchError": "errors",
-    "Classification": "types",
+    "Classification": "reports",
     "Hit": "types",
-    "IndexReport": "types",
+    "IndexReport": "reports",
     "Label": "classify",
     "Library": "library",
-    "Prediction": "types",
+    "Prediction": "reports",
     "QueryResult": "types",
 }
 

@@ -16,7 +16,7 @@ from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.errors import UsageError
 from clipsearch.filters import Filter
-from clipsearch.indexing.roots import absolute
+from clipsearch.paths import absolute
 from clipsearch.query import LoadEncoder
 from clipsearch.search import Neighbour, Searcher
 from clipsearch.terms import Known, Picture, Term, Text

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import UsageError
-from clipsearch.types import EncoderInfo, Prediction
+from clipsearch.reports import Prediction
+from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
     import numpy as np

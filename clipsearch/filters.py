@@ -14,8 +14,7 @@ from functools import lru_cache
 
 from clipsearch.catalog import LIVE
 from clipsearch.errors import UsageError
-from clipsearch.indexing.roots import absolute
-from clipsearch.indexing.scanner import span
+from clipsearch.paths import absolute, span
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""

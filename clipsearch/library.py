@@ -23,24 +23,11 @@ from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.int8 import quantised_info, taken_apart
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, NoLibraryError, UsageError
-from clipsearch.indexing.roots import absolute
 from clipsearch.lock import writer_lock
+from clipsearch.paths import absolute
 from clipsearch.search import Searcher
 from clipsearch.terms import Picture, Term, Text
-from clipsearch.types import (
-    Classification,
-    ClassifyResult,
-    EncoderInfo,
-    Finding,
-    Hit,
-    IndexReport,
-    LibraryInfo,
-    ListedFile,
-    Progress,
-    QueryResult,
-    Shown,
-    Sort,
-)
+from clipsearch.types import EncoderInfo, Hit, QueryResult, Sort
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +38,15 @@ if TYPE_CHECKING:
     from clipsearch.indexing.indexer import RunOptions
     from clipsearch.indexing.roots import GivenOptions
     from clipsearch.precision import Precision
+    from clipsearch.reports import (
+        ClassifyResult,
+        Finding,
+        IndexReport,
+        LibraryInfo,
+        ListedFile,
+        Progress,
+        Shown,
+    )
     from clipsearch.upkeep import ListedState, Pruned
 
 PathLike = str | bytes | os.PathLike[str]
@@ -419,6 +415,8 @@ class Library:
         """The `k` most probable of `labels` for each picture; see `classify_pictures`."""
 
         def ask(catalog: Catalog) -> ClassifyResult:
+            from clipsearch.reports import ClassifyResult
+
             row, notices = self._answering(catalog, model)
             result = classify_pictures(
                 pictures,
@@ -598,6 +596,7 @@ def classify_alone(
     Text embeddings are kept in the cache directory. Raises as `Library.create` does.
     """
     from clipsearch.encoders.cache import cache_dir
+    from clipsearch.reports import ClassifyResult
 
     spec, fallback = (model, None) if model is not None else encoders.default_spec()
     encoder = encoders.load_encoder(spec, options or EncoderOptions())
@@ -636,10 +635,11 @@ def classify_pictures(
     Raises UsageError for paths that do not exist, and what `Classifier.build` raises.
     """
     from clipsearch import query
-
-    notices: list[str] = []
     from clipsearch.classify import Classifier, Label
     from clipsearch.indexing.scanner import pictures_in
+    from clipsearch.reports import Classification, ClassifyResult
+
+    notices: list[str] = []
 
     wanted = [label if isinstance(label, Label) else Label(label) for label in labels]
     classifier = Classifier.build(

@@ -19,7 +19,8 @@ from clipsearch.encoders.int8 import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
 from clipsearch.indexing.roots import GivenOptions, Roots
 from clipsearch.indexing.scanner import Rules, Walk
-from clipsearch.types import EncoderInfo, Progress
+from clipsearch.reports import Progress
+from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
     import numpy as np

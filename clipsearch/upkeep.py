@@ -18,8 +18,9 @@ from clipsearch.cache import CACHE_NAME
 from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow, read_box
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.indexing.roots import Root, Roots
-from clipsearch.indexing.scanner import below, is_within, span
-from clipsearch.types import EncoderStatus, Finding, ImageFacts, LibraryInfo, ListedFile, Shown
+from clipsearch.paths import below, is_within, span
+from clipsearch.reports import EncoderStatus, Finding, LibraryInfo, ListedFile, Shown
+from clipsearch.types import ImageFacts
 from clipsearch.vectors import DamagedSnapshot
 
 ListedState = Literal["failed", "unsupported", "partial", "missing", "offline", "unreadable"]

@@ -22,9 +22,11 @@ from clipsearch.cache import QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.images import Picture
 from clipsearch.indexing.indexer import IndexRun, RunOptions, dry_run
-from clipsearch.indexing.roots import GivenOptions, absolute
+from clipsearch.indexing.roots import GivenOptions
+from clipsearch.paths import absolute
+from clipsearch.reports import IndexReport, Progress
 from clipsearch.search import Searcher
-from clipsearch.types import Box, EncoderInfo, IndexReport, Preprocess, Progress, Seen
+from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
 
 AN_HOUR_AGO = time.time() - 3600
 

@@ -19,7 +19,7 @@ from PIL import Image
 from clipsearch import images
 from clipsearch.catalog import Catalog
 from clipsearch.indexing import reading
-from clipsearch.types import IndexReport
+from clipsearch.reports import IndexReport
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -144,3 +146,13 @@ def test_without_any_standard_stream(cli: Cli, indexed: Path) -> None:
     line = " ".join(map(str, cli.command("query", "cat")))
     done = subprocess.run(["sh", "-c", f"exec {line} <&- >&- 2>&-"], cwd=indexed, env=cli.env, timeout=60)
     assert done.returncode == 0
+
+
+def test_the_console_script_leaves_with_the_code_and_all_of_its_output(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    """It does not wait for Python to take everything apart: what was written into a file is there all the same."""
+    script = Path(sys.executable).with_name("clipsearch")
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        done = subprocess.run([script, "query", "a cat", "--json"], cwd=indexed, env=cli.env, stdout=out, stderr=err)
+    assert done.returncode == 0 and json.loads((tmp_path / "out").read_bytes())["hits"]
+    failed = subprocess.run([script, "query"], cwd=indexed, env=cli.env, capture_output=True, text=True)
+    assert failed.returncode == 2 and failed.stderr.startswith("error: ")

@@ -262,6 +262,10 @@ def test_broken_lines_and_odd_names_do_no_harm(tmp_path: Path, monkeypatch: pyte
     assert completing.answer(["zsh"]).startswith("words\nindex\t")
 
 
+def test_debug_is_a_word_like_others(cli: Cli, tmp_path: Path) -> None:
+    assert cli("__complete", "zsh", "--debug", cwd=tmp_path).lines[1].startswith("--debug\t")
+
+
 def test_a_key_press_waits_for_no_heavy_import(cli: Cli, tmp_path: Path) -> None:
     program = (
         "import sys; from clipsearch.cli.run import main; main(['__complete', 'zsh', 'index', '--model', '']); "

@@ -25,7 +25,8 @@ from clipsearch.encoders.onnx import Tower, open_session
 from clipsearch.encoders.openclip import OpenClipEncoder
 from clipsearch.errors import ModelMismatchError, UsageError
 from clipsearch.images import open_picture
-from clipsearch.types import EncoderInfo, IndexReport, Progress
+from clipsearch.reports import IndexReport, Progress
+from clipsearch.types import EncoderInfo
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 SPEC, SPEC8 = str(TINY), f"{TINY}+int8"

@@ -18,7 +18,7 @@ from helpers import TinyEncoder, age, draw, load_tiny, reload_tiny, without_priv
 from clipsearch import Library, encoders
 from clipsearch.errors import ModelMismatchError, UsageError
 from clipsearch.indexing.indexer import RunOptions
-from clipsearch.types import EncoderStatus
+from clipsearch.reports import EncoderStatus
 
 COUNT = 12
 

@@ -11,7 +11,7 @@ from clipsearch.cli import options, output, place
 
 if TYPE_CHECKING:
     from clipsearch.encoders import EncoderOptions
-    from clipsearch.types import ClassifyResult
+    from clipsearch.reports import ClassifyResult
 
 SOME_FAILED = 3
 NONE_DONE = 2

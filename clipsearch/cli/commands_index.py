@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.indexer import RunOptions
     from clipsearch.library import Library
     from clipsearch.precision import Precision
-    from clipsearch.types import IndexReport
+    from clipsearch.reports import IndexReport
 
 SOME_FAILED = 3
 INTERRUPTED = 130

@@ -12,7 +12,7 @@ from clipsearch.cli import output
 from clipsearch.cli.tables import duration
 
 if TYPE_CHECKING:
-    from clipsearch.types import Progress
+    from clipsearch.reports import Progress
 
 _FORMAT = "{desc} {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}{postfix}"
 _STOPPING = b"\nstopping: the batch in hand is finished first; Ctrl-C again stops at once\n"

@@ -7,24 +7,25 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
 from clipsearch.cli.tables import bar, counted, duration, short_path, size, table
 from clipsearch.showing.wording import part_of
-from clipsearch.types import (
-    Classification,
-    ClassifyResult,
-    Finding,
-    Hit,
-    IndexReport,
-    KnownModel,
-    LibraryInfo,
-    ListedFile,
-    Problem,
-    QueryResult,
-    Shown,
-)
+
+if TYPE_CHECKING:
+    from clipsearch.reports import (
+        Classification,
+        ClassifyResult,
+        Finding,
+        IndexReport,
+        KnownModel,
+        LibraryInfo,
+        ListedFile,
+        Problem,
+        Shown,
+    )
+    from clipsearch.types import Hit, QueryResult
 
 SCHEMA_VERSION = 1
 """Goes up when a key of the JSON output changes its meaning or goes away; new keys may come at any time."""

@@ -106,6 +106,8 @@ def _unexpected(exc: Exception) -> str:
 
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """`--debug` may stand anywhere before `--`: it is mostly added to a line that has failed."""
+    if arguments[:1] == ["__complete"]:
+        return list(arguments), False  # It is one of the words to complete.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     kept = [argument for argument in arguments[:end] if argument != "--debug"]
     return [*kept, *arguments[end:]], len(kept) < end

@@ -14,12 +14,15 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipsearch.encoders.cache import remembered
 from clipsearch.encoders.known import ROWS, row_of
 from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, ModelSpec, parse_spec
 from clipsearch.errors import DownloadError, EncoderError, UsageError
-from clipsearch.types import KnownModel
+
+if TYPE_CHECKING:
+    from clipsearch.reports import KnownModel
 
 PROBE_SECONDS = 5.0
 SAFE_WEIGHTS = "open_clip_model.safetensors"
@@ -156,6 +159,8 @@ def _complete(model: HubModel) -> bool:
 
 def known_models() -> tuple[KnownModel, ...]:
     """The models that `clipsearch models` lists, the built-in one first. Looks into the cache, not at the network."""
+    from clipsearch.reports import KnownModel
+
     return tuple(
         KnownModel(
             row.spec, row.dim, row.pixels, row.megabytes, row.accuracy, row.licence, is_cached(row.spec), row.note

@@ -25,8 +25,8 @@ from clipsearch.indexing.reconcile import Reconciler, Work
 from clipsearch.indexing.recording import Batch, Recorder, now
 from clipsearch.indexing.room import Room
 from clipsearch.indexing.roots import GivenOptions, Roots
+from clipsearch.reports import IndexReport, Progress
 from clipsearch.tiles import Tiles
-from clipsearch.types import IndexReport, Progress
 from clipsearch.vectors import EngineChoice, SnapshotError
 
 if TYPE_CHECKING:

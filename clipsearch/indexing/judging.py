@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from clipsearch.catalog import Catalog
 from clipsearch.indexing.roots import Area, Roots
-from clipsearch.indexing.scanner import GONE, Walk, is_within, span, upwards
+from clipsearch.indexing.scanner import GONE, Walk
+from clipsearch.paths import is_within, span, upwards
 from clipsearch.types import FileState
 
 

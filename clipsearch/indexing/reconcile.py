@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from clipsearch.catalog import Catalog
 from clipsearch.indexing.judging import Verdicts, Walked, mount_above
 from clipsearch.indexing.roots import Area, Roots
-from clipsearch.indexing.scanner import Rules, Walk, below, upwards
+from clipsearch.indexing.scanner import Rules, Walk
 from clipsearch.owing import lacking
+from clipsearch.paths import below, upwards
+from clipsearch.reports import Problem
 from clipsearch.tiles import Tiles
-from clipsearch.types import Candidate, FileState, Problem
+from clipsearch.types import Candidate, FileState
 
 RACY_NS = 2_000_000_000
 """A file written this shortly before it was read may change again within one tick of its clock (git's racy rule)."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.indexing.reading import Broken, Changing, Decoded, Known, Outcome, Settled, Unread
 from clipsearch.indexing.reconcile import UNKNOWN_MTIME, Reconciler, Work
+from clipsearch.reports import Problem
 from clipsearch.tiles import Tiles
-from clipsearch.types import ContentState, Problem
+from clipsearch.types import ContentState
 
 if TYPE_CHECKING:
     import numpy as np

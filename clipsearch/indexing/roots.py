@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import UsageError
-from clipsearch.indexing.scanner import Rules, ScanOptions, below, has_slash, is_within, upwards
+from clipsearch.indexing.scanner import Rules, ScanOptions, has_slash
+from clipsearch.paths import below, is_within, upwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,6 @@ class Area:
     root: Root
     start: bytes
     skip: frozenset[bytes]
-
-
-def absolute(path: str | bytes | os.PathLike[str]) -> bytes:
-    """A path as the catalog keeps it: absolute, without `..`, symbolic links left as they are.
-
-    Raises UsageError for an empty one, which would mean the working folder: most likely a variable is not set.
-    """
-    if not os.fspath(path):
-        raise UsageError("a path is empty; write . for the folder that you are in")
-    return os.path.abspath(os.path.expanduser(os.fsencode(path)))
 
 
 class Roots:

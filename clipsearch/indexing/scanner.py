@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from clipsearch.errors import UsageError
-from clipsearch.types import Candidate, Problem
+from clipsearch.paths import below, is_within
+from clipsearch.reports import Problem
+from clipsearch.types import Candidate
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """Errors that say there is nothing at a path, rather than that it cannot be looked at."""
@@ -80,30 +82,6 @@ class Rules:
 def has_slash(pattern: str) -> bool:
     """Whether an exclusion is matched against paths below its root, not against single names."""
     return "/" in pattern.rstrip("/")
-
-
-def below(folder: bytes) -> bytes:
-    """The prefix of every path inside `folder`."""
-    return folder if folder.endswith(b"/") else folder + b"/"
-
-
-def span(folder: bytes) -> tuple[bytes, bytes]:
-    """The half-open range, in the byte order of paths, of every path inside `folder`."""
-    return below(folder), below(folder)[:-1] + b"0"
-
-
-def is_within(path: bytes, folder: bytes) -> bool:
-    return path == folder or path.startswith(below(folder))
-
-
-def upwards(path: bytes) -> Iterator[bytes]:
-    """A path, its folder, and so on up to the top."""
-    while True:
-        yield path
-        folder = os.path.dirname(path)
-        if folder == path:
-            return
-        path = folder
 
 
 def _compile(globs: list[str]) -> re.Pattern[str] | None:
