@@ -223,7 +223,7 @@ def test_every_choice_is_one_that_the_command_takes(cli: Cli, indexed: Path, com
     if option == "--format":
         assert frozenset(completing.CHOICES[command, option].upper().split()) == FORMATS
         return
-    line = {"": ["index", "--dry-run"], "query": ["query", "cat"]}.get(command, [command])
+    line = {"query": ["query", "cat"], "info": ["info"]}.get(command, ["index", "--dry-run"])
     line = ["completion", "show"] if option == "--shell" else line
     for choice in completing.CHOICES[command, option].split():
         if choice not in ("cuda", "mps"):  # where there is such a device
