@@ -8,6 +8,7 @@ writes both in a checkout; a test fails while they differ from the commands.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 from collections.abc import Iterator
@@ -54,9 +55,16 @@ def reference() -> str:
     parts = [HEAD, _section("clipsearch")]
     for name in COMMANDS:
         parts.append(_section("clipsearch", name))
-        if name == "models":
-            parts.append(_section("clipsearch", name, "pull"))
+        parts += [_section("clipsearch", name, below) for below in _below(name)]
     return "\n".join(parts)
+
+
+def _below(command: str) -> list[str]:
+    """The commands of a group, none for a plain command."""
+    from clipsearch.cli.app import COMMANDS
+
+    module = importlib.import_module(f"clipsearch.cli.{COMMANDS[command]}")
+    return [each.name for each in module.app.registered_commands] if hasattr(module, "app") else []
 
 
 def _section(program: str, *command: str) -> str:
