@@ -122,8 +122,8 @@ def retrieval(
 ) -> int:
     """Say how often captions find their pictures.
 
-    R@1, R@5 and R@10 in both directions, from captions to pictures and back, mean average precision, and the median rank of what is right. A picture may
-    have several captions.
+    R@1, R@5 and R@10 in both directions, from captions to pictures and back, mean average precision, and the median
+    rank of what is right. A picture may have several captions.
     """
     from clipsearch.cli import render_eval
     from clipsearch.errors import UsageError
@@ -168,7 +168,8 @@ def find_again(
 ) -> int:
     """Say how often altered copies are recognised.
 
-    That needs no labels: each picture is cropped, flipped, recompressed and darkened, and each copy looked up among the pictures.
+    That needs no labels: each picture is cropped, flipped, recompressed and darkened, and each copy looked up among
+    the pictures.
     """
     from clipsearch.cli import render_eval
     from clipsearch.evaluating import find_again as measured

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from clipsearch import metrics
 from clipsearch.evaluating.alterations import ALTERATIONS, Alteration
+from clipsearch.evaluating.choosing import open_catalog, opened
 from clipsearch.evaluating.results import AlterationRecall, Lost, SelfScores
 from clipsearch.evaluating.retrieval import recall_curve, scores_of
-from clipsearch.evaluating.sources import ALONE, Source, Work, Workplace, open_catalog, opened, usable
+from clipsearch.evaluating.sources import ALONE, Source, Work, Workplace, usable
 from clipsearch.indexing.roots import absolute
 from clipsearch.library import PathLike
 
@@ -47,7 +48,7 @@ def find_again(
 
     The gallery is the pictures themselves, exact copies folded into the first. A picture that is as near to a copy as
     its original is counts against the encoder. Raises UsageError where no picture can be read, StoppedError, and what
-    `sources.opened` raises.
+    `choosing.opened` raises.
     """
     with opened(models, place, items=len(pictures) * (1 + len(alterations))) as sources:
         return tuple(_found_again(source, pictures, alterations, at, resamples) for source in sources)
@@ -62,6 +63,7 @@ def _found_again(
     source.spare((len(pictures) - len(distinct)) * len(alterations))
     gallery = np.stack([one.vector for one in distinct if one.vector is not None])
     copies = source.pictures([Work(one.work.path, each) for each in alterations for one in distinct])
+    source.let_go()
     recalls: list[AlterationRecall] = []
     lost: list[Lost] = []
     for number, alteration in enumerate(alterations):

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from clipsearch import metrics
 from clipsearch.classify import Classifier
+from clipsearch.evaluating.choosing import opened
 from clipsearch.evaluating.datasets import LabelledPictures
 from clipsearch.evaluating.results import ClassificationScores, Guess, Missed
-from clipsearch.evaluating.sources import ALONE, Source, Work, Workplace, opened, usable
+from clipsearch.evaluating.sources import ALONE, Source, Work, Workplace, usable
 
 GUESSES = 5
 
@@ -52,7 +53,7 @@ def classify(
 
     Without models, the library's own encoder is measured, or the one that a new library would get. `templates` hold
     "{label}" as for `Classifier.build`. Intervals come from `resamples` draws of the pictures.
-    Raises UsageError where no picture can be read, StoppedError, and what `sources.opened` and `Classifier.build` do.
+    Raises UsageError where no picture can be read, StoppedError, and what `choosing.opened` and `Classifier.build` do.
     """
     prompts = sum(1 + len(label.synonyms) for label in pictures.labels) * max(1, len(templates))
     with opened(models, place, items=len(pictures.paths) + prompts) as sources:
@@ -63,6 +64,7 @@ def classify(
 def _classified(source: Source, pictures: LabelledPictures, templates: Sequence[str]) -> _Classified:
     classifier = Classifier.build(source.info, pictures.labels, source.texts, templates=templates)
     places, vectors, missed = usable(source.pictures([Work(path) for path in pictures.paths]))
+    source.let_go()
     number = {label.name: i for i, label in enumerate(pictures.labels)}
     predictions = classifier.predict(vectors, k=GUESSES)
     return _Classified(

@@ -18,8 +18,9 @@ from clipsearch import metrics, prompts, snapshots, vectors
 from clipsearch.cache import NO_CACHE
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
+from clipsearch.evaluating.choosing import open_catalog, opened
 from clipsearch.evaluating.results import EngineScores
-from clipsearch.evaluating.sources import ALONE, Source, Workplace, open_catalog, opened
+from clipsearch.evaluating.sources import ALONE, Source, Workplace
 from clipsearch.indexing.roots import absolute
 from clipsearch.vectors import Engine, VectorIndex, exact
 

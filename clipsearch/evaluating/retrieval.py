@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch import metrics
+from clipsearch.evaluating.choosing import opened
 from clipsearch.evaluating.datasets import Captioned
 from clipsearch.evaluating.results import CURVE, Direction, Missed, RetrievalScores
-from clipsearch.evaluating.sources import ALONE, Source, Work, Workplace, opened, usable
+from clipsearch.evaluating.sources import ALONE, Source, Work, Workplace, usable
 
 AT = (1, 5, 10)
 
@@ -54,7 +55,7 @@ def retrieve(
     A caption is a query with one right answer, a picture one with as many as it has captions; `at` are the K of R@K.
     Equal scores count against an encoder (`metrics.relevant_ranks`). Pictures that cannot be read are left out with
     their captions. Intervals come from `resamples` draws of pictures, each with its captions, among a gallery that
-    stays. Raises UsageError where no picture can be read, StoppedError, and what `sources.opened` raises.
+    stays. Raises UsageError where no picture can be read, StoppedError, and what `choosing.opened` raises.
     """
     items = len(captioned.paths) + len(set(captioned.captions))
     with opened(models, place, items=items) as sources:
@@ -66,6 +67,7 @@ def _retrieved(source: Source, captioned: Captioned) -> _Retrieved:
     there, vectors, missed = usable(source.pictures([Work(path) for path in captioned.paths]))
     kept = captioned.only(there)
     texts = source.texts(kept.captions)
+    source.let_go()
     owner = np.array(kept.pictures, np.int64)
     # Stable, so that the captions of a picture stay in their order.
     order = np.argsort(owner, kind="stable")

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,19 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch import encoders, images, query
-from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
-from clipsearch.connections import damage_translated
+from clipsearch import images, query
+from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.encoders import Encoder, EncoderOptions, devices, encode_halving
-from clipsearch.encoders.cache import cache_dir
-from clipsearch.encoders.specs import parse_spec
-from clipsearch.errors import ImageError, NoLibraryError, StoppedError, TruncatedImageError, UsageError
+from clipsearch.errors import ImageError, StoppedError, TruncatedImageError, UsageError
 from clipsearch.evaluating.alterations import Alteration
 from clipsearch.evaluating.results import Effort, Missed
 from clipsearch.evaluating.store import Kept, VectorStore
 from clipsearch.indexing.meter import Meter
-from clipsearch.indexing.roots import absolute
-from clipsearch.library import FALLBACK_NOTICE, PathLike
+from clipsearch.library import PathLike
 from clipsearch.types import EncoderInfo, Progress
 
 TEXT_BATCH = 32
@@ -114,6 +110,14 @@ class Source:
     @property
     def effort(self) -> Effort:
         return Effort(self._encoded, self._taken, self._seconds)
+
+    def let_go(self) -> None:
+        """Forget the encoder, once all is embedded: the next one needs the memory."""
+
+        def gone() -> Encoder:
+            raise RuntimeError("a source was asked for vectors after it was let go")
+
+        self._load = gone
 
     def spare(self, count: int) -> None:
         """So many of the items that were announced need not be asked for."""
@@ -306,78 +310,3 @@ def usable(embedded: Iterable[Embedded]) -> tuple[list[int], NDArray[np.float32]
         raise UsageError(f"none of the {len(missed)} pictures can be read; the first: {os.fsdecode(path)}: {reason}")
     vectors = np.stack([vector for item in items if (vector := item.vector) is not None])
     return there, vectors, tuple(Missed(os.fsdecode(path), reason) for path, reason in missed.items())
-
-
-@contextlib.contextmanager
-def opened(models: Sequence[str], place: Workplace, *, items: int) -> Iterator[list[Source]]:
-    """A source for each model; without models, for the library's own encoder, or the one a new library would get.
-
-    `items`: pictures and texts that each will be asked for, for the progress. Raises NoLibraryError, DamagedError, and
-    what `encoders.load_encoder` raises.
-    """
-    with contextlib.ExitStack() as stack:
-        catalog = None
-        if place.library is not None:
-            folder = Path(os.fsdecode(absolute(place.library)))
-            stack.enter_context(damage_translated(folder))
-            catalog = stack.enter_context(contextlib.closing(open_catalog(folder)))
-        store = stack.enter_context(contextlib.closing(VectorStore(place.cache or cache_dir())))
-        meter = Meter(place.progress)
-        sources = []
-        for spec, row, encoder, notice in _chosen(models, catalog, place.options):
-            info = encoder.info if encoder is not None else row.info if row is not None else None
-            if info is None:
-                raise NoLibraryError(f"the library knows no model {spec}")
-            load = _once(info, encoder, place.options)
-            source = Source(info, load, row=row, catalog=catalog, store=store, place=place, meter=meter)
-            source.notices += [notice] if notice else []
-            sources.append(source)
-        meter.start(items * len(sources))
-        yield sources
-        for source in sources:
-            store.trim(source.info.fingerprint)
-
-
-def open_catalog(folder: Path) -> Catalog:
-    """The catalog of a library, for reading. Raises NoLibraryError, DamagedError."""
-    if not (folder / CATALOG_NAME).is_file():
-        raise NoLibraryError(f"no library in {folder}; clipsearch index FOLDER makes one")
-    return Catalog.open(folder)
-
-
-def _chosen(
-    models: Sequence[str], catalog: Catalog | None, options: EncoderOptions
-) -> Iterator[tuple[str, EncoderRow | None, Encoder | None, str | None]]:
-    """(spec, the library's row of it, the encoder where it had to be looked up, a notice) for each model."""
-    rows = catalog.encoders() if catalog is not None else []
-    if not models:
-        answering = catalog.answering() if catalog is not None else None
-        if answering is not None:
-            yield answering.info.spec, answering, None, None
-            return
-        spec, fallback = encoders.default_spec()
-        notice = f"{FALLBACK_NOTICE} ({fallback}); --model names another" if fallback else None
-        yield spec, None, encoders.load_encoder(spec, options), notice
-        return
-    for model in dict.fromkeys(models):
-        names = (model, parse_spec(model).name)
-        row = next((r for r in reversed(rows) if r.info.spec in names), None)
-        encoder = None
-        if row is None:
-            encoder = encoders.load_encoder(model, options)
-            row = next((r for r in rows if r.info.fingerprint == encoder.info.fingerprint), None)
-        yield model, row, encoder, None
-
-
-def _once(info: EncoderInfo, encoder: Encoder | None, options: EncoderOptions) -> Callable[[], Encoder]:
-    """The encoder, loaded when it is asked for, once, whichever thread asks first."""
-    lock = threading.Lock()
-    held = [] if encoder is None else [encoder]
-
-    def load() -> Encoder:
-        with lock:
-            if not held:
-                held.append(encoders.reload_encoder(info, options))
-            return held[0]
-
-    return load
