@@ -1,4 +1,8 @@
-"""`clipsearch eval`: how well models, and the engines of a library, do on one's own pictures."""
+"""`clipsearch eval`: how well models, and the engines of a library, do on one's own pictures.
+
+What a plot is drawn from stands in the same results that `--json` prints (`evaluating.results`): `confusion` and
+`reliability` of a classification, `curve` of a retrieval.
+"""
 
 from __future__ import annotations
 
