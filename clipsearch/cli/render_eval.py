@@ -230,7 +230,8 @@ def _mistakes(one: ClassificationScores, *, named: bool) -> list[str]:
         for a, b, n in pairs
         if n
     ]
-    return [f"{f'{_name(one.model)} ' if named else ''}most often took {', '.join(said)}"] if said else []
+    often = "most often" if pairs[0][2] > 1 else "among others"
+    return [f"{f'{_name(one.model)} ' if named else ''}{often} took {', '.join(said)}"] if said else []
 
 
 def retrieval_text(found: Sequence[RetrievalScores]) -> str:
