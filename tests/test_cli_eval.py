@@ -176,6 +176,7 @@ def test_pictures_that_fail_are_named_and_the_others_measured(cli: Cli, drawn: P
         (["index", "--engine", "fast"], "exact or ivf"),
         (["classify", ".", "--sample", "0"], "--sample"),
         (["nothing"], "nothing"),
+        ([], "missing command"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(cli: Cli, tmp_path: Path, command: list[str], says: str) -> None:

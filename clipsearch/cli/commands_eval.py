@@ -37,7 +37,7 @@ Sample = Annotated[
     int | None, typer.Option("--sample", metavar="N", min=2, help="Look at N pictures only, the same in every run.")
 ]
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()

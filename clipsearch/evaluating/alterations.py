@@ -74,8 +74,8 @@ def _saved(image: Image.Image) -> bytes:
 
 
 ALTERATIONS = (
-    Alteration("cropped", f"the upper left {KEPT:.0%} of the width and of the height", _cropped),
+    Alteration("cropped", f"the upper left {100 * KEPT:.0f} % of the width and of the height", _cropped),
     Alteration("flipped", "left and right exchanged", _flipped),
     Alteration("recompressed", f"JPEG of quality {QUALITY}", _recompressed),
-    Alteration("darkened", f"{BRIGHTNESS:.0%} as bright", _darkened),
+    Alteration("darkened", f"{100 * BRIGHTNESS:.0f} % as bright", _darkened),
 )
