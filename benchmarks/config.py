@@ -26,6 +26,8 @@ class Sizes:
     encoded: int = 64
     """Pictures a round of encoding."""
     faithful: int = 200
+    classified: int = 200
+    labels: int = 100
     few: int = 3
     """Repetitions of what takes seconds."""
     many: int = 7
@@ -42,6 +44,8 @@ QUICK = Sizes(
     gemm=256,
     encoded=16,
     faithful=8,
+    classified=4,
+    labels=5,
     few=1,
     many=2,
 )

@@ -1,7 +1,8 @@
-"""The loop that one writes without a tool: embed every picture of a folder, then one text, and sort. Nothing is kept.
+"""The loop that one writes without a tool: embed every picture of a folder, and a text or labels. Nothing is kept.
 
     loops.py open_clip FOLDER CHECKPOINT ARCH      with open_clip, one picture at a time (no ARCH: OpenAI's format)
     loops.py transformers FOLDER MODEL_FOLDER      with transformers' CLIPModel, in batches of 16
+    loops.py pipeline FOLDER MODEL_FOLDER LABELS   the best of a file's labels, with transformers' zero-shot pipeline
 
 Runs by itself in any environment that holds the library, so it imports nothing of this package.
 """
@@ -41,6 +42,15 @@ def transformers_loop(files: list[Path], folder: str) -> list[Path]:
     return best(files, torch.cat(rows), text)
 
 
+def pipeline_loop(files: list[Path], folder: str, labels: str) -> list[str]:
+    from transformers import pipeline
+
+    choose = pipeline("zero-shot-image-classification", model=folder)
+    names = Path(labels).read_text(encoding="utf-8").splitlines()
+    found = choose([str(file) for file in files], candidate_labels=names)
+    return [max(one, key=lambda answer: answer["score"])["label"] for one in found]
+
+
 def embedding(found: object) -> torch.Tensor:
     """Newer versions wrap it."""
     rows = found if isinstance(found, torch.Tensor) else found.pooler_output  # type: ignore[attr-defined]
@@ -54,7 +64,8 @@ def best(files: list[Path], rows: torch.Tensor, text: torch.Tensor) -> list[Path
 def main() -> None:
     kind, folder, *rest = sys.argv[1:]
     files = sorted(Path(folder).rglob("*.jpg"))
-    found = open_clip_loop(files, *rest) if kind == "open_clip" else transformers_loop(files, *rest)
+    loops = {"open_clip": open_clip_loop, "transformers": transformers_loop, "pipeline": pipeline_loop}
+    found = loops[kind](files, *rest)
     sys.stdout.writelines(f"{path}\n" for path in found)
 
 

@@ -11,7 +11,8 @@
     │   └── OutOfMemoryError                 … because a batch did not fit; a smaller one may
     ├── ModelMismatchError         exit 4    the model asked for and the library's do not agree
     ├── DamagedError               exit 5    the catalog is damaged, or not a catalog
-    └── LockedError                exit 75   another run is writing to the library
+    ├── LockedError                exit 75   another run is writing to the library
+    └── StoppedError               exit 130  the caller asked to stop before there was an answer
 
 A message is one line: what happened, to which file, and what to do next.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "ModelMismatchError",
     "NoLibraryError",
     "OutOfMemoryError",
+    "StoppedError",
     "TruncatedImageError",
     "UnsupportedImageError",
     "UsageError",
@@ -96,3 +98,9 @@ class LockedError(ClipsearchError):
     def __init__(self, message: str, *, pid: int | None = None) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+class StoppedError(ClipsearchError):
+    """The caller asked to stop before there was an answer; the message says what is kept of the work."""
+
+    exit_code = 130

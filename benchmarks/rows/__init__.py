@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from benchmarks.bench import Bench
 from benchmarks.results import Row
-from benchmarks.rows import encoding, indexing, querying, scale
+from benchmarks.rows import classifying, encoding, indexing, querying, scale
 
 Measure = Callable[[Bench], list[Row]]
 
@@ -27,4 +27,5 @@ ROWS: Mapping[str, Measure] = {
     "memory": indexing.memory,
     "fidelity": encoding.fidelity,
     "loops": indexing.loops,
+    "zero-shot": classifying.zero_shot,
 }

@@ -12,6 +12,7 @@ COMMANDS = {
     "query": "commands_query",
     "show": "commands_query",
     "classify": "commands_classify",
+    "eval": "commands_eval",
     "info": "commands_keep",
     "models": "commands_models",
     "doctor": "commands_keep",

@@ -1,0 +1,283 @@
+"""`clipsearch eval`: how well models, and the engines of a library, do on one's own pictures.
+
+What a plot is drawn from stands in the same results that `--json` prints (`evaluating.results`): `confusion` and
+`reliability` of a classification, `curve` of a retrieval.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from clipsearch.cli import options, output, place
+
+if TYPE_CHECKING:
+    from clipsearch.evaluating import Missed, Workplace
+    from clipsearch.evaluating.results import Scored
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+SHOWN_MISSED = 10
+
+Found = TypeVar("Found")
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="SPEC",
+        help="A model to measure; repeatable, for several side by side. Else the library's own, or the default one.",
+    ),
+]
+Sample = Annotated[
+    int | None, typer.Option("--sample", metavar="N", min=2, help="Look at N pictures only, the same in every run.")
+]
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback()
+def evaluate() -> None:
+    """Measure how well models do on pictures of your own.
+
+    Several --model stand side by side in one table, so that a model can be compared on 200 pictures before a library
+    is encoded anew. Vectors that a library holds are taken from there, all others are kept: a second run encodes
+    nothing. Figures come with their 95 % intervals.
+    """
+
+
+@app.command("classify")
+def classify(
+    *,
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder with a folder of pictures for each label.")],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--labels",
+            metavar="@FILE",
+            help="The labels, as for classify, synonyms included. Folders are matched by name; where none is named "
+            "like a label, in their order. Without it, folder names are the labels, with _ read as a blank.",
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option("--template", metavar="TEXT", help="A sentence with {label} in it; repeatable, and averaged."),
+    ] = None,
+    index: options.Index = None,
+    model: Models = None,
+    sample: Sample = None,
+    device: options.Device = "auto",
+    arch: options.Arch = None,
+    trust_checkpoint: options.Trust = False,
+    json: options.Json = False,
+) -> int:
+    """Say how often pictures get their label.
+
+    Top-1 and top-5 accuracy, the mean of the labels' accuracies, and the expected calibration error: how far the
+    probabilities lie from the shares that are right.
+    """
+    from clipsearch.cli import render_eval
+    from clipsearch.cli.labels import read_labels
+    from clipsearch.evaluating import classify as measured
+    from clipsearch.evaluating import folder_per_class
+
+    pictures = folder_per_class(folder, read_labels(labels or [])).sample(sample)
+    found = _run(
+        lambda work: measured(pictures, models=model or (), templates=template or (), place=work),
+        index=index,
+        device=device,
+        arch=arch,
+        trust=trust_checkpoint,
+    )
+    if found is None:
+        return INTERRUPTED
+    if json:
+        output.write_json(render_eval.classification_json(found))
+    else:
+        output.write(render_eval.classification_text(found))
+    return _told(found, more=[pictures.notice] if pictures.notice else [])
+
+
+@app.command("retrieval")
+def retrieval(
+    *,
+    captions: Annotated[
+        str,
+        typer.Argument(
+            metavar="CAPTIONS",
+            help="CSV, TSV or JSON lines with path and caption, or a file as COCO, Flickr8k or Flickr30k have it.",
+        ),
+    ],
+    images: Annotated[
+        str | None,
+        typer.Option("--images", metavar="DIR", help="Where the paths start. Else the folder of CAPTIONS."),
+    ] = None,
+    index: options.Index = None,
+    model: Models = None,
+    sample: Sample = None,
+    device: options.Device = "auto",
+    arch: options.Arch = None,
+    trust_checkpoint: options.Trust = False,
+    json: options.Json = False,
+) -> int:
+    """Say how often captions find their pictures.
+
+    R@1, R@5 and R@10 in both directions, from captions to pictures and back, mean average precision, and the median
+    rank of what is right. A picture may have several captions.
+    """
+    from clipsearch.cli import render_eval
+    from clipsearch.errors import UsageError
+    from clipsearch.evaluating import read_captions, retrieve
+
+    whole = read_captions(captions, images=images)
+    if not any(os.path.lexists(path) for path in whole.paths):
+        first = os.fsdecode(whole.paths[0])
+        raise UsageError(
+            f"{captions}: none of its {len(whole.paths)} pictures is there, {first} for one; --images DIR says where"
+        )
+    found = _run(
+        lambda work: retrieve(whole.sample(sample), models=model or (), place=work),
+        index=index,
+        device=device,
+        arch=arch,
+        trust=trust_checkpoint,
+    )
+    if found is None:
+        return INTERRUPTED
+    if json:
+        output.write_json(render_eval.retrieval_json(found))
+    else:
+        output.write(render_eval.retrieval_text(found))
+    return _told(found)
+
+
+@app.command("self")
+def find_again(
+    *,
+    pictures: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PICTURES]...", help="Pictures, or folders. Without any: those of the library."),
+    ] = None,
+    index: options.Index = None,
+    model: Models = None,
+    sample: Sample = None,
+    device: options.Device = "auto",
+    arch: options.Arch = None,
+    trust_checkpoint: options.Trust = False,
+    json: options.Json = False,
+) -> int:
+    """Say how often altered copies are recognised.
+
+    That needs no labels: each picture is cropped, flipped, recompressed and darkened, and each copy looked up among
+    the pictures.
+    """
+    from clipsearch.cli import render_eval
+    from clipsearch.evaluating import find_again as measured
+    from clipsearch.evaluating import library_pictures
+    from clipsearch.evaluating.datasets import pictures_of, sampled
+
+    paths = pictures_of(pictures) if pictures else library_pictures(place.require_library(index))
+    found = _run(
+        lambda work: measured(sampled(paths, sample), models=model or (), place=work),
+        index=index,
+        device=device,
+        arch=arch,
+        trust=trust_checkpoint,
+    )
+    if found is None:
+        return INTERRUPTED
+    if json:
+        output.write_json(render_eval.self_json(found))
+    else:
+        output.write(render_eval.self_text(found))
+    return _told(found)
+
+
+@app.command("index")
+def engines(
+    *,
+    index: options.Index = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="SPEC", help="A model that the library holds; repeatable. Else its own."),
+    ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option("--engine", metavar="NAME", help="Only this one: exact or ivf; repeatable.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many neighbours count.")] = 10,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=1, help="Ask with N pictures, and with N prompts.")
+    ] = 200,
+    json: options.Json = False,
+) -> int:
+    """Say how exact and how fast a library's search is.
+
+    The share of the true neighbours that each finds, and the median and the 95th percentile of the time of one query.
+    An engine that the library does not use is built for it, and removed again.
+    """
+    from clipsearch.cli import render_eval
+    from clipsearch.errors import UsageError
+    from clipsearch.evaluating import ENGINES, measure_engines
+
+    for name in engine or ():
+        if name not in ENGINES:
+            raise UsageError(f"--engine {name}: exact or ivf")
+    library = place.require_library(index)
+    chosen = [name for name in ENGINES if not engine or name in engine]
+    found = _run(
+        lambda work: measure_engines(library, models=model or (), engines=chosen, k=k, queries=sample, place=work),
+        index=index,
+    )
+    if found is None:
+        return INTERRUPTED
+    if json:
+        output.write_json(render_eval.engines_json(found))
+    else:
+        output.write(render_eval.engines_text(found))
+    return 0
+
+
+def _run(
+    work: Callable[[Workplace], Found],
+    *,
+    index: str | None,
+    device: str = "auto",
+    arch: str | None = None,
+    trust: bool = False,
+) -> Found | None:
+    """Do it with the library that is there, else without one; None where it was stopped."""
+    from clipsearch.cli.progress import Bar, Stopper
+    from clipsearch.encoders import EncoderOptions
+    from clipsearch.errors import StoppedError
+    from clipsearch.evaluating import Workplace
+
+    with Stopper() as stopper, Bar() as bar:
+        workplace = Workplace(
+            place.find_library(index),
+            EncoderOptions(device=device, arch=arch, trust_checkpoint=trust),
+            bar.show,
+            stopper.asked,
+        )
+        try:
+            return work(workplace)
+        except StoppedError as exc:
+            bar.note(str(exc))
+            return None
+
+
+def _told(found: Sequence[Scored], *, more: Sequence[str] = ()) -> int:
+    """Say what should be known beside the figures; the exit code."""
+    from clipsearch.cli.tables import counted
+
+    for text in dict.fromkeys([*more, *(text for one in found for text in one.notices)]):
+        output.note(text)
+    missed: dict[str, Missed] = {each.path: each for one in found for each in one.missed}
+    for each in list(missed.values())[:SHOWN_MISSED]:
+        output.error(f"{each.path}: {each.reason}")
+    if len(missed) > SHOWN_MISSED:
+        output.error(f"and {counted(len(missed) - SHOWN_MISSED, 'more picture')}; --json lists them all")
+    return SOME_FAILED if missed else 0

@@ -1,0 +1,307 @@
+"""Evaluations from Python: data sets as they are distributed, and vectors that are computed once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Shelf, TinyEncoder, draw
+from PIL import Image
+
+from clipsearch import encoders
+from clipsearch.classify import Label
+from clipsearch.errors import NoLibraryError, StoppedError, UsageError
+from clipsearch.evaluating import (
+    ALTERATIONS,
+    Workplace,
+    find_again,
+    folder_per_class,
+    library_pictures,
+    measure_engines,
+    read_captions,
+)
+from clipsearch.evaluating.store import STORE_NAME, Kept, VectorStore
+from clipsearch.reports import Progress
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, TinyEncoder]:
+    """Every model is a TinyEncoder of its name; those that were loaded, by name."""
+    loaded: dict[str, TinyEncoder] = {}
+
+    def load(spec: str, options: object = None) -> TinyEncoder:
+        return loaded.setdefault(spec, TinyEncoder(spec))
+
+    monkeypatch.setattr(encoders, "load_encoder", load)
+    monkeypatch.setattr(encoders, "reload_encoder", lambda info, options=None: load(info.spec))
+    return loaded
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    return Workplace(cache=tmp_path / "cache")
+
+
+def drawn(folder: Path, count: int) -> list[bytes]:
+    return [os.fsencode(draw(folder / f"{i:03}.png", seed=i, side=48)) for i in range(count)]
+
+
+# Captions
+
+
+FLICKR8K = "b.jpg#0\tA dog , running .\nb.jpg#1\tA dog runs .\na.jpg#0\tTwo cats\n"
+FLICKR30K = (
+    "image_name| comment_number| comment\nb.jpg| 0| A dog , running .\nb.jpg| 1   A dog runs .\na.jpg| 0| Two cats\n"
+)
+CSV = 'path,caption\nb.jpg,"A dog , running ."\nb.jpg,A dog runs .\na.jpg,Two cats\n'
+KAGGLE = CSV.replace("path", "image")
+OPEN_CLIP = "filepath\ttitle\nb.jpg\tA dog , running .\nb.jpg\tA dog runs .\na.jpg\tTwo cats\n"
+BARE = "\n".join(CSV.splitlines()[1:]).replace("\n", "\r\n")
+MORE = 'id\tcaption\tsize\tpath\n1\t"A dog , running ."\t3\tb.jpg\n2\tA dog runs .\t3\tb.jpg\n3\tTwo cats\t4\ta.jpg\n'
+JSONL = (
+    '{"path": "b.jpg", "caption": ["A dog , running .", "A dog runs ."]}\n\n{"image": "a.jpg", "caption": "Two cats"}\n'
+)
+COCO = json.dumps(
+    {
+        "info": {},
+        "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 3, "file_name": "b.jpg"}, {"id": 9, "file_name": "c.jpg"}],
+        "annotations": [
+            {"image_id": 3, "id": 1, "caption": "A dog , running ."},
+            {"image_id": 3, "id": 2, "caption": "A dog runs .\n"},
+            {"image_id": 7, "id": 3, "caption": "Two cats"},
+        ],
+    }
+)
+OBJECTS = json.dumps([json.loads(line) for line in JSONL.splitlines() if line])
+
+
+@pytest.mark.parametrize("text", [FLICKR8K, FLICKR30K, CSV, KAGGLE, OPEN_CLIP, BARE, MORE, JSONL, COCO, OBJECTS])
+def test_captions_are_read_as_they_are_distributed(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "captions.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    found = read_captions(file)
+    assert found.paths == tuple(os.fsencode(tmp_path / name) for name in ("b.jpg", "a.jpg"))
+    assert found.captions == ("A dog , running .", "A dog runs .", "Two cats")
+    assert found.pictures == (0, 0, 1)
+    elsewhere = read_captions(file, images=tmp_path / "pictures")
+    assert elsewhere.paths[0] == os.fsencode(tmp_path / "pictures" / "b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no captions"),
+        ("path,caption\n", "no captions"),
+        ("path,caption\na.jpg,one, two\n", "line 2: 3 columns where the first line has 2"),
+        ("a.jpg,x,y\n", "line 1: 3 columns and no head"),
+        ("path,caption\na.jpg,\n", "line 2: no caption for a.jpg"),
+        ('path,caption\na.jpg,"never ends\n', "line 2: not CSV"),
+        ("a.jpg#0\tA cat\nsomething else\n", "line 2: not NAME#NUMBER"),
+        ("image_name| comment_number| comment\na.jpg| A cat\n", "line 2: not a name"),
+        ('{"path": "a.jpg", "caption": "A cat"}\n{"path": \n', "line 2: not JSON"),
+        ('{"path": "a.jpg"}\n', "line 1: not an object with"),
+        ('{"images": [], "annotations": [{"image_id": 1, "caption": "A cat"}]}', "not COCO"),
+    ],
+)
+def test_what_is_no_file_of_captions_is_said_with_its_line(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "captions.csv"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=says) as caught:
+        read_captions(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_captions_that_are_no_text_or_not_there(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes(b"a.jpg,caf\xe9\n")
+    with pytest.raises(UsageError, match="UTF-8"):
+        read_captions(tmp_path / "latin.csv")
+    with pytest.raises(UsageError, match="no such file"):
+        read_captions(tmp_path / "gone.csv")
+
+
+def test_a_sample_of_captions_keeps_all_of_a_picture(tmp_path: Path) -> None:
+    file = tmp_path / "captions.csv"
+    file.write_text("".join(f"{i}.jpg,caption {j} of {i}\n" for j in range(3) for i in range(20)))
+    whole = read_captions(file)
+    some = whole.sample(7)
+    assert len(some.paths) == 7 and len(some.captions) == 21 and some == whole.sample(7)
+    for caption, picture in zip(some.captions, some.pictures, strict=True):
+        assert some.paths[picture].endswith(f"/{caption.split()[-1]}.jpg".encode())
+    assert whole.sample(20) is whole and whole.sample(None) is whole
+
+
+# Labels
+
+
+def test_folders_are_labels_and_links_to_pictures_count(tmp_path: Path) -> None:
+    draw(tmp_path / "red_car" / "deep" / "a.png")
+    draw(tmp_path / "cat" / "b.png")
+    (tmp_path / "cat" / "c.png").symlink_to(tmp_path / "red_car" / "deep" / "a.png")
+    (tmp_path / "dog").mkdir()
+    draw(tmp_path / ".hidden" / "d.png")
+    draw(tmp_path / "beside.png")
+    found = folder_per_class(tmp_path)
+    assert [label.name for label in found.labels] == ["cat", "dog", "red car"]
+    assert [(os.path.basename(p), c) for p, c in zip(found.paths, found.classes, strict=True)] == [
+        (b"b.png", 0),
+        (b"c.png", 0),
+        (b"a.png", 2),
+    ]
+
+
+def test_labels_from_elsewhere_are_matched_by_name_or_taken_in_order(tmp_path: Path) -> None:
+    for name in ("Red_Car", "cat"):
+        draw(tmp_path / name / "a.png")
+    named = folder_per_class(tmp_path, [Label("dog"), Label("cat", ("kitten",)), Label("red car")])
+    assert named.classes == (2, 1) and named.labels[1].synonyms == ("kitten",) and named.notice is None
+    ordered = folder_per_class(tmp_path, [Label("automobile"), Label("feline")])
+    assert ordered.classes == (0, 1) and "in the order" in (ordered.notice or "")
+    with pytest.raises(UsageError, match=r"Red_Car is none of the labels \(1 of 2"):
+        folder_per_class(tmp_path, [Label("cat"), Label("dog")])
+
+
+def test_folders_that_cannot_be_classes_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no folders in it"):
+        folder_per_class(tmp_path)
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(UsageError, match="no pictures"):
+        folder_per_class(tmp_path)
+    with pytest.raises(UsageError, match="no such file"):
+        folder_per_class(tmp_path / "gone")
+    for name in ("a_b", "a b"):
+        draw(tmp_path / name / "a.png")
+    with pytest.raises(UsageError, match="a b and a_b are both"):
+        folder_per_class(tmp_path)
+
+
+def test_a_sample_of_labelled_pictures_has_every_class(tmp_path: Path) -> None:
+    for name, count in (("many", 30), ("few", 3), ("one", 1)):
+        for i in range(count):
+            draw(tmp_path / name / f"{i}.png", side=8)
+    some = folder_per_class(tmp_path).sample(9)
+    assert np.bincount(some.classes).tolist() == [3, 5, 1]
+    assert list(some.paths) == sorted(some.paths)
+
+
+# Vectors that are computed once
+
+
+def test_altered_copies_find_their_originals(tiny: dict[str, TinyEncoder], place: Workplace, tmp_path: Path) -> None:
+    paths = drawn(tmp_path / "pictures", 20)
+    shutil.copy(os.fsdecode(paths[3]), tmp_path / "pictures" / "same.png")
+    again = [*paths, os.fsencode(tmp_path / "pictures" / "same.png")]
+    [found] = find_again(again, models=["any/a"], place=place)
+    assert found.pictures == 20, "an exact copy is no other picture"
+    assert [each.alteration for each in found.alterations] == [each.name for each in ALTERATIONS]
+    recall = {each.alteration: each.recall[1].value for each in found.alterations}
+    # It sees the colours of 4 × 4 parts: compression leaves them, a flip exchanges them.
+    assert recall["recompressed"] == 1.0 and recall["flipped"] < 0.5
+    for each in found.alterations:
+        lost = [one for one in found.lost if one.alteration == each.alteration]
+        assert len(lost) == round((1 - each.recall[1].value) * 20)
+        assert all(one.rank > 1 and one.nearest != one.path for one in lost)
+        assert each.curve[0] == each.recall[1].value and each.curve[-1] == 1.0
+
+
+def test_a_second_evaluation_encodes_nothing(tiny: dict[str, TinyEncoder], place: Workplace, tmp_path: Path) -> None:
+    paths = drawn(tmp_path / "pictures", 12)
+    first = find_again(paths, models=["any/a", "any/b"], place=place)
+    assert tiny["any/a"].encoded == tiny["any/b"].encoded == 12 * (1 + len(ALTERATIONS)) == first[0].effort.encoded
+    again = find_again(paths, models=["any/a", "any/b"], place=place)
+    assert tiny["any/a"].encoded == first[0].effort.encoded and again[0].effort.encoded == 0
+    assert [one.alterations[0].recall for one in again] == [one.alterations[0].recall for one in first]
+    draw(tmp_path / "pictures" / "000.png", seed=99, side=48)
+    assert find_again(paths, models=["any/a"], place=place)[0].effort.encoded == 1 + len(ALTERATIONS)
+
+
+def test_what_was_embedded_before_a_stop_is_kept(
+    tiny: dict[str, TinyEncoder], place: Workplace, tmp_path: Path
+) -> None:
+    paths = drawn(tmp_path / "pictures", 60)
+    seen: list[Progress] = []
+    stopping = Workplace(cache=place.cache, stop=lambda: tiny["any/a"].encoded >= 32, progress=seen.append)
+    with pytest.raises(StoppedError, match="kept"):
+        find_again(paths, models=["any/a"], place=stopping)
+    done = tiny["any/a"].encoded
+    assert 32 <= done <= 32 + 16, "the batch in hand is finished, and no other begun"
+    assert seen[0].total == 60 * (1 + len(ALTERATIONS))
+    [found] = find_again(paths, models=["any/a"], place=place)
+    assert found.effort.taken == done and found.effort.encoded == seen[0].total - done
+
+
+def test_vectors_of_a_library_are_taken_from_there(tiny: dict[str, TinyEncoder], tmp_path: Path) -> None:
+    paths = drawn(tmp_path / "pictures", 10)
+    shelf = Shelf(tmp_path / "index")
+    shelf.index(tmp_path / "pictures")
+    assert library_pictures(shelf.folder) == tuple(paths)
+    place = Workplace(shelf.folder, cache=tmp_path / "cache")
+    [found] = find_again(paths, place=place, alterations=ALTERATIONS[:1])
+    assert found.model.spec == "tiny" and found.effort.taken == 10 and tiny["tiny"].encoded == 10
+    copies = [
+        os.fsencode(shutil.copy(os.fsdecode(path), tmp_path / os.path.basename(os.fsdecode(path)))) for path in paths
+    ]
+    elsewhere = Workplace(shelf.folder, cache=tmp_path / "other")
+    assert find_again(copies, place=elsewhere, alterations=())[0].effort.encoded == 0, "the content is known"
+    [other] = find_again(paths, models=["any/b"], place=place, alterations=())
+    assert other.model.spec == "any/b" and other.effort.encoded == 10
+
+
+def test_pictures_that_cannot_be_used_are_named_and_left_out(
+    tiny: dict[str, TinyEncoder], place: Workplace, tmp_path: Path
+) -> None:
+    paths = drawn(tmp_path / "pictures", 5)
+    (tmp_path / "text.jpg").write_text("no picture")
+    gone, text = os.fsencode(tmp_path / "gone.jpg"), os.fsencode(tmp_path / "text.jpg")
+    [found] = find_again([gone, *paths, text], models=["any/a"], place=place)
+    assert [(os.path.basename(one.path), one.reason) for one in found.missed] == [
+        ("gone.jpg", "no such file or directory"),
+        ("text.jpg", "not a picture in any known format"),
+    ]
+    assert found.pictures == 5
+    with pytest.raises(UsageError, match="none of the 2 pictures can be read"):
+        find_again([gone, text], models=["any/a"], place=place)
+
+
+def test_a_picture_that_ends_early_is_used_and_said(
+    tiny: dict[str, TinyEncoder], place: Workplace, tmp_path: Path
+) -> None:
+    paths = drawn(tmp_path / "pictures", 3)
+    Image.effect_noise((64, 64), 80).convert("RGB").save(tmp_path / "whole.jpg")
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) * 3 // 4])
+    for _ in range(2):  # The second time from the store.
+        [found] = find_again([*paths, os.fsencode(tmp_path / "cut.jpg")], models=["any/a"], place=place, alterations=())
+        assert found.pictures == 4 and found.notices == (f"{tmp_path / 'cut.jpg'} ends early; what there is was used",)
+
+
+def test_a_store_that_cannot_be_used_costs_no_answer(tiny: dict[str, TinyEncoder], tmp_path: Path) -> None:
+    paths = drawn(tmp_path / "pictures", 4)
+    (tmp_path / STORE_NAME).write_bytes(b"not a database" * 100)
+    for cache in (tmp_path, tmp_path / "pictures" / "000.png"):
+        [found] = find_again(paths, models=["any/a"], place=Workplace(cache=cache), alterations=())
+        assert found.effort.encoded == 4
+    assert (tmp_path / STORE_NAME).read_bytes().startswith(b"not a database")
+
+
+def test_the_store_drops_the_oldest(tmp_path: Path) -> None:
+    store = VectorStore(tmp_path)
+    store.put("print", {bytes([i]): Kept(bytes(8), curtailed=i == 4) for i in range(5)})
+    store.put("other", {b"x": Kept(bytes(8))})
+    store.trim("print", limit=3)
+    assert len(store.get("print", [bytes([i]) for i in range(5)])) == 3
+    assert len(store.get("other", [b"x"])) == 1
+    store.close()
+    assert store.get("print", [b"\0"]) == {}
+
+
+def test_without_a_library_where_one_is_named(tiny: dict[str, TinyEncoder], tmp_path: Path) -> None:
+    with pytest.raises(NoLibraryError):
+        find_again(drawn(tmp_path, 2), models=["any/a"], place=Workplace(tmp_path / "gone"))
+    with pytest.raises(NoLibraryError):
+        library_pictures(tmp_path / "gone")
+    with pytest.raises(NoLibraryError):
+        measure_engines(tmp_path / "gone")
