@@ -15,6 +15,13 @@ from pathlib import Path
 
 COLUMNS = "80"
 
+PARTS = {
+    "models": ("pull",),
+    "labels": ("save", "list", "show", "delete"),
+    "classifiers": ("list", "show", "delete"),
+}
+"""Commands that have commands of their own."""
+
 HEAD = """\
 # The command line
 
@@ -54,8 +61,7 @@ def reference() -> str:
     parts = [HEAD, _section("clipsearch")]
     for name in COMMANDS:
         parts.append(_section("clipsearch", name))
-        if name == "models":
-            parts.append(_section("clipsearch", name, "pull"))
+        parts += [_section("clipsearch", name, part) for part in PARTS.get(name, ())]
     return "\n".join(parts)
 
 
