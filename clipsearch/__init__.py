@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipsearch.classify import Label as Label
+    from clipsearch.classifying.labels import Label as Label
     from clipsearch.errors import ClipsearchError as ClipsearchError
     from clipsearch.library import Library as Library
     from clipsearch.reports import Classification as Classification
@@ -27,7 +27,7 @@ _HOMES = {
     "Classification": "reports",
     "Hit": "types",
     "IndexReport": "reports",
-    "Label": "classify",
+    "Label": "classifying.labels",
     "Library": "library",
     "Prediction": "reports",
     "QueryResult": "types",

@@ -16,9 +16,15 @@ CACHE_NAME = "cache.db"
 MAX_TEXTS = 10_000
 """Text embeddings kept for each encoder; the oldest go first."""
 
+MAX_PROTOTYPES = 20_000
+"""Labels' prototypes kept for each encoder, the oldest go first: 41 MB at 512 dimensions."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS texts (
     fingerprint TEXT, text TEXT, vector BLOB, kept INTEGER, PRIMARY KEY (fingerprint, text)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS prototypes (
+    fingerprint TEXT, key BLOB, vector BLOB, kept INTEGER, PRIMARY KEY (fingerprint, key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (
     fingerprint TEXT, name TEXT, count INTEGER, data BLOB, PRIMARY KEY (fingerprint, name)
@@ -73,18 +79,53 @@ class QueryCache:
 
     def put_texts(self, fingerprint: str, vectors: Mapping[str, bytes], *, now: int) -> None:
         """Keep vectors by text. `now`: seconds since the epoch."""
+        self._put("texts", "text", fingerprint, vectors, now=now, most=MAX_TEXTS)
+
+    def prototypes(self, fingerprint: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Prototypes of labels that were classified by before: float32 bytes by what they were made from."""
+        found: dict[bytes, bytes] = {}
+        if self._conn is None:
+            return found
+        wanted = list(keys)
+        try:
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                marks = ",".join("?" * len(part))
+                rows = self._conn.execute(
+                    f"SELECT key, vector FROM prototypes WHERE fingerprint = ? AND key IN ({marks})",
+                    (fingerprint, *part),
+                )
+                found.update(rows)
+        except _ERRORS:
+            return {}
+        return found
+
+    def put_prototypes(self, fingerprint: str, vectors: Mapping[bytes, bytes], *, now: int) -> None:
+        """Keep prototypes by their key, a digest. `now`: seconds since the epoch."""
+        self._put("prototypes", "key", fingerprint, vectors, now=now, most=MAX_PROTOTYPES)
+
+    def _put(
+        self,
+        table: str,
+        key: str,
+        fingerprint: str,
+        vectors: Mapping[str, bytes] | Mapping[bytes, bytes],
+        *,
+        now: int,
+        most: int,
+    ) -> None:
         if self._conn is None:
             return
         try:
             self._conn.execute("BEGIN IMMEDIATE")
             self._conn.executemany(
-                "INSERT OR REPLACE INTO texts (fingerprint, text, vector, kept) VALUES (?, ?, ?, ?)",
-                [(fingerprint, text, vector, now) for text, vector in vectors.items()],
+                f"INSERT OR REPLACE INTO {table} (fingerprint, {key}, vector, kept) VALUES (?, ?, ?, ?)",
+                [(fingerprint, name, vector, now) for name, vector in vectors.items()],
             )
             self._conn.execute(
-                "DELETE FROM texts WHERE fingerprint = ?1 AND kept < (SELECT kept FROM texts WHERE fingerprint = ?1 "
-                "ORDER BY kept DESC LIMIT 1 OFFSET ?2)",
-                (fingerprint, MAX_TEXTS),
+                f"DELETE FROM {table} WHERE fingerprint = ?1 AND kept < (SELECT kept FROM {table} "
+                "WHERE fingerprint = ?1 ORDER BY kept DESC LIMIT 1 OFFSET ?2)",
+                (fingerprint, most),
             )
             self._conn.execute("COMMIT")
         except _ERRORS:

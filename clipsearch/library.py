@@ -14,13 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from clipsearch import encoders, images
+from clipsearch import encoders
 from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.connections import damage_translated
 from clipsearch.encoders import Encoder, EncoderOptions, devices
 from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.int8 import quantised_info, taken_apart
+from clipsearch.encoders.specs import FALLBACK_NOTICE as FALLBACK_NOTICE
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from clipsearch.classify import Label
+    from clipsearch.classifying.answer import Desk
+    from clipsearch.classifying.classifier import Classifier
+    from clipsearch.classifying.labels import Label
+    from clipsearch.classifying.prototypes import Step
     from clipsearch.filters import Filter
     from clipsearch.indexing.indexer import RunOptions
     from clipsearch.indexing.roots import GivenOptions
@@ -59,9 +63,6 @@ MENDED = (
 Answer = TypeVar("Answer")
 
 LOCK_NAME = "lock"
-
-FALLBACK_NOTICE = "answered by the built-in encoder, which is not CLIP"
-"""How the notice begins that nobody asked for the encoder that answers."""
 
 ATTEMPTS = 3
 
@@ -405,32 +406,81 @@ class Library:
 
     def classify(
         self,
-        pictures: Iterable[PathLike],
-        labels: Sequence[str | Label],
+        pictures: Iterable[PathLike] | None,
+        labels: Sequence[str | Label] = (),
         *,
         templates: Sequence[str] = (),
-        k: int = 5,
+        k: int | None = 5,
+        multi: bool = False,
+        threshold: float = 0.5,
+        unknown: bool = False,
+        margin: float | None = None,
+        explain: bool = False,
+        classifier: Classifier | None = None,
+        where: Filter | None = None,
         model: str | None = None,
+        report: Callable[[Step], None] = lambda step: None,
     ) -> ClassifyResult:
-        """The `k` most probable of `labels` for each picture; see `classify_pictures`."""
+        """The `k` most probable of `labels` for each picture; None for pictures means all of the library.
+
+        Folders are walked; what the library holds unchanged is neither opened nor encoded. `templates` are sentences
+        with {} for the label, "simple" or "openai". `multi` judges every label by itself, and gives those of at least
+        `threshold`; `unknown` says where no label stands `margin` above unrelated ones (docs/classification.md).
+        `explain` adds the loudest prompt and the nearest pictures. `classifier` is one that `make_classifier` made, and
+        comes in place of labels and templates. `where` narrows the library. `report` hears how far encoding is.
+        Raises UsageError for paths, labels and options that cannot be, ModelMismatchError, EncoderError.
+        """
+        from clipsearch.classifying.answer import classify_pictures, make_classifier
+        from clipsearch.classifying.options import MARGIN, ClassifyOptions
+
+        options = ClassifyOptions(k, multi, threshold, unknown, MARGIN if margin is None else margin, explain)
+        given = None if pictures is None else list(pictures)
 
         def ask(catalog: Catalog) -> ClassifyResult:
-            from clipsearch.reports import ClassifyResult
-
-            row, notices = self._answering(catalog, model)
-            result = classify_pictures(
-                pictures,
-                labels,
-                row=row,
-                load=lambda: self._encoder(row),
-                catalog=catalog,
-                cache=self._helpers(catalog)[0],
-                templates=templates,
-                k=k,
-            )
-            return ClassifyResult(result.model, result.results, (*notices, *result.notices))
+            desk, notices = self._desk(catalog, model, report)
+            if classifier is not None and classifier.info.fingerprint != desk.row.info.fingerprint:
+                raise ModelMismatchError(
+                    f"the classifier was made with {classifier.info.spec}, and the library answers with "
+                    f"{desk.row.info.spec}; name its model, or make it anew"
+                )
+            chosen = classifier or make_classifier(desk, labels, templates=templates)
+            result = classify_pictures(desk, given, chosen, options, where=where)
+            return replace(result, notices=(*notices, *result.notices))
 
         return self._ask(ask)
+
+    def make_classifier(
+        self,
+        labels: Sequence[str | Label] = (),
+        *,
+        examples: PathLike | None = None,
+        blend: float | None = None,
+        templates: Sequence[str] = (),
+        model: str | None = None,
+        report: Callable[[Step], None] = lambda step: None,
+    ) -> Classifier:
+        """A classifier to use again, from labels, or from `examples`, a folder with a folder of pictures a class.
+
+        `blend` is the share of the examples, 0 … 1; without it, the one that names most of them right, each left out
+        once. Raises UsageError, EncoderError and ModelMismatchError as `classify`.
+        """
+        from clipsearch.classifying import answer
+
+        def ask(catalog: Catalog) -> Classifier:
+            desk, _ = self._desk(catalog, model, report)
+            return answer.make_classifier(desk, labels, templates=templates, folder=examples, blend=blend)
+
+        return self._ask(ask)
+
+    def saved_classifier(self, name: str, *, model: str | None = None) -> Classifier:
+        """A classifier that was kept under a name, for the encoder that answers.
+
+        Raises UsageError where there is none, ModelMismatchError where it belongs to another encoder.
+        """
+        from clipsearch.classifying.store import load_classifier
+
+        saved = load_classifier(self.path, name)
+        return self._ask(lambda catalog: saved.open(self._answering(catalog, model)[0].info))
 
     # Knowing and tidying
 
@@ -532,6 +582,14 @@ class Library:
             self._searcher = Searcher(catalog, self._cache)
         return self._cache, self._searcher
 
+    def _desk(self, catalog: Catalog, model: str | None, report: Callable[[Step], None]) -> tuple[Desk, list[str]]:
+        """What classification works with, and what the asker should know of the encoder."""
+        from clipsearch.classifying.answer import Desk
+
+        cache, searcher = self._helpers(catalog)
+        row, notices = self._answering(catalog, model)
+        return Desk(row, lambda: self._encoder(row), cache, catalog, searcher, report), notices
+
     def _encoder(self, row: EncoderRow) -> Encoder:
         with self._loading:
             encoder = self._encoders.get(row.info.fingerprint)
@@ -580,84 +638,6 @@ class Library:
                     self._encoders[row.info.fingerprint] = encoder
                     return row
         raise ModelMismatchError(f"{mismatch} {model} adds them")
-
-
-def classify_alone(
-    pictures: Iterable[PathLike],
-    labels: Sequence[str | Label],
-    *,
-    model: str | None = None,
-    templates: Sequence[str] = (),
-    k: int = 5,
-    options: EncoderOptions | None = None,
-) -> ClassifyResult:
-    """Classify without a library, with the encoder that a new one would get; see `classify_pictures`.
-
-    Text embeddings are kept in the cache directory. Raises as `Library.create` does.
-    """
-    from clipsearch.encoders.cache import cache_dir
-    from clipsearch.reports import ClassifyResult
-
-    spec, fallback = (model, None) if model is not None else encoders.default_spec()
-    encoder = encoders.load_encoder(spec, options or EncoderOptions())
-    cache = QueryCache(cache_dir())
-    try:
-        result = classify_pictures(
-            pictures,
-            labels,
-            row=EncoderRow(0, encoder.info),
-            load=lambda: encoder,
-            catalog=None,
-            cache=cache,
-            templates=templates,
-            k=k,
-        )
-    finally:
-        cache.close()
-    notices = [f"{FALLBACK_NOTICE} ({fallback}); --model names another"] if fallback else []
-    return ClassifyResult(result.model, result.results, (*notices, *result.notices))
-
-
-def classify_pictures(
-    pictures: Iterable[PathLike],
-    labels: Sequence[str | Label],
-    *,
-    row: EncoderRow,
-    load: Callable[[], Encoder],
-    catalog: Catalog | None,
-    cache: QueryCache,
-    templates: Sequence[str] = (),
-    k: int = 5,
-) -> ClassifyResult:
-    """Zero-shot labels for pictures, with or without a library.
-
-    Folders are walked. A picture that cannot be read gets a result with the reason instead of predictions.
-    Raises UsageError for paths that do not exist, and what `Classifier.build` raises.
-    """
-    from clipsearch import query
-    from clipsearch.classify import Classifier, Label
-    from clipsearch.indexing.scanner import pictures_in
-    from clipsearch.reports import Classification, ClassifyResult
-
-    notices: list[str] = []
-
-    wanted = [label if isinstance(label, Label) else Label(label) for label in labels]
-    classifier = Classifier.build(
-        row.info,
-        wanted,
-        lambda texts: query.embed_texts(texts, row, load, cache, notices=notices),
-        templates=templates,
-    )
-    results = []
-    wanted_paths = pictures_in([absolute(p) for p in pictures], suffixes=images.PICTURE_SUFFIXES)
-    for embedded in query.embed_pictures(wanted_paths, catalog, row, load):
-        name = os.fsdecode(embedded.path)
-        vector = embedded.vector
-        predictions = classifier.predict(vector[None], k=k)[0] if vector is not None else ()
-        results.append(Classification(name, predictions, embedded.reason))
-        if embedded.partial:
-            notices.append(f"{name} ends early; what there is of it was classified")
-    return ClassifyResult(row.info, tuple(results), tuple(notices))
 
 
 def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None:

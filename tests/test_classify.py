@@ -1,11 +1,27 @@
-"""Labels, prompts and probabilities."""
+"""Labels, prompts, prototypes and probabilities."""
 
 from __future__ import annotations
 
+import importlib.util
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
+from helpers import TinyEncoder
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from clipsearch.classify import Classifier, Label, parse_labels
+from clipsearch.cache import QueryCache
+from clipsearch.catalog import EncoderRow
+from clipsearch.classifying import neutral
+from clipsearch.classifying.classifier import Classifier, best_columns
+from clipsearch.classifying.labels import Label, format_labels, imagenet, parse_labels
+from clipsearch.classifying.neutral import Neutral
+from clipsearch.classifying.prototypes import FEW, Step, TextSide
+from clipsearch.classifying.templates import expand, fill, prompts_of, published, read_lambdas
 from clipsearch.errors import UsageError
 from clipsearch.types import EncoderInfo, Preprocess
 
@@ -26,7 +42,7 @@ def embed(texts: list[str]) -> np.ndarray:
 
 def test_a_prototype_is_the_normalised_mean_over_synonyms_and_templates() -> None:
     labels = [Label("cat", ("kitten",)), Label("dog")]
-    built = Classifier.build(INFO, labels, embed, templates=["a photo of a {label}", "a sketch of a {label}"])
+    built = Classifier.build(INFO, labels, embed, templates=["a photo of a {label}", "a sketch of a {}"])
     texts = [f"a {kind} of a {word}" for word in ("cat", "kitten") for kind in ("photo", "sketch")]
     mean = embed(texts).astype(float).mean(axis=0)
     assert built.prototypes[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
@@ -47,11 +63,21 @@ def test_probabilities_are_the_softmax_with_the_encoders_own_scale() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "templates", "says"),
-    [([], [], "no labels"), (["cat", "cat"], [], "twice"), (["cat"], ["a photo"], "{label}")],
+    [([], [], "no labels"), (["cat", "cat"], [], "twice"), ([" "], [], "empty"), (["cat"], ["a photo"], "{}")],
 )
 def test_what_cannot_be_classified_is_said(labels: list[str], templates: list[str], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Classifier.build(INFO, [Label(name) for name in labels], embed, templates=templates)
+
+
+def test_the_best_columns_are_those_of_a_stable_sort() -> None:
+    scores = np.random.default_rng(0).integers(0, 5, (40, 90)).astype(np.float32)  # many are equal
+    whole = np.argsort(-scores, axis=1, kind="stable")
+    for k in (1, 5, 11, 12, 90, 200):
+        assert (best_columns(scores, k) == whole[:, :k]).all(), k
+
+
+# Labels
 
 
 def test_label_files_take_synonyms_comments_and_escapes() -> None:
@@ -63,3 +89,155 @@ def test_label_files_take_synonyms_comments_and_escapes() -> None:
         Label("#1 fan", ("winner",)),
         Label("red car"),
     ]
+
+
+WORD = st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" :#,\\"), min_size=1).filter(
+    lambda word: word == word.strip() and word
+)
+
+
+@given(st.lists(st.tuples(WORD, st.lists(WORD, max_size=3)), min_size=1, max_size=4))
+def test_a_label_file_holds_whatever_labels_are(labels: list[tuple[str, list[str]]]) -> None:
+    wanted = [Label(name, tuple(words)) for name, words in labels]
+    assert parse_labels(format_labels(wanted)) == wanted
+
+
+def test_a_saved_label_stays_on_its_line() -> None:
+    with pytest.raises(UsageError, match="line's end"):
+        format_labels([Label("a\nb")])
+
+
+# Templates
+
+
+def open_clips_own(name: str) -> object:
+    spec = importlib.util.find_spec("open_clip")
+    assert spec is not None and spec.origin is not None
+    return runpy.run_path(str(Path(spec.origin).parent / "zero_shot_metadata.py"))[name]
+
+
+def test_published_templates_are_open_clips() -> None:
+    for name, variable, count in (
+        ("simple", "SIMPLE_IMAGENET_TEMPLATES", 7),
+        ("openai", "OPENAI_IMAGENET_TEMPLATES", 80),
+    ):
+        theirs = [make("tabby cat") for make in open_clips_own(variable)]  # type: ignore[attr-defined]
+        assert [fill(template, "tabby cat") for template in published(name)] == theirs and len(theirs) == count
+
+
+def test_imagenets_names_are_open_clips() -> None:
+    names = open_clips_own("IMAGENET_CLASSNAMES")
+    labels = imagenet()
+    assert tuple(prompts_of(label, ["{label}"])[0] for label in labels) == names
+    assert len({label.name for label in labels}) == 1000
+    assert labels[744] == Label("missile (2)", spoken="missile")
+
+
+def test_templates_are_taken_in_either_form_and_by_name() -> None:
+    given = expand(["a {}.", "the {label}", "simple"], default="{label}")
+    assert given[:2] == ("a {label}.", "the {label}") and len(given) == 9
+    assert expand([], default="it is {label}") == ("it is {label}",)
+    assert fill("a {label} in a {label}", "{} or {label}") == "a {} or {label} in a {} or {label}"
+
+
+def test_a_source_that_has_another_form_gives_no_templates() -> None:
+    assert read_lambdas("T = (lambda c: f'a {c}.', lambda c: f'{c}')", "T") == ["a {label}.", "{label}"]
+    assert read_lambdas("T = (lambda c: f'a {c}.', 'a {}')", "T") == []
+    assert read_lambdas("T = (lambda c: 'nothing',)", "T") == []
+    assert read_lambdas("", "T") == []
+
+
+# Prototypes and what is kept of them
+
+
+class Reader(TinyEncoder):
+    """Gives each text a direction of its own, counts them, and cuts what is longer than 40 characters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.read += len(texts)
+        rows = np.array([np.random.default_rng(list(text[:40].encode())).standard_normal(48) for text in texts])
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def overflow(self, text: str) -> str:
+        return text[40:]
+
+
+LABELS = [Label(f"thing {i}", ("it",) if i % 3 else ()) for i in range(60)]
+SEVERAL = ["a {label}", "the {label}", "my {label}", "{label}"]
+
+
+def test_many_prompts_give_what_few_give_and_are_read_once(tmp_path: Path) -> None:
+    reader = Reader()
+    cache = QueryCache(tmp_path)
+    side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
+    steps: list[Step] = []
+    count = sum(len(prompts_of(label, SEVERAL)) for label in LABELS)
+    assert count > FEW
+    rows = side.prototypes(LABELS, SEVERAL, [], report=steps.append)
+    alone = Classifier.build(reader.info, LABELS, reader.encode_texts, templates=SEVERAL)
+    assert (rows == alone.prototypes).all()
+    assert steps[-1] == Step("prompts", count, count)
+    assert not cache.texts(reader.info.fingerprint, ["a thing 0"])  # Nothing of a query's is pushed out.
+    reader.read = 0
+    again = side.prototypes(LABELS[::-1], SEVERAL, [])
+    assert (again == rows[::-1]).all() and reader.read == 0
+    changed = [Label("thing 0", ("it",)), *LABELS[1:]]
+    side.prototypes(changed, SEVERAL, [])
+    assert reader.read == len(prompts_of(changed[0], SEVERAL))
+    side.prototypes(LABELS, SEVERAL[::-1], [])  # Others: a key is what it is made from, in its order.
+    assert reader.read > 4 * len(LABELS)
+    cache.close()
+
+
+def test_few_prompts_are_texts_that_queries_share(tmp_path: Path) -> None:
+    reader = Reader()
+    cache = QueryCache(tmp_path)
+    side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
+    side.prototypes(LABELS[:5], ["a {label}"], [])
+    assert set(cache.texts(reader.info.fingerprint, ["a thing 0", "a it"])) == {"a thing 0", "a it"}
+    cache.close()
+
+
+def test_prompts_that_are_cut_are_named_each_time(tmp_path: Path) -> None:
+    reader = Reader()
+    cache = QueryCache(tmp_path)
+    side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
+    long = ["a very very long sentence about one single {label}", *SEVERAL]
+    for _ in range(2):
+        notices: list[str] = []
+        side.prototypes(LABELS, long, notices)
+        assert "too long" in notices[0] and "more prompts are too long" in notices[-1] and len(notices) == 4
+    cache.close()
+
+
+# Beside unrelated labels
+
+
+def test_what_is_usual_leaves_out_the_best_tenth() -> None:
+    prototypes = np.eye(20, dtype=np.float32)
+    vector = np.zeros((1, 20), np.float32)
+    vector[0, :2] = 1  # the best tenth of twenty
+    assert Neutral(prototypes).usual(vector, 50.0)[0] == pytest.approx(0)
+    vector[0, 2] = 0.1
+    assert Neutral(prototypes).usual(vector, 50.0)[0] == pytest.approx(np.log((np.exp(5) + 17) / 18), rel=1e-5)
+
+
+def test_margins_and_yes_are_their_formulas() -> None:
+    logits, usual = np.array([[5.0, 1.0, 0.0], [0.5, 0.0, 0.2]]), np.array([1.0, -2.0])
+    assert neutral.margins(logits, usual) == pytest.approx([5 - 1 - np.log(3), 0.5 + 2 - np.log(3)])
+    assert neutral.yes(logits, usual)[0] == pytest.approx(1 / (1 + np.exp(-(np.array([5, 1, 0]) - 1 - neutral.BAR))))
+
+
+def test_a_siglip_says_yes_by_its_own_scale_and_bias() -> None:
+    info = EncoderInfo("siglip", "print", 4, 100.0, -12.0, Preprocess(8))
+    built = Classifier.build(info, [Label("cat"), Label("dog")], embed)
+    vectors = np.array([[0.2, 0, 0.1, 0]], np.float32)
+    sure = built.yes(vectors, built.scores(vectors), None)
+    assert sure[0] == pytest.approx(1 / (1 + np.exp(-(100 * np.array([0.2, 0.1]) - 12))), rel=1e-4)
+    # And its softmax is that without the bias.
+    [best, other] = built.predict(vectors, k=2)[0]
+    assert best.probability / other.probability == pytest.approx(np.exp(10), rel=1e-3)

@@ -295,7 +295,7 @@ def test_a_picture_among_the_labels_is_pointed_out(cli: Cli, indexed: Path) -> N
         ([], "no labels"),
         (["--labels", "cat", "cat"], "'cat' is given twice"),
         (["--labels", "@gone.txt"], "@gone.txt: no such file"),
-        (["--labels", "cat", "--template", "a photo"], "has no {label}"),
+        (["--labels", "cat", "--template", "a photo"], "has no {}"),
     ],
 )
 def test_labels_that_cannot_be(cli: Cli, indexed: Path, given: list[str], said: str) -> None:

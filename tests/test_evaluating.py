@@ -13,7 +13,7 @@ from helpers import Shelf, TinyEncoder, draw
 from PIL import Image
 
 from clipsearch import encoders
-from clipsearch.classify import Label
+from clipsearch.classifying.labels import Label
 from clipsearch.errors import NoLibraryError, StoppedError, UsageError
 from clipsearch.evaluating import (
     ALTERATIONS,

@@ -12,6 +12,8 @@ COMMANDS = {
     "query": "commands_query",
     "show": "commands_query",
     "classify": "commands_classify",
+    "labels": "commands_labels",
+    "classifiers": "commands_classifiers",
     "eval": "commands_eval",
     "info": "commands_keep",
     "models": "commands_models",

@@ -65,13 +65,13 @@ def _query(demo: Demo, text: str) -> None:
 
 def _classify(demo: Demo) -> None:
     from clipsearch import demo as photographs
-    from clipsearch.cli import render
+    from clipsearch.cli import render_classes
     from clipsearch.library import Library
 
     picture = demo.folder / photographs.CLASSIFIED
     _print_command("classify", str(picture), "--labels", *photographs.LABELS, "--index", str(demo.library))
     with Library.open(demo.library) as library:
-        output.write(render.classify_text(library.classify([picture], photographs.LABELS)))
+        output.write(render_classes.text(library.classify([picture], photographs.LABELS)))
 
 
 def _next(demo: Demo) -> None:

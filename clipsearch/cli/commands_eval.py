@@ -63,10 +63,7 @@ def classify(
             "like a label, in their order. Without it, folder names are the labels, with _ read as a blank.",
         ),
     ] = None,
-    template: Annotated[
-        list[str] | None,
-        typer.Option("--template", metavar="TEXT", help="A sentence with {label} in it; repeatable, and averaged."),
-    ] = None,
+    template: options.Template = None,
     index: options.Index = None,
     model: Models = None,
     sample: Sample = None,
@@ -81,13 +78,13 @@ def classify(
     probabilities lie from the shares that are right.
     """
     from clipsearch.cli import render_eval
-    from clipsearch.cli.labels import read_labels
+    from clipsearch.cli.labels import read_labels, read_templates
     from clipsearch.evaluating import classify as measured
     from clipsearch.evaluating import folder_per_class
 
-    pictures = folder_per_class(folder, read_labels(labels or [])).sample(sample)
+    pictures = folder_per_class(folder, read_labels(labels or [], place.find_library(index))).sample(sample)
     found = _run(
-        lambda work: measured(pictures, models=model or (), templates=template or (), place=work),
+        lambda work: measured(pictures, models=model or (), templates=read_templates(template or []), place=work),
         index=index,
         device=device,
         arch=arch,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from clipsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipsearch.classify import Label
+    from pathlib import Path
+
+    from clipsearch.classifying.labels import Label
 
 OPTION = "--labels"
 COMMAND = "classify"
@@ -41,23 +43,67 @@ def spread_labels(arguments: Sequence[str]) -> list[str]:
     return spread
 
 
-def read_labels(values: Sequence[str]) -> list[Label]:
-    """Labels from what `--labels` was given: words, several with commas between, `@file`, `@-` for standard input.
+def read_labels(values: Sequence[str], library: Path | None = None) -> list[Label]:
+    """Labels from what `--labels` was given: words, several with commas between, `@file`, `@-` for standard input,
+    `@name` of a set that the library in a folder keeps, `@imagenet`.
 
-    Raises UsageError for a file that cannot be read, or that holds no label.
+    Raises UsageError for a file that cannot be read, or that holds no label, and for what is both a set and a file.
     """
-    from clipsearch.classify import Label, parse_labels
+    from clipsearch.classifying.labels import Label
 
     labels: list[Label] = []
     for value in values:
         if value.startswith("@") and len(value) > 1:
-            found = parse_labels(read_text(value[1:], option=f"{OPTION} @"))
-            if not found:
-                raise UsageError(f"--labels {value}: no label in it")
-            labels += found
+            labels += _from_place(value[1:], library)
         else:
             labels += [Label(word) for part in value.split(",") if (word := part.strip())]
     return labels
+
+
+def _from_place(name: str, library: Path | None) -> Sequence[Label]:
+    from clipsearch.classifying import store
+    from clipsearch.classifying.labels import IMAGENET, imagenet, parse_labels
+
+    saved = library is not None and os.sep not in name and store.label_sets(library).holds(name)
+    built_in = name == IMAGENET
+    if (saved or built_in) and os.path.lexists(name):
+        kind = "a saved" if saved else "the built-in"
+        raise UsageError(
+            f"{OPTION} @{name}: that is {kind} label set and a file here; @./{name} is the file, and for the set the "
+            "file must be elsewhere"
+        )
+    if built_in:
+        return imagenet()
+    if saved and library is not None:
+        return store.load_labels(library, name)
+    try:
+        labels = parse_labels(read_text(name, option=f"{OPTION} @"))
+    except UsageError as exc:
+        sets = store.label_sets(library).names() if library is not None and os.sep not in name else []
+        if sets and not os.path.lexists(name):
+            raise UsageError(f"{exc}, and no saved label set; there are {', '.join(sets)} and {IMAGENET}") from exc
+        raise
+    if not labels:
+        raise UsageError(f"{OPTION} @{name}: no label in it")
+    return labels
+
+
+def read_templates(values: Sequence[str]) -> list[str]:
+    """Templates from what `--template` was given: sentences, `simple`, `openai`, and `@file` with one a line.
+
+    In a file, lines that begin with # are comments. Raises UsageError.
+    """
+    templates: list[str] = []
+    for value in values:
+        if not value.startswith("@"):
+            templates.append(value)
+            continue
+        lines = [line.strip() for line in read_text(value[1:], option="--template @").splitlines()]
+        found = [line for line in lines if line and not line.startswith("#")]
+        if not found:
+            raise UsageError(f"--template {value}: no template in it")
+        templates += found
+    return templates
 
 
 def pictures_among(values: Sequence[str]) -> list[str]:

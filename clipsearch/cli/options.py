@@ -32,6 +32,15 @@ Device = Annotated[
     ),
 ]
 Model = Annotated[str | None, typer.Option("--model", metavar="SPEC", help="The model; clipsearch models lists some.")]
+Template = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template",
+        metavar="TEXT",
+        help='A sentence with {} for the label; repeatable, and averaged. CLIP\'s: "a photo of a {}". '
+        "Or simple (7 sentences), openai (80), or @FILE with one a line.",
+    ),
+]
 Arch = Annotated[
     str | None, typer.Option("--arch", metavar="NAME", help="The architecture of a checkpoint that cannot say.")
 ]

@@ -48,6 +48,16 @@ def require_library(given: str | None) -> Path:
     return library
 
 
+def existing_library(given: str | None) -> Path:
+    """As `require_library`, and there is a catalog in it: for commands that look at plain files beside it only."""
+    from clipsearch.catalog import CATALOG_NAME
+
+    library = require_library(given)
+    if not (library / CATALOG_NAME).is_file():
+        raise NoLibraryError(f"no library in {library}; clipsearch index FOLDER makes one")
+    return library
+
+
 def place_for_index(given: str | None) -> Path:
     """The library that `index` fills: one that is there, else a new ./index."""
     return find_library(given) or Path(FOLDER)

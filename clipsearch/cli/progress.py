@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -63,6 +64,33 @@ class Bar:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
         output.note(text)
+
+
+class Counter:
+    """Says on stderr how far something long is, where that is a terminal, once it has taken a second."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._shown = output.is_terminal(sys.stderr)
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._shown or now - self._begun < 1 or now - self._drawn < 0.1:
+            return
+        self._drawn = now
+        sys.stderr.write(f"\r\x1b[K{what}: {done:,} of {total:,}")
+        sys.stderr.flush()
 
 
 class Stopper:

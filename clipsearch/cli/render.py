@@ -15,8 +15,6 @@ from clipsearch.showing.wording import part_of
 
 if TYPE_CHECKING:
     from clipsearch.reports import (
-        Classification,
-        ClassifyResult,
         Finding,
         IndexReport,
         KnownModel,
@@ -233,68 +231,6 @@ def show_text(shown: Shown) -> str:
     lines += [("near it", f"{hit.score:.3f}  {short_path(hit.path)}") for hit in shown.neighbours]
     width = max(len(name) for name, _ in lines)
     return "".join(f"{name:<{width}}  {output.printable(value)}\n" for name, value in lines)
-
-
-# classify
-
-
-def classify_json(result: ClassifyResult) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "model": result.model.spec,
-        "is_clip": result.model.is_clip,
-        "results": [_classification(item) for item in result.results],
-        "notices": [_clean(text) for text in result.notices],
-    }
-
-
-def _classification(item: Classification) -> dict[str, Any]:
-    value: dict[str, Any] = dict(path_keys(item.path))
-    value["predictions"] = [{**asdict(p), "label": _clean(p.label)} for p in item.predictions]
-    if item.reason is not None:
-        value["reason"] = _clean(reason_of(item))
-    return value
-
-
-def reason_of(item: Classification) -> str:
-    """Why a picture could not be classified, without its name in front."""
-    return (item.reason or "").removeprefix(f"{item.path}: ")
-
-
-def classify_rows(result: ClassifyResult) -> list[tuple[str, str, str]]:
-    """A line for each picture and prediction, best first: path, label, probability."""
-    return [
-        (item.path, prediction.label, f"{prediction.probability:.4f}")
-        for item in result.results
-        for prediction in item.predictions
-    ]
-
-
-def classify_csv(result: ClassifyResult) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label", "probability", "score"))
-    for item in result.results:
-        for p in item.predictions:
-            writer.writerow((item.path, p.label, f"{p.probability:.6f}", f"{p.score:.6f}"))
-    return text.getvalue()
-
-
-def classify_text(result: ClassifyResult) -> str:
-    lines = []
-    for item in result.results:
-        if not item.predictions:
-            continue
-        lines.append(output.styled(short_path(item.path), output.BOLD, sys.stdout))
-        width = max(len(p.label) for p in item.predictions)
-        for prediction in item.predictions:
-            bar = "█" * round(20 * prediction.probability)
-            label = output.printable(prediction.label).ljust(width)
-            lines.append(f"  {100 * prediction.probability:5.1f} %  {label}  {bar}".rstrip())
-    return "".join(f"{line}\n" for line in lines)
 
 
 # info and models

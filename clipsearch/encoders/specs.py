@@ -12,6 +12,8 @@ from clipsearch.errors import UsageError
 
 DEFAULT_SPEC = "ViT-B-32-256/datacomp_s34b_b86k"
 BUILTIN_SPEC = "builtin"
+FALLBACK_NOTICE = "answered by the built-in encoder, which is not CLIP"
+"""How the notice begins that nobody asked for the encoder that answers."""
 DEFAULT_ALIAS = "default"
 HUB_PREFIX = "hf-hub:"
 INT8_SUFFIX = "+int8"

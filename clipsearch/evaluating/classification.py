@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch import metrics
-from clipsearch.classify import Classifier
+from clipsearch.classifying.classifier import Classifier
+from clipsearch.classifying.templates import expand
 from clipsearch.evaluating.choosing import opened
 from clipsearch.evaluating.datasets import LabelledPictures
 from clipsearch.evaluating.results import ClassificationScores, Guess, Missed
@@ -51,14 +52,14 @@ def classify(
 ) -> tuple[ClassificationScores, ...]:
     """Compare encoders on labelled pictures; one result for each of `models`, in their order.
 
-    Without models, the library's own encoder is measured, or the one that a new library would get. `templates` hold
-    "{label}" as for `Classifier.build`. Intervals come from `resamples` draws of the pictures.
+    Without models, the library's own encoder is measured, or the one that a new library would get. `templates` are
+    as for `Classifier.build`. Intervals come from `resamples` draws of the pictures.
     Raises UsageError where no picture can be read, StoppedError, and what `choosing.opened` and `Classifier.build` do.
     """
-    prompts = sum(1 + len(label.synonyms) for label in pictures.labels) * max(1, len(templates))
+    prompts = sum(1 + len(label.synonyms) for label in pictures.labels) * len(expand(templates, default=""))
     with opened(models, place, items=len(pictures.paths) + prompts) as sources:
         found = [_classified(source, pictures, templates) for source in sources]
-    return tuple(_scores(one, found[0], pictures, templates, resamples) for one in found)
+    return tuple(_scores(one, found[0], pictures, resamples) for one in found)
 
 
 def _classified(source: Source, pictures: LabelledPictures, templates: Sequence[str]) -> _Classified:
@@ -78,9 +79,7 @@ def _classified(source: Source, pictures: LabelledPictures, templates: Sequence[
     )
 
 
-def _scores(
-    one: _Classified, first: _Classified, pictures: LabelledPictures, templates: Sequence[str], resamples: int
-) -> ClassificationScores:
+def _scores(one: _Classified, first: _Classified, pictures: LabelledPictures, resamples: int) -> ClassificationScores:
     names = tuple(label.name for label in pictures.labels)
     right, among = one.right, metrics.top_k_hits(one.ranked, one.truth, GUESSES)
 
@@ -102,7 +101,7 @@ def _scores(
     return ClassificationScores(
         model=one.source.info,
         labels=names,
-        templates=tuple(templates) or (one.source.info.template,),
+        templates=one.classifier.templates,
         guesses=guesses,
         top1=top1,
         top5=top5,

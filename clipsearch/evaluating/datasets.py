@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clipsearch import images
-from clipsearch.classify import Label
+from clipsearch.classifying.labels import Label
 from clipsearch.errors import UsageError
 from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, pictures_in
 from clipsearch.paths import absolute

@@ -1,0 +1,342 @@
+"""What classification gets right, and how well it knows: `python -m benchmarks.classifying --photos DIR`.
+
+The folder holds photographs named by their ImageNet class, one a class. Tables in the order of docs/classification.md:
+accuracy over all 1,000 labels, what examples add, what `--unknown` and `--multi` say of labels that a picture does not
+show, and how far probabilities can be believed. Constants are looked at on every second photograph ("chosen on"); what
+the other half gives is reported ("held out").
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageOps
+
+from benchmarks.labelled import TINY, embed, groups
+from clipsearch import prompts
+from clipsearch.cache import NO_CACHE
+from clipsearch.catalog import EncoderRow
+from clipsearch.classifying import examples, neutral
+from clipsearch.classifying.classifier import Classifier, softmax
+from clipsearch.classifying.labels import Label, imagenet
+from clipsearch.classifying.neutral import Neutral
+from clipsearch.classifying.options import MARGIN
+from clipsearch.classifying.prototypes import TextSide
+from clipsearch.classifying.templates import expand
+from clipsearch.encoders import Encoder, load_encoder
+from clipsearch.images import open_picture
+from clipsearch.metrics import expected_calibration_error
+
+Rows = NDArray[np.float32]
+MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+BARS = (2.0, 2.5, 3.0, 3.5, 4.0)
+REPEATS = 10
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photographs' unit rows (n, dim), their class's place among the 1,000 (n,), and names of files."""
+
+    encoder: Encoder
+    vectors: Rows
+    classes: NDArray[np.int64]
+    names: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    def text(self, labels: Sequence[Label], *templates: str) -> Rows:
+        side = TextSide(EncoderRow(0, self.encoder.info), lambda: self.encoder, NO_CACHE)
+        return side.prototypes(labels, expand(templates, default=self.encoder.info.template), [])
+
+    def classifier(self, labels: Sequence[Label], rows: Rows) -> Classifier:
+        return Classifier(self.encoder.info, tuple(labels), rows, (self.encoder.info.template,))
+
+
+def photographs(folder: Path, spec: str) -> Photos:
+    """Those in a folder. A file's name is the first lemma of its class's synset, as timm lists them."""
+    import timm
+
+    info = Path(timm.__file__).parent / "data" / "_info"
+    lemmas = dict(line.split("\t") for line in (info / "imagenet_synset_to_lemma.txt").read_text().splitlines())
+    synsets = (info / "imagenet_synsets.txt").read_text().split()
+    place = {lemmas[synset].split(", ")[0].replace(" ", "_"): i for i, synset in reversed(list(enumerate(synsets)))}
+    files = tuple(path for path in sorted(folder.glob("*.jpg")) if path.stem in place)
+    encoder = load_encoder(spec)
+    classes = np.array([place[path.stem] for path in files])
+    return Photos(encoder, embed(encoder, files), classes, tuple(path.stem for path in files), files)
+
+
+def copies(photos: Photos) -> list[Rows]:
+    """Three altered copies of each photograph: mirrored and cropped, darkened and turned a little, small and grey."""
+
+    def mirrored(picture: Image.Image) -> Image.Image:
+        w, h = picture.size
+        return ImageOps.mirror(picture).crop((w // 6, h // 6, w, h))
+
+    def darkened(picture: Image.Image) -> Image.Image:
+        return ImageEnhance.Brightness(picture).enhance(0.5).rotate(8, Image.Resampling.BICUBIC)
+
+    def grey(picture: Image.Image) -> Image.Image:
+        small = picture.resize((max(1, picture.width // 4), max(1, picture.height // 4)))
+        return small.convert("L").convert("RGB")
+
+    def of(alter: Callable[[Image.Image], Image.Image]) -> Rows:
+        return np.concatenate([_encode(photos.encoder, alter(Image.open(f).convert("RGB"))) for f in photos.files])
+
+    return [of(alter) for alter in (mirrored, darkened, grey)]
+
+
+def _encode(encoder: Encoder, picture: Image.Image) -> Rows:
+    import io
+
+    data = io.BytesIO()
+    picture.save(data, "PNG", compress_level=0)
+    return encoder.encode_images(encoder.prepare(open_picture(data.getvalue()))[None])
+
+
+def top(classifier: Classifier, vectors: Rows, classes: NDArray[np.int64]) -> str:
+    order = np.argsort(-classifier.scores(vectors), axis=1)
+    first = (order[:, 0] == classes).mean()
+    return f"{100 * first:5.1f} %  {100 * (order[:, :5] == classes[:, None]).any(axis=1).mean():5.1f} %"
+
+
+def accuracy(photos: Photos, *, ensembles: bool) -> Iterator[str]:
+    yield f"{len(photos.names)} photographs, 1,000 labels: top-1, top-5"
+    labels = imagenet()
+    for name in ("own", "simple", "openai") if ensembles else ("own",):
+        rows = photos.text(labels, *([] if name == "own" else [name]))
+        yield f"  template {name:10}{top(photos.classifier(labels, rows), photos.vectors, photos.classes)}"
+    plain = photos.classifier(labels, photos.text(labels))
+    altered = copies(photos)
+    for count, some in ((1, altered[:1]), (3, altered)):
+        vectors = np.concatenate(some)
+        classes = np.tile(photos.classes, count)
+        for blend in (None, 0.2, 0.5, 0.8, 1.0):
+            fitted = examples.fit(plain, vectors, classes, blend=blend)
+            assert fitted.fit is not None
+            how = f"{count} altered {'copy' if count == 1 else 'copies'} a class, blend {fitted.fit.blend:.2f}"
+            mark = " (chosen)" if blend is None else ""
+            yield f"  {how + mark:44}{top(fitted, photos.vectors, photos.classes)}"
+
+
+def few(photos: Photos) -> Iterator[str]:
+    """Groups of photographs that are alike, by their general word, with 1, 2 and 4 real examples a group."""
+    alike = [(members, asked[0]) for members, asked in groups() if len(members & set(photos.names)) >= 5]
+    labels = [Label(name.removeprefix("a ").removeprefix("an ")) for _, name in alike]
+    member = np.array([[name in members for members, _ in alike] for name in photos.names])
+    rows = np.flatnonzero(member.sum(axis=1) == 1)
+    classes = member[rows].argmax(axis=1)
+    yield f"{len(rows)} photographs of {len(labels)} groups, the rest of each classified: top-1, ECE own → fitted scale"
+    for words, texts in (
+        ("general words", labels),
+        ("labels that say nothing", [Label(f"class {n}") for n in "ABCDEFG"]),
+    ):
+        yield f"  {words}"
+        yield from _few(photos, rows, classes, photos.classifier(labels, photos.text(texts[: len(labels)])))
+
+
+def _few(photos: Photos, rows: NDArray[np.int64], classes: NDArray[np.int64], plain: Classifier) -> Iterator[str]:
+    for count in (1, 2, 4):
+        for blend in (None, 0.0, 0.2, 0.5, 0.8, 1.0):
+            right, own, fit, chosen = [], [], [], []
+            for seed in range(2 * REPEATS):
+                rng = np.random.default_rng(seed)
+                taught = np.concatenate([rng.permutation(np.flatnonzero(classes == c))[:count] for c in set(classes)])
+                rest = np.setdiff1d(np.arange(len(rows)), taught)
+                made = examples.fit(plain, photos.vectors[rows[taught]], classes[taught], blend=blend)
+                assert made.fit is not None
+                chosen.append(made.fit.blend)
+                scores = made.scores(photos.vectors[rows[rest]])
+                right.append(scores.argmax(axis=1) == classes[rest])
+                own.append(softmax(photos.encoder.info.logit_scale * scores).max(axis=1))
+                fit.append(softmax(made.logits(scores)).max(axis=1))
+            hit = np.concatenate(right)
+            errors = [expected_calibration_error(np.concatenate(some), hit) for some in (own, fit)]
+            name = f"{count} a group, blend " + (f"{np.mean(chosen):.2f} (chosen)" if blend is None else f"{blend:.2f}")
+            yield f"  {name:36}{100 * hit.mean():5.1f} %   {errors[0]:.3f} → {errors[1]:.3f}"
+
+
+def calibration(photos: Photos) -> Iterator[str]:
+    """All 1,000 labels by prompts alone, the scale fitted on every second photograph; and had the encoder's own scale
+    been four times as high.
+    """
+    labels = imagenet()
+    rows = photos.text(labels)
+    half = np.arange(len(photos.names)) % 2 == 0
+    yield "ECE of the best label over 1,000, by prompts alone: scale, own → fitted on the other half"
+    for wrong in (1, 4):
+        info = replace(photos.encoder.info, logit_scale=wrong * photos.encoder.info.logit_scale)
+        plain = Classifier(info, labels, rows, (info.template,))
+        for name, here in (("even", half), ("odd", ~half)):
+            fitted = examples.fit(plain, photos.vectors[~here], photos.classes[~here], blend=0.0)
+            assert fitted.fit is not None
+            scores = plain.scores(photos.vectors[here])
+            hit = scores.argmax(axis=1) == photos.classes[here]
+            errors = [
+                expected_calibration_error(softmax(scale * scores.astype(float)).max(axis=1), hit)
+                for scale in (plain.scale, fitted.fit.scale)
+            ]
+            scales = f"{plain.scale:.3g} → {fitted.fit.scale:.3g}"
+            yield f"  {name:6}{scales:14}right {hit.mean():.3f}, ECE {errors[0]:.3f} → {errors[1]:.3f}"
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Of one way to choose label sets: margins and best probabilities with the label, and with it left out."""
+
+    name: str
+    known: NDArray[np.float64]
+    absent: NDArray[np.float64]
+    known_sure: NDArray[np.float64]
+    absent_sure: NDArray[np.float64]
+
+
+def outcomes(photos: Photos, half: int, *, coarse: bool, count: int, beside: Neutral) -> Outcomes:
+    """Every photograph of a half with `count` other labels, and with its own in place of one of them.
+
+    With its own, only those whose best label is right are counted. The photograph's own class is not among the neutral
+    labels either. `coarse`: labels are general words for groups, else the photographs' own classes.
+    """
+    names = prompts.imagenet_names()
+    kept = prompts.everyday_names(neutral.COUNT)
+    if coarse:
+        alike = [(members, asked[0]) for members, asked in groups()]
+        rows = photos.text([Label(asked) for _, asked in alike])
+        member = np.array([[name in members for members, _ in alike] for name in photos.names])
+    else:
+        rows = photos.text([Label(names[c]) for c in photos.classes])
+        member = np.eye(len(photos.names), dtype=bool)
+    scale = photos.encoder.info.logit_scale
+    scores = scale * (photos.vectors @ rows.T).astype(float)
+    found: tuple[list[float], ...] = ([], [], [], [])
+    rng = np.random.default_rng(half)
+    for i in np.flatnonzero(member.any(axis=1) & (np.arange(len(member)) % 2 == half)):
+        without = Neutral(beside.prototypes[[name != names[photos.classes[i]] for name in kept]])
+        usual = without.usual(photos.vectors[i : i + 1], scale)
+        for _ in range(REPEATS):
+            others = rng.permutation(np.flatnonzero(~member[i]))[:count]
+            given = scores[i, others][None]
+            found[1].append(float(neutral.margins(given, usual)[0]))
+            found[3].append(float(softmax(given).max()))
+            given = given.copy()
+            given[0, 0] = scores[i, np.flatnonzero(member[i])[0]]
+            if given.argmax() == 0:
+                found[0].append(float(neutral.margins(given, usual)[0]))
+                found[2].append(float(softmax(given).max()))
+    kind = "general words" if coarse else "own classes"
+    return Outcomes(f"{count} labels, {kind}", *(np.array(some) for some in found))
+
+
+def roc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
+    """Area under the ROC curve: how often a positive one lies above a negative one (Mann and Whitney 1947)."""
+    ranks = np.concatenate([positive, negative]).argsort().argsort() + 1
+    n, m = len(positive), len(negative)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def unknown(photos: Photos) -> Iterator[str]:
+    beside = Neutral(photos.text(neutral.labels()))
+    ways = [(False, count) for count in (2, 5, 20, 100)] + [(True, count) for count in (2, 5, 10, 18)]
+    halves = [
+        [outcomes(photos, half, coarse=coarse, count=count, beside=beside) for coarse, count in ways] for half in (0, 1)
+    ]
+    yield "unknown, chosen on: mean of kept and turned away, for each margin"
+    for margin in MARGINS:
+        both = [((one.known >= margin).mean() + (one.absent < margin).mean()) / 2 for one in halves[0]]
+        yield f"  {margin:.1f}  mean {np.mean(both):.3f}, lowest {min(both):.3f}"
+    sure = np.linspace(0.2, 0.99, 80)
+    cut = float(sure[np.argmax([_balanced(halves[0], p) for p in sure])])
+    yield f"unknown, held out, margin {MARGIN}: right ones kept, label left out and said so; the same by a cut on the"
+    yield f"best probability at {cut:.2f}, chosen alike; areas under the curve of both"
+    for one in halves[1]:
+        ours = (one.known >= MARGIN).mean(), (one.absent < MARGIN).mean()
+        theirs = (one.known_sure >= cut).mean(), (one.absent_sure < cut).mean()
+        areas = roc(one.known, one.absent), roc(one.known_sure, one.absent_sure)
+        cells = "   ".join(f"{100 * a:5.1f} % {100 * b:5.1f} %" for a, b in (ours, theirs))
+        yield f"  {one.name:28}{cells}   {areas[0]:.3f} {areas[1]:.3f}"
+
+
+def _balanced(some: Sequence[Outcomes], cut: float) -> float:
+    return float(np.mean([(one.known_sure >= cut).mean() + (one.absent_sure < cut).mean() for one in some]))
+
+
+def multi(photos: Photos) -> Iterator[str]:
+    """Each label with each photograph, yes or no."""
+    names = prompts.imagenet_names()
+    beside = Neutral(photos.text(neutral.labels()))
+    scale = photos.encoder.info.logit_scale
+    alike = [(members, asked[0]) for members, asked in groups()]
+    member = np.array([[name in members for members, _ in alike] for name in photos.names])
+    kinds = (
+        ("own classes", photos.text([Label(names[c]) for c in photos.classes]), np.eye(len(photos.names), dtype=bool)),
+        ("general words", photos.text([Label(asked) for _, asked in alike]), member),
+    )
+    for half in (0, 1):
+        yield f"multi, {('chosen on', 'held out')[half]}: yes where it shows it, yes where it does not; area"
+        for kind, rows, truth in kinds:
+            here = (np.arange(len(truth)) % 2 == half) & truth.any(axis=1)
+            logits = scale * (photos.vectors[here] @ rows.T).astype(float)
+            above = logits - beside.usual(photos.vectors[here], scale)[:, None]
+            for bar in BARS if half == 0 else (neutral.BAR,):
+                said = above >= bar
+                shares = f"{100 * said[truth[here]].mean():5.1f} %  {100 * said[~truth[here]].mean():5.2f} %"
+                area = roc(above[truth[here]], above[~truth[here]])
+                yield f"  {kind:16}bar {bar:.1f}   {shares}   {area:.3f}"
+
+
+def drawings() -> Iterator[str]:
+    """A CLIP: the tiny one of the tests on 300 drawings of its world, ten colours of their background as labels.
+
+    Of the neutral labels it never read a word, so they are harder to it than to a model that knows them.
+    """
+    sys.path.insert(0, str(TINY.parent))
+    from scenes import COLOURS, draw, scenes
+
+    encoder = load_encoder(str(TINY))
+    some = list(scenes(300, seed=5))
+    colours = list(COLOURS)
+    classes = np.array([colours.index(scene.background) for scene in some])
+    vectors = np.concatenate([_encode(encoder, draw(scene)) for scene in some])
+    photos = Photos(encoder, vectors, classes, (), ())
+    template = "a red circle on a {label} background"
+    labels = [Label(colour) for colour in colours]
+    plain = photos.classifier(labels, photos.text(labels, template))
+    logits = plain.logits(plain.scores(vectors))
+    usual = Neutral(photos.text(neutral.labels(), template)).usual(vectors, plain.scale)
+    absent = np.array([np.delete(row, c) for row, c in zip(logits, classes, strict=True)])
+    kept = (neutral.margins(logits, usual) >= MARGIN).mean()
+    said = (neutral.margins(absent, usual) < MARGIN).mean()
+    yes = neutral.yes(logits, usual) >= 0.5
+    truth = np.eye(len(colours), dtype=bool)[classes]
+    yield f"{len(some)} drawings, {len(colours)} colours, the tiny CLIP of the tests"
+    yield f"  unknown: kept {100 * kept:.1f} %, label left out and said so {100 * said:.1f} %"
+    yield f"  multi: yes where it shows it {100 * yes[truth].mean():.1f} %, where not {100 * yes[~truth].mean():.1f} %"
+    taught = np.arange(len(some)) < 40
+    made = examples.fit(plain, vectors[taught], classes[taught])
+    assert made.fit is not None
+    for name, one, scale in (("prompts", plain, plain.scale), ("40 examples", made, made.fit.scale)):
+        scores = one.scores(vectors[~taught])
+        hit = scores.argmax(axis=1) == classes[~taught]
+        error = expected_calibration_error(softmax(scale * scores.astype(float)).max(axis=1), hit)
+        yield f"  {name:12}right {100 * hit.mean():.1f} %, ECE {error:.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--photos", type=Path, required=True, help="photographs, each named by its ImageNet class")
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--ensembles", action="store_true", help="also 7 and 80 templates: 87,000 prompts, minutes")
+    options = parser.parse_args()
+    photos = photographs(options.photos, options.model)
+    tables = accuracy(photos, ensembles=options.ensembles), few(photos), calibration(photos), unknown(photos)
+    for table in (*tables, multi(photos), drawings()):
+        print(*table, "", sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Classifies pictures, with a library or without one: the parts of this package in their order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch import encoders
+from clipsearch.cache import QueryCache
+from clipsearch.catalog import Catalog, EncoderRow
+from clipsearch.classifying import examples, explain, neutral
+from clipsearch.classifying.classifier import Classifier, best_columns, softmax
+from clipsearch.classifying.folders import example_folders
+from clipsearch.classifying.labels import Label, checked
+from clipsearch.classifying.neutral import Neutral
+from clipsearch.classifying.options import ClassifyOptions
+from clipsearch.classifying.pictures import Gathered, Item, named, whole_library
+from clipsearch.classifying.prototypes import Report, TextSide, quiet
+from clipsearch.classifying.templates import expand
+from clipsearch.encoders import Encoder, EncoderOptions
+from clipsearch.encoders.specs import FALLBACK_NOTICE
+from clipsearch.errors import UsageError
+from clipsearch.filters import Filter
+from clipsearch.paths import absolute
+from clipsearch.reports import Classification, ClassifyResult, Prediction
+
+if TYPE_CHECKING:
+    from clipsearch.search import Searcher
+
+PathLike = str | bytes | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What classification works with: an encoder, and a library where there is one."""
+
+    row: EncoderRow
+    load: Callable[[], Encoder]
+    cache: QueryCache
+    catalog: Catalog | None = None
+    searcher: Searcher | None = None
+    report: Report = quiet
+
+    @property
+    def texts(self) -> TextSide:
+        return TextSide(self.row, self.load, self.cache)
+
+    def named(self, paths: Iterable[PathLike]) -> Gathered:
+        """Pictures and folders by their paths. Raises UsageError for what is nowhere."""
+        return named([absolute(path) for path in paths], self.catalog, self.row, self.load, report=self.report)
+
+
+def make_classifier(
+    desk: Desk,
+    labels: Sequence[str | Label],
+    *,
+    templates: Sequence[str] = (),
+    folder: PathLike | None = None,
+    blend: float | None = None,
+) -> Classifier:
+    """A classifier from labels, or from a folder of examples, or both; see `examples` for `blend`.
+
+    Raises UsageError for labels, templates and folders that cannot be, EncoderError.
+    """
+    filled = expand(templates, default=desk.row.info.template)
+    classes = example_folders(Path(os.fsdecode(absolute(folder))), labels) if folder is not None else None
+    chosen = checked(labels) if labels or classes is None else classes.labels
+    if blend is not None and not 0 <= blend <= 1:
+        raise UsageError(f"--blend {blend:g}: from 0, the prompts alone, to 1, the examples alone")
+    notices: list[str] = []
+    rows = desk.texts.prototypes(chosen, filled, notices, report=desk.report)
+    plain = Classifier(desk.row.info, chosen, rows, filled, notices=tuple(dict.fromkeys(notices)))
+    if classes is None:
+        return plain
+    gathered = desk.named(classes.paths)
+    kept = [
+        (item.row, place) for item, place in zip(gathered.items, classes.places, strict=True) if item.row is not None
+    ]
+    problems = [f"{os.fsdecode(item.path)} is no example: {_reason(item)}" for item in gathered.items if item.reason]
+    if not kept:
+        raise UsageError(f"--examples {os.fspath(folder or '')!s}: none of its pictures can be read; {problems[0]}")
+    rows_of, places = (np.array(numbers, np.int64) for numbers in zip(*kept, strict=True))
+    fitted = examples.fit(plain, gathered.vectors[rows_of], places, blend=blend)
+    return replace(fitted, notices=(*plain.notices, *gathered.notices, *problems))
+
+
+def classify_pictures(
+    desk: Desk,
+    pictures: Iterable[PathLike] | None,
+    classifier: Classifier,
+    options: ClassifyOptions,
+    *,
+    where: Filter | None = None,
+) -> ClassifyResult:
+    """Labels for pictures and the pictures in folders; for all of the library, or what `where` leaves, for None.
+
+    A picture that cannot be read gets a result with the reason instead of predictions. Raises UsageError for paths that
+    are nowhere, and for options that contradict each other.
+    """
+    options.check(classifier)
+    notices: list[str] = list(classifier.notices)
+    if pictures is not None:
+        gathered = desk.named(pictures)
+    elif desk.catalog is None:
+        raise UsageError("no picture to classify, and no library here; pictures come before --labels")
+    else:
+        with desk.catalog.reading():
+            gathered = whole_library(desk.catalog, desk.row, where=where)
+    beside = None
+    if (options.unknown and classifier.fit is None) or (options.multi and classifier.info.logit_bias is None):
+        rows = desk.texts.prototypes(neutral.labels(), classifier.templates, notices, report=desk.report)
+        beside = Neutral(rows)
+    judged = _judged(classifier, gathered.vectors, options, beside)
+    predictions = judged.predictions
+    nearest = {}
+    if options.explain:
+        predictions = explain.with_prompts(
+            predictions, gathered.vectors, classifier, desk.texts, notices, every=options.multi
+        )
+        if desk.catalog is not None and desk.searcher is not None:
+            shown = {p.label for some in predictions for p in (some if options.multi else some[:1])}
+            nearest = explain.nearest(shown, classifier, desk.row, desk.catalog, desk.searcher)
+            notices += desk.searcher.take_notices()
+    results = tuple(_classification(item, predictions, judged) for item in gathered.items)
+    return ClassifyResult(
+        desk.row.info,
+        results,
+        tuple(dict.fromkeys((*notices, *gathered.notices))),
+        tuple(label.name for label in classifier.labels),
+        options.threshold if options.multi else None,
+        nearest,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Predictions of n vectors; how far each stands out and whether it is known, where that was asked."""
+
+    predictions: list[tuple[Prediction, ...]]
+    margins: list[float] | None = None
+    unknown: list[bool] | None = None
+
+
+def _judged(
+    classifier: Classifier, vectors: NDArray[np.float32], options: ClassifyOptions, beside: Neutral | None
+) -> _Judged:
+    """What every vector (n, dim) is, a run of them at a time."""
+    predictions: list[tuple[Prediction, ...]] = []
+    margins: list[float] = []
+    unknown: list[bool] = []
+    for part in classifier.parts(vectors):
+        scores = classifier.scores(part)
+        logits = classifier.logits(scores)
+        columns = best_columns(scores, options.k or len(classifier.labels))
+        if options.multi:
+            sure = classifier.yes(part, scores, beside)
+            named = classifier.named(scores, sure, columns)
+            predictions += [tuple(p for p in some if p.probability >= options.threshold) for some in named]
+            continue
+        predictions += classifier.named(scores, softmax(logits), columns)
+        if options.unknown and beside is not None:
+            found = neutral.margins(logits, beside.usual(part, classifier.scale))
+            margins += found.tolist()
+            unknown += (found < options.margin).tolist()
+        elif options.unknown and classifier.fit is not None:
+            unknown += (scores.max(axis=1) < classifier.fit.floor).tolist()
+    return _Judged(predictions, margins or None, unknown or None)
+
+
+def _classification(item: Item, predictions: Sequence[tuple[Prediction, ...]], judged: _Judged) -> Classification:
+    at = item.row
+    return Classification(
+        os.fsdecode(item.path),
+        predictions[at] if at is not None else (),
+        item.reason,
+        tuple(os.fsdecode(path) for path in item.paths) if item.content_id is not None else (),
+        item.content_id,
+        item.away,
+        judged.unknown[at] if judged.unknown is not None and at is not None else False,
+        judged.margins[at] if judged.margins is not None and at is not None else None,
+    )
+
+
+def _reason(item: Item) -> str:
+    return (item.reason or "").removeprefix(f"{os.fsdecode(item.path)}: ")
+
+
+def classify_alone(
+    pictures: Iterable[PathLike],
+    labels: Sequence[str | Label] = (),
+    *,
+    model: str | None = None,
+    templates: Sequence[str] = (),
+    examples: PathLike | None = None,
+    blend: float | None = None,
+    choice: ClassifyOptions = ClassifyOptions(),  # noqa: B008
+    options: EncoderOptions | None = None,
+    report: Report = quiet,
+) -> tuple[ClassifyResult, Classifier]:
+    """Classify without a library, with the encoder that a new one would get; see `classify_pictures`.
+
+    Prototypes are kept in the cache directory. Raises as `Library.create` does.
+    """
+    from clipsearch.encoders.cache import cache_dir
+
+    spec, fallback = (model, None) if model is not None else encoders.default_spec()
+    encoder = encoders.load_encoder(spec, options or EncoderOptions())
+    cache = QueryCache(cache_dir())
+    desk = Desk(EncoderRow(0, encoder.info), lambda: encoder, cache, report=report)
+    try:
+        classifier = make_classifier(desk, labels, templates=templates, folder=examples, blend=blend)
+        result = classify_pictures(desk, pictures, classifier, choice)
+    finally:
+        cache.close()
+    notices = [f"{FALLBACK_NOTICE} ({fallback}); --model names another"] if fallback else []
+    return replace(result, notices=(*notices, *result.notices)), classifier

@@ -1,0 +1,153 @@
+"""A few examples a class: blending, leaving out, temperature; and the folder that they come in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clipsearch.classifying import examples
+from clipsearch.classifying.classifier import Classifier, softmax
+from clipsearch.classifying.folders import example_folders
+from clipsearch.classifying.labels import Label
+from clipsearch.errors import UsageError
+from clipsearch.types import EncoderInfo, Preprocess
+
+INFO = EncoderInfo("test", "print", 32, 30.0, None, Preprocess(8))
+
+Rows = NDArray[np.float32]
+
+
+def unit(rows: NDArray[np.floating]) -> Rows:
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def world(
+    labels: int, each: int, *, words: float = 1.0, noise: float = 1.0
+) -> tuple[Classifier, Rows, NDArray[np.int64]]:
+    """Pictures around a centre a class, and prompts that lie towards it (`words` 1) or anywhere (0), apart."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((labels, 32))
+    apart = 3 * rng.standard_normal(32)
+    classes = np.repeat(np.arange(labels), each)
+    pictures = unit(centres[classes] + noise * rng.standard_normal((labels * each, 32)))
+    text = unit(words * centres + (1 - words) * rng.standard_normal((labels, 32)) + apart)
+    return Classifier(INFO, tuple(Label(str(i)) for i in range(labels)), text, ("{label}",)), pictures, classes
+
+
+def test_a_blend_of_nothing_is_the_prompts_alone() -> None:
+    plain, pictures, classes = world(3, 2)
+    fitted = examples.fit(plain, pictures, classes, blend=0.0)
+    assert fitted.fit is not None and not fitted.fit.scale_fitted and fitted.scale == INFO.logit_scale
+    for ours, theirs in zip(fitted.predict(pictures, k=3), plain.predict(pictures, k=3), strict=True):
+        assert [p.label for p in ours] == [p.label for p in theirs]
+        assert [p.probability for p in ours] == pytest.approx([p.probability for p in theirs], abs=1e-5)
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.3, 1.0])
+def test_leaving_out_is_making_it_without(blend: float) -> None:
+    """Every example is classified as by a classifier that was never given it; one class has a single example."""
+    plain, pictures, classes = world(4, 3, words=0.5)
+    pictures, classes = pictures[:10], classes[:10]
+    fitted = examples.fit(plain, pictures, classes, blend=blend).fit
+    assert fitted is not None
+    own, right = [], []
+    for i in range(len(pictures)):
+        rest = np.arange(len(pictures)) != i
+        without = examples.fit(plain, pictures[rest], classes[rest], blend=blend)
+        scores = without.scores(pictures[i : i + 1])[0]
+        own.append(scores[classes[i]])
+        right.append(scores.argmax() == classes[i])
+    assert fitted.right == pytest.approx(np.mean(right))
+    assert fitted.floor == pytest.approx(np.quantile(own, 0.05), abs=1e-5)
+    assert fitted.counts == (3, 3, 3, 1)
+
+
+def test_the_blend_follows_what_is_right() -> None:
+    says_nothing, pictures, classes = world(6, 6, words=0.0)
+    fitted = examples.fit(says_nothing, pictures, classes).fit
+    assert fitted is not None and fitted.blend_by == "leave-one-out" and fitted.blend >= 0.7 and fitted.right > 0.7
+    knows, _, _ = world(6, 6)
+    noise = unit(np.random.default_rng(1).standard_normal(pictures.shape))
+    misled = examples.fit(knows, noise, classes).fit
+    assert misled is not None and misled.blend <= 0.4
+
+
+def test_one_example_a_class_has_the_default_blend() -> None:
+    plain, pictures, classes = world(9, 1)
+    fitted = examples.fit(plain, pictures, classes).fit
+    assert fitted is not None and (fitted.blend, fitted.blend_by) == (examples.DEFAULT_BLEND, "default")
+
+
+def test_a_class_without_an_example_can_still_win() -> None:
+    plain, pictures, classes = world(5, 8, noise=0.5)
+    taught = classes != 4
+    fitted = examples.fit(plain, pictures[taught], classes[taught])
+    best = fitted.scores(pictures[~taught]).argmax(axis=1)
+    assert (best == 4).mean() > 0.7
+
+
+def test_the_temperature_mends_a_scale_that_is_wrong() -> None:
+    plain, pictures, classes = world(8, 40, words=0.6, noise=3.0)
+    taught = np.arange(len(classes)) % 2 == 0
+    for own in (3.0, 300.0):
+        wrong = replace(plain, info=replace(INFO, logit_scale=own))
+        made = examples.fit(wrong, pictures[taught], classes[taught])
+        assert made.fit is not None and made.fit.scale_fitted
+        assert made.fit.ece_after < made.fit.ece_before / 2
+        scores = made.scores(pictures[~taught])
+        hit = scores.argmax(axis=1) == classes[~taught]
+        sure = softmax(made.logits(scores)).max(axis=1)
+        assert abs(sure.mean() - hit.mean()) < 0.1  # on pictures that it has not seen
+
+
+def test_examples_that_are_all_right_do_not_make_it_certain() -> None:
+    plain, _, _ = world(4, 1)
+    classes = np.repeat(np.arange(4), 3)
+    pictures = unit(np.repeat(plain.prototypes, 3, axis=0))
+    fitted = examples.fit(plain, pictures, classes).fit
+    assert fitted is not None and fitted.right == 1 and fitted.scale < 20 * INFO.logit_scale
+
+
+# The folder
+
+
+def fill(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"picture")
+    return folder
+
+
+def test_folders_are_labels_and_their_pictures_examples(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "e", "red_car/a.jpg", "red_car/deep/b.PNG", "dog/c.jpg", "dog/notes.txt", ".git/d.jpg")
+    found = example_folders(folder)
+    assert [label.name for label in found.labels] == ["dog", "red car"]
+    assert [Path(path.decode()).name for path in found.paths] == ["c.jpg", "a.jpg", "b.PNG"]
+    assert found.places == (0, 1, 1)
+
+
+def test_labels_have_folders_by_any_of_their_words(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "e", "kitten/a.jpg", "Red_Car/b.jpg", "a _ b/c.jpg")
+    found = example_folders(folder, ["bird", Label("cat", ("kitten",)), "red car", "a / b"])
+    assert found.places == (2, 3, 1) and len(found.labels) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "says"),
+    [
+        (["a.jpg"], [], "no folder in it"),
+        (["cat/a.jpg", "dog/a.txt"], [], "no picture in dog"),
+        (["cat/a.jpg"], ["dog"], "cat is none of the labels"),
+        (["cat/a.jpg", "kitten/b.jpg"], [Label("cat", ("kitten",))], "two folders are examples of 'cat'"),
+    ],
+)
+def test_folders_that_cannot_be_are_said(tmp_path: Path, names: list[str], labels: list[Label], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        example_folders(fill(tmp_path / "e", *names), labels)
+    with pytest.raises(UsageError, match="no such file"):
+        example_folders(tmp_path / "none")
