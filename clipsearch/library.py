@@ -26,7 +26,7 @@ from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError,
 from clipsearch.indexing.roots import absolute
 from clipsearch.lock import writer_lock
 from clipsearch.search import Searcher
-from clipsearch.terms import Picture, Term, Text
+from clipsearch.terms import Known, Picture, Term, Text
 from clipsearch.types import (
     Classification,
     ClassifyResult,
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from clipsearch.indexing.indexer import RunOptions
     from clipsearch.indexing.roots import GivenOptions
     from clipsearch.precision import Precision
+    from clipsearch.projection import Projection
+    from clipsearch.similarity import Item, Similarity
     from clipsearch.upkeep import ListedState, Pruned
 
 PathLike = str | bytes | os.PathLike[str]
@@ -394,7 +396,6 @@ class Library:
         Raises UsageError for one that the library does not know.
         """
         from clipsearch import upkeep
-        from clipsearch.terms import Known
 
         def ask(catalog: Catalog) -> tuple[Shown, bool]:
             content_id = picture if isinstance(picture, int) else upkeep.content_at(catalog, absolute(picture))
@@ -431,6 +432,34 @@ class Library:
                 k=k,
             )
             return ClassifyResult(result.model, result.results, (*notices, *result.notices))
+
+        return self._ask(ask)
+
+    def similarity(self, items: Sequence[str | Path | Item], *, model: str | None = None) -> Similarity:
+        """Cosines and angles of every two of texts, picture files, earlier hits and literal vectors.
+
+        Raises what `similarity.compare_items` raises, and ModelMismatchError.
+        """
+        from clipsearch.similarity import compare_items
+
+        def ask(catalog: Catalog) -> Similarity:
+            row, notices = self._answering(catalog, model)
+            cache, _ = self._helpers(catalog)
+            found = compare_items(_items(items), row=row, load=lambda: self._encoder(row), catalog=catalog, cache=cache)
+            return replace(found, notices=(*notices, *found.notices))
+
+        return self._ask(ask)
+
+    def project(self, *, most: int = 1000, model: str | None = None) -> Projection:
+        """The library's pictures, `most` of them, laid out in two dimensions.
+
+        Raises what `projection.project` raises, and ModelMismatchError.
+        """
+        from clipsearch.projection import project
+
+        def ask(catalog: Catalog) -> Projection:
+            row, notices = self._answering(catalog, model)
+            return replace(project(catalog, row, most=most), notices=tuple(notices))
 
         return self._ask(ask)
 
@@ -584,6 +613,32 @@ class Library:
         raise ModelMismatchError(f"{mismatch} {model} adds them")
 
 
+def compare_alone(
+    items: Sequence[str | Path | Item], *, model: str | None = None, options: EncoderOptions | None = None
+) -> Similarity:
+    """Compare without a library, with the encoder that a new one would get; literal vectors alone need none.
+
+    Text embeddings are kept in the cache directory. Raises as `Library.similarity` and `Library.create` do.
+    """
+    from clipsearch.encoders.cache import cache_dir
+    from clipsearch.similarity import Vector, compare_items, compare_vectors
+
+    wanted = _items(items)
+    vectors = [item for item in wanted if isinstance(item, Vector)]
+    if len(vectors) == len(wanted):
+        return compare_vectors(vectors)
+    for item in wanted:
+        if isinstance(item, Known):
+            raise NoLibraryError(f"{item}: no library here that could hold it; --index DIR names one elsewhere")
+    spec, fallback = (model, None) if model is not None else encoders.default_spec()
+    encoder = encoders.load_encoder(spec, options or EncoderOptions())
+    row = EncoderRow(0, encoder.info)
+    with contextlib.closing(QueryCache(cache_dir())) as cache:
+        found = compare_items(wanted, row=row, load=lambda: encoder, catalog=None, cache=cache)
+    notices = [f"{FALLBACK_NOTICE} ({fallback}); --model names another"] if fallback else []
+    return replace(found, notices=(*notices, *found.notices))
+
+
 def classify_alone(
     pictures: Iterable[PathLike],
     labels: Sequence[str | Label],
@@ -694,6 +749,12 @@ def _term(term: str | Path | Term) -> Term:
             raise UsageError("nothing to look for: the text is empty")
         return Text(term)
     return Picture(term) if isinstance(term, Path) else term
+
+
+def _items(items: Sequence[str | Path | Item]) -> list[Item]:
+    from clipsearch.similarity import Vector
+
+    return [item if isinstance(item, Vector) else _term(item) for item in items]
 
 
 def _gives_way(catalog: Catalog, answering: EncoderRow, info: EncoderInfo) -> bool:

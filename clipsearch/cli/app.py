@@ -12,6 +12,8 @@ COMMANDS = {
     "query": "commands_query",
     "show": "commands_query",
     "classify": "commands_classify",
+    "similarity": "commands_similarity",
+    "map": "commands_map",
     "info": "commands_keep",
     "models": "commands_models",
     "doctor": "commands_keep",

@@ -46,6 +46,8 @@ def classify(
     trust_checkpoint: options.Trust = False,
     json: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print path, label, probability and score as CSV.")] = False,
+    plot: options.Plot = None,
+    dark: options.Dark = False,
 ) -> int:
     """Choose the best of your labels for each picture.
 
@@ -58,6 +60,10 @@ def classify(
 
     if json and csv:
         raise UsageError("--json and --csv exclude one another")
+    if plot is not None:
+        from clipsearch import plotting
+
+        plotting.check(plot)
     values = labels or []
     for name in pictures_among(values):
         output.note(f"the label {name} is also a picture here; pictures come before --labels")
@@ -73,7 +79,10 @@ def classify(
         k=k,
     )
     _write_classes(result, json=json, csv=csv)
-    return _outcome(result)
+    code = _outcome(result)
+    if plot is not None and code != NONE_DONE:
+        _plot(result, plot, dark=dark)
+    return code
 
 
 def _classified(
@@ -115,6 +124,14 @@ def _write_classes(result: ClassifyResult, *, json: bool, csv: bool) -> None:
     else:
         for path, label, probability in render.classify_rows(result):
             output.write_path(path, end=os.fsencode(f"\t{label}\t{probability}\n"))
+
+
+def _plot(result: ClassifyResult, file: str, *, dark: bool) -> None:
+    from clipsearch.plotting.classification import plot_classification
+
+    shown = plot_classification(result, file, dark=dark)
+    classified = sum(bool(item.predictions) for item in result.results)
+    output.note(f"the plot is in {file}" + (f", {shown} of {classified} pictures" if shown < classified else ""))
 
 
 def _outcome(result: ClassifyResult) -> int:
