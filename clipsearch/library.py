@@ -21,13 +21,12 @@ from clipsearch.connections import damage_translated
 from clipsearch.encoders import Encoder, EncoderOptions, devices
 from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.int8 import quantised_info, taken_apart
-from clipsearch.encoders.specs import FALLBACK_NOTICE as FALLBACK_NOTICE
-from clipsearch.encoders.specs import parse_spec
+from clipsearch.encoders.specs import FALLBACK_NOTICE, parse_spec
 from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
 from clipsearch.paths import absolute
 from clipsearch.search import Searcher
-from clipsearch.terms import Picture, Term, Text
+from clipsearch.terms import Known, Term, as_term
 from clipsearch.types import EncoderInfo, Hit, QueryResult, Sort
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.indexer import RunOptions
     from clipsearch.indexing.roots import GivenOptions
     from clipsearch.precision import Precision
+    from clipsearch.projection import Projection
     from clipsearch.reports import (
         ClassifyResult,
         Finding,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Progress,
         Shown,
     )
+    from clipsearch.similarity import Item, Similarity
     from clipsearch.upkeep import ListedState, Pruned
 
 PathLike = str | bytes | os.PathLike[str]
@@ -326,7 +327,7 @@ class Library:
 
         if k < 1 or page < 1:
             raise UsageError(f"-k {k} --page {page}: both begin at 1")
-        main = _term(term)
+        main = as_term(term)
         question = Question((main, *plus), tuple(without), every, where)
         if relevant and question.kind not in ("cosine", "combined"):
             raise UsageError("how sure a hit is can be said of sums only: leave out --relevant, or --without and --all")
@@ -391,7 +392,6 @@ class Library:
         Raises UsageError for one that the library does not know.
         """
         from clipsearch import upkeep
-        from clipsearch.terms import Known
 
         def ask(catalog: Catalog) -> tuple[Shown, bool]:
             content_id = picture if isinstance(picture, int) else upkeep.content_at(catalog, absolute(picture))
@@ -481,6 +481,34 @@ class Library:
 
         saved = load_classifier(self.path, name)
         return self._ask(lambda catalog: saved.open(self._answering(catalog, model)[0].info))
+
+    def similarity(self, items: Sequence[str | Path | Item], *, model: str | None = None) -> Similarity:
+        """Cosines and angles of every two of texts, picture files, earlier hits and literal vectors.
+
+        Raises what `similarity.compare_items` raises, and ModelMismatchError.
+        """
+        from clipsearch.similarity import compare_items
+
+        def ask(catalog: Catalog) -> Similarity:
+            row, notices = self._answering(catalog, model)
+            cache, _ = self._helpers(catalog)
+            found = compare_items(items, row=row, load=lambda: self._encoder(row), catalog=catalog, cache=cache)
+            return replace(found, notices=(*notices, *found.notices))
+
+        return self._ask(ask)
+
+    def project(self, *, most: int = 1000, model: str | None = None) -> Projection:
+        """The library's pictures, `most` of them, laid out in two dimensions.
+
+        Raises what `projection.project` raises, and ModelMismatchError.
+        """
+        from clipsearch.projection import project
+
+        def ask(catalog: Catalog) -> Projection:
+            row, notices = self._answering(catalog, model)
+            return replace(project(catalog, row, most=most), notices=tuple(notices))
+
+        return self._ask(ask)
 
     # Knowing and tidying
 
@@ -666,14 +694,6 @@ def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None
 
 def _with_notice(report: IndexReport, notice: str) -> IndexReport:
     return replace(report, notices=(*report.notices, notice))
-
-
-def _term(term: str | Path | Term) -> Term:
-    if isinstance(term, str):
-        if not term.strip():
-            raise UsageError("nothing to look for: the text is empty")
-        return Text(term)
-    return Picture(term) if isinstance(term, Path) else term
 
 
 def _gives_way(catalog: Catalog, answering: EncoderRow, info: EncoderInfo) -> bool:

@@ -71,6 +71,15 @@ class Known:
 Term = Text | Picture | Known
 
 
+def as_term(term: str | Path | Term) -> Term:
+    """A term from what Python code says: words, a picture's path, or a term already. Raises UsageError for no words."""
+    if isinstance(term, str):
+        if not term.strip():
+            raise UsageError("nothing to look for: the text is empty")
+        return Text(term)
+    return Picture(term) if isinstance(term, Path) else term
+
+
 def parse_term(text: str, *, picture: bool = False, weighed: bool = True) -> Term:
     """A term as it is written on a command line: words, a picture's path, or `id:123`; a weight behind `^`.
 

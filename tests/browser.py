@@ -29,7 +29,7 @@ _FLAGS = [
 
 KEYS = {
     "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13, "Home": 36, "End": 35,
-    " ": 32, "?": 191,
+    " ": 32, "?": 191, "+": 187, "-": 189, "0": 48,
 }  # fmt: skip
 
 
@@ -110,7 +110,7 @@ class Page:
     def press(self, *keys: str) -> None:
         for key in keys:
             code = {"windowsVirtualKeyCode": KEYS[key], "key": key, "code": "Space" if key == " " else key}
-            text = {" ": " ", "?": "?", "Enter": "\r"}.get(key)
+            text = "\r" if key == "Enter" else key if len(key) == 1 else None
             down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
             self.call("Input.dispatchKeyEvent", **down, **code)
             self.call("Input.dispatchKeyEvent", type="keyUp", **code)

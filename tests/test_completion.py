@@ -132,7 +132,7 @@ def install(cli: Cli, home: Path, shell: str, *, code: int = 0) -> str:
 def test_bash_completes_as_one_types(cli: Cli, home: Path) -> None:
     install(cli, home, "bash")
     with terminal("bash", home) as bash:
-        assert bash.line("clipsearch cla\t") == "clipsearch classify "
+        assert bash.line("clipsearch rer\t") == "clipsearch reroot "
         assert bash.line("clipsearch models p\t") == "clipsearch models pull "
         assert bash.line("clipsearch index --til\tau\t") == "clipsearch index --tiles auto "
         assert bash.line("clipsearch index --model xlm\t") == (
@@ -160,7 +160,7 @@ def test_bash_completes_as_one_types(cli: Cli, home: Path) -> None:
 def test_zsh_completes_as_one_types(cli: Cli, home: Path) -> None:
     install(cli, home, "zsh")
     with terminal("zsh", home) as zsh:
-        assert zsh.line("clipsearch cla\t") == "clipsearch classify "
+        assert zsh.line("clipsearch rer\t") == "clipsearch reroot "
         assert zsh.line("clipsearch index --til\tau\t") == "clipsearch index --tiles auto "
         assert zsh.line("clipsearch index --model ViT-L/14@\t") == "clipsearch index --model ViT-L/14@336px "
         assert zsh.line("clipsearch index --model=RN50x1\t") == "clipsearch index --model=RN50x16 "

@@ -24,7 +24,6 @@ from clipsearch.classifying.pictures import Gathered, Item, named, whole_library
 from clipsearch.classifying.prototypes import Report, TextSide, quiet
 from clipsearch.classifying.templates import expand
 from clipsearch.encoders import Encoder, EncoderOptions
-from clipsearch.encoders.specs import FALLBACK_NOTICE
 from clipsearch.errors import UsageError
 from clipsearch.filters import Filter
 from clipsearch.paths import absolute
@@ -209,8 +208,7 @@ def classify_alone(
     """
     from clipsearch.encoders.cache import cache_dir
 
-    spec, fallback = (model, None) if model is not None else encoders.default_spec()
-    encoder = encoders.load_encoder(spec, options or EncoderOptions())
+    encoder, notices = encoders.load_alone(model, options)
     cache = QueryCache(cache_dir())
     desk = Desk(EncoderRow(0, encoder.info), lambda: encoder, cache, report=report)
     try:
@@ -218,5 +216,4 @@ def classify_alone(
         result = classify_pictures(desk, pictures, classifier, choice)
     finally:
         cache.close()
-    notices = [f"{FALLBACK_NOTICE} ({fallback}); --model names another"] if fallback else []
     return replace(result, notices=(*notices, *result.notices)), classifier

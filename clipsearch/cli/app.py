@@ -15,6 +15,8 @@ COMMANDS = {
     "labels": "commands_labels",
     "classifiers": "commands_classifiers",
     "eval": "commands_eval",
+    "similarity": "commands_similarity",
+    "map": "commands_map",
     "info": "commands_keep",
     "models": "commands_models",
     "doctor": "commands_keep",

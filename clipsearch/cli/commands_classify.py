@@ -119,6 +119,8 @@ def classify(
     json: options.Json = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a picture.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print path, label, probability and score as CSV.")] = False,
+    plot: options.Plot = None,
+    dark: options.Dark = False,
 ) -> int:
     """Choose the best of your labels for each picture.
 
@@ -131,6 +133,10 @@ def classify(
 
     if json + jsonl + csv > 1:
         raise UsageError("--json, --jsonl and --csv exclude one another")
+    if plot is not None:
+        from clipsearch import plotting
+
+        plotting.check(plot)
     _check(labels, template, examples, blend, save, use, multi, threshold, unknown, margin, in_, pictures, replace)
     library = place.find_library(index)
     asked = _Asked(
@@ -160,7 +166,10 @@ def classify(
     _write(result, classifier, json=json, jsonl=jsonl, csv=csv)
     if examples is not None:
         _note_fit(classifier)
-    return max(_outcome(result), _sort_out(result, copy_to, link_to))
+    code = _outcome(result)
+    if plot is not None and code != NONE_DONE:
+        _plot(result, plot, dark=dark)
+    return max(code, _sort_out(result, copy_to, link_to))
 
 
 # What is asked
@@ -315,6 +324,14 @@ def _write(result: ClassifyResult, classifier: Classifier | None, *, json: bool,
     else:
         for path, label, probability, _ in render_classes.rows(result):
             output.write_path(path, end=os.fsencode(f"\t{label}\t{probability[:6]}\n"))
+
+
+def _plot(result: ClassifyResult, file: str, *, dark: bool) -> None:
+    from clipsearch.plotting.classification import plot_classification
+
+    shown = plot_classification(result, file, dark=dark)
+    classified = sum(bool(item.predictions) for item in result.results)
+    output.note(f"the plot is in {file}" + (f", {shown} of {classified} pictures" if shown < classified else ""))
 
 
 def _outcome(result: ClassifyResult) -> int:

@@ -171,26 +171,14 @@ def _stay_on_one_thread() -> None:
 
 def _main_term(words: list[str], *, text: bool) -> Term:
     """One text; or what a single word names: a picture or a part of one, an earlier hit, standard input."""
-    from clipsearch import images
-    from clipsearch.errors import UsageError
-    from clipsearch.terms import Picture, Text, parse_term
+    from clipsearch.cli.words import STANDARD_INPUT, named_term
+    from clipsearch.terms import Picture, Text
 
     if text or len(words) != 1:
         return Text(" ".join(words))
-    [word] = words
-    if word == "-":
-        return Picture(sys.stdin.buffer.read())
-    # The main term has no weight of its own: what looks like one is part of the words.
-    term = parse_term(word, weighed=False)
-    if isinstance(term, Picture):
-        output.note(f"looking for pictures like the file {word}; --text looks for the words")
-        return term
-    if "#" in word and os.path.isfile(os.path.expanduser(word.partition("#")[0])):
-        raise UsageError(f"{word}: a part of a picture is written as #x,y,width,height, in pixels or percent")
-    path = os.path.expanduser(word)
-    if os.path.splitext(path)[1].lower() in images.PICTURE_SUFFIXES:
-        what = "not a regular file" if os.path.exists(path) else "no such file"
-        raise UsageError(f"{word}: {what}; --text looks for the words")
+    term = named_term(words[0], hint="; --text looks for the words")
+    if isinstance(term, Picture) and words[0] != STANDARD_INPUT:
+        output.note(f"looking for pictures like the file {words[0]}; --text looks for the words")
     return term
 
 
@@ -298,7 +286,7 @@ def _preview(result: QueryResult) -> None:
 
 
 def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | None) -> None:
-    from clipsearch.library import FALLBACK_NOTICE
+    from clipsearch.encoders.specs import FALLBACK_NOTICE
 
     for text in result.notices:
         # A script was told when the library was made.

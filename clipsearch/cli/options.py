@@ -51,3 +51,11 @@ Trust = Annotated[
         help="Open a TorchScript archive that is not on OpenAI's list. It can run code: only for files you trust.",
     ),
 ]
+Plot = Annotated[
+    str | None,
+    typer.Option("--plot", metavar="FILE", help="Draw it into a .png or .svg; needs the extra `plot`."),
+]
+Dark = Annotated[
+    bool,
+    typer.Option("--dark", help="Draw on a dark ground; an SVG else follows the reader's light or dark mode."),
+]

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from clipsearch.cli import output
 from clipsearch.showing.wording import cell_width, home_path
 from clipsearch.showing.wording import size as size
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> str:
-    """Aligned columns; those whose head is in `right` (words separated by blanks) end flush. The last one is not cut.
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str | Collection[int] = "") -> str:
+    """Aligned columns; those whose head is in `right` (words separated by blanks), or whose numbers are, end flush.
+
+    The last one is not cut.
 
     What is in the cells must be `output.printable` already.
     """
     widths = [max(cell_width(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    flush = set(right.split())
+    flush = {i for i, name in enumerate(head) if (name in right.split() if isinstance(right, str) else i in right)}
     lines = []
     for number, row in enumerate((head, *rows)):
         cells = []
         for i, cell in enumerate(row):
             blanks = " " * (widths[i] - cell_width(cell))
-            cells.append(blanks + cell if head[i] in flush else cell + blanks)
+            cells.append(blanks + cell if i in flush else cell + blanks)
         line = "  ".join(cells).rstrip()
         lines.append(output.styled(line, output.DIM, sys.stdout) if number == 0 else line)
     return "\n".join(lines) + "\n"

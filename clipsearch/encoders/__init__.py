@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clipsearch.encoders.identity import same_model
-from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, parse_spec
+from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, FALLBACK_NOTICE, parse_spec
 from clipsearch.errors import EncoderError, ModelMismatchError, OutOfMemoryError, UsageError
 from clipsearch.types import Box, EncoderInfo, Seen
 
@@ -25,6 +25,7 @@ __all__ = [
     "EncoderOptions",
     "default_spec",
     "encode_halving",
+    "load_alone",
     "load_encoder",
     "quantise",
     "refuse_int8",
@@ -161,6 +162,16 @@ def default_spec() -> tuple[str, str | None]:
     from clipsearch.encoders import hub
 
     return hub.default_spec()
+
+
+def load_alone(model: str | None, options: EncoderOptions | None) -> tuple[Encoder, tuple[str, ...]]:
+    """The encoder for work without a library: `model`, or the one that a new library would get.
+
+    The second part says that it is the fallback, where it is. Raises as `load_encoder` and `default_spec`.
+    """
+    spec, fallback = (model, None) if model is not None else default_spec()
+    notices = (f"{FALLBACK_NOTICE} ({fallback}); --model names another",) if fallback else ()
+    return load_encoder(spec, options or EncoderOptions()), notices
 
 
 def encode_halving(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -18,7 +18,6 @@ from clipsearch.errors import NoLibraryError
 from clipsearch.evaluating.sources import Source, Workplace
 from clipsearch.evaluating.store import VectorStore
 from clipsearch.indexing.meter import Meter
-from clipsearch.library import FALLBACK_NOTICE
 from clipsearch.paths import absolute
 from clipsearch.types import EncoderInfo
 
@@ -67,10 +66,8 @@ def _chosen(
         if answering is not None:
             yield answering.info, answering, None, None
             return
-        spec, fallback = encoders.default_spec()
-        notice = f"{FALLBACK_NOTICE} ({fallback}); --model names another" if fallback else None
-        encoder = encoders.load_encoder(spec, options)
-        yield encoder.info, None, encoder, notice
+        encoder, notices = encoders.load_alone(None, options)
+        yield encoder.info, None, encoder, next(iter(notices), None)
         return
     for model in dict.fromkeys(models):
         names = (model, parse_spec(model).name)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from clipsearch.showing.thumbnails import thumbnails
-from clipsearch.showing.wording import cell_width, printable
+from clipsearch.showing.wording import cell_width, cut, printable
 from clipsearch.types import Hit
 
 if TYPE_CHECKING:
@@ -287,8 +287,5 @@ def _strip(
 
 def _fit(text: str, width: int) -> str:
     """`text` in exactly `width` cells."""
-    if cell_width(text) > width:
-        while cell_width(text) > width - 1:
-            text = text[:-1]
-        text += "…"
+    text = cut(text, width)
     return text + " " * (width - cell_width(text))

@@ -34,6 +34,15 @@ def cell_width(text: str) -> int:
     )
 
 
+def cut(text: str, width: int) -> str:
+    """`text`, its end left out where it would take more than `width` cells."""
+    if cell_width(text) <= width:
+        return text
+    while cell_width(text) > width - 1:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
 def size(count: int) -> str:
     """Bytes in decimal units, three digits: 812 B, 3.21 MB, 120 GB."""
     value = float(count)
@@ -50,6 +59,11 @@ def home_path(path: str) -> str:
     if home != os.path.join(os.sep, "") and path.startswith(home):
         path = "~/" + path[len(home) :]
     return printable(path)
+
+
+def model_name(spec: str) -> str:
+    """A model as a picture or page names it: of a checkpoint's path the file alone."""
+    return os.path.basename(spec) if spec.startswith(os.sep) else spec
 
 
 def reason(exc: OSError) -> str:

@@ -1,0 +1,35 @@
+"""What one argument of a command names: words, a picture or a part of one, an earlier hit, standard input."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipsearch.terms import Term
+
+STANDARD_INPUT = "-"
+
+
+def named_term(word: str, *, hint: str = "") -> Term:
+    """The term that `word` is. It has no weight: what looks like one is part of the words.
+
+    Raises UsageError, ending in `hint`, for what is written as a picture and is none.
+    """
+    from clipsearch import images
+    from clipsearch.errors import UsageError
+    from clipsearch.terms import Picture, parse_term
+
+    if word == STANDARD_INPUT:
+        return Picture(sys.stdin.buffer.read())
+    term = parse_term(word, weighed=False)
+    if isinstance(term, Picture):
+        return term
+    if "#" in word and os.path.isfile(os.path.expanduser(word.partition("#")[0])):
+        raise UsageError(f"{word}: a part of a picture is written as #x,y,width,height, in pixels or percent")
+    path = os.path.expanduser(word)
+    if os.path.splitext(path)[1].lower() in images.PICTURE_SUFFIXES:
+        what = "not a regular file" if os.path.exists(path) else "no such file"
+        raise UsageError(f"{word}: {what}{hint}")
+    return term

@@ -1,0 +1,42 @@
+"""Plots, by matplotlib: similarities, classifications and what `eval` measures. The only room that imports it.
+
+Every function here takes plain results or arrays and the name of a file, which ends in .png or .svg. Colours read well
+with colour blindness of any kind; nothing is said by colour alone. A PNG is light, or dark on request, on a ground of
+its own. An SVG follows the reader's light or dark mode, unless dark is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from clipsearch.errors import ClipsearchError, UsageError
+
+__all__ = ["MARK", "check", "is_plot"]
+
+MARK = b"clipsearch plot"
+"""Stands near the start of every plot's file: such a file is replaced, any other is not."""
+
+SUFFIXES = (".png", ".svg")
+
+EXTRA = "pip install 'clipsearch[plot]'"
+
+
+def check(file: str | Path) -> None:
+    """Refuse early what cannot be drawn: before a model is loaded, without importing matplotlib.
+
+    Raises UsageError for a name of another suffix or a file in the way, ClipsearchError without the extra `plot`.
+    """
+    from clipsearch.showing.files import refuse_others
+
+    if os.path.splitext(file)[1].lower() not in SUFFIXES:
+        raise UsageError(f"{file}: a plot is a .png or an .svg; give its file such a name")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ClipsearchError(f"plots need matplotlib, which is not installed: {EXTRA}")
+    refuse_others(os.path.realpath(file), is_plot, what="plot")
+
+
+def is_plot(head: bytes) -> bool:
+    """Whether a file that begins so is a plot of ours."""
+    return MARK in head

@@ -1,0 +1,61 @@
+"""Colours of the plots in light and in dark, and how an SVG changes between them.
+
+Series are the eight colours of Okabe and Ito ("Color Universal Design", 2008), made darker on white and lighter on
+black, so that each stands out from its ground by 3 : 1 or more (WCAG 2.2, 1.4.11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["DARK", "LIGHT", "Theme", "adaptive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Each colour is unlike every other one of its theme: in an SVG it stands for its role."""
+
+    ground: str
+    panel: str
+    text: str
+    muted: str
+    line: str
+    accent: str
+    series: tuple[str, ...]
+
+
+LIGHT = Theme(
+    ground="#fefefe",
+    panel="#eef0f2",
+    text="#1b1e21",
+    muted="#5a6169",
+    line="#c9ced3",
+    accent="#0a6fb0",
+    series=("#0072b2", "#d1550a", "#00805e", "#a8478a", "#8a6b00", "#0f7f9c"),
+)
+DARK = Theme(
+    ground="#131618",
+    panel="#22282c",
+    text="#e9ecee",
+    muted="#a4adb5",
+    line="#454d53",
+    accent="#5fb3ea",
+    series=("#56b4e8", "#f08a4b", "#2fbf93", "#e08cc3", "#e0bd3a", "#5cc8dd"),
+)
+
+
+def adaptive() -> str:
+    """A style sheet by which an SVG drawn in LIGHT turns into DARK where the reader's mode is dark.
+
+    It names colours as matplotlib writes them into style attributes; a viewer that knows no such rules shows LIGHT.
+    """
+    rules = []
+    for light, dark in zip(_colours(LIGHT), _colours(DARK), strict=True):
+        for part in ("fill", "stroke"):
+            rules.append(f'[style*="{part}: {light}"] {{ {part}: {dark} !important }}')
+    return "@media (prefers-color-scheme: dark) {\n" + "\n".join(rules) + "\n}"
+
+
+def _colours(theme: Theme) -> list[str]:
+    named = [getattr(theme, each.name) for each in fields(theme) if each.name != "series"]
+    return [*named, *theme.series]
