@@ -209,7 +209,7 @@ def test_open_hands_the_best_pictures_to_the_desktop(cli: Cli, indexed: Path, tm
     ran = cli("query", "a cat", "-k", "1", "--open", cwd=indexed, env=env)
     assert ran.code == 0
     for _ in range(100):
-        if (tmp_path / "opened").exists():
+        if (tmp_path / "opened").exists() and (tmp_path / "opened").stat().st_size:
             break
         time.sleep(0.05)
     assert (tmp_path / "opened").read_text() == ran.text

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Cli
+from PIL import Image
 from tinyclip.scenes import caption, draw, scenes
 
 from clipsearch.evaluating import classify, folder_per_class, retrieve
@@ -153,6 +154,26 @@ def test_engines_are_measured_against_exact_search(cli: Cli, drawn: Path, tmp_pa
     assert len(cli("eval", "index", "--engine", "exact", cwd=tmp_path).lines) == 3
     other = cli("eval", "index", "--model", "builtin", cwd=tmp_path)
     assert other.code == 4 and "holds no vectors of builtin" in other.err
+
+
+def test_plots_are_drawn_of_each_model(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    models = ["--model", TINY, "--model", "builtin"]
+    classified = cli("eval", "classify", drawn / "classes", *models, "--plot", "found.svg", cwd=tmp_path)
+    names = ["found-confusion.svg", "found-reliability.svg", "found-confusion-2.svg", "found-reliability-2.svg"]
+    assert classified.code == 0 and ", ".join(names) in classified.err
+    for name in names:
+        assert b"clipsearch plot" in (tmp_path / name).read_bytes()
+    assert cli("eval", "retrieval", drawn / "captions.csv", *base(drawn), "--plot", "r.png", cwd=tmp_path).code == 0
+    assert cli("eval", "self", drawn / "pictures", "--model", TINY, "--plot", "s.png", "--dark", cwd=tmp_path).code == 0
+    for name in ("r.png", "s.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 300
+    refused = cli("eval", "self", drawn / "pictures", "--plot", "s.jpg", cwd=tmp_path)
+    assert refused.code == 2 and "a plot is a .png or an .svg" in refused.err
+
+
+def base(drawn: Path) -> list[str | Path]:
+    return ["--images", drawn / "pictures", "--model", TINY]
 
 
 def test_pictures_that_fail_are_named_and_the_others_measured(cli: Cli, drawn: Path, tmp_path: Path) -> None:

@@ -16,9 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Cli
+from helpers import Shelf, TinyEncoder
 
+from clipsearch.classifying import store
+from clipsearch.classifying.classifier import Classifier
+from clipsearch.classifying.labels import Label
 from clipsearch.cli import completing, reference, shells
 from clipsearch.cli.commands_query import FORMATS
 from clipsearch.encoders.known import ROWS
@@ -153,7 +158,7 @@ def test_bash_completes_as_one_types(cli: Cli, home: Path) -> None:
         assert bash.line("clipsearch query x --copy-to be\t") == "clipsearch query x --copy-to be"
         assert bash.line("clipsearch query x -k b\t") == "clipsearch query x -k b"
         assert bash.line("clipsearch nonsense --mo\t") == "clipsearch nonsense --mo"
-        assert bash.line("true; A=1 clipsearch cla\t") == "true; A=1 clipsearch classify "
+        assert bash.line("true; A=1 clipsearch rer\t") == "true; A=1 clipsearch reroot "
 
 
 @needs("zsh")
@@ -176,7 +181,7 @@ def test_zsh_completes_as_one_types(cli: Cli, home: Path) -> None:
 @needs("fish")
 def test_fish_offers_with_meanings(cli: Cli, home: Path) -> None:
     install(cli, home, "fish")
-    assert offered("fish", home, "clipsearch cla") == ["classify"]
+    assert offered("fish", home, "clipsearch rer") == ["reroot"]
     assert offered("fish", home, "clipsearch index --til") == ["--tiles"]
     assert offered("fish", home, "clipsearch index --model ViT-L/14@") == ["ViT-L/14@336px"]
     assert offered("fish", home, "clipsearch classify b.jpg --labels @p") == [
@@ -237,17 +242,24 @@ def test_what_comes_before_decides() -> None:
     assert words("classify", "--labels", "a", "--csv", "--template") == []
     assert completing.complete(["query", "--", "--mod"], completing.Table.load()) == ("files", [])
     assert words("--debug", "cla", current="x") == []
-    assert words("--debug", current="cla") == ["classify"]
+    assert words("--debug", current="rer") == ["reroot"]
     assert words("models", "pull", current="RN101") == ["RN101"]
     assert completing.complete(["reroot", "a", "b"], completing.Table.load())[0] == "folders"
     assert completing.complete(["index", "--model", "./w"], completing.Table.load())[0] == "files"
     assert completing.complete(["query", "--with", "x"], completing.Table.load())[0] == "files"
 
 
-def test_kept_label_sets_are_offered_where_labels_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completing, "label_sets", lambda: [("pets", "cat, dog"), ("places", "beach, town")])
-    assert words("classify", "x.jpg", "--labels", current="pe") == ["pets"]
-    assert words("classify", "x.jpg", "--labels", current="") == ["pets", "places", "@"]
+def test_kept_label_sets_and_classifiers_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    library = Shelf(tmp_path / "index").folder
+    store.save_labels(library, "pets", [Label("cat"), Label("dog")])
+    store.save_labels(library, "places", [Label("beach")])
+    assert words("classify", "x.jpg", "--labels", current="@pe") == ["@pets"]
+    assert words("classify", "x.jpg", "--labels", current="") == ["@pets", "@places", "@"]
+    info = TinyEncoder().info
+    store.save_classifier(library, "kinds", Classifier(info, (Label("cat"),), np.ones((1, info.dim), np.float32)))
+    assert words("classify", "x.jpg", "--use", current="") == ["kinds"]
+    assert words("classify", "--index", "nowhere", "--use", current="") == []
 
 
 def test_broken_lines_and_odd_names_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

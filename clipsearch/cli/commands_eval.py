@@ -1,8 +1,4 @@
-"""`clipsearch eval`: how well models, and the engines of a library, do on one's own pictures.
-
-What a plot is drawn from stands in the same results that `--json` prints (`evaluating.results`): `confusion` and
-`reliability` of a classification, `curve` of a retrieval.
-"""
+"""`clipsearch eval`: how well models, and the engines of a library, do on one's own pictures."""
 
 from __future__ import annotations
 
@@ -70,18 +66,22 @@ def classify(
     device: options.Device = "auto",
     arch: options.Arch = None,
     trust_checkpoint: options.Trust = False,
+    plot: options.Plot = None,
+    dark: options.Dark = False,
     json: options.Json = False,
 ) -> int:
     """Say how often pictures get their label.
 
     Top-1 and top-5 accuracy, the mean of the labels' accuracies, and the expected calibration error: how far the
-    probabilities lie from the shares that are right.
+    probabilities lie from the shares that are right. --plot draws two files for each model, FILE-confusion and
+    FILE-reliability.
     """
-    from clipsearch.cli import render_eval
+    from clipsearch.cli import plots_eval, render_eval
     from clipsearch.cli.labels import read_labels, read_templates
     from clipsearch.evaluating import classify as measured
     from clipsearch.evaluating import folder_per_class
 
+    plots_eval.check(plot, plots_eval.PARTS)
     pictures = folder_per_class(folder, read_labels(labels or [], place.find_library(index))).sample(sample)
     found = _run(
         lambda work: measured(pictures, models=model or (), templates=read_templates(template or []), place=work),
@@ -96,6 +96,8 @@ def classify(
         output.write_json(render_eval.classification_json(found))
     else:
         output.write(render_eval.classification_text(found))
+    if plot is not None:
+        plots_eval.classifications(found, plot, dark=dark)
     return _told(found, more=[pictures.notice] if pictures.notice else [])
 
 
@@ -119,6 +121,8 @@ def retrieval(
     device: options.Device = "auto",
     arch: options.Arch = None,
     trust_checkpoint: options.Trust = False,
+    plot: options.Plot = None,
+    dark: options.Dark = False,
     json: options.Json = False,
 ) -> int:
     """Say how often captions find their pictures.
@@ -126,10 +130,11 @@ def retrieval(
     R@1, R@5 and R@10 in both directions, from captions to pictures and back, mean average precision, and the median
     rank of what is right. A picture may have several captions.
     """
-    from clipsearch.cli import render_eval
+    from clipsearch.cli import plots_eval, render_eval
     from clipsearch.errors import UsageError
     from clipsearch.evaluating import read_captions, retrieve
 
+    plots_eval.check(plot)
     whole = read_captions(captions, images=images)
     if not any(os.path.lexists(path) for path in whole.paths):
         first = os.fsdecode(whole.paths[0])
@@ -149,6 +154,8 @@ def retrieval(
         output.write_json(render_eval.retrieval_json(found))
     else:
         output.write(render_eval.retrieval_text(found))
+    if plot is not None:
+        plots_eval.retrievals(found, plot, dark=dark)
     return _told(found)
 
 
@@ -165,6 +172,8 @@ def find_again(
     device: options.Device = "auto",
     arch: options.Arch = None,
     trust_checkpoint: options.Trust = False,
+    plot: options.Plot = None,
+    dark: options.Dark = False,
     json: options.Json = False,
 ) -> int:
     """Say how often altered copies are recognised.
@@ -172,11 +181,12 @@ def find_again(
     That needs no labels: each picture is cropped, flipped, recompressed and darkened, and each copy looked up among
     the pictures.
     """
-    from clipsearch.cli import render_eval
+    from clipsearch.cli import plots_eval, render_eval
     from clipsearch.evaluating import find_again as measured
     from clipsearch.evaluating import library_pictures
     from clipsearch.evaluating.datasets import pictures_of, sampled
 
+    plots_eval.check(plot)
     paths = pictures_of(pictures) if pictures else library_pictures(place.require_library(index))
     found = _run(
         lambda work: measured(sampled(paths, sample), models=model or (), place=work),
@@ -191,6 +201,8 @@ def find_again(
         output.write_json(render_eval.self_json(found))
     else:
         output.write(render_eval.self_text(found))
+    if plot is not None:
+        plots_eval.copies(found, plot, dark=dark)
     return _told(found)
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
 
 TABLE = os.path.join(os.path.dirname(__file__), "completion.txt")
 
@@ -130,12 +132,14 @@ def _values(
         choices = metavar.replace("|", " ")
     if choices is not None:
         return "words", _matching(current, ((choice, "") for choice in choices.split()))
+    if (command, option) == ("classify", "--use"):
+        return "words", _matching(current, kept("classifiers", before))
     if metavar == "SPEC" or command == "models pull":
         if current.startswith((".", "/", "~")):
             return "files", []
         return "words", _matching(current, held_models(before) if command in HELD else table.models)
     if metavar.startswith(LABELS):
-        return "words", labels(current)
+        return "words", labels(current, before)
     if metavar.strip(".") in FOLDERS:
         return "folders", []
     if metavar.strip(".") in FILES:
@@ -143,9 +147,9 @@ def _values(
     return "words", []
 
 
-def labels(current: str) -> list[Candidate]:
-    """What follows `--labels`: a file of labels behind `@`, or a set of labels that the library keeps."""
-    found = _matching(current, label_sets())
+def labels(current: str, before: Sequence[str]) -> list[Candidate]:
+    """What follows `--labels`: a set of labels that the library keeps, or a file of labels, both behind `@`."""
+    found = _matching(current, ((f"@{name}", text) for name, text in kept("label_sets", before)))
     if current.startswith("@"):
         found += [(f"@{path}", text) for path, text in paths(current[1:])]
     elif not current:
@@ -153,26 +157,37 @@ def labels(current: str) -> list[Candidate]:
     return found
 
 
-def label_sets() -> list[Candidate]:
-    """Names under which sets of labels are kept, as `--labels` takes them, with what they hold. None are kept yet."""
-    return []
+def kept(kind: Literal["label_sets", "classifiers"], before: Sequence[str]) -> list[Candidate]:
+    """The names under which the library that the command line means keeps label sets or classifiers."""
+    try:
+        from clipsearch.classifying import store
+
+        return [(name, "") for name in getattr(store, kind)(_library(before)).names()]
+    except Exception:  # A key press is no place for errors.
+        return []
 
 
 def held_models(before: Sequence[str]) -> list[Candidate]:
     """The models of the library that the command line means."""
     try:
         from clipsearch.catalog import Catalog
-        from clipsearch.cli.place import require_library
 
-        given = [value for option, value in itertools.pairwise(before) if option == "--index"]
-        given += [word.removeprefix("--index=") for word in before if word.startswith("--index=")]
-        catalog = Catalog.open(require_library(given[0] if given else None))
+        catalog = Catalog.open(_library(before))
         try:
             return [(row.info.spec, "") for row in catalog.encoders()]
         finally:
             catalog.close()
     except Exception:  # A key press is no place for errors.
         return []
+
+
+def _library(before: Sequence[str]) -> Path:
+    """The library that the words before mean. Raises NoLibraryError."""
+    from clipsearch.cli.place import require_library
+
+    given = [value for option, value in itertools.pairwise(before) if option == "--index"]
+    given += [word.removeprefix("--index=") for word in before if word.startswith("--index=")]
+    return require_library(given[0] if given else None)
 
 
 def paths(text: str, *, folders: bool = False) -> list[Candidate]:

@@ -26,6 +26,9 @@ NAMED = 40
 
 CONFUSIONS = 12
 
+TICKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Values of k that a recall curve is marked at."""
+
 DOTS = 360
 """Dots of a side of a matrix without names."""
 
@@ -249,7 +252,7 @@ def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str =
             _curve(axes, curve, number, style)
         axes.set_xscale("log")
         ks = sorted({int(k) for curve in curves for k in curve.k})
-        ticks = [k for k in ks if k in (1, 5, 10, 20, 50, 100, 200, 500, 1000)] or ks
+        ticks = [k for k in ks if k in TICKS] or ks
         axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
         axes.minorticks_off()
         axes.set(xlabel="k: pictures looked at", ylabel="recall@k", ylim=(0, 1.02))
@@ -270,6 +273,7 @@ def _curve(axes: Axes, curve: RecallCurve, number: int, style: Style) -> None:
         linewidth=1.8,
         marker="osD^vP"[number % 6],
         markersize=5,
+        markevery=[i for i, k in enumerate(curve.k) if k in TICKS] or None,
         linestyle=("-", "--", "-.", ":")[number // len(style.theme.series) % 4],
         label=name,
     )

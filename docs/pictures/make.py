@@ -23,10 +23,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from browser import browser
 from tinyclip.scenes import COLOURS, Scene, caption, draw, scenes
 
-from clipsearch import Library
+from clipsearch import Library, metrics
 from clipsearch.classifying.answer import classify_alone
 from clipsearch.classifying.options import ClassifyOptions
-from clipsearch.metrics import BINS, expected_calibration_error
 from clipsearch.plotting.classification import plot_classification
 from clipsearch.plotting.evaluation import RecallCurve, plot_confusion, plot_recall, plot_reliability
 from clipsearch.plotting.similarity import plot_similarity
@@ -69,15 +68,11 @@ def evaluations(folder: Path) -> None:
     best = [item.predictions[0] for item in result.results]
     true = np.array([labels.index(scene.background) for scene in DRAWN])
     said = np.array([labels.index(prediction.label) for prediction in best])
-    counts = np.zeros((len(labels), len(labels)), int)
-    np.add.at(counts, (true, said), 1)
-    plot_confusion(counts, labels, HERE / "confusion.svg")
+    plot_confusion(metrics.confusion_matrix(true, said, len(labels)), labels, HERE / "confusion.svg")
     sure = np.array([prediction.probability for prediction in best])
-    place = np.clip(np.ceil(sure * BINS).astype(int) - 1, 0, BINS - 1)
-    held = np.bincount(place, minlength=BINS)
-    means = [np.bincount(place, w, BINS) / np.maximum(held, 1) for w in (sure, (true == said).astype(float))]
-    ece = expected_calibration_error(sure, true == said)
-    plot_reliability(means[0], means[1], held, ece, HERE / "reliability.svg")
+    bins = metrics.reliability_bins(sure, true == said)
+    ece = metrics.expected_calibration_error(sure, true == said)
+    plot_reliability(bins.confidence, bins.accuracy, bins.counts, ece, HERE / "reliability.svg")
 
 
 def recall(folder: Path) -> None:
