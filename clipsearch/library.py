@@ -18,13 +18,13 @@ from clipsearch import encoders
 from clipsearch.cache import NO_CACHE, QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.connections import damage_translated
-from clipsearch.encoders import Encoder, EncoderOptions, devices
+from clipsearch.encoders import EncoderOptions, devices
 from clipsearch.encoders.identity import is_prepared_as_today
-from clipsearch.encoders.int8 import quantised_info, taken_apart
-from clipsearch.encoders.specs import FALLBACK_NOTICE, parse_spec
-from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, NoLibraryError, UsageError
+from clipsearch.encoders.specs import parse_spec
+from clipsearch.errors import ClipsearchError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
 from clipsearch.paths import absolute
+from clipsearch.roster import Roster
 from clipsearch.search import Searcher
 from clipsearch.terms import Known, Term, as_term
 from clipsearch.types import EncoderInfo, Hit, QueryResult, Sort
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from clipsearch.classifying.prototypes import Step
     from clipsearch.filters import Filter
     from clipsearch.indexing.indexer import RunOptions
-    from clipsearch.indexing.roots import GivenOptions
     from clipsearch.precision import Precision
     from clipsearch.projection import Projection
     from clipsearch.reports import (
@@ -80,13 +79,11 @@ class Library:
 
     def __init__(self, path: PathLike, options: EncoderOptions | None = None) -> None:
         self.path = Path(os.fsdecode(absolute(path)))
-        self._options = options or EncoderOptions()
+        self._roster = Roster(self.path, options or EncoderOptions())
         self._catalog: Catalog | None = None
         self._cache: QueryCache | None = None
         self._searcher: Searcher | None = None
-        self._encoders: dict[str, Encoder] = {}
         self._asking = threading.RLock()
-        self._loading = threading.Lock()
 
     @classmethod
     def create(
@@ -108,8 +105,8 @@ class Library:
         if library.exists:
             raise UsageError(f"there is a library in {library.path} already")
         spec, fallback = (model, None) if model is not None else encoders.default_spec()
-        encoder = encoders.load_encoder(spec, library._options)
-        library._encoders[encoder.info.fingerprint] = encoder
+        encoder = encoders.load_encoder(spec, library._roster.options)
+        library._roster.keep(encoder)
         if precision == "int8":
             encoders.refuse_int8(encoder)
         try:
@@ -191,16 +188,16 @@ class Library:
             if model is not None or precision is not None:
                 indexer.check_paths(catalog, wanted, options)  # A run that cannot be leaves no wish behind.
             if precision is not None or (model is not None and parse_spec(model).int8):
-                row = self._choose_precision(catalog, model, precision, wanted, options.given, say=say, stop=stop)
+                row = self._roster.to_fill_in(catalog, model, precision, wanted, options.given, say=say, stop=stop)
             else:
-                row = self._choose(catalog, model)
+                row = self._roster.to_fill(catalog, model)
             work = indexer.IndexRun(
                 catalog,
-                lambda: self._encoder(row),
+                lambda: self._roster.of(row),
                 row,
                 options,
-                batch_size=options.batch_size or devices.batch_size(self._options.device),
-                progress=progress if precision else mentioning(catalog, row.info, self._options, progress, say),
+                batch_size=options.batch_size or devices.batch_size(self._roster.options.device),
+                progress=progress if precision else mentioning(catalog, row.info, self._roster.options, progress, say),
                 stop=stop,
             )
             report = work.run(wanted)
@@ -213,7 +210,7 @@ class Library:
     def _prepare_queries(self, catalog: Catalog, row: EncoderRow, report: IndexReport) -> IndexReport:
         """Do now what the first query would have to wait for. What goes wrong is no failure of a run that is done."""
         try:
-            self._encoder(row).convert()
+            self._roster.of(row).convert()
             if report.seconds > LEARNING_PAYS_S:
                 self._learn(catalog, row)
         except ClipsearchError as exc:
@@ -227,70 +224,9 @@ class Library:
         with contextlib.closing(QueryCache(self.path)) as cache:
 
             def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-                return query.embed_texts(texts, row, lambda: self._encoder(row), cache, notices=[])
+                return query.embed_texts(texts, row, lambda: self._roster.of(row), cache, notices=[])
 
             relevance.learn(catalog, row, cache, embed)
-
-    def _choose(self, catalog: Catalog, model: str | None) -> EncoderRow:
-        """The encoder that a run fills; records a wish for another one."""
-        answering, filling = catalog.answering(), catalog.filling()
-        if model is None:
-            row = filling or answering
-            if row is None:
-                raise NoLibraryError(f"the library in {self.path} is not complete; name its model: --model default")
-            return row
-        encoder = encoders.load_encoder(model, self._options)
-        self._encoders[encoder.info.fingerprint] = encoder
-        return self._wish(catalog, encoder.info)
-
-    def _choose_precision(
-        self,
-        catalog: Catalog,
-        model: str | None,
-        precision: Precision | None,
-        paths: Sequence[bytes],
-        given: GivenOptions,
-        *,
-        say: Callable[[str], None],
-        stop: Callable[[], bool],
-    ) -> EncoderRow:
-        """The encoder that a run fills where the precision is named; calibrates it where it is a new one."""
-        from clipsearch.precision import eight_bit
-
-        if model is None:
-            target = self._choose(catalog, None)
-            base = self._encoder(EncoderRow(0, taken_apart(target.info)[0]))
-        else:
-            base = encoders.load_encoder(parse_spec(model).base.name, self._options)
-            self._encoders[base.info.fingerprint] = base
-        if precision == "fp32":
-            if model is not None and parse_spec(model).int8:
-                raise UsageError(f"--model {model} and --precision fp32 contradict each other; leave one out")
-            return self._wish(catalog, base.info)
-        info = eight_bit(
-            catalog, base, paths, given, load=lambda info: self._encoder(EncoderRow(0, info)), say=say, stop=stop
-        )
-        if info is None:  # It was stopped: the run that follows will see that too.
-            return self._choose(catalog, None)
-        return self._wish(catalog, info)
-
-    def _wish(self, catalog: Catalog, info: EncoderInfo) -> EncoderRow:
-        """Record the encoder that shall answer: at once where nothing does yet, else once it is filled."""
-        answering = catalog.answering()
-        with catalog.transaction():
-            row = catalog.add_encoder(info)
-            if answering is not None and row.id != answering.id and _gives_way(catalog, answering, info):
-                catalog.drop_encoder(answering.id)
-                answering = None
-            if answering is None:
-                catalog.set_meta("encoder_id", str(row.id))
-                catalog.set_meta("filling_id", None)
-            elif row.id == answering.id:
-                catalog.set_meta("filling_id", None)
-                catalog.set_meta("fallback", None)  # It is no fallback any more, but what was asked for.
-            else:
-                catalog.set_meta("filling_id", str(row.id))
-        return row
 
     # Asking
 
@@ -334,11 +270,11 @@ class Library:
 
         def ask(catalog: Catalog) -> QueryResult:
             cache, searcher = self._helpers(catalog)
-            row, notices = self._answering(catalog, model)
+            row, notices = self._roster.answering(catalog, model)
             memory = cache if use_cache else NO_CACHE
-            asker = Asker(catalog, row, searcher, memory, lambda: self._encoder(row), notices=notices)
+            asker = Asker(catalog, row, searcher, memory, lambda: self._roster.of(row), notices=notices)
             prepared = asker.prepare(question)
-            teller = self._encoder(row) if explain and not row.info.is_clip else None
+            teller = self._roster.of(row) if explain and not row.info.is_clip else None
 
             def search() -> tuple[Hit, ...]:
                 neighbours = asker.search(prepared, k * page)[k * (page - 1) :]
@@ -372,10 +308,10 @@ class Library:
 
         def ask(catalog: Catalog) -> tuple[QueryResult, ...]:
             cache, searcher = self._helpers(catalog)
-            row, notices = self._answering(catalog, model)
+            row, notices = self._roster.answering(catalog, model)
             if not texts:
                 return ()
-            vectors = query.embed_texts(texts, row, lambda: self._encoder(row), cache, notices=notices)
+            vectors = query.embed_texts(texts, row, lambda: self._roster.of(row), cache, notices=notices)
 
             def search() -> list[tuple[Hit, ...]]:
                 return query.make_many_hits(catalog, searcher.nearest_many(row, vectors, k, where=where), where=where)
@@ -395,7 +331,7 @@ class Library:
 
         def ask(catalog: Catalog) -> tuple[Shown, bool]:
             content_id = picture if isinstance(picture, int) else upkeep.content_at(catalog, absolute(picture))
-            row, _ = self._answering(catalog, model)
+            row, _ = self._roster.answering(catalog, model)
             return upkeep.describe(catalog, content_id), catalog.vector_of(content_id, row.id) is not None
 
         shown, has_vector = self._ask(ask)
@@ -480,7 +416,7 @@ class Library:
         from clipsearch.classifying.store import load_classifier
 
         saved = load_classifier(self.path, name)
-        return self._ask(lambda catalog: saved.open(self._answering(catalog, model)[0].info))
+        return self._ask(lambda catalog: saved.open(self._roster.answering(catalog, model)[0].info))
 
     def similarity(self, items: Sequence[str | Path | Item], *, model: str | None = None) -> Similarity:
         """Cosines and angles of every two of texts, picture files, earlier hits and literal vectors.
@@ -490,9 +426,9 @@ class Library:
         from clipsearch.similarity import compare_items
 
         def ask(catalog: Catalog) -> Similarity:
-            row, notices = self._answering(catalog, model)
+            row, notices = self._roster.answering(catalog, model)
             cache, _ = self._helpers(catalog)
-            found = compare_items(items, row=row, load=lambda: self._encoder(row), catalog=catalog, cache=cache)
+            found = compare_items(items, row=row, load=lambda: self._roster.of(row), catalog=catalog, cache=cache)
             return replace(found, notices=(*notices, *found.notices))
 
         return self._ask(ask)
@@ -505,7 +441,7 @@ class Library:
         from clipsearch.projection import project
 
         def ask(catalog: Catalog) -> Projection:
-            row, notices = self._answering(catalog, model)
+            row, notices = self._roster.answering(catalog, model)
             return replace(project(catalog, row, most=most), notices=tuple(notices))
 
         return self._ask(ask)
@@ -615,57 +551,8 @@ class Library:
         from clipsearch.classifying.answer import Desk
 
         cache, searcher = self._helpers(catalog)
-        row, notices = self._answering(catalog, model)
-        return Desk(row, lambda: self._encoder(row), cache, catalog, searcher, report), notices
-
-    def _encoder(self, row: EncoderRow) -> Encoder:
-        with self._loading:
-            encoder = self._encoders.get(row.info.fingerprint)
-            if encoder is None:
-                encoder = self._encoders[row.info.fingerprint] = encoders.reload_encoder(row.info, self._options)
-            return encoder
-
-    def _answering(self, catalog: Catalog, model: str | None) -> tuple[EncoderRow, list[str]]:
-        """The encoder that answers, and what the asker should know of it."""
-        answering, filling = catalog.answering(), catalog.filling()
-        if answering is None:
-            raise NoLibraryError(f"the library in {self.path} holds no pictures yet; clipsearch index FOLDER")
-        if model is not None:
-            return self._held(catalog, model), []
-        notices = []
-        fallback = catalog.meta("fallback")
-        if fallback is not None:
-            notices.append(f"{FALLBACK_NOTICE} ({fallback}); clipsearch index --model default changes to CLIP")
-        if filling is not None:
-            lacks = catalog.count_unseen(answering.id)
-            if lacks:
-                notices.append(
-                    f"{answering.info.spec} answers until {filling.info.spec} is filled; it lacks {lacks} pictures"
-                )
-        return answering, notices
-
-    def _held(self, catalog: Catalog, model: str) -> EncoderRow:
-        """The row of an encoder that the library holds vectors of, by any name or place of its weights."""
-        rows = catalog.encoders()
-        spec = parse_spec(model)
-        for row in (*filter(None, (catalog.answering(), catalog.filling())), *reversed(rows)):
-            if row.info.spec in (model, spec.name):
-                return row
-        held = ", ".join(row.info.spec for row in rows)
-        mismatch = f"the library in {self.path} holds no vectors of {model} (it holds {held}); clipsearch index --model"
-        if spec.kind != "builtin":
-            try:
-                encoder = encoders.load_encoder(spec.base.name, self._options)
-            except EncoderError as exc:
-                raise ModelMismatchError(f"{mismatch} {model} would add them, but: {exc}") from exc
-            for row in rows:
-                base, rounding = taken_apart(row.info)
-                if base.fingerprint == encoder.info.fingerprint and (rounding is not None) == spec.int8:
-                    if rounding is not None:  # The weights may have moved.
-                        encoder = encoders.reload_encoder(quantised_info(encoder.info, rounding), self._options)
-                    self._encoders[row.info.fingerprint] = encoder
-                    return row
-        raise ModelMismatchError(f"{mismatch} {model} adds them")
+        row, notices = self._roster.answering(catalog, model)
+        return Desk(row, lambda: self._roster.of(row), cache, catalog, searcher, report), notices
 
 
 def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None:
@@ -694,12 +581,6 @@ def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None
 
 def _with_notice(report: IndexReport, notice: str) -> IndexReport:
     return replace(report, notices=(*report.notices, notice))
-
-
-def _gives_way(catalog: Catalog, answering: EncoderRow, info: EncoderInfo) -> bool:
-    """Whether an encoder without any vectors is the same model as `info` in the other precision: a new library's."""
-    same = taken_apart(answering.info)[0].fingerprint == taken_apart(info)[0].fingerprint
-    return same and not catalog.count_vectors(answering.id)
 
 
 def _target(catalog: Catalog) -> EncoderRow | None:

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from clipsearch import background, prompts
+from clipsearch import background, prompts, snapshots
 from clipsearch.background import MIN_PICTURES, PROMPTS
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow
@@ -158,7 +158,7 @@ def relevance(
 def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Yardstick | None:
     """The yardstick that the cache holds; None where there is none, or the library has grown by a fifth since."""
     known = cache.fact(row.info.fingerprint, _NAME)
-    if known is None or abs(catalog.count_vectors(row.id) - known[0]) * background.GROWTH > known[0]:
+    if known is None or abs(snapshots.count_about(catalog, row) - known[0]) * background.GROWTH > known[0]:
         return None
     try:
         return Yardstick.from_bytes(known[1], row.info.dim)
@@ -181,7 +181,7 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
         return None
     centred = row.info.is_clip and catalog.count_pictures(row.id) >= MIN_PICTURES
     yardstick = measure(vectors, embed(prompts.everyday(PROMPTS)), owners=owners, count=count, centred=centred)
-    cache.put_fact(row.info.fingerprint, _NAME, count, yardstick.to_bytes())
+    cache.put_fact(row.info.fingerprint, _NAME, snapshots.count_about(catalog, row), yardstick.to_bytes())
     return yardstick
 
 
