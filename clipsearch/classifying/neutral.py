@@ -15,8 +15,9 @@ for every CLIP: the logarithm of odds.
     yes(x, c)        = σ(τ · x·p_c − usual(x) − BAR)              independently for every label
 
 A SigLIP was trained to answer yes or no itself: yes(x, c) = σ(τ · x·p_c + bias) (Zhai et al. 2023, arXiv:2303.15343,
-section 3.2). `options.MARGIN` and BAR were chosen on one half of the labelled photographs of
-`benchmarks/classifying.py`; the other half is what docs/classification.md reports.
+section 3.2). `options.MARGIN` was chosen on one half of the labelled photographs of
+`benchmarks/classifying.py`, and the other half is what docs/classification.md reports; the formulas and BAR were found
+with all of them in sight.
 """
 
 from __future__ import annotations
