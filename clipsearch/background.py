@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipsearch import prompts
+from clipsearch import prompts, snapshots
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow
 
@@ -57,7 +57,8 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedText
     import numpy as np
 
     dim = row.info.dim
-    count, pictures = catalog.count_vectors(row.id), catalog.count_pictures(row.id)
+    count = snapshots.count_about(catalog, row)
+    pictures = count if catalog.tiles() == "none" else catalog.count_pictures(row.id)
     text_mean = embed(prompts.everyday(PROMPTS)).mean(axis=0)
     known = cache.fact(row.info.fingerprint, "background")
     whole = 4 * dim * (dim + 1)

@@ -407,8 +407,6 @@ class Catalog:
 
     def count_pictures(self, encoder_id: int) -> int:
         """Contents that an encoder has a vector of; without tiles, as many as it has vectors."""
-        if self.tiles() == "none":
-            return self.count_vectors(encoder_id)
         row = self.conn.execute("SELECT count(*) FROM embeddings WHERE encoder_id = ? AND view = 0", (encoder_id,))
         return int(row.fetchone()[0])
 

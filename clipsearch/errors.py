@@ -104,3 +104,8 @@ class StoppedError(ClipsearchError):
     """The caller asked to stop before there was an answer; the message says what is kept of the work."""
 
     exit_code = 130
+
+
+def reason(exc: OSError) -> str:
+    """Why the system refused, as the middle of a sentence: "no such file or directory"."""
+    return (exc.strerror or str(exc) or type(exc).__name__).lower()

@@ -17,7 +17,7 @@ from clipsearch import filters, images
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, ContentRow, EncoderRow
 from clipsearch.encoders import Encoder, encode_halving
-from clipsearch.errors import ImageError, TruncatedImageError, UsageError
+from clipsearch.errors import ImageError, TruncatedImageError, UsageError, reason
 from clipsearch.filters import Filter
 from clipsearch.search import Neighbour
 from clipsearch.terms import Region
@@ -133,7 +133,7 @@ def read_bytes(path: bytes) -> bytes:
                 raise UsageError(f"{name}: not a regular file")
             return file.read()
     except OSError as exc:
-        raise UsageError(f"{name}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"{name}: {reason(exc)}") from exc
 
 
 def embed_pictures(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipsearch import images
 from clipsearch.classifying.labels import Label, checked
-from clipsearch.errors import UsageError
+from clipsearch.errors import UsageError, reason
 from clipsearch.indexing.scanner import Rules, ScanOptions, Walk
 
 
@@ -32,7 +32,7 @@ def example_folders(folder: Path, labels: Sequence[str | Label] = ()) -> Example
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
         names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as exc:
-        raise UsageError(f"--examples {folder}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"--examples {folder}: {reason(exc)}") from exc
     if not names:
         raise UsageError(f"--examples {folder}: no folder in it; it takes a folder a class, with pictures in each")
     chosen = checked(labels or [_spoken(name) for name in names])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clipsearch import filters, images, query
 from clipsearch.catalog import LIVE, Catalog, EncoderRow
 from clipsearch.classifying.prototypes import Report, Step, quiet
-from clipsearch.errors import UsageError
+from clipsearch.errors import UsageError, reason
 from clipsearch.filters import Filter
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
 from clipsearch.paths import span
@@ -177,7 +177,7 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
         remembered = _remembered(path, catalog, LIVE) if exc.errno in GONE else []
         if remembered:
             return remembered
-        raise UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"{os.fsdecode(path)}: {reason(exc)}") from exc
     if not stat.S_ISDIR(about.st_mode):
         return [Candidate(path, about.st_size, about.st_mtime_ns)]
     walked = list(Walk(path, Rules(path, ScanOptions()), images.PICTURE_SUFFIXES))

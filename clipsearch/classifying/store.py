@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.catalog import CATALOG_NAME
 from clipsearch.classifying.labels import IMAGENET, Label, checked, format_labels, parse_labels
 from clipsearch.encoders.cache import replacing
-from clipsearch.errors import ModelMismatchError, UsageError
+from clipsearch.errors import ModelMismatchError, UsageError, reason
 from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Drawer:
                 temporary.write_text(text, encoding="utf-8")
                 temporary.chmod(self._mode())
         except OSError as exc:
-            raise UsageError(f"cannot write {path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise UsageError(f"cannot write {path}: {reason(exc)}") from exc
         return path
 
     def delete(self, name: str) -> None:
@@ -87,7 +87,7 @@ class Drawer:
         try:
             (self.folder / (name + self.suffix)).unlink()
         except OSError as exc:
-            raise UsageError(f"cannot delete the {self.what} {name}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise UsageError(f"cannot delete the {self.what} {name}: {reason(exc)}") from exc
 
     def check_free(self, name: str, *, replace: bool) -> None:
         """Raises UsageError for a name that cannot be, or is taken unless `replace`."""

@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 def application(only: str | None = None) -> typer.Typer:
-    """The application with all commands, or with one: a query need not pay for declaring the other nine."""
+    """The application with all commands, or with one: a query need not pay for declaring all others."""
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,

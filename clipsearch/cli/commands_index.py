@@ -163,7 +163,7 @@ def index(
 
 def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[str] | None, int]:
     """All paths that were named (None where the list is empty, and nothing else was), and how many listed are gone."""
-    from clipsearch.errors import UsageError
+    from clipsearch.errors import UsageError, reason
 
     if files_from is None:
         if null:
@@ -176,7 +176,7 @@ def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[li
             with open(files_from, "rb") as file:
                 data = file.read()
     except OSError as exc:
-        raise UsageError(f"--files-from {files_from}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"--files-from {files_from}: {reason(exc)}") from exc
     listed = [os.fsdecode(name) for name in data.split(b"\0" if null else b"\n") if name]
     gone = [name for name in listed if not os.path.exists(os.path.expanduser(name))]
     for name in gone:
@@ -195,7 +195,7 @@ def _made(
     wait: bool,
 ) -> Library | None:
     """A new library, once the paths are known to be right; None where another run made one meanwhile."""
-    from clipsearch.errors import LockedError, UsageError
+    from clipsearch.errors import LockedError, UsageError, reason
     from clipsearch.library import Library
 
     if not wanted:
@@ -204,7 +204,7 @@ def _made(
         try:
             os.stat(os.path.expanduser(path))
         except OSError as exc:
-            raise UsageError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise UsageError(f"{path}: {reason(exc)}") from exc
     while True:
         try:
             library = Library.create(folder, model=model, precision=precision, options=options)  # type: ignore[arg-type]

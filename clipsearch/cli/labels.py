@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipsearch.errors import UsageError
+from clipsearch.errors import UsageError, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +118,7 @@ def read_text(name: str, *, option: str) -> str:
     try:
         data = sys.stdin.buffer.read() if name == "-" else _bytes_of(name)
     except OSError as exc:
-        raise UsageError(f"{option}{name}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"{option}{name}: {reason(exc)}") from exc
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipsearch.errors import UsageError
+from clipsearch.errors import UsageError, reason
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -221,4 +221,4 @@ def _replace(rc: Path, text: bytes) -> None:
 
 
 def _unwritable(exc: OSError) -> UsageError:
-    return UsageError(f"{exc.filename}: {(exc.strerror or str(exc)).lower()}")
+    return UsageError(f"{exc.filename}: {reason(exc)}")

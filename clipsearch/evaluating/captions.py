@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.errors import UsageError
+from clipsearch.errors import UsageError, reason
 from clipsearch.evaluating.datasets import Captioned
 from clipsearch.paths import absolute
 
@@ -55,7 +55,7 @@ def read_captions(file: PathLike, *, images: PathLike | None = None) -> Captione
     except UnicodeDecodeError as exc:
         raise UsageError(f"{name}: not a text in UTF-8") from exc
     except OSError as exc:
-        raise UsageError(f"{name}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"{name}: {reason(exc)}") from exc
     base = absolute(images) if images is not None else os.path.dirname(path)
     try:
         rows = list(_rows(text))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clipsearch import images
 from clipsearch.classifying.labels import Label
-from clipsearch.errors import UsageError
+from clipsearch.errors import UsageError, reason
 from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, pictures_in
 from clipsearch.paths import absolute
 
@@ -97,7 +97,7 @@ def folder_per_class(folder: PathLike, labels: Sequence[Label] = ()) -> Labelled
         with os.scandir(root) as entries:
             names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(b"."))
     except OSError as exc:
-        raise UsageError(f"{name}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise UsageError(f"{name}: {reason(exc)}") from exc
     if not names:
         raise UsageError(f"{name}: no folders in it; each class needs one of its own, named by its label")
     numbers, chosen, notice = _classes([os.fsdecode(n) for n in names], labels)

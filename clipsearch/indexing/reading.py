@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from clipsearch import images, tiles
 from clipsearch.catalog import Catalog
 from clipsearch.encoders import Encoder
-from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
+from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, UNKNOWN_MTIME, Work
 from clipsearch.indexing.room import Room
 from clipsearch.tiles import Tiles, View
@@ -141,7 +141,7 @@ class Reader:
         except FileNotFoundError:
             return Unread(work, "it vanished before it was read", vanished=True)
         except OSError as exc:
-            return Unread(work, (exc.strerror or str(exc)).lower())
+            return Unread(work, reason(exc))
         except MemoryError:
             return Unread(work, "not enough memory to decode it now")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 from clipsearch.catalog import Catalog
-from clipsearch.errors import UsageError
+from clipsearch.errors import UsageError, reason
 from clipsearch.indexing.scanner import Rules, ScanOptions, has_slash
 from clipsearch.paths import below, is_within, upwards
 
@@ -121,7 +121,7 @@ class Roots:
         except OSError as exc:
             if known is not None:
                 return known  # An unplugged drive, say: its files become offline.
-            raise UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise UsageError(f"{os.fsdecode(path)}: {reason(exc)}") from exc
         owner = self.owner(path)
         if owner is not None and owner.is_file:
             owner = None  # Where a named file was, a folder is now.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from clipsearch.errors import UsageError
+from clipsearch.errors import UsageError, reason
 from clipsearch.paths import below, is_within
 from clipsearch.reports import Problem
 from clipsearch.types import Candidate
@@ -230,7 +230,7 @@ class Walk:
 
     def _cannot(self, path: bytes, exc: OSError) -> None:
         if exc.errno not in GONE:  # What has just vanished is not unreadable.
-            self.unreadable[path] = (exc.strerror or str(exc)).lower()
+            self.unreadable[path] = reason(exc)
 
 
 def pictures_in(paths: Iterable[bytes], *, suffixes: Collection[str]) -> Iterator[bytes]:
@@ -242,7 +242,7 @@ def pictures_in(paths: Iterable[bytes], *, suffixes: Collection[str]) -> Iterato
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
         except OSError as exc:
-            raise UsageError(f"{os.fsdecode(path)}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise UsageError(f"{os.fsdecode(path)}: {reason(exc)}") from exc
         if is_folder:
             yield from (c.path for c in Walk(path, Rules(path, ScanOptions()), suffixes))
         else:

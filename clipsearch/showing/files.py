@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from clipsearch.errors import ClipsearchError, UsageError
-from clipsearch.showing.wording import reason
+from clipsearch.errors import ClipsearchError, UsageError, reason
 
 __all__ = ["refuse_others", "replacing", "write_bytes"]
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from clipsearch.errors import ClipsearchError, ImageError, UsageError
+from clipsearch.errors import ClipsearchError, ImageError, UsageError, reason
 from clipsearch.reports import Problem
 from clipsearch.showing.thumbnails import open_hit
-from clipsearch.showing.wording import reason
 from clipsearch.types import Hit
 
 __all__ = ["HandOut", "Handed", "hand_out"]

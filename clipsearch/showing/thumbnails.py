@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from clipsearch import images
-from clipsearch.errors import ImageError, TruncatedImageError
-from clipsearch.showing.wording import reason
+from clipsearch.errors import ImageError, TruncatedImageError, reason
 from clipsearch.types import Box, Hit
 
 if TYPE_CHECKING:

@@ -66,11 +66,6 @@ def model_name(spec: str) -> str:
     return os.path.basename(spec) if spec.startswith(os.sep) else spec
 
 
-def reason(exc: OSError) -> str:
-    """Why the system refused, as the middle of a sentence: "no such file or directory"."""
-    return (exc.strerror or str(exc) or type(exc).__name__).lower()
-
-
 def part_of(box: tuple[int, int, int, int]) -> str:
     """A part of a picture as a query takes it behind a path: `#x,y,width,height`, in pixels."""
     left, top, right, bottom = box
