@@ -133,10 +133,11 @@ def classify(
 
     if json + jsonl + csv > 1:
         raise UsageError("--json, --jsonl and --csv exclude one another")
+    target = None
     if plot is not None:
         from clipsearch import plotting
 
-        plotting.check(plot)
+        target = plotting.check(plot)
     _check(labels, template, examples, blend, save, use, multi, threshold, unknown, margin, in_, pictures, replace)
     library = place.find_library(index)
     asked = _Asked(
@@ -167,8 +168,8 @@ def classify(
     if examples is not None:
         _note_fit(classifier)
     code = _outcome(result)
-    if plot is not None and code != NONE_DONE:
-        _plot(result, plot, dark=dark)
+    if target is not None and code != NONE_DONE:
+        _plot(result, target, dark=dark)
     return max(code, _sort_out(result, copy_to, link_to))
 
 
@@ -316,7 +317,7 @@ def _write(result: ClassifyResult, classifier: Classifier | None, *, json: bool,
         for item in result.results:
             output.write_json(render_classes.item_json(item), indent=None)
     elif csv:
-        output.write(render_classes.csv(result))
+        output.write_foreign(render_classes.csv(result))
     elif output.to_terminal():
         output.write(render_classes.text(result))
         if len(result.results) > render_classes.FEW:
@@ -326,7 +327,7 @@ def _write(result: ClassifyResult, classifier: Classifier | None, *, json: bool,
             output.write_path(path, end=os.fsencode(f"\t{label}\t{probability[:6]}\n"))
 
 
-def _plot(result: ClassifyResult, file: str, *, dark: bool) -> None:
+def _plot(result: ClassifyResult, file: Path, *, dark: bool) -> None:
     from clipsearch.plotting.classification import plot_classification
 
     shown = plot_classification(result, file, dark=dark)

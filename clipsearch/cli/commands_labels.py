@@ -73,7 +73,7 @@ def show(*, name: Name, index: options.Index = None) -> int:
     if name == IMAGENET:
         output.write(format_labels(imagenet()))
         return 0
-    output.write(store.label_sets(place.existing_library(index)).read(name))
+    output.write_foreign(store.label_sets(place.existing_library(index)).read(name))
     return 0
 
 

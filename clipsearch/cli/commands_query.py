@@ -266,7 +266,7 @@ def _write(result: QueryResult, *, json: bool, jsonl: bool, csv: bool, null: boo
         for hit in result.hits:
             output.write_json(render.hit_json(hit), indent=None)
     elif csv:
-        output.write(render.query_csv(result))
+        output.write_foreign(render.query_csv(result))
     else:
         output.write(render.query_text(result))
 

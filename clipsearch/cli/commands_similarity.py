@@ -52,20 +52,21 @@ def similarity(
 
     if json and csv:
         raise UsageError("--json and --csv exclude one another")
+    target = None
     if plot is not None:
         from clipsearch import plotting
 
-        plotting.check(plot)
+        target = plotting.check(plot)
     wanted = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
     result = _compared(_items(items or []), index=index, model=model, options=wanted)
     _write(result, json=json, csv=csv)
     for text in result.notices:
         output.note(text)
-    if plot is not None:
+    if target is not None:
         from clipsearch.plotting.similarity import plot_similarity
 
-        plot_similarity(result, plot, dark=dark)
-        output.note(f"the plot is in {plot}")
+        plot_similarity(result, target, dark=dark)
+        output.note(f"the plot is in {target}")
     return 0
 
 
@@ -104,7 +105,7 @@ def _write(result: Similarity, *, json: bool, csv: bool) -> None:
     if json:
         output.write_json(_json(result))
     elif csv:
-        output.write(_csv(result))
+        output.write_foreign(_csv(result))
     elif not output.to_terminal():
         _write_pairs(result)
     elif len(result.items) == 2:
@@ -140,14 +141,14 @@ def _json(result: Similarity) -> dict[str, Any]:
         "items": [_item_json(item) for item in result.items],
         "cosines": result.cosines.tolist(),
         "angles": result.angles.tolist(),
-        "notices": [render.path_keys(text)["path"] for text in result.notices],
+        "notices": [render.clean(text) for text in result.notices],
     }
 
 
 def _item_json(item: Compared) -> dict[str, Any]:
     from clipsearch.cli import render
 
-    value: dict[str, Any] = {"kind": item.kind, "name": render.path_keys(item.name)["path"]}
+    value: dict[str, Any] = {"kind": item.kind, "name": render.clean(item.name)}
     if item.paths:
         value |= render.path_keys(item.paths[0])
     if item.id is not None:
@@ -159,7 +160,7 @@ def _csv(result: Similarity) -> str:
     """A head with the names, then a line for each, its name first."""
     from clipsearch.cli import render
 
-    names = [render.path_keys(item.name)["path"] for item in result.items]
+    names = [render.clean(item.name) for item in result.items]
     text = io.StringIO()
     writer = csv_format.writer(text, lineterminator="\n")
     writer.writerow(["", *names])

@@ -39,6 +39,11 @@ def write(text: str) -> None:
     _put(text.encode("utf-8", "surrogateescape"))
 
 
+def write_foreign(text: str) -> None:
+    """Write text that others have a part in, line by line: as it is into a pipe, escaped on a terminal."""
+    write(printable(text, keep="\n\t") if to_terminal() else text)
+
+
 def write_path(path: str, *, end: bytes = b"\n") -> None:
     """Write a path, byte for byte what the file system has."""
     _put(os.fsencode(path) + end)

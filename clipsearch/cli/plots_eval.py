@@ -53,7 +53,7 @@ def retrievals(found: Sequence[RetrievalScores], file: str, *, dark: bool) -> No
         name = model_name(one.model.spec)
         curves.append(_curve(f"{name}, words to picture", one.text_to_image.curve))
         curves.append(_curve(f"{name}, picture to words", one.image_to_text.curve))
-    plot_recall(curves, file, title="Captions and their pictures", dark=dark)
+    plot_recall(curves, _named(file, ""), title="Captions and their pictures", dark=dark)
     output.note(f"the plot is in {file}")
 
 
@@ -66,7 +66,7 @@ def copies(found: Sequence[SelfScores], file: str, *, dark: bool) -> None:
         for one in found
         for each in one.alterations
     ]
-    plot_recall(curves, file, title="Altered copies and their originals", dark=dark)
+    plot_recall(curves, _named(file, ""), title="Altered copies and their originals", dark=dark)
     output.note(f"the plot is in {file}")
 
 

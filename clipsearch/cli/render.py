@@ -56,10 +56,10 @@ def _base64(path: str) -> str:
 
 
 def _problems(problems: Iterable[Problem | ListedFile]) -> list[dict[str, Any]]:
-    return [{**path_keys(p.path), "reason": _clean(p.reason)} for p in problems]
+    return [{**path_keys(p.path), "reason": clean(p.reason)} for p in problems]
 
 
-def _clean(text: str | None) -> str | None:
+def clean(text: str | None) -> str | None:
     """Text for JSON, which has no way to write lone surrogates."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -75,7 +75,7 @@ def index_json(report: IndexReport) -> dict[str, Any]:
             value[key] = item
     for key in ("failed", "changing", "partial"):
         value[key] = _problems(getattr(report, key))
-    value["notices"] = [_clean(text) for text in report.notices]
+    value["notices"] = [clean(text) for text in report.notices]
     return value
 
 
@@ -152,12 +152,12 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 def query_json(result: QueryResult) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "query": _clean(result.query),
+        "query": clean(result.query),
         "model": result.model.spec,
         "is_clip": result.model.is_clip,
         "score_kind": result.kind,
         "hits": [hit_json(hit) for hit in result.hits],
-        "notices": [_clean(text) for text in result.notices],
+        "notices": [clean(text) for text in result.notices],
     }
 
 

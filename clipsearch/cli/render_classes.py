@@ -9,8 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
-from clipsearch.cli.render import SCHEMA_VERSION, path_keys
-from clipsearch.cli.render import _clean as clean
+from clipsearch.cli.render import SCHEMA_VERSION, clean, path_keys
 from clipsearch.cli.tables import counted, short_path, table
 from clipsearch.reports import Classification, ClassifyResult, Prediction
 

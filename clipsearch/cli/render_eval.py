@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
-from clipsearch.cli.render import SCHEMA_VERSION, path_keys
+from clipsearch.cli.render import SCHEMA_VERSION, clean, path_keys
 from clipsearch.cli.tables import counted, duration, size, table
 from clipsearch.metrics import Estimate
 
@@ -173,7 +173,7 @@ def _common(one: Scored) -> dict[str, Any]:
 
 
 def _missed(each: Missed) -> dict[str, Any]:
-    return {**path_keys(each.path), "reason": path_keys(each.reason, name="reason")["reason"]}
+    return {**path_keys(each.path), "reason": clean(each.reason)}
 
 
 def _model(info: EncoderInfo) -> dict[str, Any]:

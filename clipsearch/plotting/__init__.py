@@ -11,7 +11,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from clipsearch.errors import ClipsearchError, UsageError
+from clipsearch.errors import ClipsearchError, UsageError, reason
 
 __all__ = ["MARK", "check", "is_plot"]
 
@@ -23,10 +23,11 @@ SUFFIXES = (".png", ".svg")
 EXTRA = "pip install 'clipsearch[plot]'"
 
 
-def check(file: str | Path) -> None:
-    """Refuse early what cannot be drawn: before a model is loaded, without importing matplotlib.
+def check(file: str | Path) -> Path:
+    """The place of a plot, `~` resolved. Refuses early what cannot be drawn: before a model is loaded, or matplotlib.
 
-    Raises UsageError for a name of another suffix or a file in the way, ClipsearchError without the extra `plot`.
+    Raises UsageError for a name of another suffix or a file in the way, ClipsearchError without the extra `plot`, or
+    where the folder cannot be looked at.
     """
     from clipsearch.showing.files import refuse_others
 
@@ -34,7 +35,12 @@ def check(file: str | Path) -> None:
         raise UsageError(f"{file}: a plot is a .png or an .svg; give its file such a name")
     if importlib.util.find_spec("matplotlib") is None:
         raise ClipsearchError(f"plots need matplotlib, which is not installed: {EXTRA}")
-    refuse_others(os.path.realpath(file), is_plot, what="plot")
+    path = Path(file).expanduser()
+    try:
+        refuse_others(os.path.realpath(path), is_plot, what="plot")
+    except OSError as exc:
+        raise ClipsearchError(f"cannot write the plot {path}: {reason(exc)}") from exc
+    return path
 
 
 def is_plot(head: bytes) -> bool:
