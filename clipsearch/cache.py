@@ -36,9 +36,10 @@ _ERRORS = (sqlite3.Error, OSError)
 
 
 class QueryCache:
-    """An open `cache.db`, or one that could not be opened and holds nothing."""
+    """An open `cache.db`, or one that could not be opened and holds nothing; `damage` says what is wrong with its file."""
 
     def __init__(self, folder: Path | None) -> None:
+        self.damage: str | None = None
         self._conn: sqlite3.Connection | None = None
         if folder is None:
             return
@@ -52,8 +53,10 @@ class QueryCache:
         try:
             conn.execute("PRAGMA synchronous = OFF")
             conn.executescript(_SCHEMA)
-        except sqlite3.DatabaseError:
-            conn.close()  # Busy or damaged: `clipsearch prune --cache` removes it.
+        except sqlite3.DatabaseError as exc:
+            if not isinstance(exc, sqlite3.OperationalError):  # Else it is busy, say.
+                self.damage = str(exc)
+            conn.close()
             return
         self._conn = conn
 

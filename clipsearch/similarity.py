@@ -214,8 +214,8 @@ def _compared(item: Item, catalog: Catalog | None) -> Compared:
         paths = tuple(os.fsdecode(path) for path, _ in row.files) if row else ()
         return Compared("picture", str(item), paths, id=item.id)
     if isinstance(item.source, bytes):
-        return Compared("picture", "standard input", data=item.source, region=item.region)
-    return Compared("picture", str(item.source), (os.fsdecode(absolute(item.source)),), region=item.region)
+        return Compared("picture", f"standard input{item.region or ''}", data=item.source, region=item.region)
+    return Compared("picture", str(item), (os.fsdecode(absolute(item.source)),), region=item.region)
 
 
 class _Embedder:

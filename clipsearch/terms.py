@@ -23,6 +23,10 @@ class Region:
     numbers: tuple[float, float, float, float]
     percent: tuple[bool, bool, bool, bool]
 
+    def __str__(self) -> str:
+        parts = (f"{n:g}{'%' if percent else ''}" for n, percent in zip(self.numbers, self.percent, strict=True))
+        return f"#{','.join(parts)}"
+
     def box(self, width: int, height: int) -> Box:
         """The part in pixels of a picture of this size. Raises UsageError where it lies outside or is empty."""
         whole = (width, height, width, height)
@@ -54,7 +58,7 @@ class Picture:
     region: Region | None = None
 
     def __str__(self) -> str:
-        return "-" if isinstance(self.source, bytes) else str(self.source)
+        return ("-" if isinstance(self.source, bytes) else str(self.source)) + str(self.region or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from clipsearch import snapshots
-from clipsearch.cache import CACHE_NAME
+from clipsearch.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow, read_box
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.indexing.roots import Root, Roots
@@ -269,6 +270,11 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
         yield Finding(
             "note", f"the built-in encoder answers, which is not CLIP: {fallback}", "clipsearch index --model default"
         )
+    if (catalog.folder / CACHE_NAME).exists():
+        with contextlib.closing(QueryCache(catalog.folder)) as cache:
+            if cache.damage:
+                told = f"what queries have learnt cannot be read ({cache.damage}): they learn it anew each time"
+                yield Finding("note", told, "clipsearch prune --cache removes it")
     for row in catalog.encoders():
         yield _examine_snapshot(catalog, row)
         owed = catalog.count_owed(row.id)

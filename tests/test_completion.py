@@ -272,6 +272,7 @@ def test_broken_lines_and_odd_names_do_no_harm(tmp_path: Path, monkeypatch: pyte
     for line in ("", "clipsearch", "clipsearch '", 'clipsearch "\\', "clipsearch query 'a\\' b"):
         assert completing.answer(["bash", line, " =:@"]).splitlines()[0] in ("words", "files")
     assert completing.answer(["zsh"]).startswith("words\nindex\t")
+    assert completing.answer([]).startswith("words\n") and completing.answer(["bash"]).startswith("words\n")
 
 
 def test_debug_is_a_word_like_others(cli: Cli, tmp_path: Path) -> None:

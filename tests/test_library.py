@@ -15,6 +15,7 @@ import pytest
 import skimage
 
 from clipsearch import Label, Library, snapshots
+from clipsearch.cache import CACHE_NAME
 from clipsearch.errors import (
     DamagedError,
     EncoderError,
@@ -194,6 +195,15 @@ def test_reroot_keeps_the_row_that_is_there(library: Library, photos: Path, tmp_
     assert {Path(h.path).parent for h in library.query("a cat").hits} == {new}
     with pytest.raises(UsageError, match="no such folder"):
         library.reroot(new, tmp_path / "nowhere")
+
+
+def test_doctor_finds_a_damaged_cache_and_prune_removes_it(library: Library) -> None:
+    library.close()
+    (library.path / CACHE_NAME).write_bytes(b"not a database" * 100)
+    note = next(f for f in library.doctor() if f.level == "note")
+    assert "learnt cannot be read" in note.text and "prune --cache" in note.advice
+    library.prune(cache=True)
+    assert {f.level for f in library.doctor()} == {"ok"}
 
 
 def test_doctor_finds_a_damaged_snapshot_and_index_mends_it(library: Library) -> None:

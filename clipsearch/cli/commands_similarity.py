@@ -85,6 +85,7 @@ def _compared(items: list[Item], *, index: str | None, model: str | None, option
     from clipsearch.errors import ModelMismatchError
     from clipsearch.library import Library
     from clipsearch.similarity import Vector, compare_alone
+    from clipsearch.terms import Known
 
     only_vectors = all(isinstance(item, Vector) for item in items)
     folder = None if only_vectors else place.find_library(index)
@@ -93,7 +94,8 @@ def _compared(items: list[Item], *, index: str | None, model: str | None, option
             with Library.open(folder, options=options) as library:
                 return library.similarity(items, model=model)
         except ModelMismatchError:
-            if index is not None or model is None:
+            needs_it = any(isinstance(item, Known) for item in items)
+            if index is not None or model is None or needs_it:
                 raise
     return compare_alone(items, model=model, options=options)
 

@@ -19,9 +19,6 @@ from typing import Literal
 
 TABLE = os.path.join(os.path.dirname(__file__), "completion.txt")
 
-WORD = "__complete"
-"""The hidden first argument by which the shells ask."""
-
 Candidate = tuple[str, str]
 """A word and what it means, "" where nothing is to be said."""
 
@@ -218,12 +215,13 @@ def answer(arguments: Sequence[str]) -> str:
     `arguments`: "zsh" or "fish" and the words up to the cursor; or "bash", the line up to the cursor, and its
     COMP_WORDBREAKS.
     """
-    shell, *rest = arguments
+    shell, *rest = arguments or ["zsh"]
     if shell != "bash":
         kind, found = complete(rest or [""], Table.load())
         lines = [f"{value}\t{text}" if text else value for value, text in found if "\n" not in value]
         return "\n".join([kind, *lines]) + "\n"
-    words, kept, quoted = split_bash(rest[0], rest[1])
+    line, breaks = (*rest, "", "")[:2]
+    words, kept, quoted = split_bash(line, breaks)
     kind, found = complete(words[1:] or [""], Table.load())
     values = [value[kept:] for value, _ in found if "\n" not in value]
     return "\n".join([kind, *(value if quoted else _escaped(value) for value in values)]) + "\n"

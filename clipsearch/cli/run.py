@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import typer
 
 INTERRUPTED = 130
+COMPLETE = "__complete"
+"""The hidden first argument by which shells ask for completions (`shells`)."""
 HELP = os.path.join(os.path.dirname(__file__), "help.txt")
 """What Typer prints for --help, written by `python -m clipsearch.cli.reference`: importing Typer and declaring every
 command takes some eight times as long as starting Python."""
@@ -49,7 +51,7 @@ def _run(arguments: Sequence[str]) -> int:
             return 2
         output.write(text)
         return 0
-    if arguments[0] == "__complete":
+    if arguments[0] == COMPLETE:
         from clipsearch.cli import completing
 
         output.write(completing.answer(arguments[1:]))
@@ -106,7 +108,7 @@ def _unexpected(exc: Exception) -> str:
 
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """`--debug` may stand anywhere before `--`: it is mostly added to a line that has failed."""
-    if arguments[:1] == ["__complete"]:
+    if arguments[:1] == [COMPLETE]:
         return list(arguments), False  # It is one of the words to complete.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     kept = [argument for argument in arguments[:end] if argument != "--debug"]
