@@ -36,7 +36,7 @@ _ERRORS = (sqlite3.Error, OSError)
 
 
 class QueryCache:
-    """An open `cache.db`, or one that could not be opened and holds nothing; `damage` says what its file suffers from."""
+    """An open `cache.db`, or one that could not be opened and holds nothing; `damage` says what ails its file."""
 
     def __init__(self, folder: Path | None) -> None:
         self.damage: str | None = None
