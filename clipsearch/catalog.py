@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from clipsearch import migrations
 from clipsearch.connections import Stats, connect, connect_unwritable, stats
 from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
-from clipsearch.types import Box, ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+from clipsearch.types import MAX_INTEGER, Box, ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
 
 if TYPE_CHECKING:
     from clipsearch.tiles import Tiles
@@ -401,7 +401,7 @@ class Catalog:
         """Embeddings of an encoder with after < seq ≤ until."""
         row = self.conn.execute(
             "SELECT count(*) FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ?",
-            (encoder_id, after, _MAX_SEQ if until is None else until),
+            (encoder_id, after, MAX_INTEGER if until is None else until),
         ).fetchone()
         return int(row[0])
 
@@ -420,7 +420,7 @@ class Catalog:
         """(seq, vector) in the order of seq, after < seq ≤ until, a list of up to `chunk` at a time."""
         rows = self.conn.execute(
             "SELECT seq, vector FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ? ORDER BY seq",
-            (encoder_id, after, _MAX_SEQ if until is None else until),
+            (encoder_id, after, MAX_INTEGER if until is None else until),
         )
         while part := rows.fetchmany(chunk):
             yield part
@@ -436,12 +436,13 @@ class Catalog:
     def _live(self, encoder_id: int, seqs: Sequence[int], column: str) -> Iterator[tuple[Any, ...]]:
         for part in _parts(seqs):
             marks = ",".join("?" * len(part))
-            yield from self.conn.execute(
+            rows = self.conn.execute(
                 f"""SELECT e.seq, {column}, e.content_id, e.view, e.box FROM embeddings e
                 WHERE e.seq IN ({marks}) AND e.encoder_id = ?
                   AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
                 (*part, encoder_id),
             )
+            yield from rows.fetchall()  # Ctrl-C in between would leave an open cursor to a closed connection.
 
     def vector_of(self, content_id: int, encoder_id: int) -> bytes | None:
         row = self.conn.execute(
@@ -515,8 +516,6 @@ class Catalog:
             return [str(exc)]
         return [] if found == ["ok"] else found
 
-
-_MAX_SEQ = 2**63 - 1
 
 _SELECT_ENCODER = "SELECT id, spec, fingerprint, dim, logit_scale, logit_bias, details FROM encoders"
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from clipsearch.catalog import LIVE
 from clipsearch.errors import UsageError
 from clipsearch.paths import absolute, span
+from clipsearch.types import MAX_INTEGER
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""
@@ -214,7 +215,7 @@ def parse_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
     if match is None:
         raise UsageError(f"--min-size {text}: give width and height in pixels: 1920x1080")
-    return int(match[1]), int(match[2])
+    return min(int(match[1]), MAX_INTEGER), min(int(match[2]), MAX_INTEGER)
 
 
 def parse_since(text: str) -> str:

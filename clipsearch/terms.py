@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.errors import UsageError
-from clipsearch.types import Box
+from clipsearch.types import MAX_INTEGER, Box
 
 _WEIGHT = re.compile(r"(.+)\^([0-9]*\.?[0-9]+)", re.DOTALL)
 _NUMBER = r"\s*([0-9]*\.?[0-9]+)(%?)\s*"
@@ -96,7 +96,7 @@ def parse_term(text: str, *, picture: bool = False, weighed: bool = True) -> Ter
     if weight <= 0:
         raise UsageError(f"{text}: a weight must be above 0")
     if match := _ID.fullmatch(rest):
-        return Known(int(match[1]), weight)
+        return Known(min(int(match[1]), MAX_INTEGER), weight)
     if not _is_file(rest) and (match := _REGION.fullmatch(rest)) and _is_file(match[1]):
         parts = match.groups()[1:]
         x, y, w, h = (float(n) for n in parts[::2])

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+MAX_INTEGER = 2**63 - 1
+"""What SQLite can count to: what is larger is in no library."""
+
 FileState = Literal["present", "missing", "offline", "unreadable"]
 ContentState = Literal["ok", "partial", "unsupported", "failed"]
 

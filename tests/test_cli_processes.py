@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -123,6 +124,28 @@ def test_ctrl_c_while_waiting_for_the_lock(cli: Cli, copied: Path) -> None:
     assert process.returncode == 130 and b"Traceback" not in err
 
 
+def test_ctrl_c_at_any_moment_of_a_query_is_one_line(cli: Cli, indexed: Path) -> None:
+    """While modules are imported, too: an extension makes an ImportError of it, and Typer an exit code."""
+    seen = set()
+    for moment in range(14):
+        process = subprocess.Popen(
+            cli.command("query", f"a thing {moment}", "-k", "9"),
+            cwd=indexed,
+            env=cli.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        time.sleep(0.08 + 0.03 * moment)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        seen.add(process.returncode)
+        if process.returncode == 130:
+            assert err.splitlines()[-1:] == [b"error: interrupted"] and b"Traceback" not in err, err
+        elif b"runpy" not in err and b"<frozen" not in err:  # before `main` is reached, Python itself answers
+            assert process.returncode == 0 and b"error" not in err, (out, err)
+    assert 130 in seen
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_closed_pipe_is_quiet(cli: Cli, indexed: Path, unbuffered: str) -> None:
     for command in (["query", "a cat"], ["query", "a cat", "--json"], ["--help"], ["models"], ["info"]):
@@ -140,6 +163,13 @@ def test_a_full_disk_is_no_success(cli: Cli, indexed: Path, unbuffered: str) -> 
         process = cli.start("query", "a cat", cwd=indexed, stdout=full, unbuffered=unbuffered)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and b"no space left" in err.lower() and err.count(b"\n") == 1
+
+
+def test_closed_standard_input_is_one_line(cli: Cli, indexed: Path) -> None:
+    for command in ("query -", "index --files-from -", "classify photos --labels @-"):
+        line = f"{shlex.join(map(str, cli.command(*command.split())))} <&-"
+        done = subprocess.run(["bash", "-c", line], cwd=indexed, env=cli.env, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, "error: standard input is closed\n")
 
 
 def test_without_any_standard_stream(cli: Cli, indexed: Path) -> None:

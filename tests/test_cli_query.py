@@ -131,3 +131,29 @@ def test_an_engine_is_kept_and_gives_the_same_answers(cli: Cli, copied: Path) ->
         assert held["engine"] == ("ivf" if engine == "ivf" else "exact")
         assert cli("query", "a cat", "--json", cwd=copied).json["hits"] == before
     assert cli("index", "--engine", "quick", cwd=copied).code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("query", f"id:{10**22}"), "the library holds no such picture"),
+        (("show", f"id:{10**22}"), "no such picture"),
+        (("query", "a cat", "--copy-to", ""), "a path is empty"),
+        (("query", "./photos"), "a folder, not a picture"),
+        (("query", "photos/none.jpg#0,0,9,9"), "no such file"),
+        (("index", "--max-pixels", "nan"), "number of megapixels"),
+    ],
+)
+def test_what_cannot_be_is_one_line(cli: Cli, indexed: Path, words: tuple[str, ...], says: str) -> None:
+    ran = cli(*words, cwd=indexed)
+    assert ran.code == 2 and says in ran.err and len(ran.err.splitlines()) == 1
+
+
+def test_no_size_is_too_large_to_ask_for(cli: Cli, indexed: Path) -> None:
+    ran = cli("query", "a cat", "--min-size", f"{10**22}x1", cwd=indexed)
+    assert (ran.code, ran.text) == (0, "") and "the filter leaves no picture" in ran.err
+
+
+def test_a_weak_match_goes_by_the_best_hit(cli: Cli, indexed: Path) -> None:
+    assert "weak match" not in cli("query", "a cat", "-k", "15", "--sort", "path", cwd=indexed).err
+    assert "weak match" not in cli("query", "a cat", "-k", "3", "--page", "3", cwd=indexed).err

@@ -365,3 +365,20 @@ def test_the_shell_is_the_one_that_it_runs_in(cli: Cli, home: Path) -> None:
     assert cli("completion", "install", "--shell", "tcsh", cwd=home, env={"HOME": str(home)}).code == 2
     ran = cli("completion", cwd=home)
     assert ran.code == 2 and len(ran.err.splitlines()) == 1 and "completion install" in ran.err
+
+
+def test_an_rc_file_that_cannot_be_is_refused_before_anything_is_written(cli: Cli, home: Path) -> None:
+    (home / ".bashrc").symlink_to(home / "gone" / "bashrc")
+    assert "whose folder does not exist" in install(cli, home, "bash", code=2)
+    (home / ".bashrc").unlink()
+    os.mkfifo(home / ".bashrc")
+    assert "not a regular file" in install(cli, home, "bash", code=2)
+    assert not list(home.glob("**/completion.bash"))
+
+
+def test_lines_that_stand_twice_are_both_removed(cli: Cli, home: Path) -> None:
+    install(cli, home, "bash")
+    rc = home / ".bashrc"
+    rc.write_bytes(rc.read_bytes() * 2)
+    assert cli("completion", "uninstall", "--shell", "bash", cwd=home, env={"HOME": str(home)}).code == 0
+    assert b"clipsearch" not in rc.read_bytes()

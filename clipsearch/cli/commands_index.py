@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,6 +114,8 @@ def index(
     from clipsearch.indexing.roots import GivenOptions
     from clipsearch.library import Library
 
+    if not math.isfinite(max_pixels):
+        raise UsageError(f"--max-pixels {max_pixels:g}: give a number of megapixels")
     if engine not in (None, "auto", "exact", "ivf"):
         raise UsageError(f"--engine {engine}: exact, ivf, or auto")
     if tiles not in (None, "none", "auto", "all"):
@@ -163,6 +165,7 @@ def index(
 
 def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[str] | None, int]:
     """All paths that were named (None where the list is empty, and nothing else was), and how many listed are gone."""
+    from clipsearch.cli.words import standard_input
     from clipsearch.errors import UsageError, reason
 
     if files_from is None:
@@ -171,7 +174,7 @@ def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[li
         return paths, 0
     try:
         if files_from == "-":
-            data = sys.stdin.buffer.read()
+            data = standard_input()
         else:
             with open(files_from, "rb") as file:
                 data = file.read()

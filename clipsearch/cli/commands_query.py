@@ -124,6 +124,9 @@ def query(
         raise UsageError("--json, --jsonl, --csv and -0 exclude one another")
     if sort not in SORTS:
         raise UsageError(f"--sort {sort}: sorts by {', '.join(SORTS)}")
+    for option, folder in (("--copy-to", copy_to), ("--link-to", link_to)):
+        if folder == "":
+            raise UsageError(f"{option}: a path is empty; write . for the folder that you are in")
     where = _filter(in_, taken, camera, near, format_, min_size, landscape, portrait, indexed_since, state)
     if file is not None:
         others = words, with_, without, like, all_, html, preview, copy_to, link_to, open_, text, no_cache
@@ -302,9 +305,11 @@ def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | Non
         else:
             why = "no more pictures" if page > 1 else "the filter leaves no picture" if where else "no pictures yet"
             output.note(f"nothing found: {why}")
-    elif weak is not None and result.kind == "cosine" and not relevant and result.hits[0].score < weak:
+        return
+    best = max(hit.score for hit in result.hits)
+    if weak is not None and result.kind == "cosine" and not relevant and page == 1 and best < weak:
         output.note(
-            f"a weak match: the best score is {result.hits[0].score:.2f}, and right ones are mostly above {weak:.2f} "
+            f"a weak match: the best score is {best:.2f}, and right ones are mostly above {weak:.2f} "
             f"with {result.model.spec}"
         )
 
@@ -355,10 +360,12 @@ def show(
     """Say everything that is known of a picture, and which are nearest to it."""
     from clipsearch.cli import render
     from clipsearch.library import Library
+    from clipsearch.types import MAX_INTEGER
 
     _stay_on_one_thread()
     number = picture.removeprefix("id:")
-    which = int(number) if number.isascii() and number.isdecimal() and not os.path.exists(picture) else None
+    is_id = number.isascii() and number.isdecimal() and not os.path.exists(picture)
+    which = min(int(number), MAX_INTEGER) if is_id else None
     with Library.open(place.require_library(index)) as library:
         shown = library.show(Path(picture).expanduser() if which is None else which, k=k, model=model)
     if json:

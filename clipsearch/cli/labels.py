@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from clipsearch.cli.words import standard_input
 from clipsearch.errors import UsageError, reason
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def pictures_among(values: Sequence[str]) -> list[str]:
 def read_text(name: str, *, option: str) -> str:
     """The text of a file, or of standard input for "-". Raises UsageError that begins with `option` and the name."""
     try:
-        data = sys.stdin.buffer.read() if name == "-" else _bytes_of(name)
+        data = standard_input() if name == "-" else _bytes_of(name)
     except OSError as exc:
         raise UsageError(f"{option}{name}: {reason(exc)}") from exc
     try:

@@ -8,6 +8,7 @@ import re
 import sys
 from typing import Any, TextIO
 
+from clipsearch.errors import reason
 from clipsearch.showing.wording import printable as printable
 
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -17,6 +18,10 @@ BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
 
 class ClosedPipe(Exception):
     """Nobody reads what is written any more. Not an OSError: Typer would take that for its own to handle."""
+
+
+class Unwritable(Exception):
+    """What stdout goes to does not take any more: a full disk, say. No OSError either, so that it is told apart."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -73,6 +78,8 @@ def _put(data: bytes, *, flush: bool = False) -> None:
             sys.stdout.flush()
     except BrokenPipeError as exc:
         raise ClosedPipe from exc
+    except OSError as exc:
+        raise Unwritable(f"cannot write the output: {reason(exc)}") from exc
 
 
 def note(text: str) -> None:
@@ -97,7 +104,7 @@ def say(text: str) -> None:
 def _say(mark: str, style: str, text: str, *, before: str = "", end: str = "\n", keep: str = "") -> None:
     if sys.stderr is None:
         return
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Unwritable):
         flush()  # so that both keep their order where they go to the same place
     line = before + (styled(mark, style, sys.stderr) if mark else "") + printable(text, keep=keep) + end
     try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Self
 
 from clipsearch.cli import output
 from clipsearch.cli.labels import spread_labels
@@ -29,17 +32,44 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`, the program's name left out; the exit code."""
     arguments, debug = _take_debug(arguments)
     try:
-        code = _guarded(lambda: _run(arguments), debug=debug)
+        with _Interrupts() as interrupts:
+            code = _guarded(lambda: _run(arguments), debug=debug, interrupts=interrupts)
         output.flush()
     except output.ClosedPipe:
         _forget_pipe()
         return CLOSED_PIPE
-    except OSError as exc:
-        # The disk that stdout goes to is full, say.
-        output.error(f"cannot write the output: {exc.strerror}")
-        _forget_pipe()
+    except output.Unwritable as exc:
+        _forget_pipe(1)
+        output.error(str(exc))
         return 1
     return code
+
+
+class _Interrupts:
+    """Whether Ctrl-C came while nobody else handled it.
+
+    The exception alone does not tell: an extension module that it meets while it is imported makes an ImportError of
+    it, and Typer an exit code.
+    """
+
+    came = False
+
+    def __enter__(self) -> Self:
+        self._ours = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._ours:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        signal.default_int_handler(number, frame)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -64,15 +94,21 @@ def _run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _guarded(work: Callable[[], int], *, debug: bool) -> int:
+def _guarded(work: Callable[[], int], *, debug: bool, interrupts: _Interrupts) -> int:
     try:
-        return work()
-    except output.ClosedPipe:
+        code = work()
+        if code == INTERRUPTED and interrupts.came:
+            output.error("interrupted")
+        return code
+    except (output.ClosedPipe, output.Unwritable):
         raise
     except KeyboardInterrupt:
         output.error("interrupted")
         return INTERRUPTED
     except Exception as exc:
+        if interrupts.came:
+            output.error("interrupted")
+            return INTERRUPTED
         if debug:
             import traceback
 
@@ -115,8 +151,8 @@ def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
     return [*kept, *arguments[end:]], len(kept) < end
 
 
-def _forget_pipe() -> None:
+def _forget_pipe(*descriptors: int) -> None:
     """Send what the interpreter still flushes on its way out nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
+    for descriptor in descriptors or (1, 2):
         os.dup2(nowhere, descriptor)

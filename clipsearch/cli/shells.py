@@ -179,17 +179,23 @@ def _lines(place: Place) -> bytes:
 
 
 def _rest(rc: Path) -> bytes:
-    """An rc file without our lines. Raises UsageError where only one of their marks is left."""
+    """An rc file without our lines. Raises UsageError where only one of their marks is left, or it is no file."""
+    real = rc.resolve()
+    if not real.parent.is_dir():
+        raise UsageError(f"{rc} is a link to {real}, whose folder does not exist; make it, or mend the link")
+    if real.exists() and not real.is_file():
+        raise UsageError(f"{rc} is not a regular file, so nothing can be added to it")
     try:
         text = _read(rc)
     except OSError as exc:
         raise _unwritable(exc) from exc
-    begin, end = text.find(BEGIN), text.find(END)
-    if (begin < 0) != (end < 0) or end < begin:
-        raise UsageError(f"{rc}: of the marks around clipsearch's lines one is missing; remove these lines by hand")
-    if begin < 0:
-        return text
-    return text[:begin] + text[end + len(END) :].removeprefix(b"\n")
+    while True:  # Merged files may hold the lines twice.
+        begin, end = text.find(BEGIN), text.find(END)
+        if (begin < 0) != (end < 0) or end < begin:
+            raise UsageError(f"{rc}: of the marks around clipsearch's lines one is missing; remove these lines by hand")
+        if begin < 0:
+            return text
+        text = text[:begin] + text[end + len(END) :].removeprefix(b"\n")
 
 
 def _read(path: Path) -> bytes:

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 
 
+def standard_input() -> bytes:
+    """All that comes from there. Raises UsageError where it is closed."""
+    from clipsearch.errors import UsageError
+
+    if sys.stdin is None:
+        raise UsageError("standard input is closed")
+    return sys.stdin.buffer.read()
+
+
 def named_term(word: str, *, hint: str = "") -> Term:
     """The term that `word` is. It has no weight: what looks like one is part of the words.
 
@@ -22,13 +31,15 @@ def named_term(word: str, *, hint: str = "") -> Term:
     from clipsearch.terms import Picture, parse_term
 
     if word == STANDARD_INPUT:
-        return Picture(sys.stdin.buffer.read())
+        return Picture(standard_input())
     term = parse_term(word, weighed=False)
     if isinstance(term, Picture):
         return term
     if "#" in word and os.path.isfile(os.path.expanduser(word.partition("#")[0])):
         raise UsageError(f"{word}: a part of a picture is written as #x,y,width,height, in pixels or percent")
-    path = os.path.expanduser(word)
+    path = os.path.expanduser(word.partition("#")[0])
+    if os.sep in path and os.path.isdir(path):
+        raise UsageError(f"{word}: a folder, not a picture; --in FOLDER looks there only{hint}")
     if os.path.splitext(path)[1].lower() in images.PICTURE_SUFFIXES:
         what = "not a regular file" if os.path.exists(path) else "no such file"
         raise UsageError(f"{word}: {what}{hint}")
