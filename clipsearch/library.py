@@ -23,6 +23,7 @@ from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import ClipsearchError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
+from clipsearch.paths import PathLike as PathLike
 from clipsearch.paths import absolute
 from clipsearch.roster import Roster
 from clipsearch.search import Searcher
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     )
     from clipsearch.similarity import Item, Similarity
     from clipsearch.upkeep import ListedState, Pruned
-
-PathLike = str | bytes | os.PathLike[str]
 
 MENDED = (
     "pictures are prepared better now than when this library was made; new ones are, and clipsearch index --model "

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from clipsearch.errors import UsageError
 
+PathLike = str | bytes | os.PathLike[str]
 
-def absolute(path: str | bytes | os.PathLike[str]) -> bytes:
+
+def absolute(path: PathLike) -> bytes:
     """A path as the catalog keeps it: absolute, without `..`, symbolic links left as they are.
 
     Raises UsageError for an empty one, which would mean the working folder: most likely a variable is not set.
