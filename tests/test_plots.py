@@ -71,6 +71,15 @@ def classified(paths: list[str], labels: list[str]) -> ClassifyResult:
     return ClassifyResult(MODEL, tuple(Classification(path, predictions) for path in paths))
 
 
+def judged(folder: Path) -> ClassifyResult:
+    """A picture with an answer, one that is unknown, one with none of the labels, and one that could not be read."""
+    first, second, third, fourth = classified(
+        pictures(folder, ["red", "lime", "blue", "gray"]), ["a", "b", "c"]
+    ).results
+    none, failed = replace(third, predictions=()), replace(fourth, predictions=(), reason="not a picture")
+    return ClassifyResult(MODEL, (first, replace(second, unknown=True), none, failed), labels=("a", "b", "c", "d"))
+
+
 def confusion(n: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     return np.diag(rng.integers(20, 40, n)) + rng.integers(0, 3, (n, n)) * (rng.random((n, n)) < 0.2)
@@ -97,6 +106,10 @@ PLOTS: dict[str, Callable[[Path, Path, bool], object]] = {
     "sheet": lambda folder, file, dark: plot_classification(
         classified(pictures(folder, ["red"] * 7), ["a dog", *AWKWARD]), file, dark=dark
     ),
+    "unknown": lambda folder, file, dark: plot_classification(
+        replace(judged(folder), results=judged(folder).results[1:2]), file, dark=dark
+    ),
+    "judged": lambda folder, file, dark: plot_classification(judged(folder), file, dark=dark),
     "confusion": lambda folder, file, dark: plot_confusion(confusion(6), AWKWARD, file, dark=dark),
     "crowd": lambda folder, file, dark: plot_confusion(
         confusion(100), [f"{AWKWARD[n % 6]} {n}" for n in range(100)], file, dark=dark
@@ -106,6 +119,23 @@ PLOTS: dict[str, Callable[[Path, Path, bool], object]] = {
         [curve(name, n / 5 + 0.1) for n, name in enumerate(AWKWARD)], file, title=AWKWARD[2], dark=dark
     ),
 }
+
+
+@pytest.fixture
+def drawn_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of the plots that are saved, in the order in which they were drawn."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    texts: list[str] = []
+    save = Figure.savefig
+
+    def kept(self: Figure, *args: object, **options: object) -> None:
+        save(self, *args, **options)
+        texts.extend(text.get_text() for text in self.findobj(Text))
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    return texts
 
 
 def nearly(pixels: np.ndarray, colour: str, *, off: int = 12) -> np.ndarray:
@@ -299,6 +329,50 @@ def test_a_sheet_says_what_it_leaves_out(tmp_path: Path) -> None:
         plot_classification(replace(result, results=(failed,)), tmp_path / "plot.svg")
 
 
+def shown_by(file: Path) -> str:
+    return ElementTree.parse(file).getroot().get("aria-label") or ""
+
+
+def test_an_answer_that_was_rejected_is_not_drawn_as_one(tmp_path: Path) -> None:
+    result = judged(tmp_path)
+    assert plot_classification(result, tmp_path / "sheet.svg") == 3
+    assert shown_by(tmp_path / "sheet.svg") == "0 red.png: a; 1 lime.png: unknown; 2 blue.png: none of the labels"
+    for number, name in enumerate(("known", "unknown", "none")):
+        one = replace(result, results=result.results[number : number + 1])
+        assert plot_classification(one, tmp_path / f"{name}.png") == 1
+        accent = nearly(opened(tmp_path / f"{name}.png"), LIGHT.accent, off=3).sum()
+        assert (accent > 500) == (name == "known"), name
+
+
+def test_every_label_that_was_judged_by_itself_is_an_answer(tmp_path: Path) -> None:
+    result = classified(pictures(tmp_path, ["red"]), ["a", "b", "c"])
+    plot_classification(result, tmp_path / "one.png")
+    plot_classification(replace(result, threshold=0.1), tmp_path / "all.png")
+    one, every = (opened(tmp_path / f"{name}.png") for name in ("one", "all"))
+    assert nearly(one, LIGHT.muted, off=3).sum() > 1000 > nearly(every, LIGHT.muted, off=3).sum()
+    assert nearly(every, LIGHT.accent, off=3).sum() > 1.5 * nearly(one, LIGHT.accent, off=3).sum()
+
+
+@pytest.mark.parametrize(
+    ("labels", "threshold", "many", "said"),
+    [
+        (700, None, 1, "the best 8 of 700 labels"),
+        (700, None, 2, "the best 3 of 700 labels"),
+        (12, 0.01, 1, "the first 8 of 12 labels"),
+        (12, 0.01, 2, "the first 3 of up to 12 labels"),
+        (3, None, 1, ""),
+        (3, 0.5, 2, ""),
+    ],
+)
+def test_a_plot_says_how_many_labels_it_leaves_out(
+    tmp_path: Path, drawn_texts: list[str], labels: int, threshold: float | None, many: int, said: str
+) -> None:
+    result = classified(pictures(tmp_path, ["red"] * many), [f"label {n}" for n in range(labels)])
+    plot_classification(replace(result, threshold=threshold), tmp_path / "plot.png")
+    text = " ".join(drawn_texts)
+    assert said in text and (said != "" or " of " not in text)
+
+
 def test_bars_are_as_long_as_the_probabilities(tmp_path: Path) -> None:
     result = classified(pictures(tmp_path, ["#ff00ff"]), ["a", "b"])
     first = replace(result.results[0], predictions=(Prediction("a", 0.75, 0.3), Prediction("b", 0.25, 0.2)))
@@ -397,6 +471,10 @@ def test_commands_draw(cli: Cli, indexed: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert ran.code == 0 and len(ran.lines) == 4 and "the plot is in b.png" in ran.err
+    classify = ["classify", *photos, "--index", indexed / "index", "--multi", "--threshold", "1", "--plot", "c.svg"]
+    ran = cli(*classify, "--labels", "cat", "dog", cwd=tmp_path)
+    assert ran.code == 0 and "the plot is in c.svg" in ran.err and " of 2 pictures" not in ran.err.splitlines()[-1]
+    assert shown_by(tmp_path / "c.svg") == "chelsea.png: none of the labels; coffee.png: none of the labels"
     assert nearly(opened(tmp_path / "b.png")[:20, :20], DARK.ground, off=2).all()
     ran = cli("similarity", "[1, 0]", "[0, 1]", "--plot", photos[0], cwd=tmp_path)
     assert ran.code == 2 and "is no plot of clipsearch" in ran.err and ran.out == b""
