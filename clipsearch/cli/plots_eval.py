@@ -25,6 +25,7 @@ def check(file: str | None, parts: Sequence[str] = ("",)) -> None:
     if file is not None:
         from clipsearch import plotting
 
+        plotting.check_name(file)
         for part in parts:
             plotting.check(_named(file, part))
 

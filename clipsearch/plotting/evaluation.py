@@ -123,9 +123,10 @@ def _crowded(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -
     paper.text(0.3 + side / 2, 0.12, "predicted", size=SMALL, across="center", colour=style.theme.muted)
     told = _told(counts, f"{len(labels):,} classes in their order")
     paper.text(0.3, side + 0.5, told, size=SMALL, colour=style.theme.muted)
-    wrong = counts.copy()
+    wrong = counts.astype(np.int64)
     np.fill_diagonal(wrong, 0)
-    commonest = [int(i) for i in np.argsort(wrong, axis=None, kind="stable")[::-1][:CONFUSIONS] if wrong.flat[i]]
+    # Equal ones in the order of the classes.
+    commonest = [int(i) for i in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS] if wrong.flat[i]]
     left = side + 0.7
     paper.text(left, 0.4, "the commonest confusions", size=SIZE, bold=True)
     for number, flat in enumerate(commonest):

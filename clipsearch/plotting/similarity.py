@@ -21,7 +21,7 @@ from clipsearch.similarity import Compared, Similarity
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOST", "plot_similarity"]
+__all__ = ["MOST", "check_count", "plot_similarity"]
 
 MOST = 40
 """Things in a heat map; more could not be told apart."""
@@ -37,14 +37,19 @@ def plot_similarity(result: Similarity, file: str | Path, *, dark: bool = False)
 
     Raises UsageError for more than MOST things, and what `paper.save` raises.
     """
-    if len(result.items) > MOST:
-        raise UsageError(f"--plot: {len(result.items)} are too many for one plot, {MOST} fit; --csv has them all")
+    check_count(len(result.items))
     with drawing([item.name for item in result.items], file=file, dark=dark) as style:
         if result.vectors.shape[1] == 2 and result.model is None and len(result.items) <= MOST_ARROWS:
             paper, title = _arrows(result, style), "Vectors, their angles and cosines to the first"
         else:
             paper, title = _heat_map(result, style), "Cosine similarities"
         save(paper.figure, file, style, title=f"{title}: {', '.join(_name(item) for item in result.items)}")
+
+
+def check_count(items: int) -> None:
+    """Raises UsageError for more than MOST things, before they are compared."""
+    if items > MOST:
+        raise UsageError(f"--plot: {items} are too many for one plot, {MOST} fit; --csv has them all")
 
 
 # The heat map
