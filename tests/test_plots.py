@@ -21,8 +21,9 @@ from PIL import Image
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.plotting import check
 from clipsearch.plotting.classification import plot_classification
-from clipsearch.plotting.evaluation import RecallCurve, plot_confusion, plot_recall, plot_reliability
+from clipsearch.plotting.evaluation import plot_confusion, plot_reliability
 from clipsearch.plotting.fonts import families_for, readable
+from clipsearch.plotting.recall import RecallCurve, plot_recall
 from clipsearch.plotting.similarity import plot_similarity
 from clipsearch.plotting.theme import DARK, LIGHT, Theme
 from clipsearch.reports import Classification, ClassifyResult, Prediction

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MISTAKES = 3
 """Pairs of labels that are named below the table, for each model."""
 
+DIRECTIONS = ("text → image", "image → text")
+
 INTERVALS = "in brackets: 95 % intervals over the choice of pictures"
 QUERY_INTERVALS = "in brackets: 95 % intervals over the choice of queries"
 
@@ -243,7 +245,7 @@ def retrieval_text(found: Sequence[RetrievalScores]) -> str:
     head += [*(["R@1 against first"] if several else []), *_COST]
     rows = []
     for one in found:
-        for name, way in (("text → image", one.text_to_image), ("image → text", one.image_to_text)):
+        for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True):
             first = way is one.text_to_image
             rows.append(
                 [
