@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from conftest import Cli
 from PIL import Image
 from tinyclip.scenes import caption, draw, scenes
 
+from clipsearch.cli.render_eval import classification_json
 from clipsearch.evaluating import classify, folder_per_class, retrieve
 from clipsearch.evaluating.captions import read_captions
 
@@ -183,6 +186,66 @@ def test_pictures_that_fail_are_named_and_the_others_measured(cli: Cli, drawn: P
     assert ran.code == 3 and f"{tmp_path / 'classes' / 'red' / 'broken.jpg'}: not a picture" in ran.err
     [one] = ran.json["results"]
     assert one["pictures"] == 40 and len(one["missed"]) == 1
+
+
+def test_names_that_are_no_text_can_be_written_as_json(
+    cli: Cli, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPSEARCH_CACHE", cli.env["CLIPSEARCH_CACHE"])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(drawn / "pictures" / "00.png", tmp_path / name)
+    [found] = classify(folder_per_class(tmp_path), models=[str(TINY)])
+    bad, readable = "caf\udce9", "caf\ufffd"
+    guess = replace(found.guesses[0], label=bad, guesses=(bad, "b"))
+    value = classification_json([replace(found, labels=(bad, "b"), guesses=(guess,), notices=(bad,), templates=(bad,))])
+    json.dumps(value, ensure_ascii=False).encode()
+    [one] = value["results"]
+    assert value["labels"] == [readable, "b"] and one["notices"] == one["templates"] == [readable]
+    assert one["predictions"][0]["label"] == readable and one["predictions"][0]["guesses"] == [readable, "b"]
+    assert {cell["label"] for cell in one["confusion"]} == {readable, "b"}
+
+
+def test_that_figures_of_one_thing_say_nothing_is_said(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    command = ["--images", drawn / "pictures", "--model", TINY]
+    (tmp_path / "one.csv").write_text("00.png,a circle\n00.png,a square\n")
+    ran = cli("eval", "retrieval", "one.csv", *command, cwd=tmp_path)
+    assert ran.code == 0
+    assert ran.err == "note: there is one picture only, which each caption finds: the figures say nothing\n"
+    for number, label in enumerate(("a", "a", "b")):
+        (tmp_path / "classes" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(drawn / "pictures" / f"0{number}.png", tmp_path / "classes" / label)
+        said = cli("eval", "classify", "classes", "--model", TINY, cwd=tmp_path).err
+        assert said == (
+            "" if label == "b" else "note: there is one label only, which every picture gets: the figures say nothing\n"
+        )
+    for path in (tmp_path / "classes" / "a").iterdir():
+        path.unlink()
+    said = cli("eval", "classify", "classes", "--model", TINY, cwd=tmp_path).err
+    assert said == "note: there is one picture only: the figures say nothing of others\n"
+
+
+def test_a_library_that_is_passed_over_is_named_once(cli: Cli, drawn: Path, copied: Path) -> None:
+    below = copied / "below"
+    below.mkdir()
+    os.chown(copied / "index", 12345, -1)
+    for command in (
+        ["classify", drawn / "classes", "--model", TINY, "--sample", "2"],
+        ["retrieval", drawn / "captions.csv", *base(drawn), "--sample", "2"],
+        ["self", drawn / "pictures" / "00.png", drawn / "pictures" / "01.png", "--model", TINY],
+    ):
+        ran = cli("eval", *command, cwd=below)
+        assert ran.code == 0 and ran.err.count("passed over") == 1, command
+
+
+@pytest.mark.parametrize("command", [["self"], ["index"], ["self", "--model", TINY]])
+def test_a_damaged_library_is_exit_code_5(cli: Cli, copied: Path, command: list[str]) -> None:
+    catalog = copied / "index" / "catalog.db"
+    with open(catalog, "r+b") as stream:
+        stream.seek(4096)
+        stream.write(b"\xff" * (catalog.stat().st_size - 4096))
+    ran = cli("eval", *command, cwd=copied)
+    assert ran.code == 5 and "doctor" in ran.err and ran.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from PIL import Image
 
 from clipsearch import encoders
 from clipsearch.classifying.labels import Label
-from clipsearch.errors import NoLibraryError, StoppedError, UsageError
+from clipsearch.errors import DamagedError, NoLibraryError, StoppedError, UsageError
 from clipsearch.evaluating import (
     ALTERATIONS,
     Workplace,
+    alterations,
     find_again,
     folder_per_class,
     library_pictures,
@@ -76,6 +78,13 @@ COCO = json.dumps(
         ],
     }
 )
+
+
+def coco(image: int, caption: str | None) -> str:
+    images = [{"id": 1, "file_name": "a.jpg"}]
+    return json.dumps({"images": images, "annotations": [{"image_id": image, "caption": caption}]})
+
+
 OBJECTS = json.dumps([json.loads(line) for line in JSONL.splitlines() if line])
 
 
@@ -104,7 +113,17 @@ def test_captions_are_read_as_they_are_distributed(text: str, tmp_path: Path) ->
         ("image_name| comment_number| comment\na.jpg| A cat\n", "line 2: not a name"),
         ('{"path": "a.jpg", "caption": "A cat"}\n{"path": \n', "line 2: not JSON"),
         ('{"path": "a.jpg"}\n', "line 1: not an object with"),
-        ('{"images": [], "annotations": [{"image_id": 1, "caption": "A cat"}]}', "not COCO"),
+        ('[{"path": "a.jpg", "caption": "A cat"}, 3]', "item 2: not an object"),
+        (r'{"path": "a\ud83d.jpg", "caption": "A cat"}', "line 1: the path .* is no name of a file"),
+        (r'{"path": "a.jpg", "caption": ["A cat", "A \ud83d"]}', r"line 1: the caption of a\.jpg is no text"),
+        ("[" * 200_000, "line 1: JSON that is nested too deeply"),
+        ('{"path": "a.jpg", "caption": "A cat"}\n' + '{"a":' * 200_000, "line 2: JSON that is nested too deeply"),
+        ('{"annotations": [{"image_id": 1, "caption": "A cat"}]}', 'without a list of "images"'),
+        (coco(3, "A cat"), r"annotations\[0\]: no image has the id 3"),
+        (coco(1, ""), r"annotations\[0\]: no caption for a\.jpg"),
+        (coco(1, "A \ud83d"), r"annotations\[0\]: the caption of a\.jpg is no text"),
+        (coco(1, None), r'annotations\[0\]: no "caption"'),
+        ('{"images": [{"id": 1}], "annotations": []}', r'images\[0\]: no "file_name"'),
     ],
 )
 def test_what_is_no_file_of_captions_is_said_with_its_line(text: str, says: str, tmp_path: Path) -> None:
@@ -113,6 +132,13 @@ def test_what_is_no_file_of_captions_is_said_with_its_line(text: str, says: str,
     with pytest.raises(UsageError, match=says) as caught:
         read_captions(file)
     assert str(caught.value).startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize("text", [FLICKR8K, FLICKR30K, CSV, OPEN_CLIP, JSONL, COCO])
+def test_blank_lines_are_no_rows(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "captions.txt"
+    file.write_text("\n\r\n" + text.replace("\n", "\n\n") + "\n")
+    assert read_captions(file).captions == ("A dog , running .", "A dog runs .", "Two cats")
 
 
 def test_captions_that_are_no_text_or_not_there(tmp_path: Path) -> None:
@@ -276,6 +302,59 @@ def test_a_picture_that_ends_early_is_used_and_said(
     for _ in range(2):  # The second time from the store.
         [found] = find_again([*paths, os.fsencode(tmp_path / "cut.jpg")], models=["any/a"], place=place, alterations=())
         assert found.pictures == 4 and found.notices == (f"{tmp_path / 'cut.jpg'} ends early; what there is was used",)
+
+
+def test_files_that_end_early_are_counted_once_whatever_is_made_of_them(
+    tiny: dict[str, TinyEncoder], place: Workplace, tmp_path: Path
+) -> None:
+    for name in ("one", "other"):
+        Image.effect_noise((64, 64), 80).convert("RGB").save(tmp_path / f"{name}.jpg")
+        data = (tmp_path / f"{name}.jpg").read_bytes()
+        (tmp_path / f"{name}.jpg").write_bytes(data[: len(data) * 3 // 4])
+    paths = [os.fsencode(tmp_path / f"{name}.jpg") for name in ("one", "other")]
+    [found] = find_again([*drawn(tmp_path / "pictures", 2), *paths], models=["any/a"], place=place)
+    assert found.notices == (f"{tmp_path / 'one.jpg'} and 1 more end early; what there is was used",)
+
+
+def test_copies_that_were_made_otherwise_are_not_used_again(
+    tiny: dict[str, TinyEncoder], place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = drawn(tmp_path / "pictures", 3)
+    cropped = ALTERATIONS[0]
+    for settings, encoded in (((0.7,), 6), ((0.7,), 0), ((0.6,), 3)):
+        alteration = replace(cropped, settings=settings)
+        [found] = find_again(paths, models=["any/a"], place=place, alterations=[alteration])
+        assert found.effort.encoded == encoded
+    monkeypatch.setattr(alterations, "SIDE", 512)
+    assert find_again(paths, models=["any/a"], place=place, alterations=[cropped])[0].effort.encoded == 3
+    assert len({each.key for each in ALTERATIONS}) == 4
+
+
+def test_that_figures_of_one_thing_say_nothing_is_said(
+    tiny: dict[str, TinyEncoder], place: Workplace, tmp_path: Path
+) -> None:
+    paths = drawn(tmp_path / "pictures", 2)
+    [found] = find_again(paths[:1], models=["any/a"], place=place, alterations=ALTERATIONS[:1])
+    assert found.notices == ("there is one picture only, which each copy of it finds: the figures say nothing",)
+    assert find_again(paths, models=["any/a"], place=place)[0].notices == ()
+
+
+def test_what_is_damaged_in_a_library_is_said_to_be_so(tiny: dict[str, TinyEncoder], tmp_path: Path) -> None:
+    paths = drawn(tmp_path / "pictures", 10)
+    shelf = Shelf(tmp_path / "index")
+    shelf.index(tmp_path / "pictures")
+    catalog = tmp_path / "index" / "catalog.db"
+    size = catalog.stat().st_size
+    with open(catalog, "r+b") as stream:  # The first page, which is looked at on opening, stays.
+        stream.seek(4096)
+        stream.write(b"\xff" * (size - 4096))
+    for attempt in (
+        lambda: library_pictures(shelf.folder),
+        lambda: measure_engines(shelf.folder),
+        lambda: find_again(paths, place=Workplace(shelf.folder, cache=tmp_path / "cache")),
+    ):
+        with pytest.raises(DamagedError, match="doctor says more"):
+            attempt()
 
 
 def test_a_store_that_cannot_be_used_costs_no_answer(tiny: dict[str, TinyEncoder], tmp_path: Path) -> None:

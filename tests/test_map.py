@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from test_imports import imported
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import UsageError
+from clipsearch.library import Library
 from clipsearch.projection import Projection, principal, project
 from clipsearch.showing.map import write_map
 from clipsearch.types import EncoderInfo, Preprocess
@@ -100,6 +102,11 @@ def test_the_command_writes_a_page_and_opens_no_model(cli: Cli, copied: Path) ->
     assert ran.code == 2 and "photo.html exists and is no map of clipsearch" in ran.err
     assert (copied / "photo.html").read_text() == "mine"
     assert cli("map", "--html", "x.html", cwd=copied, env={"CLIPSEARCH_INDEX": "none"}).code == 2
+
+
+def test_the_help_says_how_many_pictures_a_map_has_of_itself(cli: Cli, tmp_path: Path) -> None:
+    usual = inspect.signature(Library.project).parameters["most"].default
+    assert f"else {usual}." in " ".join(cli("map", "--help", cwd=tmp_path).text.split())
 
 
 # The page
@@ -296,6 +303,8 @@ def test_it_is_readable_light_and_dark_on_any_width(opened: Page, dark: bool, wi
     assert min(contrast.values()) >= 4.5, contrast
     assert opened.run("document.documentElement.scrollWidth") <= width
     assert opened.run("document.getElementById('map').clientHeight") > 300
+    foot = opened.run("[told.scrollWidth - told.clientWidth, told.scrollHeight - told.clientHeight]")
+    assert max(foot) <= 0, "what is said below the map is cut off"
     shot = np.asarray(Image.open(io.BytesIO(opened.screenshot())).convert("L"))
     assert (shot[:, :3].mean() < 60) == dark
 

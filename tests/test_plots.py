@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +23,9 @@ from PIL import Image
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.plotting import check
 from clipsearch.plotting.classification import plot_classification
-from clipsearch.plotting.evaluation import RecallCurve, plot_confusion, plot_recall, plot_reliability
+from clipsearch.plotting.evaluation import plot_confusion, plot_reliability
 from clipsearch.plotting.fonts import families_for, readable
+from clipsearch.plotting.recall import RecallCurve, plot_recall
 from clipsearch.plotting.similarity import plot_similarity
 from clipsearch.plotting.theme import DARK, LIGHT, Theme
 from clipsearch.reports import Classification, ClassifyResult, Prediction
@@ -45,6 +48,7 @@ def vectors(*rows: tuple[float, ...]) -> Similarity:
 
 
 FOUR = vectors((1, 0), (1, 0.5), (-1, 1), (0, 1))
+UNEQUAL = vectors((1000, 0), (1, 0.5), (-3, 0), (0, -2))
 
 
 def pictures(folder: Path, colours: list[str]) -> list[str]:
@@ -71,6 +75,15 @@ def classified(paths: list[str], labels: list[str]) -> ClassifyResult:
     return ClassifyResult(MODEL, tuple(Classification(path, predictions) for path in paths))
 
 
+def judged(folder: Path) -> ClassifyResult:
+    """A picture with an answer, one that is unknown, one with none of the labels, and one that could not be read."""
+    first, second, third, fourth = classified(
+        pictures(folder, ["red", "lime", "blue", "gray"]), ["a", "b", "c"]
+    ).results
+    none, failed = replace(third, predictions=()), replace(fourth, predictions=(), reason="not a picture")
+    return ClassifyResult(MODEL, (first, replace(second, unknown=True), none, failed), labels=("a", "b", "c", "d"))
+
+
 def confusion(n: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     return np.diag(rng.integers(20, 40, n)) + rng.integers(0, 3, (n, n)) * (rng.random((n, n)) < 0.2)
@@ -84,10 +97,22 @@ def curve(name: str, level: float) -> RecallCurve:
     return RecallCurve(name, K, recall, recall - 0.03, np.minimum(1, recall + 0.03))
 
 
+def measured(name: str, kind: str, level: float) -> RecallCurve:
+    """As `eval` measures it: every k up to 100, with intervals at 1 and 5."""
+    k = np.arange(1, 101)
+    recall = np.minimum(1, level * np.sqrt(k))
+    low, high = np.full(100, np.nan), np.full(100, np.nan)
+    low[[0, 4]], high[[0, 4]] = recall[[0, 4]] - 0.1, np.minimum(1, recall[[0, 4]] + 0.1)
+    return RecallCurve(name, k, recall, low, high, kind)
+
+
+KINDS = ("cropped", "flipped", "darkened")
+
 BINS = (np.arange(10) + 0.5) / 10
 
 PLOTS: dict[str, Callable[[Path, Path, bool], object]] = {
     "arrows": lambda folder, file, dark: plot_similarity(FOUR, file, dark=dark),
+    "unequal": lambda folder, file, dark: plot_similarity(UNEQUAL, file, dark=dark),
     "heat": lambda folder, file, dark: plot_similarity(
         compared(folder, ["red", "lime", "blue"], ["a dog", *AWKWARD]), file, dark=dark
     ),
@@ -97,6 +122,10 @@ PLOTS: dict[str, Callable[[Path, Path, bool], object]] = {
     "sheet": lambda folder, file, dark: plot_classification(
         classified(pictures(folder, ["red"] * 7), ["a dog", *AWKWARD]), file, dark=dark
     ),
+    "unknown": lambda folder, file, dark: plot_classification(
+        replace(judged(folder), results=judged(folder).results[1:2]), file, dark=dark
+    ),
+    "judged": lambda folder, file, dark: plot_classification(judged(folder), file, dark=dark),
     "confusion": lambda folder, file, dark: plot_confusion(confusion(6), AWKWARD, file, dark=dark),
     "crowd": lambda folder, file, dark: plot_confusion(
         confusion(100), [f"{AWKWARD[n % 6]} {n}" for n in range(100)], file, dark=dark
@@ -106,6 +135,28 @@ PLOTS: dict[str, Callable[[Path, Path, bool], object]] = {
         [curve(name, n / 5 + 0.1) for n, name in enumerate(AWKWARD)], file, title=AWKWARD[2], dark=dark
     ),
 }
+
+
+@pytest.fixture
+def drawn_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of the plots that are saved, in the order in which they were drawn."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    texts: list[str] = []
+    save = Figure.savefig
+
+    def kept(self: Figure, *args: object, **options: object) -> None:
+        save(self, *args, **options)
+        texts.extend(text.get_text() for text in self.findobj(Text))
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    return texts
+
+
+PLOTS["recall of kinds"] = lambda folder, file, dark: plot_recall(
+    [measured(name, kind, 1) for name in AWKWARD[:2] for kind in KINDS], file, dark=dark
+)
 
 
 def nearly(pixels: np.ndarray, colour: str, *, off: int = 12) -> np.ndarray:
@@ -264,6 +315,74 @@ def test_the_arrows_have_their_angles_and_cosines(tmp_path: Path) -> None:
     assert nearly(pixels, LIGHT.series[4]).sum() < 20
 
 
+def test_very_unequal_vectors_are_drawn_with_length_1_and_it_is_said(tmp_path: Path, drawn_texts: list[str]) -> None:
+    def arrow_sizes(result: Similarity) -> list[int]:
+        plot_similarity(result, tmp_path / "plot.png")
+        pixels = opened(tmp_path / "plot.png")
+        return [int(nearly(pixels, colour).sum()) for colour in LIGHT.series[:2]]
+
+    long, other = arrow_sizes(vectors((1000, 0), (1, 0.5)))
+    assert other > 0.7 * long and "very unequal" in " ".join(drawn_texts)
+    drawn_texts.clear()
+    long, other = arrow_sizes(vectors((15, 0), (1, 0.5)))
+    assert other < 0.7 * long and "unequal" not in " ".join(drawn_texts)
+
+
+def test_an_arc_of_half_a_circle_is_whole(tmp_path: Path) -> None:
+    plot_similarity(vectors((1, 0), (-1, 0)), tmp_path / "plot.png")
+    rows, columns = np.nonzero(nearly(opened(tmp_path / "plot.png"), LIGHT.series[1]))
+    beside = columns < columns.min() + 600  # the plane, without the legend
+    assert rows[beside].max() - rows[beside].min() > 1.5 * 144, "as high as its radius"
+
+
+def test_equal_counts_of_confusions_stand_in_the_order_of_the_labels(tmp_path: Path, drawn_texts: list[str]) -> None:
+    counts = np.eye(50, dtype=np.uint8)
+    for true, predicted, count in ((1, 2, 3), (0, 9, 1), (4, 0, 3), (30, 31, 1), (7, 8, 3)):
+        counts[true, predicted] = count
+    plot_confusion(counts, [f"label {n}" for n in range(50)], tmp_path / "plot.png")
+    named = [text for text in drawn_texts if re.fullmatch(r"label \d+", text)]
+    assert named == ["label 1", "label 4", "label 7", "label 0", "label 30"]
+
+
+def lines_of(monkeypatch: pytest.MonkeyPatch, curves: list[RecallCurve], file: Path) -> list[Any]:
+    """The lines of a recall plot: those of the curves, and those that are marks only."""
+    from matplotlib.figure import Figure
+
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def kept(self: Figure, *args: object, **options: object) -> None:
+        save(self, *args, **options)
+        figures.append(self)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    plot_recall(curves, file)
+    return list(figures[-1].axes[0].get_lines())
+
+
+def test_kinds_differ_by_colour_and_models_by_dashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = [measured(name, kind, 0.1) for name in ("a", "b") for kind in KINDS]
+    lines = [line for line in lines_of(monkeypatch, curves, tmp_path / "plot.png") if len(line.get_xdata()) == 100]
+    looks = [(line.get_color(), str(line.get_linestyle())) for line in lines]
+    assert len(set(looks)) == 6 and len({colour for colour, _ in looks}) == 3
+    assert [colour for colour, _ in looks[:3]] == [colour for colour, _ in looks[3:]]
+    assert {dashes for _, dashes in looks[:3]} != {dashes for _, dashes in looks[3:]}
+    alone = [measured(name, "x", 0.1 * n) for n, name in enumerate("abc", 1)]
+    lines = [line for line in lines_of(monkeypatch, alone, tmp_path / "plot.png") if len(line.get_xdata()) == 100]
+    assert len({line.get_color() for line in lines}) == 3
+
+
+def test_equal_curves_have_marks_beside_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = lines_of(monkeypatch, [measured("a", kind, 1) for kind in KINDS], tmp_path / "plot.png")
+    marks = [line for line in lines if len(line.get_xdata()) == 1]
+    assert sorted(float(line.get_xdata()[0]) for line in marks) == [1, 1, 1, 5, 5, 5]
+    at_1 = [line.get_transform().transform((1.0, 1.0))[0] for line in marks if line.get_xdata()[0] == 1]
+    assert min(np.diff(sorted(at_1))) > 4 and len({line.get_marker() for line in marks}) == 3
+    apart = lines_of(monkeypatch, [measured("a", KINDS[n], (n + 1) / 8) for n in range(3)], tmp_path / "plot.png")
+    at_1 = [line.get_transform().transform((1.0, 1.0))[0] for line in apart if list(line.get_xdata()) == [1]]
+    assert np.ptp(at_1) == pytest.approx(0, abs=0.01)
+
+
 def test_the_heat_map_has_the_pictures_on_both_axes(tmp_path: Path) -> None:
     plot_similarity(compared(tmp_path, ["#ff0000", "#00ff00"], ["a dog"]), tmp_path / "plot.png")
     pixels = opened(tmp_path / "plot.png")
@@ -297,6 +416,50 @@ def test_a_sheet_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert plot_classification(one, tmp_path / "plot.svg") == 1
     with pytest.raises(UsageError, match="nothing to draw"):
         plot_classification(replace(result, results=(failed,)), tmp_path / "plot.svg")
+
+
+def shown_by(file: Path) -> str:
+    return ElementTree.parse(file).getroot().get("aria-label") or ""
+
+
+def test_an_answer_that_was_rejected_is_not_drawn_as_one(tmp_path: Path) -> None:
+    result = judged(tmp_path)
+    assert plot_classification(result, tmp_path / "sheet.svg") == 3
+    assert shown_by(tmp_path / "sheet.svg") == "0 red.png: a; 1 lime.png: unknown; 2 blue.png: none of the labels"
+    for number, name in enumerate(("known", "unknown", "none")):
+        one = replace(result, results=result.results[number : number + 1])
+        assert plot_classification(one, tmp_path / f"{name}.png") == 1
+        accent = nearly(opened(tmp_path / f"{name}.png"), LIGHT.accent, off=3).sum()
+        assert (accent > 500) == (name == "known"), name
+
+
+def test_every_label_that_was_judged_by_itself_is_an_answer(tmp_path: Path) -> None:
+    result = classified(pictures(tmp_path, ["red"]), ["a", "b", "c"])
+    plot_classification(result, tmp_path / "one.png")
+    plot_classification(replace(result, threshold=0.1), tmp_path / "all.png")
+    one, every = (opened(tmp_path / f"{name}.png") for name in ("one", "all"))
+    assert nearly(one, LIGHT.muted, off=3).sum() > 1000 > nearly(every, LIGHT.muted, off=3).sum()
+    assert nearly(every, LIGHT.accent, off=3).sum() > 1.5 * nearly(one, LIGHT.accent, off=3).sum()
+
+
+@pytest.mark.parametrize(
+    ("labels", "threshold", "many", "said"),
+    [
+        (700, None, 1, "the best 8 of 700 labels"),
+        (700, None, 2, "the best 3 of 700 labels"),
+        (12, 0.01, 1, "the first 8 of 12 labels"),
+        (12, 0.01, 2, "the first 3 of up to 12 labels"),
+        (3, None, 1, ""),
+        (3, 0.5, 2, ""),
+    ],
+)
+def test_a_plot_says_how_many_labels_it_leaves_out(
+    tmp_path: Path, drawn_texts: list[str], labels: int, threshold: float | None, many: int, said: str
+) -> None:
+    result = classified(pictures(tmp_path, ["red"] * many), [f"label {n}" for n in range(labels)])
+    plot_classification(replace(result, threshold=threshold), tmp_path / "plot.png")
+    text = " ".join(drawn_texts)
+    assert said in text and (said != "" or " of " not in text)
 
 
 def test_bars_are_as_long_as_the_probabilities(tmp_path: Path) -> None:
@@ -349,6 +512,8 @@ def test_a_plot_is_replaced_and_a_photo_is_not(tmp_path: Path) -> None:
     assert Path(photo).read_bytes() == kept
     with pytest.raises(UsageError, match=r"plot\.jpg: a plot is a \.png or an \.svg"):
         check("plot.jpg")
+    with pytest.raises(ClipsearchError, match=r"cannot write the plot .*there is no folder .*nowhere; make it first"):
+        check(tmp_path / "nowhere" / "plot.png")
     with pytest.raises(ClipsearchError, match=r"cannot write the plot .*no such file or directory"):
         plot_similarity(FOUR, tmp_path / "nowhere" / "plot.png")
 
@@ -369,6 +534,30 @@ def test_without_the_extra_a_line_says_what_to_install(cli: Cli, tmp_path: Path)
 
 
 # The commands
+
+
+def test_what_cannot_be_written_is_found_out_before_the_work(cli: Cli, tmp_path: Path) -> None:
+    for command in (
+        ["similarity", "[1, 0]", "[0, 1]", "--plot", "nodir/a.png"],
+        ["classify", "gone.jpg", "--labels", "a", "--plot", "nodir/a.svg"],
+        ["eval", "classify", "gone", "--plot", "nodir/a.svg"],
+        ["eval", "self", "gone", "--plot", "nodir/a.svg"],
+        ["map", "--html", "nodir/m.html"],
+    ):
+        ran = cli(*command, cwd=tmp_path)
+        assert (ran.code, ran.out) == (1, b"") and f"there is no folder {tmp_path / 'nodir'}" in ran.err, ran.err
+        assert ran.err.count("\n") == 1
+    ran = cli("eval", "classify", "gone", "--plot", "x.pdf", cwd=tmp_path)
+    assert ran.code == 2 and ran.err.startswith("error: x.pdf: a plot is a .png")
+    ran = cli("similarity", *["[1, 0]"] * 41, "--plot", "x.png", cwd=tmp_path)
+    assert (ran.code, ran.out) == (2, b"") and "41 are too many for one plot" in ran.err
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="everything may be written by root")
+def test_a_folder_that_may_not_be_written_is_found_out_before_the_work(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    ran = cli("similarity", "[1, 0]", "[0, 1]", "--plot", "closed/a.png", cwd=tmp_path)
+    assert (ran.code, ran.out) == (1, b"") and "may not be written to" in ran.err
 
 
 def test_commands_draw(cli: Cli, indexed: Path, tmp_path: Path) -> None:
@@ -397,6 +586,10 @@ def test_commands_draw(cli: Cli, indexed: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert ran.code == 0 and len(ran.lines) == 4 and "the plot is in b.png" in ran.err
+    classify = ["classify", *photos, "--index", indexed / "index", "--multi", "--threshold", "1", "--plot", "c.svg"]
+    ran = cli(*classify, "--labels", "cat", "dog", cwd=tmp_path)
+    assert ran.code == 0 and "the plot is in c.svg" in ran.err and " of 2 pictures" not in ran.err.splitlines()[-1]
+    assert shown_by(tmp_path / "c.svg") == "chelsea.png: none of the labels; coffee.png: none of the labels"
     assert nearly(opened(tmp_path / "b.png")[:20, :20], DARK.ground, off=2).all()
     ran = cli("similarity", "[1, 0]", "[0, 1]", "--plot", photos[0], cwd=tmp_path)
     assert ran.code == 2 and "is no plot of clipsearch" in ran.err and ran.out == b""

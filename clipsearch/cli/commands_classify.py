@@ -331,7 +331,7 @@ def _plot(result: ClassifyResult, file: Path, *, dark: bool) -> None:
     from clipsearch.plotting.classification import plot_classification
 
     shown = plot_classification(result, file, dark=dark)
-    classified = sum(bool(item.predictions) for item in result.results)
+    classified = sum(item.reason is None for item in result.results)
     output.note(f"the plot is in {file}" + (f", {shown} of {classified} pictures" if shown < classified else ""))
 
 

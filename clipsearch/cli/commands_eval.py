@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -20,6 +22,7 @@ INTERRUPTED = 130
 SHOWN_MISSED = 10
 
 Found = TypeVar("Found")
+One = TypeVar("One", bound="Scored")
 
 Models = Annotated[
     list[str] | None,
@@ -82,23 +85,17 @@ def classify(
     from clipsearch.evaluating import folder_per_class
 
     plots_eval.check(plot, plots_eval.PARTS)
-    pictures = folder_per_class(folder, read_labels(labels or [], place.find_library(index))).sample(sample)
+    library = place.find_library(index)
+    pictures = folder_per_class(folder, read_labels(labels or [], library)).sample(sample)
     found = _run(
         lambda work: measured(pictures, models=model or (), templates=read_templates(template or []), place=work),
-        index=index,
+        library,
         device=device,
         arch=arch,
         trust=trust_checkpoint,
     )
-    if found is None:
-        return INTERRUPTED
-    if json:
-        output.write_json(render_eval.classification_json(found))
-    else:
-        output.write(render_eval.classification_text(found))
-    if plot is not None:
-        plots_eval.classifications(found, plot, dark=dark)
-    return _told(found, more=[pictures.notice] if pictures.notice else [])
+    render = render_eval.classification_json if json else render_eval.classification_text
+    return _finish(found, render, partial(plots_eval.classifications, dark=dark), plot, more=pictures.notice)
 
 
 @app.command("retrieval")
@@ -143,20 +140,13 @@ def retrieval(
         )
     found = _run(
         lambda work: retrieve(whole.sample(sample), models=model or (), place=work),
-        index=index,
+        place.find_library(index),
         device=device,
         arch=arch,
         trust=trust_checkpoint,
     )
-    if found is None:
-        return INTERRUPTED
-    if json:
-        output.write_json(render_eval.retrieval_json(found))
-    else:
-        output.write(render_eval.retrieval_text(found))
-    if plot is not None:
-        plots_eval.retrievals(found, plot, dark=dark)
-    return _told(found)
+    render = render_eval.retrieval_json if json else render_eval.retrieval_text
+    return _finish(found, render, partial(plots_eval.retrievals, dark=dark), plot)
 
 
 @app.command("self")
@@ -187,23 +177,20 @@ def find_again(
     from clipsearch.evaluating.datasets import pictures_of, sampled
 
     plots_eval.check(plot)
-    paths = pictures_of(pictures) if pictures else library_pictures(place.require_library(index))
+    if pictures:
+        library, paths = place.find_library(index), pictures_of(pictures)
+    else:
+        library = place.require_library(index)
+        paths = library_pictures(library)
     found = _run(
         lambda work: measured(sampled(paths, sample), models=model or (), place=work),
-        index=index,
+        library,
         device=device,
         arch=arch,
         trust=trust_checkpoint,
     )
-    if found is None:
-        return INTERRUPTED
-    if json:
-        output.write_json(render_eval.self_json(found))
-    else:
-        output.write(render_eval.self_text(found))
-    if plot is not None:
-        plots_eval.copies(found, plot, dark=dark)
-    return _told(found)
+    render = render_eval.self_json if json else render_eval.self_text
+    return _finish(found, render, partial(plots_eval.copies, dark=dark), plot)
 
 
 @app.command("index")
@@ -239,26 +226,23 @@ def engines(
     chosen = [name for name in ENGINES if not engine or name in engine]
     found = _run(
         lambda work: measure_engines(library, models=model or (), engines=chosen, k=k, queries=sample, place=work),
-        index=index,
+        library,
     )
     if found is None:
         return INTERRUPTED
-    if json:
-        output.write_json(render_eval.engines_json(found))
-    else:
-        output.write(render_eval.engines_text(found))
+    _write(found, render_eval.engines_json if json else render_eval.engines_text)
     return 0
 
 
 def _run(
     work: Callable[[Workplace], Found],
+    library: Path | None,
     *,
-    index: str | None,
     device: str = "auto",
     arch: str | None = None,
     trust: bool = False,
 ) -> Found | None:
-    """Do it with the library that is there, else without one; None where it was stopped."""
+    """Do it with `library`, where there is one; None where it was stopped."""
     from clipsearch.cli.progress import Bar, Stopper
     from clipsearch.encoders import EncoderOptions
     from clipsearch.errors import StoppedError
@@ -266,7 +250,7 @@ def _run(
 
     with Stopper() as stopper, Bar() as bar:
         workplace = Workplace(
-            place.find_library(index),
+            library,
             EncoderOptions(device=device, arch=arch, trust_checkpoint=trust),
             bar.show,
             stopper.asked,
@@ -276,6 +260,31 @@ def _run(
         except StoppedError as exc:
             bar.note(str(exc))
             return None
+
+
+def _write(found: Found, render: Callable[[Found], str | dict[str, Any]]) -> None:
+    text = render(found)
+    if isinstance(text, str):
+        output.write(text)
+    else:
+        output.write_json(text)
+
+
+def _finish(
+    found: Sequence[One] | None,
+    render: Callable[[Sequence[One]], str | dict[str, Any]],
+    draw: Callable[[Sequence[One], str], None],
+    plot: str | None,
+    *,
+    more: str | None = None,
+) -> int:
+    """Write the figures, draw them where that was asked, and say what should be known beside them; the exit code."""
+    if found is None:
+        return INTERRUPTED
+    _write(found, render)
+    if plot is not None:
+        draw(found, plot)
+    return _told(found, more=[more] if more else [])
 
 
 def _told(found: Sequence[Scored], *, more: Sequence[str] = ()) -> int:

@@ -57,6 +57,9 @@ def similarity(
         from clipsearch import plotting
 
         target = plotting.check(plot)
+        from clipsearch.plotting.similarity import check_count
+
+        check_count(len(items or []))
     wanted = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
     result = _compared(_items(items or []), index=index, model=model, options=wanted)
     _write(result, json=json, csv=csv)

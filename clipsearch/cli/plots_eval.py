@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.cli import output
+from clipsearch.cli.render_eval import DIRECTIONS
 from clipsearch.showing.wording import model_name
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clipsearch.evaluating import ClassificationScores, RetrievalScores, SelfScores
-    from clipsearch.plotting.evaluation import RecallCurve
+    from clipsearch.metrics import Estimate
+    from clipsearch.plotting.recall import RecallCurve
+    from clipsearch.types import EncoderInfo
 
 PARTS = ("confusion", "reliability")
 """What a classification is drawn as; the files are named so: plot-confusion.svg."""
@@ -25,6 +28,7 @@ def check(file: str | None, parts: Sequence[str] = ("",)) -> None:
     if file is not None:
         from clipsearch import plotting
 
+        plotting.check_name(file)
         for part in parts:
             plotting.check(_named(file, part))
 
@@ -46,36 +50,37 @@ def classifications(found: Sequence[ClassificationScores], file: str, *, dark: b
 
 def retrievals(found: Sequence[RetrievalScores], file: str, *, dark: bool) -> None:
     """The recall curves of every model, in both directions."""
-    from clipsearch.plotting.evaluation import plot_recall
+    from clipsearch.plotting.recall import plot_recall
 
-    curves = []
-    for one in found:
-        name = model_name(one.model.spec)
-        curves.append(_curve(f"{name}, words to picture", one.text_to_image.curve))
-        curves.append(_curve(f"{name}, picture to words", one.image_to_text.curve))
+    curves = [
+        _curve(one.model, name, way.recall, way.curve)
+        for one in found
+        for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True)
+    ]
     plot_recall(curves, _named(file, ""), title="Captions and their pictures", dark=dark)
     output.note(f"the plot is in {file}")
 
 
 def copies(found: Sequence[SelfScores], file: str, *, dark: bool) -> None:
     """The recall curves of every model and kind of copy."""
-    from clipsearch.plotting.evaluation import plot_recall
+    from clipsearch.plotting.recall import plot_recall
 
-    curves = [
-        _curve(each.alteration if len(found) == 1 else f"{model_name(one.model.spec)}, {each.alteration}", each.curve)
-        for one in found
-        for each in one.alterations
-    ]
+    curves = [_curve(one.model, each.alteration, each.recall, each.curve) for one in found for each in one.alterations]
     plot_recall(curves, _named(file, ""), title="Altered copies and their originals", dark=dark)
     output.note(f"the plot is in {file}")
 
 
-def _curve(name: str, recall: NDArray[np.float64]) -> RecallCurve:
+def _curve(model: EncoderInfo, kind: str, at: Mapping[int, Estimate], recall: NDArray[np.float64]) -> RecallCurve:
+    """A curve with the intervals that were measured; at most as far as it goes."""
     import numpy as np
 
-    from clipsearch.plotting.evaluation import RecallCurve
+    from clipsearch.plotting.recall import RecallCurve
 
-    return RecallCurve(name, np.arange(1, len(recall) + 1), recall)
+    low, high = np.full(len(recall), np.nan), np.full(len(recall), np.nan)
+    for k, estimate in at.items():
+        if k <= len(recall):
+            low[k - 1], high[k - 1] = estimate.low, estimate.high
+    return RecallCurve(model_name(model.spec), np.arange(1, len(recall) + 1), recall, low, high, kind)
 
 
 def _named(file: str, part: str, number: int = 1) -> Path:

@@ -11,6 +11,7 @@ from clipsearch.cli import output
 from clipsearch.cli.render import SCHEMA_VERSION, clean, path_keys
 from clipsearch.cli.tables import counted, duration, size, table
 from clipsearch.metrics import Estimate
+from clipsearch.showing.wording import model_name
 
 if TYPE_CHECKING:
     from clipsearch.evaluating import (
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MISTAKES = 3
 """Pairs of labels that are named below the table, for each model."""
 
+DIRECTIONS = ("text → image", "image → text")
+
 INTERVALS = "in brackets: 95 % intervals over the choice of pictures"
 QUERY_INTERVALS = "in brackets: 95 % intervals over the choice of queries"
 
@@ -38,12 +41,12 @@ def classification_json(found: Sequence[ClassificationScores]) -> dict[str, Any]
     """One object: the figures of each model, and what a plot or a closer look needs."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "labels": list(found[0].labels),
+        "labels": [clean(label) for label in found[0].labels],
         "results": [
             {
                 **_common(one),
                 "pictures": len(one.guesses),
-                "templates": list(one.templates),
+                "templates": [clean(template) for template in one.templates],
                 "top1": _estimate(one.top1),
                 "top5": _estimate(one.top5),
                 "mean_per_class": _estimate(one.per_class),
@@ -52,8 +55,8 @@ def classification_json(found: Sequence[ClassificationScores]) -> dict[str, Any]
                 "reliability": _reliability(one),
                 "confusion": [
                     {
-                        "label": one.labels[row],
-                        "predicted": one.labels[column],
+                        "label": clean(one.labels[row]),
+                        "predicted": clean(one.labels[column]),
                         "count": int(one.confusion[row, column]),
                     }
                     for row, column in zip(*(part.tolist() for part in one.confusion.nonzero()), strict=True)
@@ -61,8 +64,8 @@ def classification_json(found: Sequence[ClassificationScores]) -> dict[str, Any]
                 "predictions": [
                     {
                         **path_keys(guess.path),
-                        "label": guess.label,
-                        "guesses": list(guess.guesses),
+                        "label": clean(guess.label),
+                        "guesses": [clean(label) for label in guess.guesses],
                         "probability": guess.probability,
                     }
                     for guess in one.guesses
@@ -168,7 +171,7 @@ def _common(one: Scored) -> dict[str, Any]:
         **_model(one.model),
         **asdict(one.effort),
         "missed": [_missed(each) for each in one.missed],
-        "notices": list(one.notices),
+        "notices": [clean(text) for text in one.notices],
     }
 
 
@@ -177,7 +180,7 @@ def _missed(each: Missed) -> dict[str, Any]:
 
 
 def _model(info: EncoderInfo) -> dict[str, Any]:
-    return {"model": info.spec, "is_clip": info.is_clip}
+    return {"model": clean(info.spec), "is_clip": info.is_clip}
 
 
 def _estimate(value: Estimate | None) -> dict[str, float | None] | None:
@@ -242,7 +245,7 @@ def retrieval_text(found: Sequence[RetrievalScores]) -> str:
     head += [*(["R@1 against first"] if several else []), *_COST]
     rows = []
     for one in found:
-        for name, way in (("text → image", one.text_to_image), ("image → text", one.image_to_text)):
+        for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True):
             first = way is one.text_to_image
             rows.append(
                 [
@@ -309,9 +312,7 @@ def _cost(one: Scored) -> tuple[str, str]:
 
 
 def _name(info: EncoderInfo) -> str:
-    """A model, by the last part of its path where it is a file."""
-    name = info.spec.rsplit("/", 1)[-1] if info.spec.startswith(("/", "~", ".")) else info.spec
-    return output.printable(name)
+    return output.printable(model_name(info.spec))
 
 
 def _percent(value: Estimate) -> str:

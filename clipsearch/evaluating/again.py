@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +16,18 @@ from clipsearch.evaluating.results import AlterationRecall, Lost, SelfScores
 from clipsearch.evaluating.retrieval import recall_curve, scores_of
 from clipsearch.evaluating.sources import ALONE, Source, Work, Workplace, usable
 from clipsearch.library import PathLike
-from clipsearch.paths import absolute
 
 AT = (1, 5)
 
 
 def library_pictures(folder: PathLike) -> tuple[bytes, ...]:
     """A path of each picture of a library that can be read now, ascending. Raises NoLibraryError, DamagedError."""
-    catalog = open_catalog(Path(os.fsdecode(absolute(folder))))
-    try:
+    with open_catalog(folder) as catalog:
         rows = catalog.conn.execute(
             "SELECT min(f.path) FROM files f JOIN contents c ON c.id = f.content_id "
             "WHERE f.state = 'present' AND c.state IN ('ok', 'partial') GROUP BY c.id ORDER BY 1"
         )
         return tuple(bytes(path) for (path,) in rows)
-    finally:
-        catalog.close()
 
 
 def find_again(
@@ -76,6 +71,7 @@ def _found_again(
             if rank > 1:
                 path, other = (os.fsdecode(distinct[i].work.path) for i in (place, nearest))
                 lost.append(Lost(path, alteration.name, rank, other))
+    alone = "there is one picture only, which each copy of it finds: the figures say nothing"
     return SelfScores(
         model=source.info,
         pictures=len(gallery),
@@ -83,7 +79,7 @@ def _found_again(
         lost=tuple(lost),
         missed=missed,
         effort=source.effort,
-        notices=tuple(source.notices),
+        notices=(*source.notices, *([alone] if len(gallery) == 1 else [])),
     )
 
 

@@ -26,21 +26,22 @@ BRIGHTNESS = 0.4
 """What the values of a darkened copy's pixels, in sRGB, are multiplied by."""
 
 _REVISION = 1
-"""Goes up with a change here that gives other pixels: what is kept of altered copies is then no longer used."""
+"""Goes up with a change of a function here that gives other pixels; the numbers above are in an alteration's key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alteration:
-    """A way to change a picture. `what` says it for people."""
+    """A way to change a picture. `what` says it for people; `settings` are the numbers that it goes by."""
 
     name: str
     what: str
     change: Callable[[Image.Image], bytes]
+    settings: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
-        """What tells its vectors from others'."""
-        return f"{self.name} {_REVISION}"
+        """What tells its vectors from others': those that were made by other settings are not used again."""
+        return " ".join(str(part) for part in (self.name, *self.settings, SIDE, _REVISION))
 
     def applied(self, picture: Picture) -> bytes:
         """The altered copy, as a file's bytes. Raises ImageError where the picture cannot be decoded."""
@@ -74,8 +75,8 @@ def _saved(image: Image.Image) -> bytes:
 
 
 ALTERATIONS = (
-    Alteration("cropped", f"the upper left {100 * KEPT:.0f} % of the width and of the height", _cropped),
+    Alteration("cropped", f"the upper left {100 * KEPT:.0f} % of the width and of the height", _cropped, (KEPT,)),
     Alteration("flipped", "left and right exchanged", _flipped),
-    Alteration("recompressed", f"JPEG of quality {QUALITY}", _recompressed),
-    Alteration("darkened", f"{100 * BRIGHTNESS:.0f} % as bright", _darkened),
+    Alteration("recompressed", f"JPEG of quality {QUALITY}", _recompressed, (QUALITY,)),
+    Alteration("darkened", f"{100 * BRIGHTNESS:.0f} % as bright", _darkened, (BRIGHTNESS,)),
 )

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from clipsearch import encoders
-from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
+from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.connections import damage_translated
 from clipsearch.encoders import Encoder, EncoderOptions
 from clipsearch.encoders.cache import cache_dir
 from clipsearch.encoders.specs import parse_spec
-from clipsearch.errors import NoLibraryError
 from clipsearch.evaluating.sources import Source, Workplace
 from clipsearch.evaluating.store import VectorStore
 from clipsearch.indexing.meter import Meter
+from clipsearch.library import PathLike
 from clipsearch.paths import absolute
 from clipsearch.types import EncoderInfo
 
@@ -32,28 +32,31 @@ def opened(models: Sequence[str], place: Workplace, *, items: int) -> Iterator[l
     with contextlib.ExitStack() as stack:
         catalog = None
         if place.library is not None:
-            folder = Path(os.fsdecode(absolute(place.library)))
-            stack.enter_context(damage_translated(folder))
-            catalog = stack.enter_context(contextlib.closing(open_catalog(folder)))
+            catalog = stack.enter_context(open_catalog(place.library))
         store = stack.enter_context(contextlib.closing(VectorStore(place.cache or cache_dir())))
         meter = Meter(place.progress)
         sources = []
         for info, row, encoder, notice in _chosen(models, catalog, place.options):
             load = _once(info, encoder, place.options)
-            source = Source(info, load, row=row, catalog=catalog, store=store, place=place, meter=meter)
-            source.notices += [notice] if notice else []
-            sources.append(source)
+            told = (notice,) if notice else ()
+            sources.append(
+                Source(info, load, row=row, catalog=catalog, store=store, place=place, meter=meter, notices=told)
+            )
         meter.start(items * len(sources))
         yield sources
         for source in sources:
             store.trim(source.info.fingerprint)
 
 
-def open_catalog(folder: Path) -> Catalog:
-    """The catalog of a library, for reading. Raises NoLibraryError, DamagedError."""
-    if not (folder / CATALOG_NAME).is_file():
-        raise NoLibraryError(f"no library in {folder}; clipsearch index FOLDER makes one")
-    return Catalog.open(folder)
+@contextlib.contextmanager
+def open_catalog(library: PathLike) -> Iterator[Catalog]:
+    """The catalog of a library, for reading; what is damaged in it is a DamagedError throughout.
+
+    Raises NoLibraryError, DamagedError, and what `damage_translated` does.
+    """
+    folder = Path(os.fsdecode(absolute(library)))
+    with damage_translated(folder), contextlib.closing(Catalog.open(folder)) as catalog:
+        yield catalog
 
 
 def _chosen(

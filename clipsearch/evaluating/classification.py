@@ -112,8 +112,15 @@ def _scores(one: _Classified, first: _Classified, pictures: LabelledPictures, re
         reliability=metrics.reliability_bins(one.confidence, right),
         missed=one.missed,
         effort=one.source.effort,
-        notices=tuple(one.source.notices),
+        notices=(*one.source.notices, *_alone(len(names), len(guesses))),
     )
+
+
+def _alone(labels: int, pictures: int) -> list[str]:
+    """That a figure says nothing, where it could not be another."""
+    if labels == 1:
+        return ["there is one label only, which every picture gets: the figures say nothing"]
+    return ["there is one picture only: the figures say nothing of others"] if pictures == 1 else []
 
 
 def _difference(one: _Classified, first: _Classified, resamples: int) -> metrics.Estimate:

@@ -21,7 +21,6 @@ from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.evaluating.choosing import open_catalog, opened
 from clipsearch.evaluating.results import EngineScores
 from clipsearch.evaluating.sources import ALONE, Source, Workplace
-from clipsearch.paths import absolute
 from clipsearch.vectors import Engine, VectorIndex, exact
 
 ENGINES: tuple[Engine, ...] = ("exact", "ivf")
@@ -76,8 +75,7 @@ def measure_engines(
     """
     here = Workplace(library, place.options, place.progress, place.stop, place.cache)
     found: list[EngineScores] = []
-    catalog = open_catalog(Path(os.fsdecode(absolute(library))))
-    try:
+    with open_catalog(library) as catalog:
         if not models and catalog.answering() is None:
             raise NoLibraryError(f"the library in {catalog.folder} holds no pictures yet; clipsearch index FOLDER")
         with opened(models, here, items=queries) as sources:
@@ -89,8 +87,6 @@ def measure_engines(
                         f"clipsearch index --model {source.info.spec} adds them"
                     )
                 found += _measured(catalog, source, row, engines, k, queries, resamples)
-    finally:
-        catalog.close()
     return tuple(found)
 
 

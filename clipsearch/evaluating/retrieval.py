@@ -103,6 +103,7 @@ def _scores(one: _Retrieved, first: _Retrieved, at: Sequence[int], resamples: in
     if one is not first and one.captioned == first.captioned:
         gains = (one.texts.first <= 1).astype(np.float64) - (first.texts.first <= 1)
         difference = metrics.bootstrap_mean(gains, groups=one.texts.groups, resamples=resamples)
+    alone = "there is one picture only, which each caption finds: the figures say nothing"
     return RetrievalScores(
         model=one.source.info,
         text_to_image=_direction(one.texts, at, resamples),
@@ -110,7 +111,7 @@ def _scores(one: _Retrieved, first: _Retrieved, at: Sequence[int], resamples: in
         difference=difference,
         missed=one.missed,
         effort=one.source.effort,
-        notices=tuple(one.source.notices),
+        notices=(*one.source.notices, *([alone] if one.texts.gallery == 1 else [])),
     )
 
 

@@ -82,7 +82,7 @@ class _Loaded:
 
 
 class Source:
-    """The vectors of one encoder. `notices` says what should be known about them."""
+    """The vectors of one encoder."""
 
     def __init__(
         self,
@@ -94,10 +94,10 @@ class Source:
         store: VectorStore,
         place: Workplace,
         meter: Meter,
+        notices: Sequence[str] = (),
     ) -> None:
         self.info = info
         self.row = row
-        self.notices: list[str] = []
         self._load = load
         self._catalog = catalog if row is not None else None
         self._store = store
@@ -107,6 +107,16 @@ class Source:
         self._lock = threading.Lock()
         self._encoded = self._taken = 0
         self._seconds = 0.0
+        self._notices = list(notices)
+        self._partial: dict[str, None] = {}  # Files that end early, each once, however many copies are made of it.
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What should be known about the vectors."""
+        if not self._partial:
+            return tuple(self._notices)
+        more = f" and {len(self._partial) - 1} more end" if len(self._partial) > 1 else " ends"
+        return (*self._notices, f"{next(iter(self._partial))}{more} early; what there is was used")
 
     @property
     def effort(self) -> Effort:
@@ -131,11 +141,10 @@ class Source:
         begun = time.monotonic()
         done: dict[int, Embedded] = {}
         waiting: list[tuple[int, _Loaded]] = []
-        partial: list[str] = []
         with contextlib.closing(self._ahead(works)) as ahead:
             for place, loaded in enumerate(ahead):
                 if loaded.partial:
-                    partial.append(os.fsdecode(loaded.work.path))
+                    self._partial[os.fsdecode(loaded.work.path)] = None
                 if loaded.pixels is not None:
                     waiting.append((place, loaded))
                     if len(waiting) >= self._batch_size:
@@ -151,9 +160,6 @@ class Source:
         done |= self._encode(waiting)
         self._seconds += time.monotonic() - begun
         self.stop_if_asked()
-        if partial:
-            more = f" and {len(partial) - 1} more end" if len(partial) > 1 else " ends"
-            self.notices.append(f"{partial[0]}{more} early; what there is was used")
         return [done[place] for place in range(len(works))]
 
     def _ahead(self, works: Sequence[Work]) -> Generator[_Loaded, None, None]:
@@ -284,7 +290,7 @@ class Source:
         if cut:
             shown = cut[0] if len(cut[0]) <= query.SHOWN_CUT else cut[0][: query.SHOWN_CUT] + "…"
             many = f"{len(cut)} texts are" if len(cut) > 1 else "a text is"
-            self.notices.append(f"{many} too long for {self.info.spec}, and cut: {shown!r}")
+            self._notices.append(f"{many} too long for {self.info.spec}, and cut: {shown!r}")
         return np.stack([np.frombuffer(known[text].vector, "<f4") for text in texts])
 
     def stop_if_asked(self) -> None:

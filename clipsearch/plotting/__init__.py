@@ -11,9 +11,9 @@ import importlib.util
 import os
 from pathlib import Path
 
-from clipsearch.errors import ClipsearchError, UsageError, reason
+from clipsearch.errors import ClipsearchError, UsageError
 
-__all__ = ["MARK", "check", "is_plot"]
+__all__ = ["MARK", "check", "check_name", "is_plot"]
 
 MARK = b"clipsearch plot"
 """Stands near the start of every plot's file: such a file is replaced, any other is not."""
@@ -27,20 +27,22 @@ def check(file: str | Path) -> Path:
     """The place of a plot, `~` resolved. Refuses early what cannot be drawn: before a model is loaded, or matplotlib.
 
     Raises UsageError for a name of another suffix or a file in the way, ClipsearchError without the extra `plot`, or
-    where the folder cannot be looked at.
+    where the folder cannot be written.
     """
-    from clipsearch.showing.files import refuse_others
+    from clipsearch.showing.files import check_place
 
+    check_name(file)
+    path = Path(file).expanduser()
+    check_place(path, is_plot, what="plot")
+    return path
+
+
+def check_name(file: str | Path) -> None:
+    """Raises UsageError for a name of another suffix, ClipsearchError without the extra `plot`; looks at no file."""
     if os.path.splitext(file)[1].lower() not in SUFFIXES:
         raise UsageError(f"{file}: a plot is a .png or an .svg; give its file such a name")
     if importlib.util.find_spec("matplotlib") is None:
         raise ClipsearchError(f"plots need matplotlib, which is not installed: {EXTRA}")
-    path = Path(file).expanduser()
-    try:
-        refuse_others(os.path.realpath(path), is_plot, what="plot")
-    except OSError as exc:
-        raise ClipsearchError(f"cannot write the plot {path}: {reason(exc)}") from exc
-    return path
 
 
 def is_plot(head: bytes) -> bool:

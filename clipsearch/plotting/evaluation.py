@@ -1,9 +1,8 @@
-"""Plots of what `eval` measures: confusion matrix, reliability diagram, recall curves. From plain arrays."""
+"""Plots of what `eval` measures: confusion matrix and reliability diagram. From plain arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +18,12 @@ from clipsearch.plotting.paper import SIZE, SMALL, Paper, Style, drawing, pitch,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["RecallCurve", "plot_confusion", "plot_recall", "plot_reliability"]
+__all__ = ["plot_confusion", "plot_reliability"]
 
 NAMED = 40
 """Classes whose matrix is drawn with every name; of more, the likeliest confusions are named instead."""
 
 CONFUSIONS = 12
-
-TICKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""Values of k that a recall curve is marked at."""
 
 DOTS = 360
 """Dots of a side of a matrix without names."""
@@ -123,9 +119,10 @@ def _crowded(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -
     paper.text(0.3 + side / 2, 0.12, "predicted", size=SMALL, across="center", colour=style.theme.muted)
     told = _told(counts, f"{len(labels):,} classes in their order")
     paper.text(0.3, side + 0.5, told, size=SMALL, colour=style.theme.muted)
-    wrong = counts.copy()
+    wrong = counts.astype(np.int64)
     np.fill_diagonal(wrong, 0)
-    commonest = [int(i) for i in np.argsort(wrong, axis=None, kind="stable")[::-1][:CONFUSIONS] if wrong.flat[i]]
+    # Equal ones in the order of the classes.
+    commonest = [int(i) for i in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS] if wrong.flat[i]]
     left = side + 0.7
     paper.text(left, 0.4, "the commonest confusions", size=SIZE, bold=True)
     for number, flat in enumerate(commonest):
@@ -215,67 +212,3 @@ def _bins(
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=3, fontsize=SMALL, columnspacing=1.4)
-
-
-# Recall
-
-
-@dataclass(frozen=True, slots=True)
-class RecallCurve:
-    """One model's recall@k. k, recall, low and high: shape (m,), k ascending from 1; the others 0 … 1.
-
-    low and high bound an interval, a bootstrap's of 95 %, say; None where there is none.
-    """
-
-    name: str
-    k: NDArray[np.integer]
-    recall: NDArray[np.floating]
-    low: NDArray[np.floating] | None = None
-    high: NDArray[np.floating] | None = None
-
-
-def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str = "Recall", dark: bool = False) -> None:
-    """Recall against k, on a logarithmic scale, a line a model with its interval as a band.
-
-    Lines differ by marks and dashes too, and each is named at its end. Raises UsageError without a curve, or where
-    shapes disagree, and what `paper.save` raises.
-    """
-    if not curves:
-        raise UsageError("no recall curve to draw")
-    for curve in curves:
-        if not len(curve.k) or len(curve.k) != len(curve.recall):
-            raise UsageError(f"the recall curve of {curve.name} has {len(curve.k)} k and {len(curve.recall)} values")
-    with drawing([title, *(curve.name for curve in curves)], file=file, dark=dark) as style:
-        figure = Figure(figsize=(6.4, 4.2))
-        axes = figure.add_subplot()
-        for number, curve in enumerate(curves):
-            _curve(axes, curve, number, style)
-        axes.set_xscale("log")
-        ks = sorted({int(k) for curve in curves for k in curve.k})
-        ticks = [k for k in ks if k in TICKS] or ks
-        axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
-        axes.minorticks_off()
-        axes.set(xlabel="k: pictures looked at", ylabel="recall@k", ylim=(0, 1.02))
-        axes.set_title(style.cut(title, 5.5, size=12, bold=True))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-        axes.grid(linewidth=0.6)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        save(figure, file, style, title=f"{title}: {', '.join(curve.name for curve in curves)}")
-
-
-def _curve(axes: Axes, curve: RecallCurve, number: int, style: Style) -> None:
-    colour = style.theme.series[number % len(style.theme.series)]
-    name = "\n".join(style.wrap(curve.name, 2.6, lines=3))
-    axes.plot(
-        curve.k,
-        curve.recall,
-        color=colour,
-        linewidth=1.8,
-        marker="osD^vP"[number % 6],
-        markersize=5,
-        markevery=[i for i, k in enumerate(curve.k) if k in TICKS] or None,
-        linestyle=("-", "--", "-.", ":")[number // len(style.theme.series) % 4],
-        label=name,
-    )
-    if curve.low is not None and curve.high is not None:
-        axes.fill_between(curve.k, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from clipsearch.similarity import Compared, Similarity
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOST", "plot_similarity"]
+__all__ = ["MOST", "check_count", "plot_similarity"]
 
 MOST = 40
 """Things in a heat map; more could not be told apart."""
@@ -37,14 +38,19 @@ def plot_similarity(result: Similarity, file: str | Path, *, dark: bool = False)
 
     Raises UsageError for more than MOST things, and what `paper.save` raises.
     """
-    if len(result.items) > MOST:
-        raise UsageError(f"--plot: {len(result.items)} are too many for one plot, {MOST} fit; --csv has them all")
+    check_count(len(result.items))
     with drawing([item.name for item in result.items], file=file, dark=dark) as style:
         if result.vectors.shape[1] == 2 and result.model is None and len(result.items) <= MOST_ARROWS:
             paper, title = _arrows(result, style), "Vectors, their angles and cosines to the first"
         else:
             paper, title = _heat_map(result, style), "Cosine similarities"
         save(paper.figure, file, style, title=f"{title}: {', '.join(_name(item) for item in result.items)}")
+
+
+def check_count(items: int) -> None:
+    """Raises UsageError for more than MOST things, before they are compared."""
+    if items > MOST:
+        raise UsageError(f"--plot: {items} are too many for one plot, {MOST} fit; --csv has them all")
 
 
 # The heat map
@@ -182,16 +188,25 @@ def _scale(paper: Paper, colours: Colormap, scale: Normalize, x: float, y: float
 PLANE = 3.8
 """Inches of the plane's longer side."""
 
+UNEQUAL = 20
+"""Above this ratio of the longest to the shortest, an arrow would be shorter than its own head."""
+
 
 def _arrows(result: Similarity, style: Style) -> Paper:
     """All arrows from the origin, each with a letter; beside them, what the letters are."""
-    most = float(np.abs(result.vectors).max())
-    numbers = result.vectors / most
+    lengths = np.linalg.norm(result.vectors, axis=1, keepdims=True)
+    unequal = bool(lengths.max() > UNEQUAL * lengths.min())
+    vectors = result.vectors / lengths if unequal else result.vectors
+    most = float(np.abs(vectors).max())
+    numbers = vectors / most
     low, high = np.minimum(numbers.min(axis=0), 0), np.maximum(numbers.max(axis=0), 0)
     unit = PLANE / max(float((high - low).max()), 1e-9)
+    arcs = _arcs(result, numbers, unit)
+    ends = np.array([point for arc in arcs for point in arc.points()] or [(0.0, 0.0)]) / unit
+    low, high = np.minimum(low, ends.min(axis=0)), np.maximum(high, ends.max(axis=0))
     edge, row = 0.42, 0.44
     wide, tall = (high - low) * unit + 2 * edge
-    table = row * (len(numbers) + 1)
+    table = row * (len(numbers) + 1 + unequal)
     height = max(float(tall), table)
     names = [style.cut(item.name.replace("-", "−"), 1.8) for item in result.items]
     named = max(style.width(name) for name in names) + 0.28
@@ -201,15 +216,63 @@ def _arrows(result: Similarity, style: Style) -> Paper:
         paper, (x0, y0), unit, most, (0.0, float(wide)), (float(height - tall) / 2, float(height + tall) / 2)
     )
     plane.axes()
-    plane.angles(result, numbers)
+    for arc in arcs:
+        plane.arc(arc)
+    # Short ones over long ones, and no arrow over a letter.
+    for i in np.argsort(-np.linalg.norm(numbers, axis=1), kind="stable").tolist():
+        plane.arrow(numbers[i], _colour(style, i))
     for i, vector in enumerate(numbers):
-        plane.arrow(vector, _letter(i), _colour(style, i))
+        plane.letter(vector, _letter(i), _colour(style, i))
     left, top = float(wide) + 0.45, (height - table) / 2
     for x, said in ((1.2, "cosine to A"), (2.1, "angle to A")):
         paper.text(left + named + x, top + row / 2, said, size=SMALL, colour=style.theme.muted, across="right")
     for i, name in enumerate(names):
         _legend(paper, result, i, name, (left, left + named), top + row * (i + 1.5))
+    if unequal:
+        why = style.wrap(
+            "Their lengths are very unequal: each is drawn with length 1.", named + 2.1, lines=2, size=SMALL
+        )
+        paper.lines(left, top + row * (len(names) + 1.5), why, size=SMALL, colour=style.theme.muted)
     return paper
+
+
+@dataclass(frozen=True, slots=True)
+class _Angle:
+    """The arc from the first vector to vector `i`: where it begins and how far it turns (degrees), radius in inches."""
+
+    i: int
+    first: float
+    turn: float
+    radius: float
+    named: bool
+    """Whether there is room for its degrees."""
+
+    def points(self) -> list[tuple[float, float]]:
+        """Some points of the arc, in inches from the origin, y up."""
+        degrees = np.radians(self.first + self.turn * np.linspace(0, 1, 19))
+        return list(zip(self.radius * np.cos(degrees), self.radius * np.sin(degrees), strict=True))
+
+    def label(self) -> tuple[float, float]:
+        """Towards the end of its own arc, where no other one runs."""
+        size = abs(self.turn)
+        at = math.radians(self.first + math.copysign(max(size - 14 / self.radius, size / 2), self.turn))
+        return self.radius * math.cos(at), self.radius * math.sin(at)
+
+
+def _arcs(result: Similarity, numbers: NDArray[np.float64], unit: float) -> list[_Angle]:
+    """An arc from the first vector to each other one, each further out than the one before."""
+    first = math.degrees(math.atan2(numbers[0, 1], numbers[0, 0]))
+    order = sorted(range(1, len(numbers)), key=lambda i: float(result.angles[0, i]))
+    shortest = float(np.linalg.norm(numbers, axis=1).min()) * unit
+    reach = min(max(shortest, 0.8), 1.9) * 0.85
+    arcs = []
+    for place, i in enumerate(order):
+        angle = float(result.angles[0, i])
+        own = math.degrees(math.atan2(numbers[i, 1], numbers[i, 0]))
+        turn = angle if (own - first) % 360 <= 180 else -angle
+        radius = reach * (place + 1.2) / (len(order) + 0.2)
+        arcs.append(_Angle(i, first, turn, radius, angle >= 8 and len(order) <= 6))
+    return arcs
 
 
 def _letter(number: int) -> str:
@@ -237,7 +300,8 @@ class _Plane:
     ) -> None:
         self._paper, self._origin, self._unit, self._most = paper, origin, unit, most
         self._across, self._down = across, down
-        self._letters: list[tuple[float, float]] = []
+        self._taken: list[tuple[float, float, float]] = []
+        """Where letters and degrees stand, and how near a letter may come, in inches."""
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
         return self._origin[0] + x * self._unit, self._origin[1] - y * self._unit
@@ -261,46 +325,42 @@ class _Plane:
                 self._paper.axes.plot([x0 - 0.04, x0 + 0.04], [y, y], color=theme.line, linewidth=1, zorder=0)
                 self._paper.text(x0 - 0.1, y, said, size=SMALL, colour=theme.muted, across="right")
 
-    def arrow(self, vector: NDArray[np.float64], letter: str, colour: str) -> None:
+    def arrow(self, vector: NDArray[np.float64], colour: str) -> None:
         tip = self._at(*vector)
         style = {"arrowstyle": "-|>,head_length=0.5,head_width=0.24", "color": colour, "linewidth": 2.4}
         self._paper.axes.annotate("", tip, self._origin, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
-        away = np.array(tip) - np.array(self._origin)
+
+    def letter(self, vector: NDArray[np.float64], letter: str, colour: str) -> None:
+        """Beyond the tip of its arrow, as far as other letters and degrees need."""
+        tip = np.array(self._at(*vector))
+        away = tip - np.array(self._origin)
         step = away / max(float(np.linalg.norm(away)), 1e-9)
-        x, y = (float(n) for n in np.array(tip) + 0.19 * step)
-        while any(math.hypot(x - left, y - top) < 0.2 for left, top in self._letters):
-            x, y = x + 0.21 * float(step[0]), y + 0.21 * float(step[1])
-        self._letters.append((x, y))
-        self._paper.box(x - 0.1, y - 0.11, 0.2, 0.22, self._paper.theme.ground)
-        self._paper.text(x, y, letter, size=12, bold=True, colour=colour, across="center")
+        place = tip + 0.19 * step
+        while any(math.hypot(place[0] - x, place[1] - y) < room for x, y, room in self._taken):
+            place = place + 0.07 * step
+        x, y = (float(n) for n in place)
+        self._taken.append((x, y, 0.2))
+        ground = {"facecolor": self._paper.theme.ground, "edgecolor": "none", "pad": 1.2}
+        self._paper.axes.text(
+            x, y, letter, size=12, weight="bold", color=colour, ha="center", va="center_baseline", bbox=ground, zorder=4
+        )
 
-    def angles(self, result: Similarity, numbers: NDArray[np.float64]) -> None:
-        """An arc from the first vector to each other one, each further out than the one before, with its degrees."""
-        first = math.degrees(math.atan2(numbers[0, 1], numbers[0, 0]))
-        order = sorted(range(1, len(numbers)), key=lambda i: float(result.angles[0, i]))
-        shortest = float(np.linalg.norm(numbers, axis=1).min()) * self._unit
-        reach = min(max(shortest, 0.8), 1.9) * 0.85
-        for place, i in enumerate(order):
-            angle = float(result.angles[0, i])
-            own = math.degrees(math.atan2(numbers[i, 1], numbers[i, 0]))
-            turn = 1 if (own - first) % 360 <= 180 else -1
-            radius = reach * (place + 1.2) / (len(order) + 0.2)
-            # The sheet's y runs down, so its angles run the other way.
-            ends = sorted((-first, -(first + turn * angle)))
-            arc = Arc(self._origin, 2 * radius, 2 * radius, theta1=ends[0], theta2=ends[1])
-            arc.set(color=_colour(self._paper.style, i), linewidth=1.2)
-            self._paper.axes.add_patch(arc)
-            if angle >= 8 and len(order) <= 6:
-                # Towards the end of its own arc, where no other one runs.
-                self._degrees(angle, first + turn * max(angle - 14 / radius, angle / 2), radius, i)
-
-    def _degrees(self, angle: float, towards: float, radius: float, i: int) -> None:
-        x = self._origin[0] + radius * math.cos(math.radians(towards))
-        y = self._origin[1] - radius * math.sin(math.radians(towards))
-        said = f"{angle:.0f}°"
+    def arc(self, arc: _Angle) -> None:
+        """An arc, with its degrees where there is room."""
+        colour = _colour(self._paper.style, arc.i)
+        # The sheet's y runs down, so its angles run the other way.
+        ends = sorted((-arc.first, -(arc.first + arc.turn)))
+        drawn = Arc(self._origin, 2 * arc.radius, 2 * arc.radius, theta1=ends[0], theta2=ends[1])
+        drawn.set(color=colour, linewidth=1.2)
+        self._paper.axes.add_patch(drawn)
+        if not arc.named:
+            return
+        x, y = self._origin[0] + arc.label()[0], self._origin[1] - arc.label()[1]
+        self._taken.append((x, y, 0.3))
+        said = f"{abs(arc.turn):.0f}°"
         wide = self._paper.style.width(said, size=SMALL) + 0.05
         self._paper.box(x - wide / 2, y - 0.08, wide, 0.16, self._paper.theme.ground)
-        self._paper.text(x, y, said, size=SMALL, colour=_colour(self._paper.style, i), across="center")
+        self._paper.text(x, y, said, size=SMALL, colour=colour, across="center")
 
 
 def _legend(paper: Paper, result: Similarity, i: int, name: str, columns: tuple[float, float], y: float) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO, TextIO
 
 from clipsearch.errors import ClipsearchError, UsageError, reason
 
-__all__ = ["refuse_others", "replacing", "write_bytes"]
+__all__ = ["check_place", "refuse_others", "replacing", "write_bytes"]
 
 _HEAD = 4096
 """Bytes from a file's start that say what it is."""
@@ -89,3 +89,21 @@ def refuse_others(path: str, is_own: Callable[[bytes], bool], *, what: str) -> b
     if head and not is_own(head):
         raise UsageError(f"{path} exists and is no {what} of clipsearch; choose another name")
     return False
+
+
+def check_place(file: str | Path, is_own: Callable[[bytes], bool], *, what: str) -> None:
+    """Refuse a `what` that could not be put there, before there is one: minutes of work must not be lost for a name.
+
+    Raises UsageError where another file is in the way, ClipsearchError where the folder is none that can be written.
+    """
+    path = os.path.realpath(file)
+    try:
+        if refuse_others(path, is_own, what=what):
+            return
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            raise ClipsearchError(f"cannot write the {what} {path}: there is no folder {folder}; make it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ClipsearchError(f"cannot write the {what} {path}: the folder {folder} may not be written to")
+    except OSError as exc:
+        raise ClipsearchError(f"cannot write the {what} {path}: {reason(exc)}") from exc

@@ -12,20 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.showing import pages
-from clipsearch.showing.files import replacing
+from clipsearch.showing.files import check_place, replacing
 from clipsearch.showing.thumbnails import Thumbnail, thumbnails
 from clipsearch.showing.wording import home_path, model_name, size
 
 if TYPE_CHECKING:
     from clipsearch.projection import Projection
 
-__all__ = ["SIDE", "write_map"]
+__all__ = ["SIDE", "check", "write_map"]
 
 SIDE = 160
 """Pixels of a thumbnail's longer side, about 5 KB: a page of 1,000 pictures has 7 MB."""
 
 _STYLE, _SCRIPT = "map.css", "map.js"
 _MARK = '<!doctype html>\n<html lang="en">\n<!-- clipsearch map -->\n'
+
+
+def check(file: str | Path) -> None:
+    """Refuse early what `write_map` would: UsageError where another file is in the way, ClipsearchError for a folder
+    that cannot be written."""
+    check_place(file, lambda head: head.startswith(_MARK.encode()), what="map")
 
 
 def write_map(

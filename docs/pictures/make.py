@@ -27,7 +27,8 @@ from clipsearch import Library, metrics
 from clipsearch.classifying.answer import classify_alone
 from clipsearch.classifying.options import ClassifyOptions
 from clipsearch.plotting.classification import plot_classification
-from clipsearch.plotting.evaluation import RecallCurve, plot_confusion, plot_recall, plot_reliability
+from clipsearch.plotting.evaluation import plot_confusion, plot_reliability
+from clipsearch.plotting.recall import RecallCurve, plot_recall
 from clipsearch.plotting.similarity import plot_similarity
 from clipsearch.showing.map import write_map
 from clipsearch.similarity import Vector, compare_alone, compare_vectors
