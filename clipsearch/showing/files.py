@@ -103,7 +103,7 @@ def check_place(file: str | Path, is_own: Callable[[bytes], bool], *, what: str)
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
             raise ClipsearchError(f"cannot write the {what} {path}: there is no folder {folder}; make it first")
-        if not os.access(folder, os.W_OK | os.X_OK):
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise ClipsearchError(f"cannot write the {what} {path}: the folder {folder} may not be written to")
     except OSError as exc:
         raise ClipsearchError(f"cannot write the {what} {path}: {reason(exc)}") from exc
