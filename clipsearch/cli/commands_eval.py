@@ -13,6 +13,7 @@ from clipsearch.cli import options, output, place
 if TYPE_CHECKING:
     from clipsearch.evaluating import Missed, Workplace
     from clipsearch.evaluating.results import Scored
+    from clipsearch.reports import Problem
 
 SOME_FAILED = 3
 INTERRUPTED = 130
@@ -55,8 +56,8 @@ def classify(
         typer.Option(
             "--labels",
             metavar="@FILE",
-            help="The labels, as for classify, synonyms included. Folders are matched by name; where none is named "
-            "like a label, in their order. Without it, folder names are the labels, with _ read as a blank.",
+            help="The labels, as for classify, synonyms included. Folders are matched by any of their words; where none "
+            "is named like a label, in their order. Without it, folder names are the labels, with _ read as a blank.",
         ),
     ] = None,
     template: options.Template = None,
@@ -98,7 +99,7 @@ def classify(
         output.write(render_eval.classification_text(found))
     if plot is not None:
         plots_eval.classifications(found, plot, dark=dark)
-    return _told(found, more=[pictures.notice] if pictures.notice else [])
+    return _told(found, more=[pictures.notice] if pictures.notice else [], unreadable=pictures.unreadable)
 
 
 @app.command("retrieval")
@@ -187,7 +188,8 @@ def find_again(
     from clipsearch.evaluating.datasets import pictures_of, sampled
 
     plots_eval.check(plot)
-    paths = pictures_of(pictures) if pictures else library_pictures(place.require_library(index))
+    shut: list[Problem] = []
+    paths = pictures_of(pictures, problems=shut) if pictures else library_pictures(place.require_library(index))
     found = _run(
         lambda work: measured(sampled(paths, sample), models=model or (), place=work),
         index=index,
@@ -203,7 +205,7 @@ def find_again(
         output.write(render_eval.self_text(found))
     if plot is not None:
         plots_eval.copies(found, plot, dark=dark)
-    return _told(found)
+    return _told(found, unreadable=shut)
 
 
 @app.command("index")
@@ -278,15 +280,17 @@ def _run(
             return None
 
 
-def _told(found: Sequence[Scored], *, more: Sequence[str] = ()) -> int:
+def _told(found: Sequence[Scored], *, more: Sequence[str] = (), unreadable: Sequence[Problem] = ()) -> int:
     """Say what should be known beside the figures; the exit code."""
     from clipsearch.cli.tables import counted
 
     for text in dict.fromkeys([*more, *(text for one in found for text in one.notices)]):
         output.note(text)
+    for folder in unreadable:
+        output.error(f"{folder.path}: {folder.reason}")
     missed: dict[str, Missed] = {each.path: each for one in found for each in one.missed}
     for each in list(missed.values())[:SHOWN_MISSED]:
         output.error(f"{each.path}: {each.reason}")
     if len(missed) > SHOWN_MISSED:
         output.error(f"and {counted(len(missed) - SHOWN_MISSED, 'more picture')}; --json lists them all")
-    return SOME_FAILED if missed else 0
+    return SOME_FAILED if missed or unreadable else 0
