@@ -56,8 +56,9 @@ def classify(
         typer.Option(
             "--labels",
             metavar="@FILE",
-            help="The labels, as for classify, synonyms included. Folders are matched by any of their words; where none "
-            "is named like a label, in their order. Without it, folder names are the labels, with _ read as a blank.",
+            help="The labels, as for classify, synonyms included. Folders are matched by any of their words; where "
+            "none is named like a label, in their order. Without it, folder names are the labels, with _ read as a "
+            "blank.",
         ),
     ] = None,
     template: options.Template = None,
