@@ -62,8 +62,8 @@ class Drawer:
             return path.read_text(encoding="utf-8")
         except FileNotFoundError as exc:
             names = self.names()
-            there = f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}" if names else "nor any other"
-            raise UsageError(f"no {self.what} {name} in this library{'; ' if names else ', '}{there}") from exc
+            there = f"{'is' if len(names) < 2 else 'are'} {', '.join(names) or 'none yet'}"
+            raise UsageError(f"no {self.what} {name} in this library; there {there}") from exc
         except OSError as exc:
             raise UsageError(f"{path}: {reason(exc)}") from exc
         except UnicodeDecodeError as exc:
