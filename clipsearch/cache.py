@@ -82,7 +82,8 @@ class QueryCache:
 
     def put_texts(self, fingerprint: str, vectors: Mapping[str, bytes], *, now: int) -> None:
         """Keep vectors by text. `now`: seconds since the epoch."""
-        self._put("texts", "text", fingerprint, vectors, now=now, most=MAX_TEXTS)
+        self._put("texts", "text", fingerprint, vectors, now=now)
+        self._trim("texts", "text", fingerprint, MAX_TEXTS)
 
     def prototypes(self, fingerprint: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Prototypes of labels that were classified by before: float32 bytes by what they were made from."""
@@ -104,8 +105,12 @@ class QueryCache:
         return found
 
     def put_prototypes(self, fingerprint: str, vectors: Mapping[bytes, bytes], *, now: int) -> None:
-        """Keep prototypes by their key, a digest. `now`: seconds since the epoch."""
-        self._put("prototypes", "key", fingerprint, vectors, now=now, most=MAX_PROTOTYPES)
+        """Keep prototypes by their key, a digest; `trim_prototypes` after the last. `now`: seconds since the epoch."""
+        self._put("prototypes", "key", fingerprint, vectors, now=now)
+
+    def trim_prototypes(self, fingerprint: str) -> None:
+        """Drop the oldest of an encoder's prototypes beyond MAX_PROTOTYPES."""
+        self._trim("prototypes", "key", fingerprint, MAX_PROTOTYPES)
 
     def _put(
         self,
@@ -115,7 +120,6 @@ class QueryCache:
         vectors: Mapping[str, bytes] | Mapping[bytes, bytes],
         *,
         now: int,
-        most: int,
     ) -> None:
         if self._conn is None:
             return
@@ -125,12 +129,19 @@ class QueryCache:
                 f"INSERT OR REPLACE INTO {table} (fingerprint, {key}, vector, kept) VALUES (?, ?, ?, ?)",
                 [(fingerprint, name, vector, now) for name, vector in vectors.items()],
             )
+            self._conn.execute("COMMIT")
+        except _ERRORS:
+            self._abandon()
+
+    def _trim(self, table: str, key: str, fingerprint: str, most: int) -> None:
+        if self._conn is None:
+            return
+        try:
             self._conn.execute(
-                f"DELETE FROM {table} WHERE fingerprint = ?1 AND kept < (SELECT kept FROM {table} "
-                "WHERE fingerprint = ?1 ORDER BY kept DESC LIMIT 1 OFFSET ?2)",
+                f"DELETE FROM {table} WHERE fingerprint = ?1 AND {key} IN (SELECT {key} FROM {table} "
+                f"WHERE fingerprint = ?1 ORDER BY kept DESC, {key} LIMIT -1 OFFSET ?2)",
                 (fingerprint, most),
             )
-            self._conn.execute("COMMIT")
         except _ERRORS:
             self._abandon()
 

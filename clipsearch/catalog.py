@@ -451,6 +451,20 @@ class Catalog:
         ).fetchone()
         return None if row is None else row[0]
 
+    def vectors_of(self, ids: Sequence[int], encoder_id: int) -> dict[int, bytes]:
+        """Vectors of whole pictures, by content, of those that this encoder has one of."""
+        found: dict[int, bytes] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            found.update(
+                self.conn.execute(
+                    "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND view = 0 "
+                    f"AND content_id IN ({marks})",
+                    (encoder_id, *part),
+                )
+            )
+        return found
+
     def contents(self, ids: Sequence[int]) -> dict[int, ContentRow]:
         """Contents with their live files, by id."""
         files: dict[int, list[tuple[bytes, FileState]]] = {}

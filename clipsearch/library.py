@@ -21,10 +21,9 @@ from clipsearch.connections import damage_translated
 from clipsearch.encoders import EncoderOptions, devices
 from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.specs import parse_spec
-from clipsearch.errors import ClipsearchError, ModelMismatchError, NoLibraryError, UsageError
+from clipsearch.errors import ClipsearchError, NoLibraryError, UsageError
 from clipsearch.lock import writer_lock
-from clipsearch.paths import PathLike as PathLike
-from clipsearch.paths import absolute
+from clipsearch.paths import PathLike, absolute
 from clipsearch.roster import Roster
 from clipsearch.search import Searcher
 from clipsearch.terms import Known, Term, as_term
@@ -367,17 +366,15 @@ class Library:
         """
         from clipsearch.classifying.answer import classify_pictures, make_classifier
         from clipsearch.classifying.options import MARGIN, ClassifyOptions
+        from clipsearch.classifying.store import check_encoder
 
         options = ClassifyOptions(k, multi, threshold, unknown, MARGIN if margin is None else margin, explain)
         given = None if pictures is None else list(pictures)
 
         def ask(catalog: Catalog) -> ClassifyResult:
             desk, notices = self._desk(catalog, model, report)
-            if classifier is not None and classifier.info.fingerprint != desk.row.info.fingerprint:
-                raise ModelMismatchError(
-                    f"the classifier was made with {classifier.info.spec}, and the library answers with "
-                    f"{desk.row.info.spec}; name its model, or make it anew"
-                )
+            if classifier is not None:
+                check_encoder("the classifier", classifier.info.spec, classifier.info.fingerprint, desk.row.info)
             chosen = classifier or make_classifier(desk, labels, templates=templates)
             result = classify_pictures(desk, given, chosen, options, where=where)
             return replace(result, notices=(*notices, *result.notices))
@@ -396,7 +393,7 @@ class Library:
     ) -> Classifier:
         """A classifier to use again, from labels, or from `examples`, a folder with a folder of pictures a class.
 
-        `blend` is the share of the examples, 0 … 1; without it, the one that names most of them right, each left out
+        `blend` is the share of the examples, 0 … 1; without it, the one with the lowest log-loss, each example left out
         once. Raises UsageError, EncoderError and ModelMismatchError as `classify`.
         """
         from clipsearch.classifying import answer

@@ -72,7 +72,8 @@ def project(catalog: Catalog, row: EncoderRow, *, most: int) -> Projection:
         if not ids:
             raise UsageError("the library holds no picture to lay out; clipsearch index FOLDER")
         sample = rng.sample(ids, min(len(ids), max(most, FITTED)))
-        found = [(each, vector) for each in sample if (vector := catalog.vector_of(each, row.id)) is not None]
+        stored = catalog.vectors_of(sample, row.id)
+        found = [(each, stored[each]) for each in sample if each in stored]
         shown = [content_id for content_id, _ in found[:most]]
         hits = query.make_hits(catalog, [Neighbour(content_id, 0.0, 0) for content_id in shown])
     matrix = np.frombuffer(b"".join(vector for _, vector in found), "<f4").reshape(-1, row.info.dim)

@@ -26,7 +26,19 @@ def test_the_oldest_texts_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for i in range(6):
         cache.put_texts("one", {str(i): b"v"}, now=i)
     kept = cache.texts("one", [str(i) for i in range(6)])
-    assert set(kept) >= {"3", "4", "5"} and "0" not in kept
+    assert set(kept) == {"3", "4", "5"}
+    cache.close()
+
+
+def test_the_oldest_prototypes_go_at_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipsearch.cache.MAX_PROTOTYPES", 3)
+    cache = QueryCache(tmp_path)
+    keys = [b"%d" % i for i in range(6)]
+    for i, key in enumerate(keys):
+        cache.put_prototypes("one", {key: b"v"}, now=i // 5)  # Five of them in one second.
+    assert set(cache.prototypes("one", keys)) == set(keys)
+    cache.trim_prototypes("one")
+    assert len(cache.prototypes("one", keys)) == 3 and cache.prototypes("one", keys[-1:])
     cache.close()
 
 

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import EncoderRow
-from clipsearch.classifying import neutral
-from clipsearch.classifying.classifier import Classifier, best_columns
-from clipsearch.classifying.labels import Label, format_labels, imagenet, parse_labels
+from clipsearch.classifying import explain, neutral
+from clipsearch.classifying.classifier import BLOCK, Classifier, best_columns
+from clipsearch.classifying.labels import Label, checked, format_labels, imagenet, parse_labels
 from clipsearch.classifying.neutral import Neutral
+from clipsearch.classifying.options import ClassifyOptions
 from clipsearch.classifying.prototypes import FEW, Step, TextSide
 from clipsearch.classifying.templates import expand, fill, prompts_of, published, read_lambdas
+from clipsearch.cli.labels import read_labels
 from clipsearch.errors import UsageError
+from clipsearch.reports import Prediction
 from clipsearch.types import EncoderInfo, Preprocess
 
 INFO = EncoderInfo("test", "print", 4, 20.0, None, Preprocess(8))
@@ -77,6 +80,33 @@ def test_the_best_columns_are_those_of_a_stable_sort() -> None:
         assert (best_columns(scores, k) == whole[:, :k]).all(), k
 
 
+def test_what_is_above_a_threshold_is_what_is_left_of_all() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 6, (50, 30)).astype(np.float32)  # many are equal
+    built = Classifier(INFO, tuple(Label(str(i)) for i in range(30)), np.zeros((30, 4), np.float32))
+    sure = neutral.sigmoid(scores.astype(np.float64) - 4)
+    for k in (1, 3, 30, None):
+        for threshold in (0.0, 0.5, 0.8, 1.0):
+            every = built.named(scores, sure, best_columns(scores, k or 30))
+            expected = [tuple(p for p in some if p.probability >= threshold) for some in every]
+            assert built.above(scores, sure, threshold, k=k) == expected
+
+
+def test_few_labels_make_no_large_parts() -> None:
+    """Vectors and neutral logits take memory as scores do."""
+    info = EncoderInfo("test", "print", 512, 20.0, None, Preprocess(8))
+    two = Classifier(info, (Label("cat"), Label("dog")), np.zeros((2, 512), np.float32))
+    vectors = np.zeros((BLOCK // 512 + 1, 512), np.float32)
+    assert [len(part) for part in two.parts(vectors)] == [BLOCK // 512, 1]
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf"), -float("inf")])
+def test_a_margin_is_a_number(margin: float) -> None:
+    two = Classifier(INFO, (Label("cat"), Label("dog")), np.zeros((2, 4), np.float32))
+    with pytest.raises(UsageError, match="--margin"):
+        ClassifyOptions(unknown=True, margin=margin).check(two)
+
+
 # Labels
 
 
@@ -91,20 +121,62 @@ def test_label_files_take_synonyms_comments_and_escapes() -> None:
     ]
 
 
-WORD = st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" :#,\\"), min_size=1).filter(
+WORD = st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" :#,=\\"), min_size=1).filter(
     lambda word: word == word.strip() and word
 )
 
 
-@given(st.lists(st.tuples(WORD, st.lists(WORD, max_size=3)), min_size=1, max_size=4))
-def test_a_label_file_holds_whatever_labels_are(labels: list[tuple[str, list[str]]]) -> None:
-    wanted = [Label(name, tuple(words)) for name, words in labels]
+@given(st.lists(st.tuples(WORD, st.lists(WORD, max_size=3), st.none() | WORD), min_size=1, max_size=4))
+def test_a_label_file_holds_whatever_labels_are(labels: list[tuple[str, list[str], str | None]]) -> None:
+    wanted = [Label(name, tuple(words), spoken) for name, words, spoken in labels]
     assert parse_labels(format_labels(wanted)) == wanted
 
 
+def test_a_label_file_says_what_prompts_say_in_place_of_the_name() -> None:
+    assert parse_labels("missile (2): =missile, rocket\nx: \\=y") == [
+        Label("missile (2)", ("rocket",), "missile"),
+        Label("x", ("=y",)),
+    ]
+    assert tuple(parse_labels(format_labels(imagenet()))) == imagenet()
+
+
 def test_a_saved_label_stays_on_its_line() -> None:
-    with pytest.raises(UsageError, match="line's end"):
-        format_labels([Label("a\nb")])
+    for label in (Label("a\nb"), Label("a\nb", spoken="a")):
+        with pytest.raises(UsageError, match="line's end"):
+            format_labels([label])
+
+
+def test_what_is_no_text_is_no_label_and_no_template() -> None:
+    for label in (Label("caf\udce9"), Label("x", ("caf\udce9",)), Label("x", spoken="\ud800")):
+        with pytest.raises(UsageError, match="not a text in UTF-8"):
+            checked([label])
+    with pytest.raises(UsageError, match="not a text in UTF-8"):
+        expand(["caf\udce9 {}"], default="{label}")
+
+
+def test_synonyms_on_the_command_line_stand_behind_a_colon_and_a_blank() -> None:
+    given = [
+        "red: crimson, scarlet",
+        "cat,dog",
+        "ratio 4:3",
+        "4:3: wide, broad",
+        r"Alien\: Covenant",
+        "C#: a \\, b",
+        "a:",
+    ]
+    assert read_labels(given) == [
+        Label("red", ("crimson", "scarlet")),
+        Label("cat"),
+        Label("dog"),
+        Label("ratio 4:3"),
+        Label("4:3", ("wide", "broad")),
+        Label("Alien: Covenant"),
+        Label("C#", ("a , b",)),
+        Label("a:"),
+    ]
+    for wrong in ("cat,dog: puppy", ": puppy"):
+        with pytest.raises(UsageError, match="--labels"):
+            read_labels([wrong])
 
 
 # Templates
@@ -211,6 +283,20 @@ def test_prompts_that_are_cut_are_named_each_time(tmp_path: Path) -> None:
         notices: list[str] = []
         side.prototypes(LABELS, long, notices)
         assert "too long" in notices[0] and "more prompts are too long" in notices[-1] and len(notices) == 4
+    cache.close()
+
+
+def test_explaining_many_labels_pushes_no_query_out_of_the_cache(tmp_path: Path) -> None:
+    reader = Reader()
+    cache = QueryCache(tmp_path)
+    side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
+    built = Classifier(reader.info, tuple(LABELS), np.zeros((len(LABELS), 48), np.float32), tuple(SEVERAL))
+    vector = reader.encode_texts(["my it"])
+    for some, kept in ((LABELS, False), (LABELS[:2], True)):
+        predictions = [tuple(Prediction(label.name, 1.0, 1.0) for label in some)]
+        [told] = explain.with_prompts(predictions, vector, built, side, [], every=True)
+        assert told[1].prompt == "my it"
+        assert bool(cache.texts(reader.info.fingerprint, ["my it", "a thing 0"])) is kept
     cache.close()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli, Ran
-from helpers import age
+from helpers import age, without_privileges
 from test_imports import NEVER
 
 from clipsearch import Library
@@ -131,7 +131,45 @@ def test_pictures_without_a_vector_are_said(own: Path) -> None:
     catalog.close()
     with Library.open(own / "index") as library:
         result = library.classify(None, ["cat", "dog"])
-        assert len(result.results) == 3 and "1 pictures have no vector" in result.notices[0]
+        assert len(result.results) == 3 and "1 picture has no vector" in result.notices[0]
+
+
+def test_pictures_that_lack_tiles_only_have_their_labels(own: Path) -> None:
+    catalog = Catalog.open(own / "index", writable=True)
+    catalog.set_meta("tiles", "all")
+    row = catalog.answering()
+    assert row is not None and catalog.count_owed(row.id) == 4
+    catalog.close()
+    with Library.open(own / "index") as library:
+        result = library.classify(None, ["cat", "dog"])
+        assert len(result.results) == 4 and result.notices == ()
+
+
+def test_folders_that_cannot_be_read_are_not_empty(here: Run, taught: Path) -> None:
+    shut = taught / "photos" / "shut"
+    shutil.copytree(taught / "examples" / "other", shut)
+    shut.chmod(0)
+    with without_privileges():
+        some = here("classify", "photos", *LABELS, "--json")
+        alone = here("classify", shut, *LABELS)
+    assert some.code == 3 and f"error: {shut}: permission denied\n" in some.err
+    assert [one.get("reason") for one in some.json["results"]] == [None] * 5 + ["permission denied"]
+    assert (alone.code, alone.out) == (2, b"") and f"error: {shut}: permission denied\n" in alone.err
+
+
+def test_folders_that_cannot_be_read_are_said_of_examples_and_measures(here: Run, taught: Path) -> None:
+    shut = taught / "examples" / "other" / "shut"
+    shut.mkdir()
+    shut.chmod(0)
+    with without_privileges():
+        learnt = here("classify", "photos/rocket.jpg", "--examples", "examples")
+        measured = here("eval", "classify", "examples", "--json")
+        again = here("eval", "self", "examples", "--sample", "2", "--json")
+        alone = here("eval", "self", shut)
+    assert learnt.code == 0 and f"note: {shut}: permission denied\n" in learnt.err
+    assert measured.code == again.code == 3
+    assert f"error: {shut}: permission denied\n" in measured.err and f"error: {shut}: permission" in again.err
+    assert (alone.code, alone.err) == (2, f"error: {shut}: permission denied\n")
 
 
 def test_no_pictures_and_no_library_is_a_usage_error(cli: Cli, tmp_path: Path) -> None:
@@ -199,6 +237,33 @@ def test_a_table_for_many_and_bars_for_few(own: Path) -> None:
     assert set(render_classes.summary(many).split(", ")) == {"6 unknown", "2 cat", "2 rocket"}
 
 
+def test_bars_fit_into_the_terminal(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clipsearch.cli import render_classes
+    from clipsearch.showing.wording import cell_width
+
+    labels = ["an orange cat that looks into a camera and waits for what will come", "猫" * 40, "rocket"]
+    with Library.open(own / "index") as library:
+        result = library.classify([own / "photos" / "chelsea.png"], labels)
+    for columns in (50, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        [_, *bars] = render_classes.text(result).splitlines()
+        assert len(bars) == 3 and max(map(cell_width, bars)) <= columns and "…" in bars[0]
+    monkeypatch.setenv("COLUMNS", "300")
+    assert labels[0] in render_classes.text(result) and "…" not in render_classes.text(result)
+
+
+def test_one_label_says_nothing_and_that_is_said(here: Run, own: Path) -> None:
+    said = "there is one label only"
+    assert said in here("classify", "--labels", "cat").err
+    for other in (["--multi"], ["--unknown"], ["dog"]):
+        assert said not in here("classify", "--labels", "cat", *other).err
+
+
+def test_synonyms_can_be_typed(here: Run, own: Path) -> None:
+    ran = here("classify", "--labels", "drink: oak tree, cup of coffee", "cat", "--json")
+    assert best(ran.json)["coffee-again.png"] == "drink"
+
+
 def test_pictures_are_sorted_into_folders(here: Run, own: Path) -> None:
     labels = ("--labels", "cat", "a/c", "rocket", "oak tree")
     ran = here("classify", *labels, "--unknown", "--copy-to", "sorted")
@@ -225,9 +290,16 @@ def test_pictures_are_sorted_into_folders(here: Run, own: Path) -> None:
         (["--replace"], "--replace is for --save"),
         (["photos", "--in", "photos"], "--in narrows"),
         (["--json", "--jsonl"], "exclude one another"),
-        (["--examples", "photos"], "no folder in it"),
+        (["--examples", "photos"], "no folders in it"),
         (["--template", "@none.txt"], "--template @none.txt: no such file"),
         (["--labels", "unknown", "--unknown"], "a label is called unknown"),
+        (["--unknown", "--margin", "nan"], "--margin nan"),
+        (["--dark"], "--dark is for --plot"),
+        (["--copy-to", ""], "a path is empty"),
+        (["--link-to", ""], "a path is empty"),
+        (["--save", "x", "--json"], "--save without IMAGES classifies nothing: leave out --json, or name"),
+        (["--save", "x", "--plot", "a.png", "--unknown"], "leave out --unknown, --plot, or name"),
+        (["caf\udce9"], r"the label caf\xe9 is not a text in UTF-8"),
     ],
 )
 def test_options_that_contradict_each_other(here: Run, given: list[str], said: str) -> None:
@@ -256,7 +328,35 @@ def test_label_sets_are_kept_listed_shown_and_deleted(here: Run, own: Path) -> N
     assert here("labels", "show", "pets").text == "dog\n"
     assert here("labels", "delete", "pets").code == 0 and not here("labels", "list").out
     gone = here("labels", "delete", "pets")
-    assert gone.code == 2 and "no label set pets" in gone.err
+    assert gone.code == 2 and gone.err.endswith("no label set pets in this library; there is none yet\n")
+
+
+def test_a_bad_set_hides_no_other(here: Run, own: Path) -> None:
+    here("labels", "save", "pets", "cat", "rocket")
+    folder = own / "index" / "labels"
+    (folder / "latin.txt").write_bytes(b"caf\xe9\n")
+    (folder / "empty.txt").write_text("# nothing\n")
+    (folder / "twice.txt").write_text("cat\ncat\n")
+    (folder / "dir.txt").mkdir()
+    ran = here("labels", "--json")
+    assert ran.code == 0 and ran.json["sets"] == [{"name": "pets", "labels": 2}]
+    for said in ("latin.txt: not a text in UTF-8", "the label set empty has no label", "set twice: the label 'cat'"):
+        assert said in ran.err
+    assert here("labels").lines == ["empty", "latin", "pets", "twice"]
+    assert here("labels", "show", "latin").err.endswith("latin.txt: not a text in UTF-8\n")
+    shown = here("labels", "show", "dir")
+    assert shown.code == 2 and shown.err.endswith("dir.txt: is a directory\n")
+    missing = here("labels", "show", "none")
+    assert missing.code == 2 and "there are empty, latin, pets, twice" in missing.err
+    empty = here("classify", "--labels", "@empty")
+    assert empty.code == 2 and "the label set empty has no label in it" in empty.err
+
+
+def test_what_prompts_say_for_a_label_is_saved(here: Run, own: Path) -> None:
+    here("labels", "save", "two", "missile", "missile (2): =missile")
+    assert here("labels", "show", "two").text == "missile\nmissile (2): =missile\n"
+    alike = here("classify", "--labels", "@two", "--json").json["results"][0]["predictions"]
+    assert [one["probability"] for one in alike] == [0.5, 0.5]
 
 
 def test_a_set_that_is_a_file_too_is_refused(here: Run, own: Path) -> None:
@@ -354,12 +454,37 @@ def test_a_classifier_belongs_to_its_encoder(here: Run, taught: Path) -> None:
     file.write_text(json.dumps(value | {"fingerprint": "another", "model": "ViT-B/32"}))
     ran = here("classify", "--use", "kinds")
     assert ran.code == 4 and len(ran.err.splitlines()) == 1 and "made with ViT-B/32" in ran.err
-    for broken in ("{}", "no json", json.dumps(value | {"prototypes": value["prototypes"][:-8]})):
+    file.write_text(json.dumps(value | {"fingerprint": "another"}))
+    ran = here("classify", "--use", "kinds")
+    assert ran.code == 4 and "made with another version of builtin; make it anew" in ran.err
+    fit = value["fit"]
+    damaged = [
+        {"prototypes": value["prototypes"][:-8]},
+        {"dim": float(value["dim"])},
+        {"model": 3},
+        {"labels": [{"name": 3, "synonyms": [], "spoken": None}] * 2},
+        *({"fit": bad} for bad in ({}, [], fit | {"more": 1}, fit | {"counts": 2}, fit | {"counts": [1]})),
+        *({"fit": fit | bad} for bad in ({"scale": "x"}, {"scale": float("nan")}, {"blend_by": "x"}, {"counts": "xy"})),
+    ]
+    for broken in ("{}", "no json", "[" * 100_000, *(json.dumps(value | bad) for bad in damaged)):
         file.write_text(broken)
         ran = here("classify", "--use", "kinds")
         assert ran.code == 2 and "not a classifier, or damaged" in ran.err
     file.write_text(json.dumps(value | {"version": 99}))
     assert "newer clipsearch" in here("classify", "--use", "kinds").err
+
+
+def test_a_bad_classifier_hides_no_other(here: Run, taught: Path) -> None:
+    here("classify", "--examples", "examples", "--save", "kinds")
+    folder = taught / "index" / "classifiers"
+    (folder / "bad.json").write_text("{}")
+    (folder / "latin.json").write_bytes(b"\xe9")
+    (folder / "dir.json").mkdir()
+    ran = here("classifiers")
+    assert (ran.code, ran.lines) == (0, ["kinds"]) and ran.err.count("\n") == 2
+    assert "bad.json: not a classifier, or damaged" in ran.err and "latin.json: not a text in UTF-8" in ran.err
+    assert [one["name"] for one in here("classifiers", "--json").json["classifiers"]] == ["kinds"]
+    assert "there are bad, kinds, latin" in here("classifiers", "show", "none").err
 
 
 def test_python_makes_and_uses_classifiers(taught: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import without_privileges
 from numpy.typing import NDArray
 
 from clipsearch.classifying import examples
 from clipsearch.classifying.classifier import Classifier, softmax
-from clipsearch.classifying.folders import example_folders
+from clipsearch.classifying.folders import class_folders, example_folders
 from clipsearch.classifying.labels import Label
 from clipsearch.errors import UsageError
+from clipsearch.evaluating import folder_per_class
 from clipsearch.types import EncoderInfo, Preprocess
 
 INFO = EncoderInfo("test", "print", 32, 30.0, None, Preprocess(8))
@@ -140,10 +143,11 @@ def test_labels_have_folders_by_any_of_their_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "labels", "says"),
     [
-        (["a.jpg"], [], "no folder in it"),
+        (["a.jpg"], [], "no folders in it"),
         (["cat/a.jpg", "dog/a.txt"], [], "no picture in dog"),
         (["cat/a.jpg"], ["dog"], "cat is none of the labels"),
-        (["cat/a.jpg", "kitten/b.jpg"], [Label("cat", ("kitten",))], "two folders are examples of 'cat'"),
+        (["cat/a.jpg", "kitten/b.jpg"], [Label("cat", ("kitten",))], "folders cat and kitten are both the label 'cat'"),
+        (["red_car/a.jpg", "red car/b.jpg"], [], "folders red car and red_car are both the label 'red car'"),
     ],
 )
 def test_folders_that_cannot_be_are_said(tmp_path: Path, names: list[str], labels: list[Label], says: str) -> None:
@@ -151,3 +155,41 @@ def test_folders_that_cannot_be_are_said(tmp_path: Path, names: list[str], label
         example_folders(fill(tmp_path / "e", *names), labels)
     with pytest.raises(UsageError, match="no such file"):
         example_folders(tmp_path / "none")
+
+
+def test_both_who_ask_read_a_folder_a_class_alike(tmp_path: Path) -> None:
+    """Links are followed, a link to itself is no folder and no error, and folders go by any word of a label."""
+    folder = fill(tmp_path / "e", "kitten/a.jpg", "a _ b/c.jpg")
+    fill(tmp_path / "far", "d.jpg")
+    (folder / "kitten" / "far").symlink_to(tmp_path / "far")
+    (folder / "round").symlink_to(folder / "round")
+    (folder / "cat (2)").mkdir()
+    fill(folder / "cat (2)", "b.jpg")
+    labels = [Label("cat", ("kitten",)), Label("cat (2)", spoken="cat"), Label("a / b")]
+    taught, measured = example_folders(folder, labels), folder_per_class(folder, labels)
+    assert taught.places == measured.classes == (2, 1, 0, 0)
+    assert taught.paths == measured.paths and not measured.unreadable
+
+
+def test_a_folder_whose_name_is_no_text_can_be_no_label(tmp_path: Path) -> None:
+    os.mkdir(os.path.join(os.fsencode(tmp_path), b"caf\xe9"))
+    for read in (example_folders, folder_per_class):
+        with pytest.raises(UsageError, match=r"caf.* is not UTF-8"):
+            read(tmp_path)
+
+
+def test_folders_that_cannot_be_read_are_not_empty(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "e", "cat/a.jpg", "cat/shut/b.jpg", "dog/c.jpg")
+    (folder / "cat" / "shut").chmod(0)
+    with without_privileges():
+        taught, measured = example_folders(folder), folder_per_class(folder)
+        [problem] = taught.problems
+        assert (problem.path, problem.reason) == (str(folder / "cat" / "shut"), "permission denied")
+        assert measured.unreadable == measured.sample(1).unreadable == (problem,)
+        (folder / "dog").chmod(0)
+        assert len(class_folders(os.fsencode(folder), said="e").paths) == 1
+        with pytest.raises(UsageError, match=r"dog: permission denied"):
+            example_folders(folder)
+        (folder / "cat" / "a.jpg").unlink()
+        with pytest.raises(UsageError, match=r"^[^:]*shut: permission denied"):
+            folder_per_class(folder)

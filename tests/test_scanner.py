@@ -11,6 +11,7 @@ from helpers import Drive, draw, without_privileges
 
 from clipsearch.images import PICTURE_SUFFIXES
 from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, pictures_in
+from clipsearch.reports import Problem
 
 
 def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **options: object) -> Walk:
@@ -192,8 +193,10 @@ def test_a_stopped_walk_is_not_complete(tmp_path: Path) -> None:
 def test_named_files_are_taken_as_they_are_and_folders_walked(tmp_path: Path) -> None:
     touch(tmp_path / "b" / "2.jpg", tmp_path / "b" / "1.jpg", tmp_path / "odd.name")
     paths = [os.fsencode(tmp_path / "odd.name"), os.fsencode(tmp_path / "b")]
-    assert [os.path.basename(p) for p in pictures_in(paths, suffixes=PICTURE_SUFFIXES)] == [
-        b"odd.name",
-        b"1.jpg",
-        b"2.jpg",
-    ]
+    (tmp_path / "b" / "shut").mkdir()
+    (tmp_path / "b" / "shut").chmod(0)
+    problems: list[Problem] = []
+    with without_privileges():
+        found = list(pictures_in(paths, suffixes=PICTURE_SUFFIXES, problems=problems))
+    assert [os.path.basename(p) for p in found] == [b"odd.name", b"1.jpg", b"2.jpg"]
+    assert problems == [Problem(str(tmp_path / "b" / "shut"), "permission denied")]

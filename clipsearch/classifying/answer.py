@@ -26,13 +26,11 @@ from clipsearch.classifying.templates import expand
 from clipsearch.encoders import Encoder, EncoderOptions
 from clipsearch.errors import UsageError
 from clipsearch.filters import Filter
-from clipsearch.paths import absolute
+from clipsearch.paths import PathLike, absolute
 from clipsearch.reports import Classification, ClassifyResult, Prediction
 
 if TYPE_CHECKING:
     from clipsearch.search import Searcher
-
-PathLike = str | bytes | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,8 @@ def make_classifier(
     kept = [
         (item.row, place) for item, place in zip(gathered.items, classes.places, strict=True) if item.row is not None
     ]
-    problems = [f"{os.fsdecode(item.path)} is no example: {_reason(item)}" for item in gathered.items if item.reason]
+    problems = [f"{problem.path}: {problem.reason}" for problem in classes.problems]
+    problems += [f"{os.fsdecode(item.path)} is no example: {item.reason}" for item in gathered.items if item.reason]
     if not kept:
         raise UsageError(f"--examples {os.fspath(folder or '')!s}: none of its pictures can be read; {problems[0]}")
     rows_of, places = (np.array(numbers, np.int64) for numbers in zip(*kept, strict=True))
@@ -104,6 +103,9 @@ def classify_pictures(
     """
     options.check(classifier)
     notices: list[str] = list(classifier.notices)
+    if len(classifier.labels) == 1 and not (options.multi or options.unknown):
+        better = "--unknown says" if classifier.fit else "--unknown or --multi says"
+        notices.append(f"there is one label only, so it has 100 % of every picture; {better} whether it fits")
     if pictures is not None:
         gathered = desk.named(pictures)
     elif desk.catalog is None:
@@ -155,13 +157,12 @@ def _judged(
     unknown: list[bool] = []
     for part in classifier.parts(vectors):
         scores = classifier.scores(part)
-        logits = classifier.logits(scores)
-        columns = best_columns(scores, options.k or len(classifier.labels))
         if options.multi:
             sure = classifier.yes(part, scores, beside)
-            named = classifier.named(scores, sure, columns)
-            predictions += [tuple(p for p in some if p.probability >= options.threshold) for some in named]
+            predictions += classifier.above(scores, sure, options.threshold, k=options.k)
             continue
+        logits = classifier.logits(scores)
+        columns = best_columns(scores, options.k or len(classifier.labels))
         predictions += classifier.named(scores, softmax(logits), columns)
         if options.unknown and beside is not None:
             found = neutral.margins(logits, beside.usual(part, classifier.scale))
@@ -184,10 +185,6 @@ def _classification(item: Item, predictions: Sequence[tuple[Prediction, ...]], j
         judged.unknown[at] if judged.unknown is not None and at is not None else False,
         judged.margins[at] if judged.margins is not None and at is not None else None,
     )
-
-
-def _reason(item: Item) -> str:
-    return (item.reason or "").removeprefix(f"{os.fsdecode(item.path)}: ")
 
 
 def classify_alone(

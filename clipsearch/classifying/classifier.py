@@ -5,6 +5,7 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
 BLOCK = 1 << 22
-"""Scores that are in memory at a time, 32 MB of them."""
+"""Numbers in any one array that a part of the pictures takes: 32 MB in float64. Vectors, scores, logits and what is
+held beside them make up about ten such arrays."""
 
 BlendBy = Literal["given", "leave-one-out", "default"]
 
@@ -119,8 +121,8 @@ class Classifier:
         return neutral.yes(self.logits(scores), beside.usual(vectors, self.scale))
 
     def parts(self, vectors: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """`vectors` in runs whose scores fit into memory."""
-        step = max(1, BLOCK // len(self.labels))
+        """`vectors` in runs that fit into memory, with their scores and those of the neutral labels; see BLOCK."""
+        step = max(1, BLOCK // max(len(self.labels), self.info.dim, neutral.COUNT))
         return (vectors[start : start + step] for start in range(0, len(vectors), step))
 
     def named(
@@ -134,6 +136,27 @@ class Classifier:
             tuple(Prediction(names[j], p, s) for j, p, s in zip(row, ps, ss, strict=True))
             for row, ps, ss in zip(chosen.tolist(), sure, raw, strict=True)
         ]
+
+    def above(
+        self,
+        scores: NDArray[np.float32],
+        probabilities: NDArray[np.float64],
+        threshold: float,
+        *,
+        k: int | None = None,
+    ) -> list[tuple[Prediction, ...]]:
+        """Predictions of at least `threshold`, the `k` highest scores of a row at most, best first."""
+        rows, columns = np.nonzero(probabilities >= threshold)
+        order = np.lexsort((columns, -scores[rows, columns], rows))
+        rows, columns = rows[order], columns[order]
+        if k is not None:
+            kept = np.arange(len(rows)) - np.searchsorted(rows, rows) < k
+            rows, columns = rows[kept], columns[kept]
+        names = [label.name for label in self.labels]
+        sure, raw = probabilities[rows, columns].tolist(), scores[rows, columns].tolist()
+        found = [Prediction(names[j], p, s) for j, p, s in zip(columns.tolist(), sure, raw, strict=True)]
+        ends = np.searchsorted(rows, np.arange(len(scores) + 1)).tolist()
+        return [tuple(found[start:end]) for start, end in itertools.pairwise(ends)]
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

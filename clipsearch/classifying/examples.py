@@ -72,7 +72,7 @@ def fit(
 ) -> Classifier:
     """`classifier`, made of prompts alone, with examples: unit rows (n, dim), n ≥ 1, and the label of each, (n,).
 
-    `blend` is the share of the pictures, 0 … 1; without it, what leaving each one out finds best.
+    `blend` is the share of the pictures, 0 … 1; without it, that with the lowest log-loss, each one left out once.
     """
     rows = vectors.astype(np.float64)
     text = classifier.prototypes.astype(np.float64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clipsearch import query
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.classifying.classifier import Classifier
-from clipsearch.classifying.prototypes import TextSide
+from clipsearch.classifying.prototypes import FEW, TextSide
 from clipsearch.classifying.templates import prompts_of
 from clipsearch.reports import Prediction
 from clipsearch.types import Hit
@@ -43,9 +43,11 @@ def with_prompts(
             wanted.setdefault(prediction.label, []).append((i, j))
     told = [list(some) for some in predictions]
     by_name = {label.name: label for label in classifier.labels}
+    said = {name: prompts_of(by_name[name], classifier.templates) for name in wanted}
+    keep = sum(map(len, said.values())) <= FEW  # More would push what queries have asked for out of the cache.
     for name, places in wanted.items():
-        prompts = prompts_of(by_name[name], classifier.templates)
-        scores = vectors[[i for i, _ in places]] @ texts.embed(prompts, notices).T
+        prompts = said[name]
+        scores = vectors[[i for i, _ in places]] @ texts.embed(prompts, notices, keep=keep).T
         for (i, j), best in zip(places, scores.argmax(axis=1), strict=True):
             told[i][j] = replace(told[i][j], prompt=prompts[best])
     return [tuple(some) for some in told]

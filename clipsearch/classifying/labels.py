@@ -12,6 +12,9 @@ from clipsearch.errors import UsageError
 IMAGENET = "imagenet"
 """The name of the built-in set."""
 
+SPOKEN = "="
+"""Before the synonym, in a label file, that prompts say in place of the name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -29,7 +32,10 @@ class Label:
 
 
 def checked(labels: Iterable[str | Label]) -> tuple[Label, ...]:
-    """`labels` as such. Raises UsageError for none, for an empty one and for a name that is given twice."""
+    """`labels` as such.
+
+    Raises UsageError for none, for an empty one, one that is not UTF-8, and for a name that is given twice.
+    """
     found = tuple(label if isinstance(label, Label) else Label(label) for label in labels)
     if not found:
         raise UsageError("no labels to choose from; give some: --labels cat dog")
@@ -37,6 +43,9 @@ def checked(labels: Iterable[str | Label]) -> tuple[Label, ...]:
     for label in found:
         if not label.name.strip():
             raise UsageError("a label is empty")
+        for word in (label.name, *label.words):
+            if not is_text(word):
+                raise UsageError(f"the label {word} is not a text in UTF-8")
         if label.name in seen:
             raise UsageError(f"the label {label.name!r} is given twice")
         seen.add(label.name)
@@ -55,29 +64,48 @@ def imagenet() -> tuple[Label, ...]:
     return tuple(labels.values())
 
 
-def parse_labels(text: str) -> list[Label]:
-    """Labels of a file or an argument's lines: `label: synonym, synonym` a line, `#` begins a comment.
+def is_text(word: str) -> bool:
+    """Whether `word` can be written in UTF-8: it cannot where it stands for bytes of a name that are not."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
-    `\\:`, `\\#`, `\\,` and `\\\\` stand for the characters themselves.
+
+def parse_labels(text: str) -> list[Label]:
+    """Labels of a file's lines: `label: synonym, synonym` a line, `#` begins a comment.
+
+    A synonym with `=` in front is what prompts say in place of the name. `\\:`, `\\#`, `\\,`, `\\=` and `\\\\`
+    stand for the characters themselves.
     """
     labels = []
     for line in text.splitlines():
-        parts = _split(_split(line, "#")[0], ":")
-        words = [part.strip() for part in _split(":".join(parts[1:]), ",")] if len(parts) > 1 else []
-        name = parts[0].strip()
-        if name:
-            labels.append(Label(_unescape(name), tuple(_unescape(w) for w in words if w)))
+        name, *rest = _split(_split(line, "#")[0], ":")
+        label = read_label(name, ":".join(rest))
+        if label is not None:
+            labels.append(label)
     return labels
+
+
+def read_label(name: str, synonyms: str) -> Label | None:
+    """A label from what stands before the colon in a line of `parse_labels`, and behind it; None without a name."""
+    words = [word for part in _split(synonyms, ",") if (word := part.strip())]
+    spoken = [said for word in words if word.startswith(SPOKEN) and (said := word[1:].strip())]
+    others = tuple(_unescape(word) for word in words if not word.startswith(SPOKEN))
+    name = name.strip()
+    return Label(_unescape(name), others, _unescape(spoken[-1]) if spoken else None) if name else None
 
 
 def format_labels(labels: Sequence[Label]) -> str:
     """What `parse_labels` reads as these labels. Raises UsageError for a name that goes over a line."""
     lines = []
     for label in labels:
-        if any(len(word.splitlines()) > 1 for word in label.words):
+        if any(len(word.splitlines()) > 1 for word in (label.name, *label.words)):
             raise UsageError(f"the label {label.name!r} goes over a line's end; a saved set has one a line")
-        words = f": {', '.join(_escape(word) for word in label.synonyms)}" if label.synonyms else ""
-        lines.append(_escape(label.name) + words)
+        words = [SPOKEN + _escape(label.spoken)] if label.spoken else []
+        words += [("\\" if word.startswith(SPOKEN) else "") + _escape(word) for word in label.synonyms]
+        lines.append(_escape(label.name) + (f": {', '.join(words)}" if words else ""))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -96,7 +124,7 @@ def _split(text: str, mark: str) -> list[str]:
     return parts
 
 
-_ESCAPED = re.compile(r"\\([:#,\\])")
+_ESCAPED = re.compile(r"\\([:#,=\\])")
 _MARK = re.compile(r"([:#,\\])")
 
 

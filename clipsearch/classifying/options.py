@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ class ClassifyOptions:
             raise UsageError("--multi gives no label where none fits; leave out --unknown")
         if not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold {self.threshold:g}: a probability, from 0 to 1")
+        if not math.isfinite(self.margin):
+            raise UsageError(f"--margin {self.margin:g}: a number, in log-odds")
         if self.multi and classifier.fit is not None:
             raise UsageError("--multi: examples teach a classifier to choose one label; leave out --multi")
         if self.unknown and any(label.name == UNKNOWN for label in classifier.labels):

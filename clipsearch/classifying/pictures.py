@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,22 +22,21 @@ from clipsearch.errors import UsageError, reason
 from clipsearch.filters import Filter
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
 from clipsearch.paths import span
-from clipsearch.types import Candidate, FileState
+from clipsearch.types import Candidate
 
 if TYPE_CHECKING:
     from clipsearch.query import LoadEncoder
 
 PART = 500
-"""Paths or ids in one SQL statement."""
-
-Value = TypeVar("Value", int, bytes)
+"""Paths in one SQL statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """A picture that is to be classified. `row` is its place among the vectors, or None with a reason.
 
-    `away`: its file is not there, and what is known of it is what the library has seen.
+    `away`: its file is not there, and what is known of it is what the library has seen. A folder that cannot be read is
+    one, too, with the reason.
     """
 
     path: bytes
@@ -65,41 +64,44 @@ class _Seen:
     size: int
     mtime_ns: int
     content_id: int | None
-    state: FileState
 
 
 def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = None) -> Gathered:
     """Every live picture of a library that `where` leaves, by path; exact copies are one picture."""
     condition, values = where.where() if where else (_LIVE_CONTENT, [])
     filters.install(catalog.conn)
-    stored: dict[int, bytes] = dict(
-        catalog.conn.execute(
-            "SELECT c.id, e.vector FROM embeddings e JOIN contents c ON c.id = e.content_id "
-            f"WHERE e.encoder_id = ? AND e.view = 0 AND {condition}",
-            (row.id, *values),
-        )
-    )
-    contents = catalog.contents(list(stored))
-    inside = filters.paths_inside(catalog.conn, list(stored), where) if where and where.within else None
-    found = []
+    [most] = catalog.conn.execute("SELECT count(*) FROM contents").fetchone()
+    vectors = np.empty((most, row.info.dim), "<f4")  # What is not filled takes no memory.
+    rows: dict[int, int] = {}
+    for content_id, vector in catalog.conn.execute(
+        "SELECT c.id, e.vector FROM embeddings e JOIN contents c ON c.id = e.content_id "
+        f"WHERE e.encoder_id = ? AND e.view = 0 AND {condition}",
+        (row.id, *values),
+    ):
+        vectors[len(rows)] = np.frombuffer(vector, "<f4")
+        rows[content_id] = len(rows)
+    contents = catalog.contents(list(rows))
+    inside = filters.paths_inside(catalog.conn, list(rows), where) if where and where.within else None
+    items = []
     for content_id, content in contents.items():
         files = content.files
         if inside is not None:
             files = tuple(sorted(files, key=lambda file: file[0] not in inside))
-        found.append((tuple(path for path, _ in files), content_id, all(state != "present" for _, state in files)))
-    found.sort()
-    items = tuple(
-        Item(paths[0], paths, content_id, away, place) for place, (paths, content_id, away) in enumerate(found)
-    )
+        paths = tuple(path for path, _ in files)
+        away = all(state != "present" for _, state in files)
+        items.append(Item(paths[0], paths, content_id, away, rows[content_id]))
+    items.sort(key=lambda item: item.paths)
     notices = []
-    owed = catalog.count_owed(row.id) if where is None else 0
-    if owed:
-        notices.append(f"{owed:,} pictures have no vector of {row.info.spec} yet; clipsearch index encodes them")
+    unseen = catalog.count_unseen(row.id) if where is None else 0
+    if unseen:
+        have = "picture has" if unseen == 1 else "pictures have"
+        notices.append(f"{unseen:,} {have} no vector of {row.info.spec} yet; clipsearch index makes them")
     offline = sum(item.away for item in items)
     if offline:
-        notices.append(f"{offline:,} of these {len(items):,} are offline: no path of theirs can be read now")
-    rows = [stored[content_id] for _, content_id, _ in found]
-    return Gathered(items, _matrix(rows, row.info.dim), tuple(notices))
+        notices.append(
+            f"{offline:,} of these {len(items):,} {_are(offline)} offline: no path of theirs can be read now"
+        )
+    return Gathered(tuple(items), vectors[: len(rows)], tuple(notices))
 
 
 _LIVE_CONTENT = f"EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id AND f.state IN {LIVE})"
@@ -126,7 +128,8 @@ def named(
         seen = known.get(one.path)
         same = seen is not None and (seen.size, seen.mtime_ns) == (one.size, one.mtime_ns)
         items.append(Item(one.path, (one.path,), seen.content_id if seen and same else None))
-    stored = _vectors_of([item.content_id for item in items if item.content_id is not None], catalog, row)
+    held = {item.content_id for item in items if item.content_id is not None}
+    stored = catalog.vectors_of(sorted(held), row.id) if catalog else {}
     return _filled(items, stored, catalog, row, load, report=report)
 
 
@@ -140,37 +143,43 @@ def _filled(
     report: Report,
 ) -> Gathered:
     """Items with their place in the matrix; those without a stored vector are read and encoded."""
-    lacking = [item for item in items if item.content_id not in stored]
-    readable = [item.path for item in lacking if not item.away]
+    readable = [item.path for item in items if item.content_id not in stored and not item.away and item.reason is None]
     new = iter(query.embed_pictures(readable, catalog, row, load))
-    rows: list[bytes] = []
+    vectors = np.empty((len(items), row.info.dim), "<f4")
     placed: list[Item] = []
-    done = 0
+    count = done = 0
     for item in items:
-        vector = None if item.content_id is None else stored.get(item.content_id)
+        known = None if item.content_id is None else stored.get(item.content_id)
+        vector = None if known is None else np.frombuffer(known, "<f4")
         if vector is None and item.away:
             item = replace(item, reason=f"not there now, and the library has no vector of {row.info.spec} for it")
-        elif vector is None:
+        elif vector is None and item.reason is None:
             embedded = next(new)
-            item = replace(item, reason=embedded.reason, partial=embedded.partial)
-            vector = None if embedded.vector is None else embedded.vector.astype("<f4").tobytes()
+            why = embedded.reason and embedded.reason.removeprefix(f"{os.fsdecode(item.path)}: ")
+            item = replace(item, reason=why, partial=embedded.partial)
+            vector = embedded.vector
             done += 1
             report(Step("pictures", done, len(readable)))
         if vector is not None:
-            item = replace(item, row=len(rows))
-            rows.append(vector)
+            vectors[count] = vector
+            item = replace(item, row=count)
+            count += 1
         placed.append(item)
     notices = [
         f"{os.fsdecode(item.path)} ends early; what there is of it was classified" for item in placed if item.partial
     ]
     away = sum(item.away and item.row is not None for item in placed)
     if away:
-        notices.append(f"{away:,} of these pictures are not there now; their stored vectors were used")
-    return Gathered(tuple(placed), _matrix(rows, row.info.dim), tuple(notices))
+        one = "its stored vector was" if away == 1 else "their stored vectors were"
+        notices.append(f"{away:,} of these pictures {_are(away)} not there now; {one} used")
+    return Gathered(tuple(placed), vectors[:count], tuple(notices))
 
 
 def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
-    """What is at a path: a file, the pictures of a folder, or what the library remembers of either."""
+    """What is at a path: a file, the pictures of a folder, or what the library remembers of either.
+
+    Folders that cannot be looked into come as items with a reason, so that nobody takes them for empty.
+    """
     try:
         about = os.stat(path)
     except OSError as exc:
@@ -180,10 +189,12 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
         raise UsageError(f"{os.fsdecode(path)}: {reason(exc)}") from exc
     if not stat.S_ISDIR(about.st_mode):
         return [Candidate(path, about.st_size, about.st_mtime_ns)]
-    walked = list(Walk(path, Rules(path, ScanOptions()), images.PICTURE_SUFFIXES))
+    walk = Walk(path, Rules(path, ScanOptions()), images.PICTURE_SUFFIXES)
+    walked = list(walk)
+    shut = [Item(folder, (folder,), reason=why) for folder, why in sorted(walk.unreadable.items())]
     there = {candidate.path for candidate in walked}
     away = [item for item in _remembered(path, catalog, "('offline', 'unreadable')") if item.path not in there]
-    return [*walked, *(item for item in away if not os.path.lexists(item.path))]
+    return [*walked, *(item for item in away if not os.path.lexists(item.path)), *shut]
 
 
 def _remembered(path: bytes, catalog: Catalog | None, states: str) -> list[Item]:
@@ -200,34 +211,15 @@ def _remembered(path: bytes, catalog: Catalog | None, states: str) -> list[Item]
 
 def _as_seen(paths: Sequence[bytes], catalog: Catalog | None) -> dict[bytes, _Seen]:
     seen: dict[bytes, _Seen] = {}
-    for part in _parts(paths) if catalog else ():
-        rows = catalog.conn.execute(  # type: ignore[union-attr]
-            f"SELECT path, size, mtime_ns, content_id, state FROM files WHERE path IN ({_marks(part)})", part
-        )
+    if catalog is None:
+        return seen
+    for start in range(0, len(paths), PART):
+        part = paths[start : start + PART]
+        marks = ",".join("?" * len(part))
+        rows = catalog.conn.execute(f"SELECT path, size, mtime_ns, content_id FROM files WHERE path IN ({marks})", part)
         seen.update((path, _Seen(*rest)) for path, *rest in rows)
     return seen
 
 
-def _vectors_of(content_ids: Sequence[int], catalog: Catalog | None, row: EncoderRow) -> dict[int, bytes]:
-    """Vectors of whole pictures, by content."""
-    stored: dict[int, bytes] = {}
-    for part in _parts(list(dict.fromkeys(content_ids))) if catalog else ():
-        rows = catalog.conn.execute(  # type: ignore[union-attr]
-            "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND view = 0 "
-            f"AND content_id IN ({_marks(part)})",
-            (row.id, *part),
-        )
-        stored.update(rows)
-    return stored
-
-
-def _parts(values: Sequence[Value]) -> Iterable[Sequence[Value]]:
-    return (values[start : start + PART] for start in range(0, len(values), PART))
-
-
-def _marks(part: Sequence[object]) -> str:
-    return ",".join("?" * len(part))
-
-
-def _matrix(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
-    return np.frombuffer(b"".join(rows), "<f4").reshape(len(rows), dim)
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -63,9 +63,10 @@ class TextSide:
     load: LoadEncoder
     cache: QueryCache
 
-    def embed(self, texts: Sequence[str], notices: list[str]) -> NDArray[np.float32]:
-        """Unit rows of shape (len(texts), dim)."""
-        return query.embed_texts(texts, self.row, self.load, self.cache, notices=notices)
+    def embed(self, texts: Sequence[str], notices: list[str], *, keep: bool = True) -> NDArray[np.float32]:
+        """Unit rows of shape (len(texts), dim); `keep` says that the cache may have them."""
+        cache = self.cache if keep else NO_CACHE
+        return query.embed_texts(texts, self.row, self.load, cache, notices=notices)
 
     def prototypes(
         self, labels: Sequence[Label], templates: Sequence[str], notices: list[str], *, report: Report = quiet
@@ -87,7 +88,7 @@ class TextSide:
         for block in _blocks(missing):
             cut_before = len(cut)
             texts = [text for key in block for text in missing[key]]
-            vectors = query.embed_texts(texts, self.row, self.load, NO_CACHE, notices=cut)
+            vectors = self.embed(texts, cut, keep=False)
             made = {
                 key: row.astype("<f4").tobytes()
                 for key, row in zip(block, means(vectors, [missing[key] for key in block]), strict=True)
@@ -97,6 +98,8 @@ class TextSide:
                 self.cache.put_prototypes(fingerprint, made, now=int(time.time()))
             done += len(texts)
             report(Step("prompts", done, total))
+        if missing:
+            self.cache.trim_prototypes(fingerprint)
         notices += cut[:TOLD]
         if len(cut) > TOLD:
             notices.append(f"{len(cut) - TOLD:,} more prompts are too long for {self.row.info.spec}")

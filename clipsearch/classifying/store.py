@@ -7,24 +7,24 @@ and its prototypes in base64, little-endian float32.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import math
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from clipsearch.catalog import CATALOG_NAME
-from clipsearch.classifying.labels import IMAGENET, Label, checked, format_labels, parse_labels
+from clipsearch.classifying.labels import IMAGENET, Label, checked, format_labels, is_text, parse_labels
 from clipsearch.encoders.cache import replacing
 from clipsearch.errors import ModelMismatchError, UsageError, reason
 from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
-    from clipsearch.classifying.classifier import Classifier
+    from clipsearch.classifying.classifier import Classifier, Fit
 
 VERSION = 1
 """Of the classifiers' format."""
@@ -48,7 +48,8 @@ class Drawer:
             files = os.listdir(self.folder)
         except OSError:
             return []
-        return sorted(name.removesuffix(self.suffix) for name in files if self._is_ours(name))
+        names = (name.removesuffix(self.suffix) for name in files if name.endswith(self.suffix))
+        return sorted(name for name in names if self.holds(name))
 
     def holds(self, name: str) -> bool:
         return _NAME.fullmatch(name) is not None and (self.folder / (name + self.suffix)).is_file()
@@ -56,13 +57,17 @@ class Drawer:
     def read(self, name: str) -> str:
         """Raises UsageError where there is none of that name, or it cannot be read."""
         self.check_name(name)
+        path = self.folder / (name + self.suffix)
         try:
-            return (self.folder / (name + self.suffix)).read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except FileNotFoundError as exc:
-            there = ", ".join(self.names()) or "none yet"
-            raise UsageError(f"no {self.what} {name} in this library; there are: {there}") from exc
-        except (OSError, UnicodeDecodeError) as exc:
-            raise UsageError(f"{self.folder / (name + self.suffix)}: cannot be read ({exc})") from exc
+            names = self.names()
+            there = f"{'is' if len(names) < 2 else 'are'} {', '.join(names) or 'none yet'}"
+            raise UsageError(f"no {self.what} {name} in this library; there {there}") from exc
+        except OSError as exc:
+            raise UsageError(f"{path}: {reason(exc)}") from exc
+        except UnicodeDecodeError as exc:
+            raise UsageError(f"{path}: not a text in UTF-8") from exc
 
     def write(self, name: str, text: str, *, replace: bool = False) -> Path:
         """Keep `text` under a name; the file appears whole or not at all.
@@ -107,9 +112,6 @@ class Drawer:
         except OSError:
             return 0o600
 
-    def _is_ours(self, name: str) -> bool:
-        return name.endswith(self.suffix) and _NAME.fullmatch(name.removesuffix(self.suffix)) is not None
-
 
 def label_sets(library: Path) -> Drawer:
     """The saved label sets of the library in a folder."""
@@ -129,8 +131,14 @@ def save_labels(library: Path, name: str, labels: Sequence[Label], *, replace: b
 
 
 def load_labels(library: Path, name: str) -> tuple[Label, ...]:
-    """Raises UsageError."""
-    return checked(parse_labels(label_sets(library).read(name)))
+    """Raises UsageError where there is none, or it cannot be read, and for labels that cannot be."""
+    labels = parse_labels(label_sets(library).read(name))
+    if not labels:
+        raise UsageError(f"the label set {name} has no label in it; clipsearch labels save {name} --replace LABEL…")
+    try:
+        return checked(labels)
+    except UsageError as exc:
+        raise UsageError(f"the label set {name}: {exc}") from exc
 
 
 def save_classifier(library: Path, name: str, classifier: Classifier, *, replace: bool = False) -> Path:
@@ -158,23 +166,23 @@ class Saved:
     fingerprint: str
     labels: tuple[Label, ...]
     templates: tuple[str, ...]
-    fit: dict[str, Any] | None
+    fit: Fit | None
     dim: int
     prototypes: bytes
 
     @property
     def examples(self) -> int:
         """How many pictures had a part in it."""
-        return sum(self.fit["counts"]) if self.fit else 0
+        return sum(self.fit.counts) if self.fit else 0
 
     def counts(self) -> list[tuple[str, int]]:
         """The labels, each with the number of its examples."""
-        counts = self.fit["counts"] if self.fit else [0] * len(self.labels)
+        counts = self.fit.counts if self.fit else [0] * len(self.labels)
         return [(label.name, count) for label, count in zip(self.labels, counts, strict=True)]
 
     def facts(self) -> dict[str, Any]:
         """What it was made of, for JSON."""
-        fit = {key: value for key, value in self.fit.items() if key != "counts"} if self.fit else None
+        fit = {key: value for key, value in asdict(self.fit).items() if key != "counts"} if self.fit else None
         return {
             "name": self.name,
             "model": self.model,
@@ -191,16 +199,32 @@ class Saved:
         """
         import numpy as np
 
-        from clipsearch.classifying.classifier import Classifier, Fit
+        from clipsearch.classifying.classifier import Classifier
 
-        if self.fingerprint != info.fingerprint:
-            raise ModelMismatchError(
-                f"the classifier {self.name} was made with {self.model}, and the library answers with {info.spec}; "
-                f"--model {self.model} if the library still holds it, or make it anew: classify --save {self.name}"
-            )
+        check_encoder(
+            f"the classifier {self.name}",
+            self.model,
+            self.fingerprint,
+            info,
+            anew=f": classify --save {self.name} --replace",
+        )
         rows = np.frombuffer(self.prototypes, "<f4").reshape(len(self.labels), self.dim)
-        fitted = None if self.fit is None else Fit(**{**self.fit, "counts": tuple(self.fit["counts"])})
-        return Classifier(info, self.labels, rows, self.templates, fitted)
+        return Classifier(info, self.labels, rows, self.templates, self.fit)
+
+
+def check_encoder(what: str, model: str, fingerprint: str, info: EncoderInfo, *, anew: str = "") -> None:
+    """Raises ModelMismatchError where `what`, which was made with `model`, does not belong to the encoder `info`.
+
+    `anew` says how it is made.
+    """
+    if fingerprint == info.fingerprint:
+        return
+    if model == info.spec:
+        raise ModelMismatchError(f"{what} was made with another version of {model}; make it anew{anew}")
+    raise ModelMismatchError(
+        f"{what} was made with {model}, and the library answers with {info.spec}; "
+        f"--model {model} if the library still holds it, or make it anew{anew}"
+    )
 
 
 def load_classifier(library: Path, name: str) -> Saved:
@@ -208,16 +232,37 @@ def load_classifier(library: Path, name: str) -> Saved:
     text = classifiers(library).read(name)
     try:
         value = json.loads(text)
-        if value["version"] > VERSION:
-            raise UsageError(f"the classifier {name} was written by a newer clipsearch; update clipsearch")
-        labels = tuple(Label(one["name"], tuple(one["synonyms"]), one["spoken"]) for one in value["labels"])
-        prototypes = base64.b64decode(value["prototypes"], validate=True)
-        if len(prototypes) != 4 * value["dim"] * len(labels):
-            raise ValueError("its prototypes are cut off")
-        templates = tuple(value["templates"])
-        return Saved(
-            name, value["model"], value["fingerprint"], labels, templates, value["fit"], value["dim"], prototypes
-        )
-    except (ValueError, KeyError, TypeError, binascii.Error) as exc:
+        newer = value["version"] > VERSION
+        saved = None if newer else _read(name, value)
+    # Whatever a damaged file brings about on its way through; RecursionError is for brackets in brackets.
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as exc:
         path = classifiers(library).folder / f"{name}.json"
         raise UsageError(f"{path}: not a classifier, or damaged; clipsearch classifiers delete {name}") from exc
+    if saved is None:
+        raise UsageError(f"the classifier {name} was written by a newer clipsearch; update clipsearch")
+    return saved
+
+
+def _read(name: str, value: Mapping[str, Any]) -> Saved:
+    """Raises any of ValueError, KeyError, TypeError, AttributeError and UsageError for what cannot be."""
+    labels = checked(Label(one["name"], tuple(one["synonyms"]), one["spoken"]) for one in value["labels"])
+    prototypes = base64.b64decode(value["prototypes"], validate=True)
+    dim, texts = value["dim"], (value["model"], value["fingerprint"], *value["templates"])
+    if not isinstance(dim, int) or len(prototypes) != 4 * dim * len(labels):
+        raise ValueError("its prototypes are cut off")
+    if not all(isinstance(text, str) and is_text(text) for text in texts):
+        raise ValueError("its texts are none")
+    fit = None if value["fit"] is None else _read_fit(value["fit"], len(labels))
+    return Saved(name, texts[0], texts[1], labels, texts[2:], fit, dim, prototypes)
+
+
+def _read_fit(value: Mapping[str, Any], labels: int) -> Fit:
+    from clipsearch.classifying.classifier import BlendBy, Fit
+
+    fit = Fit(**{**value, "counts": tuple(value["counts"])})
+    figures = (fit.blend, fit.scale, fit.right, fit.ece_before, fit.ece_after, fit.floor)
+    if len(fit.counts) != labels or not all(isinstance(count, int) for count in fit.counts):
+        raise ValueError("its counts are none")
+    if not all(math.isfinite(figure) for figure in figures) or fit.blend_by not in get_args(BlendBy):
+        raise ValueError("its fit is none")
+    return fit

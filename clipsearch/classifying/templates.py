@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from clipsearch.classifying.labels import Label
+from clipsearch.classifying.labels import Label, is_text
 from clipsearch.errors import EncoderError, UsageError
 
 PLACE = "{label}"
@@ -29,12 +29,15 @@ _SOURCE = "zero_shot_metadata.py"
 def expand(templates: Iterable[str], *, default: str) -> tuple[str, ...]:
     """Templates from what a person gives: "…{}…" or "…{label}…", "simple", "openai"; `default` where it is nothing.
 
-    Raises UsageError for a text without a place for the label, EncoderError where open_clip lacks a list.
+    Raises UsageError for a text without a place for the label or not in UTF-8, EncoderError where open_clip lacks a
+    list.
     """
     found: list[str] = []
     for text in templates:
         if text in NAMED:
             found += published(text)
+        elif not is_text(text):
+            raise UsageError(f"the template {text} is not a text in UTF-8")
         elif _PLACES.search(text):
             found.append(_PLACES.sub(PLACE, text))
         else:

@@ -25,9 +25,16 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
     from clipsearch.classifying import store
     from clipsearch.cli.render import SCHEMA_VERSION
     from clipsearch.cli.tables import table
+    from clipsearch.errors import UsageError
 
     library = place.existing_library(index)
-    saved = [store.load_classifier(library, name) for name in store.classifiers(library).names()]
+    names = store.classifiers(library).names()
+    saved = []
+    for name in names:
+        try:
+            saved.append(store.load_classifier(library, name))
+        except UsageError as exc:  # The others are there all the same.
+            output.note(str(exc))
     if json:
         output.write_json({"schema_version": SCHEMA_VERSION, "classifiers": [one.facts() for one in saved]})
     elif not output.to_terminal():
@@ -38,7 +45,7 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
             for one in saved
         ]
         output.write(table(("name", "labels", "examples", "model"), rows, right="labels examples"))
-    else:
+    elif not names:
         output.note("none yet; classify --examples DIR --save NAME keeps one")
     return 0
 
@@ -48,6 +55,7 @@ def show(*, name: Name, index: options.Index = None, json: options.Json = False)
     """Say what a classifier was made of, and how sure it is."""
     from clipsearch.classifying import store
     from clipsearch.cli.render import SCHEMA_VERSION
+    from clipsearch.cli.tables import counted
 
     saved = store.load_classifier(place.existing_library(index), name)
     if json:
@@ -58,14 +66,12 @@ def show(*, name: Name, index: options.Index = None, json: options.Json = False)
     if len(saved.templates) > 5:
         lines.append(("", f"… and {len(saved.templates) - 5} more templates"))
     if fit := saved.fit:
-        lines.append(("blend", f"{fit['blend']:g} ({fit['blend_by']})"))
-        lines.append(("left out", f"{100 * fit['right']:.0f} % right"))
-        scale = f"calibration error {fit['ece_before']:.3f}"
-        lines.append(
-            ("scale", f"{fit['scale']:.3g}; {scale} → {fit['ece_after']:.3f}" if fit["scale_fitted"] else scale)
-        )
+        lines.append(("blend", f"{fit.blend:g} ({fit.blend_by})"))
+        lines.append(("left out", f"{100 * fit.right:.0f} % right"))
+        error = f"calibration error {fit.ece_before:.3f}"
+        lines.append(("scale", f"{fit.scale:.3g}; {error} → {fit.ece_after:.3f}" if fit.scale_fitted else error))
     for label, count in saved.counts():
-        lines.append(("label", label + (f" ({count} examples)" if fit else "")))
+        lines.append(("label", label + (f" ({counted(count, 'example')})" if fit else "")))
     output.write("".join(f"{head:<12}{output.printable(text)}\n" for head, text in lines))
     return 0
 

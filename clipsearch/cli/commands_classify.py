@@ -14,7 +14,7 @@ from clipsearch.cli import options, output, place
 if TYPE_CHECKING:
     from clipsearch.classifying.classifier import Classifier
     from clipsearch.classifying.labels import Label
-    from clipsearch.classifying.prototypes import Report
+    from clipsearch.classifying.prototypes import Report, Step
     from clipsearch.encoders import EncoderOptions
     from clipsearch.filters import Filter
     from clipsearch.reports import ClassifyResult
@@ -25,7 +25,7 @@ NONE_DONE = 2
 Texts = list[str] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """What the command line asks for. `choice` are arguments of `Library.classify`."""
 
@@ -54,8 +54,8 @@ def classify(
         typer.Option(
             "--labels",
             metavar="LABEL...",
-            help='What to choose from: cat dog "red car", or cat,dog, or @FILE with one a line '
-            "(label: synonym, synonym; # begins a comment; \\: and \\# are the characters themselves), "
+            help='What to choose from: cat dog "red car", or cat,dog, or with synonyms "red: crimson, scarlet", '
+            "or @FILE with one a line (# begins a comment; \\: and \\# are the characters themselves), "
             "or @NAME of a saved set, or @imagenet. "
             "All up to the next option are labels, so pictures come first.",
         ),
@@ -82,8 +82,8 @@ def classify(
         typer.Option(
             "--blend",
             metavar="SHARE",
-            help="How much the examples count beside the prompts, 0 to 1; else what names most of them right, "
-            "each left out once.",
+            help="How much the examples count beside the prompts, 0 to 1; else what predicts them best "
+            "(the lowest log-loss), each left out once.",
         ),
     ] = None,
     save: Annotated[
@@ -127,6 +127,7 @@ def classify(
     Works without a library; with one, pictures that it holds are neither opened nor encoded again.
     Into a pipe it prints path, label and probability, with tabs between.
     """
+    from clipsearch.cli import classify_checks as checks
     from clipsearch.cli.labels import read_templates
     from clipsearch.encoders import EncoderOptions
     from clipsearch.errors import UsageError
@@ -138,21 +139,47 @@ def classify(
         from clipsearch import plotting
 
         target = plotting.check(plot)
-    _check(labels, template, examples, blend, save, use, multi, threshold, unknown, margin, in_, pictures, replace)
+    results = {
+        "--multi": multi,
+        "--unknown": unknown,
+        "--explain": explain,
+        "-k": k is not None,
+        "--json": json,
+        "--jsonl": jsonl,
+        "--csv": csv,
+        "--plot": plot is not None,
+        "--copy-to": copy_to is not None,
+        "--link-to": link_to is not None,
+    }
+    checks.check_source(
+        labels=labels, template=template, examples=examples, blend=blend, save=save, use=use, replace=replace
+    )
+    checks.check_result(
+        multi=multi,
+        threshold=threshold,
+        unknown=unknown,
+        margin=margin,
+        dark=dark,
+        plot=plot,
+        folders=(copy_to, link_to),
+    )
+    checks.check_pictures(
+        pictures=pictures, in_=in_, save=save, results=[name for name, given in results.items() if given]
+    )
     library = place.find_library(index)
     asked = _Asked(
-        pictures or None,
-        _labels(labels or [], pictures, library),
-        read_templates(template or []),
-        examples,
-        blend,
-        save,
-        use,
-        replace,
-        _within(in_),
-        model,
-        EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint),
-        {
+        pictures=pictures or None,
+        labels=_labels(labels or [], pictures, library),
+        templates=read_templates(template or []),
+        examples=examples,
+        blend=blend,
+        save=save,
+        use=use,
+        replace=replace,
+        where=_within(in_),
+        model=model,
+        options=EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint),
+        choice={
             "k": k or (None if multi else 5),
             "multi": multi,
             "threshold": 0.5 if threshold is None else threshold,
@@ -174,42 +201,6 @@ def classify(
 
 
 # What is asked
-
-
-def _check(
-    labels: Texts,
-    template: Texts,
-    examples: str | None,
-    blend: float | None,
-    save: str | None,
-    use: str | None,
-    multi: bool,
-    threshold: float | None,
-    unknown: bool,
-    margin: float | None,
-    in_: Texts,
-    pictures: Texts,
-    replace: bool,
-) -> None:
-    """Raise UsageError for options that make no sense beside each other."""
-    from clipsearch.errors import UsageError
-
-    if use is not None and (labels or template or examples or save or blend is not None):
-        raise UsageError(
-            "--use takes a classifier as it is: leave out --labels, --template, --examples, --blend, --save"
-        )
-    if not (labels or examples or use):
-        raise UsageError("no labels to choose from; give some: --labels cat dog")
-    if blend is not None and examples is None:
-        raise UsageError("--blend is for --examples")
-    if threshold is not None and not multi:
-        raise UsageError("--threshold is for --multi")
-    if margin is not None and not unknown:
-        raise UsageError("--margin is for --unknown")
-    if replace and save is None:
-        raise UsageError("--replace is for --save")
-    if in_ and pictures:
-        raise UsageError("--in narrows the library; name pictures, or --in, not both")
 
 
 def _labels(values: list[str], pictures: Texts, library: Path | None) -> list[Label]:
@@ -240,9 +231,13 @@ def _answer(asked: _Asked, folder: Path | None, *, named: bool) -> tuple[Classif
     from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
 
     with Counter() as counter:
+
+        def report(step: Step) -> None:
+            counter.show(step.stage, step.done, step.total)
+
         if folder is not None:
             try:
-                return _with_library(asked, folder, lambda step: counter.show(step.stage, step.done, step.total))
+                return _with_library(asked, folder, report)
             except ModelMismatchError:
                 needs_it = asked.pictures is None or asked.use is not None or asked.save is not None
                 if named or asked.model is None or needs_it:
@@ -261,7 +256,7 @@ def _answer(asked: _Asked, folder: Path | None, *, named: bool) -> tuple[Classif
             blend=asked.blend,
             choice=ClassifyOptions(**asked.choice),
             options=asked.options,
-            report=lambda step: counter.show(step.stage, step.done, step.total),
+            report=report,
         )
         return result, classifier
 
@@ -337,18 +332,19 @@ def _plot(result: ClassifyResult, file: Path, *, dark: bool) -> None:
 
 def _outcome(result: ClassifyResult) -> int:
     """Say what could not be classified; the exit code."""
-    from clipsearch.cli.render_classes import reason_of
+    from clipsearch.cli.tables import counted
 
     for text in result.notices:
         output.note(text)
     failed = [item for item in result.results if item.reason is not None]
     for item in failed:
-        output.error(f"{item.path}: {reason_of(item)}")
+        output.error(f"{item.path}: {item.reason}")
     if not result.results:
         output.note("no pictures there")
     none = sum(item.reason is None and not item.predictions for item in result.results)
     if none and not output.to_terminal():
-        output.note(f"{none:,} of {len(result.results):,} pictures have none of the labels")
+        has = "has" if none == 1 else "have"
+        output.note(f"{none:,} of {counted(len(result.results), 'picture')} {has} none of the labels")
     if not failed:
         return 0
     return NONE_DONE if len(failed) == len(result.results) else SOME_FAILED

@@ -15,6 +15,7 @@ from clipsearch.cli import options, output, place
 if TYPE_CHECKING:
     from clipsearch.evaluating import Missed, Workplace
     from clipsearch.evaluating.results import Scored
+    from clipsearch.reports import Problem
 
 SOME_FAILED = 3
 INTERRUPTED = 130
@@ -58,8 +59,9 @@ def classify(
         typer.Option(
             "--labels",
             metavar="@FILE",
-            help="The labels, as for classify, synonyms included. Folders are matched by name; where none is named "
-            "like a label, in their order. Without it, folder names are the labels, with _ read as a blank.",
+            help="The labels, as for classify, synonyms included. Folders are matched by any of their words; where "
+            "none is named like a label, in their order. Without it, folder names are the labels, with _ read as a "
+            "blank.",
         ),
     ] = None,
     template: options.Template = None,
@@ -95,7 +97,14 @@ def classify(
         trust=trust_checkpoint,
     )
     render = render_eval.classification_json if json else render_eval.classification_text
-    return _finish(found, render, partial(plots_eval.classifications, dark=dark), plot, more=pictures.notice)
+    return _finish(
+        found,
+        render,
+        partial(plots_eval.classifications, dark=dark),
+        plot,
+        more=pictures.notice,
+        unreadable=pictures.unreadable,
+    )
 
 
 @app.command("retrieval")
@@ -177,8 +186,9 @@ def find_again(
     from clipsearch.evaluating.datasets import pictures_of, sampled
 
     plots_eval.check(plot)
+    shut: list[Problem] = []
     if pictures:
-        library, paths = place.find_library(index), pictures_of(pictures)
+        library, paths = place.find_library(index), pictures_of(pictures, problems=shut)
     else:
         library = place.require_library(index)
         paths = library_pictures(library)
@@ -190,7 +200,7 @@ def find_again(
         trust=trust_checkpoint,
     )
     render = render_eval.self_json if json else render_eval.self_text
-    return _finish(found, render, partial(plots_eval.copies, dark=dark), plot)
+    return _finish(found, render, partial(plots_eval.copies, dark=dark), plot, unreadable=shut)
 
 
 @app.command("index")
@@ -277,6 +287,7 @@ def _finish(
     plot: str | None,
     *,
     more: str | None = None,
+    unreadable: Sequence[Problem] = (),
 ) -> int:
     """Write the figures, draw them where that was asked, and say what should be known beside them; the exit code."""
     if found is None:
@@ -284,18 +295,20 @@ def _finish(
     _write(found, render)
     if plot is not None:
         draw(found, plot)
-    return _told(found, more=[more] if more else [])
+    return _told(found, more=[more] if more else [], unreadable=unreadable)
 
 
-def _told(found: Sequence[Scored], *, more: Sequence[str] = ()) -> int:
+def _told(found: Sequence[Scored], *, more: Sequence[str] = (), unreadable: Sequence[Problem] = ()) -> int:
     """Say what should be known beside the figures; the exit code."""
     from clipsearch.cli.tables import counted
 
     for text in dict.fromkeys([*more, *(text for one in found for text in one.notices)]):
         output.note(text)
+    for folder in unreadable:
+        output.error(f"{folder.path}: {folder.reason}")
     missed: dict[str, Missed] = {each.path: each for one in found for each in one.missed}
     for each in list(missed.values())[:SHOWN_MISSED]:
         output.error(f"{each.path}: {each.reason}")
     if len(missed) > SHOWN_MISSED:
         output.error(f"and {counted(len(missed) - SHOWN_MISSED, 'more picture')}; --json lists them all")
-    return SOME_FAILED if missed else 0
+    return SOME_FAILED if missed or unreadable else 0

@@ -44,19 +44,25 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
     from clipsearch.classifying.labels import IMAGENET
     from clipsearch.cli.render import SCHEMA_VERSION
     from clipsearch.cli.tables import table
+    from clipsearch.errors import UsageError
 
     library = place.existing_library(index)
     names = store.label_sets(library).names()
-    if json:
-        sets = [{"name": n, "labels": len(store.load_labels(library, n))} for n in names]
-        output.write_json({"schema_version": SCHEMA_VERSION, "sets": sets})
-        return 0
-    if not output.to_terminal():
+    if not (json or output.to_terminal()):
         output.write("".join(f"{name}\n" for name in names))
         return 0
-    rows = []
+    found = {}
     for name in names:
-        labels = store.load_labels(library, name)
+        try:
+            found[name] = store.load_labels(library, name)
+        except UsageError as exc:  # The others are there all the same.
+            output.note(str(exc))
+    if json:
+        sets = [{"name": name, "labels": len(labels)} for name, labels in found.items()]
+        output.write_json({"schema_version": SCHEMA_VERSION, "sets": sets})
+        return 0
+    rows = []
+    for name, labels in found.items():
         some = ", ".join(output.printable(label.name) for label in labels[:5])
         rows.append([output.printable(name), str(len(labels)), some + (" …" if len(labels) > 5 else "")])
     rows.append([IMAGENET, "1000", "built in: the classes of ImageNet"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 OPTION = "--labels"
 COMMAND = "classify"
+
+_COLON = re.compile(r"(?<!\\):\s")
+"""Before synonyms. Without a blank behind it, or with a backslash before it, it is part of a word: 4:3."""
 
 
 def spread_labels(arguments: Sequence[str]) -> list[str]:
@@ -44,8 +48,9 @@ def spread_labels(arguments: Sequence[str]) -> list[str]:
 
 
 def read_labels(values: Sequence[str], library: Path | None = None) -> list[Label]:
-    """Labels from what `--labels` was given: words, several with commas between, `@file`, `@-` for standard input,
-    `@name` of a set that the library in a folder keeps, `@imagenet`.
+    """Labels from what `--labels` was given: words, several with commas between, `label: synonym, synonym` with a
+    blank behind the colon, `@file`, `@-` for standard input, `@name` of a set that the library in a folder keeps,
+    `@imagenet`.
 
     Raises UsageError for a file that cannot be read, or that holds no label, and for what is both a set and a file.
     """
@@ -55,9 +60,25 @@ def read_labels(values: Sequence[str], library: Path | None = None) -> list[Labe
     for value in values:
         if value.startswith("@") and len(value) > 1:
             labels += _from_place(value[1:], library)
+        elif _COLON.search(value):
+            labels.append(_with_synonyms(value))
         else:
-            labels += [Label(word) for part in value.split(",") if (word := part.strip())]
+            labels += [Label(word) for part in value.split(",") if (word := part.strip().replace("\\:", ":"))]
     return labels
+
+
+def _with_synonyms(value: str) -> Label:
+    from clipsearch.classifying.labels import read_label
+
+    name, synonyms = _COLON.split(value, maxsplit=1)
+    if re.search(r"(?<!\\),", name):
+        raise UsageError(
+            f"{OPTION} {value}: a label with synonyms is an argument of its own; in a name, \\, is a comma"
+        )
+    label = read_label(name, synonyms)
+    if label is None:
+        raise UsageError(f"{OPTION} {value}: no label before the colon")
+    return label
 
 
 def _from_place(name: str, library: Path | None) -> Sequence[Label]:

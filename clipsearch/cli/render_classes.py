@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.classifying.options import UNKNOWN
 from clipsearch.cli import output
 from clipsearch.cli.render import SCHEMA_VERSION, clean, path_keys
 from clipsearch.cli.tables import counted, short_path, table
 from clipsearch.reports import Classification, ClassifyResult, Prediction
+from clipsearch.showing.wording import cell_width, cut
 
 if TYPE_CHECKING:
     from clipsearch.classifying.classifier import Classifier, Fit
-
-UNKNOWN = "unknown"
 
 FEW = 5
 """Up to so many pictures have their labels below them, with bars; more are a table."""
@@ -26,6 +27,12 @@ OTHERS = 2
 
 COUNTED = 12
 """Labels whose pictures are counted below the table."""
+
+BAR = 20
+"""Cells of the bar of what is certain."""
+
+NARROWEST = 12
+"""Cells that a label has on any terminal."""
 
 
 def to_json(result: ClassifyResult, classifier: Classifier | None = None) -> dict[str, Any]:
@@ -67,7 +74,7 @@ def item_json(item: Classification) -> dict[str, Any]:
         value["margin"] = item.margin
     value["predictions"] = [_prediction_json(p) for p in item.predictions]
     if item.reason is not None:
-        value["reason"] = clean(reason_of(item))
+        value["reason"] = clean(item.reason)
     return value
 
 
@@ -75,11 +82,6 @@ def _prediction_json(prediction: Prediction) -> dict[str, Any]:
     # By hand: `asdict` copies deeply, which took most of the time of a large library's answer.
     value = {"label": clean(prediction.label), "probability": prediction.probability, "score": prediction.score}
     return value if prediction.prompt is None else value | {"prompt": clean(prediction.prompt)}
-
-
-def reason_of(item: Classification) -> str:
-    """Why a picture could not be classified, without its name in front."""
-    return (item.reason or "").removeprefix(f"{item.path}: ")
 
 
 def rows(result: ClassifyResult) -> Iterator[tuple[str, str, str, str]]:
@@ -121,11 +123,14 @@ def _bars(item: Classification) -> str:
         lines.append(f"  {UNKNOWN}: none of the labels stands out; the nearest is below")
     elif not item.predictions:
         lines.append("  none of the labels")
-    width = max((len(output.printable(p.label)) for p in item.predictions), default=0)
-    for prediction in item.predictions:
-        bar = "█" * round(20 * prediction.probability)
-        label = output.printable(prediction.label).ljust(width)
-        lines.append(f"  {100 * prediction.probability:5.1f} %  {label}  {bar}".rstrip())
+    # Before a label stands its percentage, behind it the bar.
+    room = max(NARROWEST, shutil.get_terminal_size().columns - len("  100.0 %  ") - len("  ") - BAR)
+    labels = [cut(output.printable(p.label), room) for p in item.predictions]
+    width = max(map(cell_width, labels), default=0)
+    for prediction, label in zip(item.predictions, labels, strict=True):
+        bar = "█" * round(BAR * prediction.probability)
+        blanks = " " * (width - cell_width(label))
+        lines.append(f"  {100 * prediction.probability:5.1f} %  {label}{blanks}  {bar}".rstrip())
         if prediction.prompt is not None:
             said = f"           by “{output.printable(prediction.prompt)}”"
             lines.append(output.styled(said, output.DIM, sys.stdout))

@@ -22,7 +22,7 @@ from clipsearch.evaluating.datasets import Captioned
 from clipsearch.paths import absolute
 
 if TYPE_CHECKING:
-    from clipsearch.library import PathLike
+    from clipsearch.paths import PathLike
 
 PATH_NAMES = ("path", "filepath", "file_path", "image", "image_name", "image_path", "file_name", "filename", "file")
 CAPTION_NAMES = ("caption", "captions", "comment", "text", "title", "sentence")

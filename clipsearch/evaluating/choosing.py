@@ -17,8 +17,7 @@ from clipsearch.encoders.specs import parse_spec
 from clipsearch.evaluating.sources import Source, Workplace
 from clipsearch.evaluating.store import VectorStore
 from clipsearch.indexing.meter import Meter
-from clipsearch.library import PathLike
-from clipsearch.paths import absolute
+from clipsearch.paths import PathLike, absolute
 from clipsearch.types import EncoderInfo
 
 

@@ -9,26 +9,30 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clipsearch import images
+from clipsearch.classifying.folders import class_folders
 from clipsearch.classifying.labels import Label
-from clipsearch.errors import UsageError, reason
-from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, pictures_in
+from clipsearch.errors import UsageError
+from clipsearch.indexing.scanner import pictures_in
 from clipsearch.paths import absolute
+from clipsearch.reports import Problem
 
 if TYPE_CHECKING:
-    from clipsearch.library import PathLike
+    from clipsearch.paths import PathLike
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPictures:
     """Pictures and the class of each, as an index into `labels`; classes without pictures compete as well.
 
-    `notice` says what should be known about how the labels were found.
+    `notice` says what should be known about how the labels were found; `unreadable` are folders that could not be
+    looked into.
     """
 
     paths: tuple[bytes, ...]
     classes: tuple[int, ...]
     labels: tuple[Label, ...]
     notice: str | None = None
+    unreadable: tuple[Problem, ...] = ()
 
     def sample(self, count: int | None, *, seed: int = 0) -> LabelledPictures:
         """`count` of the pictures, in their order, as evenly from the classes as they have them; all for None."""
@@ -68,11 +72,15 @@ class Captioned:
         return Captioned(tuple(self.paths[i] for i in kept), tuple(c for c, _ in chosen), tuple(p for _, p in chosen))
 
 
-def pictures_of(paths: Sequence[PathLike]) -> tuple[bytes, ...]:
-    """The pictures that are named, and those in the folders that are. Raises UsageError where there are none."""
-    found = tuple(dict.fromkeys(pictures_in([absolute(p) for p in paths], suffixes=images.PICTURE_SUFFIXES)))
+def pictures_of(paths: Sequence[PathLike], *, problems: list[Problem]) -> tuple[bytes, ...]:
+    """The pictures that are named, and those in the folders that are; adds folders that cannot be read to `problems`.
+
+    Raises UsageError where there are none.
+    """
+    named = [absolute(p) for p in paths]
+    found = tuple(dict.fromkeys(pictures_in(named, suffixes=images.PICTURE_SUFFIXES, problems=problems)))
     if not found:
-        raise UsageError(f"{os.fsdecode(absolute(paths[0]))}: no pictures there")
+        raise UsageError(_shut(problems) or f"{os.fsdecode(named[0])}: no pictures there")
     return found
 
 
@@ -84,55 +92,18 @@ def sampled(paths: Sequence[bytes], count: int | None, *, seed: int = 0) -> tupl
 
 
 def folder_per_class(folder: PathLike, labels: Sequence[Label] = ()) -> LabelledPictures:
-    """The pictures in the folders right below `folder`, links followed, hidden ones left out; each folder is a class.
+    """The pictures in the folders right below `folder`; each folder is a class. See `folders.class_folders`.
 
-    Its name is the label, with _ read as a blank. With `labels`, a folder belongs to the label of its name, whatever
-    the case; where no folder has such a name and there are as many, the labels are taken in the order of the folders'
-    names: ImageNet's folders are called n01440764. Labels without a folder compete as well.
+    Labels without a folder, and folders without a picture, compete as well.
     Raises UsageError where there are no such folders, no pictures in them, or a folder fits no label.
     """
     root = absolute(folder)
     name = os.fsdecode(root)
-    try:
-        with os.scandir(root) as entries:
-            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(b"."))
-    except OSError as exc:
-        raise UsageError(f"{name}: {reason(exc)}") from exc
-    if not names:
-        raise UsageError(f"{name}: no folders in it; each class needs one of its own, named by its label")
-    numbers, chosen, notice = _classes([os.fsdecode(n) for n in names], labels)
-    paths: list[bytes] = []
-    classes: list[int] = []
-    for number, each in zip(numbers, names, strict=True):
-        below = os.path.join(root, each)
-        walk = Walk(below, Rules(below, ScanOptions(follow_symlinks=True)), images.PICTURE_SUFFIXES)
-        found = [candidate.path for candidate in walk]
-        paths += found
-        classes += [number] * len(found)
-    if not paths:
-        raise UsageError(f"{name}: no pictures in its folders")
-    return LabelledPictures(tuple(paths), tuple(classes), chosen, notice)
+    found = class_folders(root, labels, said=name, in_order=True)
+    if not found.paths:
+        raise UsageError(_shut(found.problems) or f"{name}: no pictures in its folders")
+    return LabelledPictures(found.paths, found.places, found.labels, found.notice, found.problems)
 
 
-def _classes(folders: Sequence[str], labels: Sequence[Label]) -> tuple[list[int], tuple[Label, ...], str | None]:
-    """The class of each folder, and the labels of the classes."""
-    words = [_words(name) for name in folders]
-    if not labels:
-        plain = [name.replace("_", " ").strip() or name for name in folders]
-        for word in plain:
-            if plain.count(word) > 1:
-                twice = " and ".join(n for n, p in zip(folders, plain, strict=True) if p == word)
-                raise UsageError(f"the folders {twice} are both the label {word!r}; rename one")
-        return list(range(len(folders))), tuple(Label(word) for word in plain), None
-    known = {_words(label.name): i for i, label in enumerate(labels)}
-    missing = [name for name, word in zip(folders, words, strict=True) if word not in known]
-    if len(missing) == len(folders) == len(labels):
-        said = f"no folder is named like a label; the {len(labels)} labels are taken in the order of the folders' names"
-        return list(range(len(folders))), tuple(labels), said
-    if missing:
-        raise UsageError(f"the folder {missing[0]} is none of the labels ({len(missing)} of {len(folders)} are not)")
-    return [known[word] for word in words], tuple(labels), None
-
-
-def _words(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+def _shut(problems: Sequence[Problem]) -> str | None:
+    return f"{problems[0].path}: {problems[0].reason}" if problems else None

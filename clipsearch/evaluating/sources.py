@@ -24,7 +24,7 @@ from clipsearch.evaluating.alterations import Alteration
 from clipsearch.evaluating.results import Effort, Missed
 from clipsearch.evaluating.store import Kept, VectorStore
 from clipsearch.indexing.meter import Meter
-from clipsearch.library import PathLike
+from clipsearch.paths import PathLike
 from clipsearch.reports import Progress
 from clipsearch.types import EncoderInfo
 

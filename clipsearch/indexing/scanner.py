@@ -233,17 +233,19 @@ class Walk:
             self.unreadable[path] = reason(exc)
 
 
-def pictures_in(paths: Iterable[bytes], *, suffixes: Collection[str]) -> Iterator[bytes]:
+def pictures_in(paths: Iterable[bytes], *, suffixes: Collection[str], problems: list[Problem]) -> Iterator[bytes]:
     """Files as they are named, and the pictures in folders, each folder in the byte order of its paths.
 
-    Raises UsageError for a path that does not exist.
+    Adds folders that cannot be looked into to `problems`. Raises UsageError for a path that does not exist.
     """
     for path in paths:
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
         except OSError as exc:
             raise UsageError(f"{os.fsdecode(path)}: {reason(exc)}") from exc
-        if is_folder:
-            yield from (c.path for c in Walk(path, Rules(path, ScanOptions()), suffixes))
-        else:
+        if not is_folder:
             yield path
+            continue
+        walk = Walk(path, Rules(path, ScanOptions()), suffixes)
+        yield from (c.path for c in walk)
+        problems += [Problem(os.fsdecode(folder), why) for folder, why in sorted(walk.unreadable.items())]

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipsearch.classifying.options import UNKNOWN
 from clipsearch.errors import UsageError
 from clipsearch.reports import Classification, ClassifyResult, Problem
 from clipsearch.showing.handout import Handed, hand_out
 from clipsearch.types import Hit
 
 __all__ = ["SortedOut", "folder_names", "sort_out"]
-
-UNKNOWN = "unknown"
 
 _NAME_BYTES = 200
 """Of a folder's name: file systems take 255, and a number may have to be added."""
