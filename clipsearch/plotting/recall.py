@@ -50,7 +50,8 @@ class RecallCurve:
 def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str = "Recall", dark: bool = False) -> None:
     """Recall against k, on a logarithmic scale, a line a curve with its intervals as bars.
 
-    Where there are several kinds, a kind has its colour and mark and a name its dashes; else a name has all three.
+    Where there are several kinds, a kind has its colour and mark and a name its dashes and filled
+    or hollow marks; else a name has them all.
     Marks that would hide one another stand side by side, so that equal lines can be told. Raises UsageError without a
     curve, or where shapes disagree, and what `paper.save` raises.
     """
@@ -71,7 +72,7 @@ def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str =
                 look = _look(kinds.index(curve.kind), names.index(curve.name), style)
             else:
                 look = _look(number, number // len(style.theme.series), style)
-            _curve(axes, curve, look, asides[number], style)
+            _curve(axes, curve, look, asides[number])
         ks = sorted({int(k) for curve in curves for k in curve.k})
         ticks = [k for k in ks if k in TICKS] or ks
         axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
@@ -88,14 +89,16 @@ def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str =
 
 
 def _look(first: int, second: int, style: Style) -> dict[str, Any]:
-    """Colour and mark by one number, dashes by another."""
+    """Colour and mark by one number, dashes and whether the mark is filled by another."""
     series = style.theme.series
+    hollow = {"markerfacecolor": style.theme.ground, "markeredgewidth": 1.5}
     return {
         "color": series[first % len(series)],
         "marker": "osD^vP"[first % 6],
         "linestyle": ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))[second % 4],
         "linewidth": 1.8,
         "markersize": 6,
+        **(hollow if second % 2 else {"markeredgecolor": style.theme.ground, "markeredgewidth": 0.7}),
     }
 
 
@@ -124,9 +127,9 @@ def _asides(curves: Sequence[RecallCurve]) -> list[dict[int, float]]:
     return asides
 
 
-def _curve(axes: Axes, curve: RecallCurve, look: dict[str, Any], asides: dict[int, float], style: Style) -> None:
+def _curve(axes: Axes, curve: RecallCurve, look: dict[str, Any], asides: dict[int, float]) -> None:
     axes.plot(curve.k, curve.recall, **{**look, "marker": ""})
-    marks = {**look, "linestyle": "", "markeredgecolor": style.theme.ground, "markeredgewidth": 0.7}
+    marks = {**look, "linestyle": ""}
     for k, (recall, low, high) in _marked(curve).items():
         beside = axes.transData + ScaledTranslation(asides[k] * ASIDE / 72, 0, axes.figure.dpi_scale_trans)
         if np.isfinite(low):
@@ -147,6 +150,6 @@ def _legend(
     else:
         entries = [entry(kind, _look(i, 0, style)) for i, kind in enumerate(kinds)]
         if len(names) > 1:
-            plain = {"marker": "", "color": style.theme.muted}
+            plain = {"marker": "o", "color": style.theme.muted}
             entries += [entry(name, {**_look(0, i, style), **plain}) for i, name in enumerate(names)]
     axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=2.8)
