@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+PAGES_KIB = 32 * 1024
+"""Pages of the catalog that are kept from one query to the next. SQLite's own 2 MB hold 128 of them, fewer than one
+warm query over 100,000 pictures looks at: reading them anew took 0.8 of its 2.3 ms beside the engine."""
+
 SPARE = 32
 """Neighbours fetched beyond k at first, for those that turn out to be dead."""
 
@@ -93,6 +97,7 @@ class Searcher:
         self._opened: tuple[str, VectorIndex] | None = None
         self._working = self._last_attempt = False
         self._tail: _Tail | None = None
+        catalog.conn.execute(f"PRAGMA cache_size = -{PAGES_KIB}")
 
     def nearest(
         self, row: EncoderRow, query: NDArray[np.float32], k: int, *, where: Filter | None = None
