@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipsearch.cli import options, output, place
+from clipsearch.cli.exits import NONE_DONE, SOME_FAILED
 
 if TYPE_CHECKING:
     from clipsearch.classifying.classifier import Classifier
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from clipsearch.filters import Filter
     from clipsearch.reports import ClassifyResult
 
-SOME_FAILED = 3
-NONE_DONE = 2
 
 Texts = list[str] | None
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from clipsearch.cli import options, output, place
+from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 
 if TYPE_CHECKING:
     from clipsearch.evaluating import Missed, Workplace
     from clipsearch.evaluating.results import Scored
     from clipsearch.reports import Problem
 
-SOME_FAILED = 3
-INTERRUPTED = 130
 
 SHOWN_MISSED = 10
 

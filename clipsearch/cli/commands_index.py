@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipsearch.cli import options, output, place
+from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 
 if TYPE_CHECKING:
     from clipsearch.encoders import EncoderOptions
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from clipsearch.library import Library
     from clipsearch.precision import Precision
     from clipsearch.reports import IndexReport
-
-SOME_FAILED = 3
-INTERRUPTED = 130
 
 
 def index(
@@ -113,12 +111,13 @@ def index(
     from clipsearch.indexing.indexer import RunOptions
     from clipsearch.indexing.roots import GivenOptions
     from clipsearch.library import Library
+    from clipsearch.tiles import MODES
 
     if not math.isfinite(max_pixels):
         raise UsageError(f"--max-pixels {max_pixels:g}: give a number of megapixels")
     if engine not in (None, "auto", "exact", "ivf"):
         raise UsageError(f"--engine {engine}: exact, ivf, or auto")
-    if tiles not in (None, "none", "auto", "all"):
+    if tiles not in (None, *MODES):
         raise UsageError(f"--tiles {tiles}: none, auto, or all")
     if precision not in (None, "fp32", "int8"):
         raise UsageError(f"--precision {precision}: fp32 or int8")
@@ -136,7 +135,7 @@ def index(
         rehash=rehash,
         switch=switch,
         engine=engine,  # type: ignore[arg-type]
-        tiles=tiles,  # type: ignore[arg-type]
+        tiles=tiles,
     )
     encoder_options = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
     wanted, gone = _wanted(paths or [], files_from, null=null)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipsearch.cli import options, output, place
+from clipsearch.cli.exits import SOME_FAILED
 
 if TYPE_CHECKING:
     from clipsearch.filters import Filter
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from clipsearch.terms import Term
     from clipsearch.types import Hit, QueryResult
 
-SOME_FAILED = 3
 
 OPENED = 5
 """Pictures that --open shows at most."""

@@ -11,21 +11,18 @@ from types import FrameType
 from typing import TYPE_CHECKING, Self
 
 from clipsearch.cli import output
+from clipsearch.cli.exits import CLOSED_PIPE, INTERRUPTED
 from clipsearch.cli.labels import spread_labels
 from clipsearch.errors import ClipsearchError
 
 if TYPE_CHECKING:
     import typer
 
-INTERRUPTED = 130
 COMPLETE = "__complete"
 """The hidden first argument by which shells ask for completions (`shells`)."""
 HELP = os.path.join(os.path.dirname(__file__), "help.txt")
 """What Typer prints for --help, written by `python -m clipsearch.cli.reference`: importing Typer and declaring every
 command takes some eight times as long as starting Python."""
-
-CLOSED_PIPE = 141
-"""What a shell reports for a program that SIGPIPE ended; ours ends as quietly."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from clipsearch.indexing.judging import Verdicts, Walked, mount_above
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk
 from clipsearch.owing import lacking
-from clipsearch.paths import below, upwards
+from clipsearch.paths import span, upwards
 from clipsearch.reports import Problem
 from clipsearch.tiles import Tiles
 from clipsearch.types import Candidate, FileState
@@ -188,10 +188,9 @@ class Reconciler:
 
     def _rows(self, area: Area) -> Iterator[tuple[int, bytes, int, int, FileState, int | None]]:
         """The catalog's files in an area, less those that belong to areas inside it, in the byte order of paths."""
-        prefix = below(area.start)
         for where, values in (
             ("path = ?", (area.start,)),
-            ("path >= ? AND path < ?", (prefix, prefix[:-1] + b"0")),
+            ("path >= ? AND path < ?", span(area.start)),
         ):
             for row in self.catalog.conn.execute(
                 f"SELECT id, path, size, mtime_ns, state, content_id FROM files WHERE {where} ORDER BY path", values
