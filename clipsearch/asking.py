@@ -15,8 +15,8 @@ from clipsearch import query
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.errors import UsageError
+from clipsearch.files import absolute
 from clipsearch.filters import Filter
-from clipsearch.paths import absolute
 from clipsearch.query import LoadEncoder
 from clipsearch.search import Neighbour, Searcher
 from clipsearch.terms import Known, Picture, Term, Text

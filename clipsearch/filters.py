@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from clipsearch.catalog import LIVE
 from clipsearch.errors import UsageError
-from clipsearch.paths import absolute, span
+from clipsearch.files import absolute, span
 from clipsearch.types import MAX_INTEGER
 
 EARTH_KM = 6371.0088

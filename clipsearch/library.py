@@ -22,8 +22,8 @@ from clipsearch.encoders import EncoderOptions, devices
 from clipsearch.encoders.identity import is_prepared_as_today
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import ClipsearchError, NoLibraryError, UsageError
+from clipsearch.files import PathLike, absolute, sync
 from clipsearch.lock import writer_lock
-from clipsearch.paths import PathLike, absolute
 from clipsearch.roster import Roster
 from clipsearch.search import Searcher
 from clipsearch.terms import Known, Term, as_term
@@ -553,8 +553,6 @@ class Library:
 
 def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None:
     """A catalog appears complete or not at all: it is made in a folder of its own and moved to its place."""
-    from clipsearch.vectors.snapshot import flush_folder
-
     staging = folder / "catalog.new"
     shutil.rmtree(staging, ignore_errors=True)  # What a killed process has left.
     try:
@@ -568,7 +566,7 @@ def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None
         for suffix in ("-wal", "-shm"):  # SQLite would play those of a lost catalog into the new one.
             (folder / (CATALOG_NAME + suffix)).unlink(missing_ok=True)
         (staging / CATALOG_NAME).replace(folder / CATALOG_NAME)
-        flush_folder(folder)
+        sync(folder)
     except OSError as exc:
         raise UsageError(f"cannot make a library in {folder}: {exc.strerror}") from exc
     finally:

@@ -20,7 +20,7 @@ from clipsearch.cache import QueryCache
 from clipsearch.catalog import Catalog, EncoderRow
 from clipsearch.encoders import Encoder, EncoderOptions, load_alone
 from clipsearch.errors import NoLibraryError, UsageError
-from clipsearch.paths import absolute
+from clipsearch.files import absolute
 from clipsearch.terms import Known, Picture, Region, Term, Text, as_term
 from clipsearch.types import EncoderInfo
 

@@ -18,8 +18,8 @@ from clipsearch import snapshots
 from clipsearch.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow, read_box
 from clipsearch.errors import ClipsearchError, UsageError
+from clipsearch.files import below, is_within, span
 from clipsearch.indexing.roots import Root, Roots
-from clipsearch.paths import below, is_within, span
 from clipsearch.reports import EncoderStatus, Finding, LibraryInfo, ListedFile, Shown
 from clipsearch.types import ImageFacts
 from clipsearch.vectors import DamagedSnapshot

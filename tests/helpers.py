@@ -20,10 +20,10 @@ from PIL import Image
 
 from clipsearch.cache import QueryCache
 from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
+from clipsearch.files import absolute
 from clipsearch.images import Picture
 from clipsearch.indexing.indexer import IndexRun, RunOptions, dry_run
 from clipsearch.indexing.roots import GivenOptions
-from clipsearch.paths import absolute
 from clipsearch.reports import IndexReport, Progress
 from clipsearch.search import Searcher
 from clipsearch.types import Box, EncoderInfo, Preprocess, Seen

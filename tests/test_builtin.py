@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from clipsearch import files
 from clipsearch.encoders import EncoderOptions, builtin, cache
 from clipsearch.encoders.builtin import BuiltinEncoder
 from clipsearch.errors import EncoderError
@@ -182,6 +183,6 @@ def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_fingerprint_names_recipe_and_files() -> None:
     assert builtin.INFO.details["model"] == builtin._fingerprint()
     for name in ("classes.npy", "class_names.txt", "vocab.txt"):
-        assert cache.file_sha256(builtin.DATA / name) == builtin.HASHES[name]
+        assert files.sha256(builtin.DATA / name) == builtin.HASHES[name]
     # Changing this value makes every library built so far encode its pictures again.
     assert builtin.INFO.details["model"].startswith("d34c67c27322edfa")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipsearch import files
 from clipsearch.encoders import cache, onnx
 from clipsearch.encoders.graphs import Graph
 from clipsearch.encoders.onnx import Build, Tower, TowerId, TowerMismatchError, Trial, find_tower, open_tower
@@ -89,8 +90,8 @@ def test_a_copied_cache_is_hashed_once_and_accepted(monkeypatch: pytest.MonkeyPa
     for path in IDENTITY.folder.iterdir():
         os.utime(path, ns=(1, 1))
     hashed = []
-    original = cache.file_sha256
-    monkeypatch.setattr(cache, "file_sha256", lambda path: hashed.append(path.name) or original(path))
+    original = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: hashed.append(path.name) or original(path))
     open_tower(IDENTITY, make)
     assert sorted(hashed) == ["tower.data", "tower.onnx", "trials.npz"]
     open_tower(IDENTITY, make)
@@ -116,7 +117,7 @@ def test_a_graph_that_fails_on_another_machine_is_made_again(
     trials = IDENTITY.folder / "trials.npz"
     np.savez(trials, **{"0:pixels": PIXELS, "0:": np.ones((3, 64), np.float32)})
     manifest = json.loads((IDENTITY.folder / "files.json").read_text())
-    manifest["files"]["trials.npz"] = [cache.file_sha256(trials), *cache.stamp(trials)]
+    manifest["files"]["trials.npz"] = [files.sha256(trials), *files.stamp(trials)]
     (IDENTITY.folder / "files.json").write_text(json.dumps(manifest))
     make = Maker()
     assert answers(open_tower(IDENTITY, make))
@@ -135,7 +136,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     with caplog.at_level(logging.WARNING):
         assert answers(open_tower(IDENTITY, Maker()))
     assert "cannot be kept" in caplog.text
-    assert cache.remembered_sha256(Path(__file__)) == cache.file_sha256(Path(__file__))
+    assert cache.remembered_sha256(Path(__file__)) == files.sha256(Path(__file__))
 
 
 def _open(_: int) -> bool:
@@ -157,9 +158,9 @@ def test_the_runtimes_refusals_are_ours() -> None:
 
 def test_a_killed_conversion_leaves_nothing_that_is_used() -> None:
     script = (
-        "import os; from clipsearch.encoders import conversion;"
+        "import os; from clipsearch.encoders import onnx;"
         "from tests.test_towers import *; make = Maker(); write, trials = make();"
-        "conversion.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), trials)"
+        "onnx.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), trials)"
     )
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, check=False)

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clipsearch import files
 from clipsearch.vectors import (
     EXACT_LIMIT,
     DamagedSnapshot,
@@ -31,7 +32,7 @@ from clipsearch.vectors import (
     write_snapshot,
 )
 from clipsearch.vectors.exact import ExactIndex, TopK, inner_products, members
-from clipsearch.vectors.snapshot import file_sha256, file_stat, publish, remove_strays
+from clipsearch.vectors.snapshot import publish, remove_strays
 
 ENGINES = ("exact", "ivf")
 
@@ -276,8 +277,8 @@ class TestFiles:
     def test_what_is_recorded_is_what_lies_there(self, stored):
         folder, snapshot = stored
         path = folder / snapshot.name
-        assert snapshot.stat == file_stat(path) and snapshot.bytes == path.stat().st_size
-        assert snapshot.sha256 == file_sha256(path) and snapshot.count == 400
+        assert snapshot.stat == files.stamp(path) and snapshot.bytes == path.stat().st_size
+        assert snapshot.sha256 == files.sha256(path) and snapshot.count == 400
         assert [entry.name for entry in folder.iterdir()] == [snapshot.name]
         index = open_snapshot(folder, snapshot, dim=16).index
         assert (index.engine, index.count, index.dim) == (snapshot.engine, 400, 16)
@@ -344,8 +345,8 @@ class TestFiles:
     def test_a_whole_file_that_is_no_index(self, tmp_path):
         path = tmp_path / "one.faiss"
         path.write_bytes(b"not an index at all" * 40)
-        stat = file_stat(path)
-        foreign = SnapshotFile(path.name, stat[0], file_sha256(path), stat, 10, "exact")
+        stat = files.stamp(path)
+        foreign = SnapshotFile(path.name, stat[0], files.sha256(path), stat, 10, "exact")
         with pytest.raises(DamagedSnapshot, match=r"one\.faiss is not a vector index"):
             open_snapshot(tmp_path, foreign, dim=16)
 
@@ -388,9 +389,10 @@ class TestWriting:
         done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], check=False)
         assert done.returncode == -signal.SIGKILL
         assert open_snapshot(tmp_path, before, dim=16).index.count == 400
-        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["old.faiss", "old.faiss.tmp"]
+        stray, kept = sorted(entry.name for entry in tmp_path.iterdir())
+        assert kept == "old.faiss" and stray.startswith(".old.faiss.") and stray.endswith(".tmp")
         (tmp_path / "catalog.db").write_bytes(b"")
-        assert remove_strays(tmp_path, keep=["old.faiss"]) == ("old.faiss.tmp",)
+        assert remove_strays(tmp_path, keep=["old.faiss"]) == (stray,)
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["catalog.db", "old.faiss"]
 
     def test_what_does_not_pass_its_check_is_never_published(self, tmp_path):

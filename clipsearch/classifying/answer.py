@@ -25,8 +25,8 @@ from clipsearch.classifying.prototypes import Report, TextSide, quiet
 from clipsearch.classifying.templates import expand
 from clipsearch.encoders import Encoder, EncoderOptions
 from clipsearch.errors import UsageError
+from clipsearch.files import PathLike, absolute
 from clipsearch.filters import Filter
-from clipsearch.paths import PathLike, absolute
 from clipsearch.reports import Classification, ClassifyResult, Prediction
 
 if TYPE_CHECKING:

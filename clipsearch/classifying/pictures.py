@@ -19,9 +19,9 @@ from clipsearch import filters, images, query
 from clipsearch.catalog import LIVE, Catalog, EncoderRow
 from clipsearch.classifying.prototypes import Report, Step, quiet
 from clipsearch.errors import UsageError, reason
+from clipsearch.files import span
 from clipsearch.filters import Filter
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
-from clipsearch.paths import span
 from clipsearch.types import Candidate
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from clipsearch.catalog import CATALOG_NAME
 from clipsearch.classifying.labels import IMAGENET, Label, checked, format_labels, is_text, parse_labels
-from clipsearch.encoders.cache import replacing
 from clipsearch.errors import ModelMismatchError, UsageError, reason
+from clipsearch.files import replacing
 from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Drawer:
         self.check_free(name, replace=replace)
         path = self.folder / (name + self.suffix)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
                 temporary.chmod(self._mode())

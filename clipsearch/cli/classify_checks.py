@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipsearch.errors import UsageError
-from clipsearch.paths import absolute
+from clipsearch.files import absolute
 
 
 def check_source(

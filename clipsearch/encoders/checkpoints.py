@@ -19,9 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clipsearch.encoders.cache import cache_dir, remembered_sha256, replacing
+from clipsearch.encoders.cache import cache_dir, remembered_sha256
 from clipsearch.encoders.specs import PUBLISHED_ARCHIVES
 from clipsearch.errors import EncoderError
+from clipsearch.files import replacing
 
 ARCHIVE_FACTS = ("input_resolution", "context_length", "vocab_size")
 """Entries of OpenAI's archives that are no weights; whoever saved such an archive's state dict has them too."""
@@ -88,8 +89,10 @@ def _read_torchscript(path: Path, *, trust: bool) -> Checkpoint:
         raise EncoderError(f"{path}: a damaged TorchScript archive; fetch it again") from error
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items() if name not in ARCHIVE_FACTS}
     state = _weights(path, state)
-    with contextlib.suppress(OSError), replacing(converted) as temporary:
-        save_file(state, temporary, metadata={"layout": "openai"})
+    with contextlib.suppress(OSError):
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(converted) as temporary:
+            save_file(state, temporary, metadata={"layout": "openai"})
     return Checkpoint(state, openai=True)
 
 

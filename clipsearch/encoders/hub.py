@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING
 
 from clipsearch.encoders.cache import remembered
 from clipsearch.encoders.known import ROWS, row_of
-from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, ModelSpec, parse_spec
+from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, PICKLED_WEIGHTS, SAFE_WEIGHTS, ModelSpec, parse_spec
 from clipsearch.errors import DownloadError, EncoderError, UsageError
 
 if TYPE_CHECKING:
     from clipsearch.reports import KnownModel
 
 PROBE_SECONDS = 5.0
-SAFE_WEIGHTS = "open_clip_model.safetensors"
-PICKLED_WEIGHTS = "open_clip_pytorch_model.bin"
 CONFIG = "open_clip_config.json"
 _OUT = f"`--model {BUILTIN_SPEC}` works without a download"
 VOCABULARIES = (

@@ -11,8 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from clipsearch.encoders.conversion import simplify
-from clipsearch.encoders.onnx import Trial
+from clipsearch.encoders.onnx import Trial, simplify
 
 LENGTHS = (2, 3, 8, 31, 256)
 """Word pieces of the texts that prove the graph, both ends included."""

@@ -23,6 +23,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from clipsearch import files
 from clipsearch.encoders import cache
 from clipsearch.errors import EncoderError, OutOfMemoryError
 
@@ -106,7 +107,7 @@ def find_tower(identity: TowerId, *, cold: bool = False) -> Path | None:
             prove(Tower(open_session(folder / GRAPH, cold=cold)), _read_trials(folder / TRIALS), identity.lowest_cosine)
         except EncoderError as exc:
             log.warning("%s is made again: %s", folder, exc)
-            import shutil
+            import shutil  # with tempfile below: only a tower that is made pays for them
 
             shutil.rmtree(folder, ignore_errors=True)
             return None
@@ -139,14 +140,75 @@ def open_tower(
     folder = find_tower(identity, cold=cold)
     if folder is not None:
         return load_tower(folder, threads=threads, cold=cold)
-    from clipsearch.encoders import conversion
-
     write, trials = build()
     try:
-        return load_tower(conversion.make_tower(identity, write, trials, cold=cold), threads=threads, cold=cold)
+        return load_tower(make_tower(identity, write, trials, cold=cold), threads=threads, cold=cold)
     except OSError as exc:
         log.warning("converted weights cannot be kept: %s; set %s to another folder", exc, cache.CACHE_VARIABLE)
-    return conversion.passing_tower(identity, write, trials, threads=threads, cold=cold)
+    return passing_tower(identity, write, trials, threads=threads, cold=cold)
+
+
+def make_tower(
+    identity: TowerId, write: Callable[[Path], None], trials: Sequence[Trial], *, cold: bool = False
+) -> Path:
+    """Have `write` put a graph at the path it is given, prove it by `trials`, and keep it. The tower's folder.
+
+    cold: as in `load_tower`, so that what is proved is what will run.
+    Raises TowerMismatchError where the graph is not faithful, OSError where the cache directory cannot be written.
+    """
+    import shutil
+    import tempfile
+
+    folder = identity.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    try:
+        write(temporary / GRAPH)
+        prove(Tower(open_session(temporary / GRAPH, cold=cold)), trials, identity.lowest_cosine)
+        arrays = {f"{i}:{name}": array for i, trial in enumerate(trials) for name, array in trial.feeds.items()}
+        arrays |= {f"{i}:": trial.expected for i, trial in enumerate(trials)}
+        np.savez(temporary / TRIALS, allow_pickle=False, **arrays)
+        made = {}
+        for file in sorted(temporary.iterdir()):
+            files.sync(file)
+            made[file.name] = [files.sha256(file), *files.stamp(file)]
+        write_manifest(temporary, Manifest(made, [machine()]))
+        _publish(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def passing_tower(
+    identity: TowerId,
+    write: Callable[[Path], None],
+    trials: Sequence[Trial],
+    *,
+    threads: int = 0,
+    cold: bool = False,
+) -> Tower:
+    """A tower that is not kept: its weights stay mapped after its folder is gone. Raises TowerMismatchError."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="clipsearch-") as name:
+        write(Path(name) / GRAPH)
+        tower = Tower(open_session(Path(name) / GRAPH, threads=threads, cold=cold))
+    prove(tower, trials, identity.lowest_cosine)
+    return tower
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Move a finished folder to its place. Of two processes that make one tower, the first wins: they are the same."""
+    import shutil
+
+    if folder.exists() and checked_manifest(folder) is None:
+        shutil.rmtree(folder)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if checked_manifest(folder) is None:
+            raise
+    files.sync(folder.parent)
 
 
 def _read_trials(path: Path) -> list[Trial]:
@@ -191,6 +253,21 @@ def session_options() -> onnxruntime.SessionOptions:
     return options
 
 
+def simplify(source: Path, path: Path) -> None:
+    """Write a graph again with its constants folded and its operators fused, for any processor.
+
+    For graphs that other tools wrote; weights go to a file beside `path`. Raises EncoderError.
+    """
+    options = session_options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    with translated("convert"):
+        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
 @contextlib.contextmanager
 def translated(action: str) -> Iterator[None]:
     """Turn what ONNX Runtime raises into our errors."""
@@ -223,9 +300,9 @@ def checked_manifest(folder: Path) -> Manifest | None:
         manifest = Manifest(dict(entries["files"]), list(entries["proved"]))
         changed = {}
         for name, (digest, *known) in manifest.files.items():
-            found = cache.stamp(folder / name)
+            found = list(files.stamp(folder / name))
             if found != known:
-                if cache.file_sha256(folder / name) != digest:
+                if files.sha256(folder / name) != digest:
                     return None
                 changed[name] = [digest, *found]
     except (OSError, ValueError, KeyError, TypeError):
@@ -238,7 +315,7 @@ def checked_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    with cache.replacing(folder / MANIFEST) as temporary:
+    with files.replacing(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps({"files": manifest.files, "proved": manifest.proved}))
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-from clipsearch.encoders.hub import PICKLED_WEIGHTS
-from clipsearch.encoders.specs import OPENAI_MODELS
+from clipsearch.encoders.specs import OPENAI_MODELS, PICKLED_WEIGHTS
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import Preprocess
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipsearch.encoders.cache import stamp
 from clipsearch.encoders.hub import CONFIG, cached_file, fetch, fetch_tokenizer, hub_model
 from clipsearch.encoders.specs import ModelSpec
 from clipsearch.errors import EncoderError
+from clipsearch.files import stamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ HUB_PREFIX = "hf-hub:"
 INT8_SUFFIX = "+int8"
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 PATH_STARTS = ("./", "../", "/", "~")
+SAFE_WEIGHTS, PICKLED_WEIGHTS = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+"""What open_clip calls the weights of a model in a repository of the hub."""
 
 
 @dataclass(frozen=True, slots=True)

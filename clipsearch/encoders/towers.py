@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clipsearch.encoders.conversion import simplify
-from clipsearch.encoders.onnx import Build, Trial
+from clipsearch.encoders.onnx import Build, Trial, simplify
 from clipsearch.encoders.torch_towers import ImageSide, TextSide
 from clipsearch.encoders.transformer_graphs import OtherFormError, text_graph, vision_graph
 from clipsearch.types import Preprocess

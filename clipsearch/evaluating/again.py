@@ -15,7 +15,7 @@ from clipsearch.evaluating.choosing import open_catalog, opened
 from clipsearch.evaluating.results import AlterationRecall, Lost, SelfScores
 from clipsearch.evaluating.retrieval import recall_curve, scores_of
 from clipsearch.evaluating.sources import ALONE, Source, Work, Workplace, usable
-from clipsearch.paths import PathLike
+from clipsearch.files import PathLike
 
 AT = (1, 5)
 

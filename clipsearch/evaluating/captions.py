@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import UsageError, reason
 from clipsearch.evaluating.datasets import Captioned
-from clipsearch.paths import absolute
+from clipsearch.files import absolute
 
 if TYPE_CHECKING:
-    from clipsearch.paths import PathLike
+    from clipsearch.files import PathLike
 
 PATH_NAMES = ("path", "filepath", "file_path", "image", "image_name", "image_path", "file_name", "filename", "file")
 CAPTION_NAMES = ("caption", "captions", "comment", "text", "title", "sentence")

@@ -16,8 +16,8 @@ from clipsearch.encoders.cache import cache_dir
 from clipsearch.encoders.specs import parse_spec
 from clipsearch.evaluating.sources import Source, Workplace
 from clipsearch.evaluating.store import VectorStore
+from clipsearch.files import PathLike, absolute
 from clipsearch.indexing.meter import Meter
-from clipsearch.paths import PathLike, absolute
 from clipsearch.types import EncoderInfo
 
 

@@ -12,12 +12,12 @@ from clipsearch import images
 from clipsearch.classifying.folders import class_folders
 from clipsearch.classifying.labels import Label
 from clipsearch.errors import UsageError
+from clipsearch.files import absolute
 from clipsearch.indexing.scanner import pictures_in
-from clipsearch.paths import absolute
 from clipsearch.reports import Problem
 
 if TYPE_CHECKING:
-    from clipsearch.paths import PathLike
+    from clipsearch.files import PathLike
 
 
 @dataclass(frozen=True, slots=True)

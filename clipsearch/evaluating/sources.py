@@ -23,8 +23,8 @@ from clipsearch.errors import ImageError, StoppedError, TruncatedImageError, Usa
 from clipsearch.evaluating.alterations import Alteration
 from clipsearch.evaluating.results import Effort, Missed
 from clipsearch.evaluating.store import Kept, VectorStore
+from clipsearch.files import PathLike
 from clipsearch.indexing.meter import Meter
-from clipsearch.paths import PathLike
 from clipsearch.reports import Progress
 from clipsearch.types import EncoderInfo
 

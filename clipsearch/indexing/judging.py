@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from clipsearch.catalog import Catalog
+from clipsearch.files import is_within, span, upwards
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import GONE, Walk
-from clipsearch.paths import is_within, span, upwards
 from clipsearch.types import FileState
 
 

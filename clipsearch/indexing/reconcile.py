@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from clipsearch.catalog import Catalog
+from clipsearch.files import span, upwards
 from clipsearch.indexing.judging import Verdicts, Walked, mount_above
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk
 from clipsearch.owing import lacking
-from clipsearch.paths import span, upwards
 from clipsearch.reports import Problem
 from clipsearch.tiles import Tiles
 from clipsearch.types import Candidate, FileState

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from clipsearch.catalog import Catalog
 from clipsearch.errors import UsageError, reason
+from clipsearch.files import below, is_within, upwards
 from clipsearch.indexing.scanner import Rules, ScanOptions, has_slash
-from clipsearch.paths import below, is_within, upwards
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from clipsearch.errors import UsageError, reason
-from clipsearch.paths import below, is_within
+from clipsearch.files import below, is_within
 from clipsearch.reports import Problem
 from clipsearch.types import Candidate
 

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from clipsearch.errors import ClipsearchError, UsageError
+from clipsearch.files import check_own
 
 __all__ = ["MARK", "check", "check_name", "is_plot"]
 
@@ -29,11 +30,9 @@ def check(file: str | Path) -> Path:
     Raises UsageError for a name of another suffix or a file in the way, ClipsearchError without the extra `plot`, or
     where the folder cannot be written.
     """
-    from clipsearch.showing.files import check_place
-
     check_name(file)
     path = Path(file).expanduser()
-    check_place(path, is_plot, what="plot")
+    check_own(path, is_own=is_plot, what="plot")
     return path
 
 

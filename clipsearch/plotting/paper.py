@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
-from clipsearch.plotting import MARK
+from clipsearch.files import writing_own
+from clipsearch.plotting import MARK, is_plot
 from clipsearch.plotting.fonts import families_for, readable
 from clipsearch.plotting.theme import DARK, LIGHT, Theme, adaptive
-from clipsearch.showing.files import write_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,7 +160,8 @@ def save(figure: Figure, file: str | Path, used: Style, *, title: str) -> None:
         said = f' role="img" aria-label="{escape(title)}">\n<!-- {MARK.decode()} -->'
         sheet = f"\n<style>\n{adaptive()}\n</style>" if used.adapts else ""
         data = data[:end] + (said + sheet).encode() + data[end + 1 :]
-    write_bytes(file, data, mark=MARK, what="plot")
+    with writing_own(file, is_own=is_plot, what="plot") as output:
+        output.write(data)
 
 
 def _is_svg(file: str | Path) -> bool:

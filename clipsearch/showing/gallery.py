@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TextIO
 
 from clipsearch.showing import pages
-from clipsearch.showing.files import replacing
 from clipsearch.showing.thumbnails import Thumbnail, thumbnails
 from clipsearch.showing.wording import home_path, part_of, size
 from clipsearch.types import Hit, QueryResult
@@ -45,7 +44,7 @@ def write_gallery(
     if not isinstance(file, str | Path):
         _write(result, file, side, progress)
         return
-    with replacing(file, head=_MARK, what="gallery") as stream:
+    with pages.writing(file, mark=_MARK, what="gallery") as stream:
         _write(result, stream, side, progress)
 
 

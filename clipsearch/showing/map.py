@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from clipsearch.showing import pages
-from clipsearch.showing.files import check_place, replacing
 from clipsearch.showing.thumbnails import Thumbnail, thumbnails
 from clipsearch.showing.wording import home_path, model_name, size
 
@@ -31,7 +30,7 @@ _MARK = '<!doctype html>\n<html lang="en">\n<!-- clipsearch map -->\n'
 def check(file: str | Path) -> None:
     """Refuse early what `write_map` would: UsageError where another file is in the way, ClipsearchError for a folder
     that cannot be written."""
-    check_place(file, lambda head: head.startswith(_MARK.encode()), what="map")
+    pages.check(file, mark=_MARK, what="map")
 
 
 def write_map(
@@ -47,7 +46,7 @@ def write_map(
     `progress` is told how many pictures are written. Raises UsageError where another file is in the way,
     ClipsearchError where writing fails.
     """
-    with replacing(file, head=_MARK, what="map") as stream:
+    with pages.writing(file, mark=_MARK, what="map") as stream:
         _write(projection, stream, title, side, progress)
 
 

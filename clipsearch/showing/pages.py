@@ -6,20 +6,40 @@ A content security policy lets a page run its own script and reach nothing else,
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
 import urllib.parse
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from clipsearch import files
 from clipsearch.showing.wording import printable
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["data_url", "file_url", "foot", "head", "text"]
+__all__ = ["check", "data_url", "file_url", "foot", "head", "text", "writing"]
+
+
+@contextlib.contextmanager
+def writing(file: str | Path, *, mark: str, what: str) -> Iterator[TextIO]:
+    """A stream for a page that begins with `mark`; only a page that begins so is replaced. See files.writing_own."""
+    with files.writing_own(file, is_own=lambda found: found.startswith(mark.encode()), what=what) as binary:
+        stream = io.TextIOWrapper(binary, encoding="utf-8")
+        try:
+            yield stream
+            stream.flush()
+        finally:
+            stream.detach()
+
+
+def check(file: str | Path, *, mark: str, what: str) -> None:
+    """Refuse early what `writing` would refuse."""
+    files.check_own(file, is_own=lambda found: found.startswith(mark.encode()), what=what)
 
 
 def head(title: str, *, style: str, script: str) -> str:

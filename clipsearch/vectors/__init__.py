@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from clipsearch.errors import ClipsearchError
+from clipsearch.files import Stamp
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 Engine = Literal["exact", "ivf"]
 EngineChoice = Literal["auto", "exact", "ivf"]
-FileStat = tuple[int, int, int]
-"""size in bytes, mtime in nanoseconds, inode: a file whose three are unchanged is taken to be unchanged."""
 
 EXACT_LIMIT = 300_000
 """Up to here every vector is scored: 20 ms on one thread at 512 dimensions, and no recall to think about."""
@@ -51,7 +50,7 @@ class SnapshotFile:
     name: str
     bytes: int
     sha256: str
-    stat: FileStat
+    stat: Stamp
     count: int
     engine: Engine
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -62,7 +61,7 @@ class OpenedSnapshot:
     """An index over a mapped file. `hashed`: its stat was new, its hash was taken and is right; worth noting `stat`."""
 
     index: VectorIndex
-    stat: FileStat
+    stat: Stamp
     hashed: bool
 
 
@@ -139,9 +138,7 @@ def write_snapshot(
     )
 
 
-def open_snapshot(
-    folder: Path, snapshot: SnapshotFile, *, dim: int, trusted: Collection[FileStat] = ()
-) -> OpenedSnapshot:
+def open_snapshot(folder: Path, snapshot: SnapshotFile, *, dim: int, trusted: Collection[Stamp] = ()) -> OpenedSnapshot:
     """Map `snapshot`'s file in `folder`; its hash is taken where its stat is neither the recorded one nor `trusted`.
 
     Raises DamagedSnapshot where the file is missing, or is not the one that was published, whole, for `dim`.

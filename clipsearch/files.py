@@ -1,0 +1,163 @@
+"""Files and paths: paths as bytes, files that are replaced as a whole, their hash and their stamp."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from clipsearch.errors import ClipsearchError, UsageError, reason
+
+PathLike = str | bytes | os.PathLike[str]
+
+Stamp = tuple[int, int, int]
+"""Size in bytes, mtime in nanoseconds, inode: while they stay the same, a file is taken to be unchanged."""
+
+TEMPORARY = ".tmp"
+"""The suffix of a file that is still being written; see `replacing`."""
+
+_HEAD = 4096
+"""Bytes from the start of a file that show whether it is one of ours."""
+
+
+# Paths, as the catalog keeps them: bytes, absolute, compared in the byte order of the whole path
+
+
+def absolute(path: PathLike) -> bytes:
+    """A path as the catalog keeps it: absolute, without `..`, symbolic links left as they are.
+
+    Raises UsageError for an empty one, which would mean the working folder: most likely a variable is not set.
+    """
+    if not os.fspath(path):
+        raise UsageError("a path is empty; write . for the folder that you are in")
+    return os.path.abspath(os.path.expanduser(os.fsencode(path)))
+
+
+def below(folder: bytes) -> bytes:
+    """The prefix of every path inside `folder`."""
+    return folder if folder.endswith(b"/") else folder + b"/"
+
+
+def span(folder: bytes) -> tuple[bytes, bytes]:
+    """The half-open range, in the byte order of paths, of every path inside `folder`."""
+    return below(folder), below(folder)[:-1] + b"0"
+
+
+def is_within(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(below(folder))
+
+
+def upwards(path: bytes) -> Iterator[bytes]:
+    """A path, its folder, and so on up to the top."""
+    while True:
+        yield path
+        folder = os.path.dirname(path)
+        if folder == path:
+            return
+        path = folder
+
+
+# What a file is
+
+
+def stamp(path: Path) -> Stamp:
+    """The stamp of `path`. Raises OSError."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of the bytes of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Writing
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it takes the place of `path`, on disk, when the block ends well.
+
+    Whatever goes wrong, the file that was at `path` stays, and nothing is left behind. Raises OSError where the folder
+    cannot be written.
+    """
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{os.urandom(4).hex()}{TEMPORARY}")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        with contextlib.suppress(PermissionError):  # a folder may be writable, but not readable
+            sync(path.parent)
+    finally:
+        with contextlib.suppress(OSError):  # it would hide why there is something to remove
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def writing_own(file: str | Path, *, is_own: Callable[[bytes], bool], what: str) -> Iterator[BinaryIO]:
+    """A stream whose content takes the place of `file`, whole or not at all; a symbolic link to it stays one.
+
+    Only a new file, or one for whose first bytes `is_own` is true, is written: a mistyped name must not cost a
+    photograph. Raises UsageError where another file is in the way, ClipsearchError where writing fails; both call it a
+    `what`.
+    """
+    path = Path(os.path.realpath(file))
+    try:
+        if _is_special(path, is_own, what=what):
+            with path.open("wb") as stream:
+                yield stream
+            return
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            yield stream
+    except OSError as exc:
+        raise ClipsearchError(f"cannot write the {what} {path}: {reason(exc)}") from exc
+
+
+def check_own(file: str | Path, *, is_own: Callable[[bytes], bool], what: str) -> None:
+    """Refuse a place that `writing_own` could not write to, before there is anything to write.
+
+    Minutes of work must not be lost for a name. Raises UsageError where another file is in the way, ClipsearchError
+    where the folder does not exist or cannot be written.
+    """
+    path = Path(os.path.realpath(file))
+    try:
+        if _is_special(path, is_own, what=what):
+            return
+        folder = path.parent
+        if not folder.is_dir():
+            raise ClipsearchError(f"cannot write the {what} {path}: there is no folder {folder}; make it first")
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise ClipsearchError(f"cannot write the {what} {path}: the folder {folder} may not be written to")
+    except OSError as exc:
+        raise ClipsearchError(f"cannot write the {what} {path}: {reason(exc)}") from exc
+
+
+def _is_special(path: Path, is_own: Callable[[bytes], bool], *, what: str) -> bool:
+    """Whether `path` exists and is no regular file (a pipe, say). Raises UsageError for a folder or another's file."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path} is a folder; name a file for the {what}")
+    if not stat.S_ISREG(mode):
+        return True
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    if head and not is_own(head):
+        raise UsageError(f"{path} exists and is no {what} of clipsearch; choose another name")
+    return False
