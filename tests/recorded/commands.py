@@ -15,7 +15,10 @@ from typing import Protocol
 
 TESTS = Path(__file__).parents[1]
 PICTURES = Path(__file__).parent / "pictures"
+HERE = "HERE"
+"""What stands for the folder above all groups, in command lines as in what is recorded."""
 CHECKPOINT = "tiny_clip.pt"
+MODEL = f"{HERE}/{CHECKPOINT}"
 LONG_AGO = 1_600_000_000
 FOREIGN_NAME = b"gr\xfcn.png"
 """A name that is no UTF-8, as old archives have them."""
@@ -38,7 +41,6 @@ Group = Callable[[Shell], None]
 
 def build(shell: Shell) -> None:
     """The library of all groups: drawings, two JPEGs with EXIF data, a panorama with its tiles, a copy, bad files."""
-    model = shell.folder.parent / CHECKPOINT
     root = shell.folder.parent
     shutil.copytree(PICTURES, root, dirs_exist_ok=True)
     shutil.copy(TESTS / "tinyclip" / CHECKPOINT, root)
@@ -52,8 +54,8 @@ def build(shell: Shell) -> None:
     shutil.copy(root / "foreign.png", trip / ".hidden.png")
     shutil.copy(root / "taught" / "green" / "1.png", trip / os.fsdecode(FOREIGN_NAME))
     date_all(root)
-    shell(f"index ../photos --model {model} --batch-size 16 --tiles auto --dry-run --json")
-    shell(f"index ../photos --model {model} --batch-size 16 --tiles auto --json")
+    shell(f"index ../photos --model {MODEL} --batch-size 16 --tiles auto --dry-run --json")
+    shell(f"index ../photos --model {MODEL} --batch-size 16 --tiles auto --json")
     shell("index --json")
     shell("index ../photos --dry-run --json")
 
@@ -65,7 +67,6 @@ def date_all(folder: Path) -> None:
 
 
 def query(shell: Shell) -> None:
-    model = shell.folder.parent / CHECKPOINT
     shell('query "a red circle" -k 3 --json')
     shell("query a large star on a blue background -k 3 --json")
     shell('query "a red background" --relevant --json')
@@ -109,7 +110,7 @@ def query(shell: Shell) -> None:
         "--indexed-since 2199-01-01",
         "--state partial",
         "--state ok -k 1",
-        f"--model {model} -k 1",
+        f"--model {MODEL} -k 1",
     ):
         shell(f'query "a red background" {narrowed} --json')
     shell('query "a red background" --relevant --in ../photos/blue --json')
@@ -127,7 +128,6 @@ def query(shell: Shell) -> None:
 
 
 def show(shell: Shell) -> None:
-    model = shell.folder.parent / CHECKPOINT
     shell("show ../photos/trip/berlin.jpg --json")
     shell("show ../photos/trip/upright.jpg -k 0 --json")
     shell("show ../photos/trip/panorama.png -k 2 --json")
@@ -135,7 +135,7 @@ def show(shell: Shell) -> None:
     shell("show ../photos/trip/text.jpg --json")
     shell("show ../photos/trip/truncated.jpg -k 1 --json")
     shell("show ../photos/trip/drawing.png --json")
-    shell(f"show 4 -k 1 --model {model} --json")
+    shell(f"show 4 -k 1 --model {MODEL} --json")
     shell("show id:5 -k 1 --json")
     shell("show 99999 --json")
     shell("show ../foreign.png --json")
@@ -182,11 +182,10 @@ def classify(shell: Shell) -> None:
 
 def alone(shell: Shell) -> None:
     """Without a library."""
-    model = shell.folder.parent / CHECKPOINT
     shutil.rmtree(shell.folder / "index")
-    shell(f"classify ../photos/red/1.png ../taught/blue/1.png --model {model} --labels red blue --json")
-    shell(f"classify ../foreign.png --model {model} --examples ../taught -k 2 --json")
-    shell(f'similarity ../photos/red/1.png "a red background" --model {model} --json')
+    shell(f"classify ../photos/red/1.png ../taught/blue/1.png --model {MODEL} --labels red blue --json")
+    shell(f"classify ../foreign.png --model {MODEL} --examples ../taught -k 2 --json")
+    shell(f'similarity ../photos/red/1.png "a red background" --model {MODEL} --json')
     shell("classify --labels red blue --json")
     shell("classify ../foreign.png --use colours --json")
     shell("query red --json")
@@ -246,7 +245,6 @@ def examples(shell: Shell) -> None:
 
 
 def similarity(shell: Shell) -> None:
-    model = shell.folder.parent / CHECKPOINT
     shell('similarity "a red circle" "a blue star" --json')
     shell('similarity ../photos/red/1.png ../photos/red/2.png "a red background" id:6 ../foreign.png --json')
     shell('similarity "../photos/trip/panorama.png#0,0,128,128" ../photos/blue/1.png --json')
@@ -254,7 +252,7 @@ def similarity(shell: Shell) -> None:
     shell("similarity - id:5 --json", input=(shell.folder.parent / "foreign.png").read_bytes())
     shell('similarity id:5 id:6 "a star" --csv')
     shell('similarity id:5 id:6 "a star"')
-    shell(f"similarity id:5 id:6 --model {model} --json")
+    shell(f"similarity id:5 id:6 --model {MODEL} --json")
     shell('similarity "a star" --json')
     shell('similarity "[1, 0.5]" "[0, 1, 2]" --json')
     shell("similarity id:5 id:99999 --json")
@@ -262,16 +260,15 @@ def similarity(shell: Shell) -> None:
 
 
 def evaluate(shell: Shell) -> None:
-    model = shell.folder.parent / CHECKPOINT
     shell("eval classify ../photos --json")
     on = '--template "a circle on a {} background"'
     shell(f"eval classify ../taught {on} --json")
     (shell.folder / "labels.txt").write_text("cold: blue\ngreen\nred\nyellow\npurple\n")
     shell(f"eval classify ../taught {on} --labels @labels.txt --sample 8 --json")
-    shell(f"eval classify ../taught --model {model} --model builtin --sample 4 --json", loose=True)
+    shell(f"eval classify ../taught --model {MODEL} --model builtin --sample 4 --json", loose=True)
     shell("eval classify ../nowhere --json")
     shell("eval retrieval ../captions.csv --json")
-    shell(f"eval retrieval ../captions.csv --images .. --model {model} --sample 5 --json")
+    shell(f"eval retrieval ../captions.csv --images .. --model {MODEL} --sample 5 --json")
     shell("eval retrieval ../captions.csv --images ../nowhere --json")
     shell("eval self --json")
     shell("eval self ../taught/blue ../foreign.png ../photos/trip/text.jpg --json")
@@ -282,7 +279,6 @@ def evaluate(shell: Shell) -> None:
 
 def upkeep(shell: Shell) -> None:
     """Runs over folders that change: what is moved, copied, gone, offline, forgotten, damaged."""
-    model = shell.folder.parent / CHECKPOINT
     here, root = shell.folder, shell.folder.parent
     shutil.rmtree(here / "index")
     for name in ("red", "blue"):
@@ -291,7 +287,7 @@ def upkeep(shell: Shell) -> None:
     (here / "photos" / ".hidden").mkdir()
     shutil.copy(root / "taught" / "red" / "1.png", here / "photos" / ".hidden")
     date_all(here)
-    shell(f"index photos --model {model} --batch-size 16 --json")
+    shell(f"index photos --model {MODEL} --batch-size 16 --json")
     shell("index --json")
     red = here / "photos" / "red"
     (red / "1.png").rename(here / "photos" / "moved.png")
@@ -351,22 +347,21 @@ def upkeep(shell: Shell) -> None:
 
 def models(shell: Shell) -> None:
     """Other encoders for a library, filled and dropped."""
-    model = shell.folder.parent / CHECKPOINT
     shell("index --precision int8 --json")
     shell("info --json", loose=True)
     shell('query "a red background" -k 50 --json', loose=True)
-    shell(f'query "a red background" -k 3 --model {model} --json')
+    shell(f'query "a red background" -k 3 --model {MODEL} --json')
     shell("index --precision fp32 --json")
     shell("info --json", loose=True)
     shell("prune --encoder ../tiny_clip.pt --json")
-    shell(f"prune --encoder {model} --json")
-    shell(f"prune --encoder {model}+int8 --json")
+    shell(f"prune --encoder {MODEL} --json")
+    shell(f"prune --encoder {MODEL}+int8 --json")
     shell("index --model builtin --dry-run --json")
     shell("index --model builtin --json")
     shell('query "a dog" -k 50 --json', loose=True)
     shell("show 1 -k 50 --json", loose=True)
     shell("info --json", loose=True)
-    shell(f"query red --model {model} -k 1 --json")
+    shell(f"query red --model {MODEL} -k 1 --json")
     shell("doctor --json")
 
 

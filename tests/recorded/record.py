@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Cli
-from recorded.commands import GROUPS, Group, build
+from recorded.commands import GROUPS, HERE, Group, build
 
 FOLDER = Path(__file__).parent
-HERE = "HERE"
-"""What stands for the folder of a recording in paths."""
 TEMPORARY = re.compile(re.escape(os.path.join(tempfile.gettempdir(), "clipsearch-")) + r"\w+")
 """Where a dry run without a library has one."""
 
@@ -63,12 +61,13 @@ class Recorder:
         self._cli = cli
 
     def __call__(self, line: str, *, input: bytes = b"", prose: bool = False, loose: bool = False) -> None:
-        ran = self._cli(*shlex.split(line), cwd=self.folder, input=input)
+        root = os.fspath(self.folder.parent)
+        ran = self._cli(*(word.replace(HERE, root) for word in shlex.split(line)), cwd=self.folder, input=input)
         said = [text.partition(":")[0] for text in ran.err.splitlines()]
         output = numbers(ran.text) if prose else parsed(line, ran.out)
         self.records.append(
             {
-                "command": normal(line, self.folder.parent),
+                "command": line,
                 "code": ran.code,
                 **{f"{mark.lower()}s": said.count(mark) for mark in ("note", "error", "WARNING")},
                 "output": normal(output, self.folder.parent, loose=loose),
