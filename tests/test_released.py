@@ -76,20 +76,18 @@ def test_it_answers_as_it_did(released: Released) -> None:
         for hit in was:
             assert now[hit["id"]]["name"] == hit["name"]
             assert now[hit["id"]]["score"] == pytest.approx(hit["score"], abs=ROUNDED)
-    doctor = released.ask("doctor", "--json")
-    assert doctor.code == 0 and all(each["level"] != "problem" for each in doctor.json["findings"])
+    assert all(each["level"] != "problem" for each in released.ask("doctor", "--json").json["findings"])
 
 
 def test_an_index_run_encodes_and_converts_nothing(released: Released) -> None:
     towers = released.towers
-    report = released.ask("index", "--json")
-    assert report.code == 0, report.err
-    assert (report.json["encoded"], report.json["indexed"], report.json["missing"]) == (0, 0, 0)
-    assert report.json["unchanged"] == released.expected["moved"] and report.json["notices"] == []
+    report = released.ask("index", "--json").json
+    assert (report["encoded"], report["indexed"], report["missing"]) == (0, 0, 0)
+    assert report["unchanged"] == released.expected["moved"] and report["notices"] == []
     kept = released.expected["library"]["encoders"]["kept"]["spec"]
     for question in ("a purple ring", "foreign.png"):
         for model in ((), ("--model", kept)):
-            assert released.ask("query", question, *model, "--no-cache", "-k", "1", "--json").code == 0
+            assert released.ask("query", question, *model, "--no-cache", "-k", "1", "--json").json["hits"]
     assert released.towers == towers
     assert not list(differences(released.expected["library"], library(released.ask, released.folder), "library"))
     now = hits(released.ask("query", TEXTS[0], "--json", "-k", "6"), released.folder)

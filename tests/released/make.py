@@ -38,6 +38,7 @@ TEMPLATES = ("--template", "a circle on a {} background", "--template", "a star 
 TEXTS = ("a red background", "a small yellow circle", "a blue star on a green background")
 
 Ask = Callable[..., Ran]
+"""Runs a command with the arguments given; RuntimeError where it fails."""
 Answers = dict[str, Any]
 
 
@@ -116,13 +117,13 @@ def unpacked(release: Path, folder: Path, *, photos: Path) -> tuple[Ask, int]:
     cli = Cli(folder / "cache", folder / "home")
     cli.env["CUDA_VISIBLE_DEVICES"] = ""  # A GPU's half precision is not what is recorded.
 
-    def ask(*arguments: str, **options: Any) -> Ran:
-        return cli(*arguments, cwd=folder, **options)
+    def ask(*arguments: str) -> Ran:
+        ran = cli(*arguments, cwd=folder)
+        if ran.code:
+            raise RuntimeError(f"{arguments}: {ran.err}")
+        return ran
 
-    ran = ask("reroot", os.fspath(photos), "photos")
-    if ran.code:
-        raise RuntimeError(ran.err)
-    return ask, int(ran.text.split()[0])
+    return ask, int(ask("reroot", os.fspath(photos), "photos").text.split()[0])
 
 
 def answers(ask: Ask, folder: Path) -> Answers:
