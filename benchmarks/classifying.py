@@ -19,19 +19,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.labelled import TINY, embed, groups
-from clipsearch import prompts
-from clipsearch.cache import NO_CACHE
-from clipsearch.catalog import EncoderRow
-from clipsearch.classifying import examples, neutral
-from clipsearch.classifying.classifier import Classifier, softmax
-from clipsearch.classifying.labels import Label, imagenet
-from clipsearch.classifying.neutral import Neutral
-from clipsearch.classifying.options import MARGIN
-from clipsearch.classifying.prototypes import TextSide
-from clipsearch.classifying.templates import expand
-from clipsearch.encoders import Encoder, load_encoder
-from clipsearch.images import open_picture
-from clipsearch.metrics import expected_calibration_error
+from clipsearch.catalog.cache import NO_CACHE
+from clipsearch.catalog.catalog import EncoderRow
+from clipsearch.classify import few_shot
+from clipsearch.classify import unknown as distractors
+from clipsearch.classify.calibration import expected_calibration_error
+from clipsearch.classify.classifier import Classifier, softmax
+from clipsearch.classify.labels import Label, imagenet
+from clipsearch.classify.options import MARGIN
+from clipsearch.classify.prototypes import TextSide
+from clipsearch.classify.templates import expand
+from clipsearch.classify.unknown import Neutral
+from clipsearch.encoders import prompts
+from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.load import load_encoder
+from clipsearch.images.open import open_picture
 
 Rows = NDArray[np.float32]
 MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -117,7 +119,7 @@ def accuracy(photos: Photos, *, ensembles: bool) -> Iterator[str]:
         vectors = np.concatenate(some)
         classes = np.tile(photos.classes, count)
         for blend in (None, 0.2, 0.5, 0.8, 1.0):
-            fitted = examples.fit(plain, vectors, classes, blend=blend)
+            fitted = few_shot.fit(plain, vectors, classes, blend=blend)
             assert fitted.fit is not None
             how = f"{count} altered {'copy' if count == 1 else 'copies'} a class, blend {fitted.fit.blend:.2f}"
             mark = " (chosen)" if blend is None else ""
@@ -148,7 +150,7 @@ def _few(photos: Photos, rows: NDArray[np.int64], classes: NDArray[np.int64], pl
                 rng = np.random.default_rng(seed)
                 taught = np.concatenate([rng.permutation(np.flatnonzero(classes == c))[:count] for c in set(classes)])
                 rest = np.setdiff1d(np.arange(len(rows)), taught)
-                made = examples.fit(plain, photos.vectors[rows[taught]], classes[taught], blend=blend)
+                made = few_shot.fit(plain, photos.vectors[rows[taught]], classes[taught], blend=blend)
                 assert made.fit is not None
                 chosen.append(made.fit.blend)
                 scores = made.scores(photos.vectors[rows[rest]])
@@ -173,7 +175,7 @@ def calibration(photos: Photos) -> Iterator[str]:
         info = replace(photos.encoder.info, logit_scale=wrong * photos.encoder.info.logit_scale)
         plain = Classifier(info, labels, rows, (info.template,))
         for name, here in (("even", half), ("odd", ~half)):
-            fitted = examples.fit(plain, photos.vectors[~here], photos.classes[~here], blend=0.0)
+            fitted = few_shot.fit(plain, photos.vectors[~here], photos.classes[~here], blend=0.0)
             assert fitted.fit is not None
             scores = plain.scores(photos.vectors[here])
             hit = scores.argmax(axis=1) == photos.classes[here]
@@ -203,7 +205,7 @@ def outcomes(photos: Photos, half: int, *, coarse: bool, count: int, beside: Neu
     labels either. `coarse`: labels are general words for groups, else the photographs' own classes.
     """
     names = prompts.imagenet_names()
-    kept = prompts.everyday_names(neutral.COUNT)
+    kept = prompts.everyday_names(distractors.COUNT)
     if coarse:
         alike = [(members, asked[0]) for members, asked in groups()]
         rows = photos.text([Label(asked) for _, asked in alike])
@@ -221,12 +223,12 @@ def outcomes(photos: Photos, half: int, *, coarse: bool, count: int, beside: Neu
         for _ in range(REPEATS):
             others = rng.permutation(np.flatnonzero(~member[i]))[:count]
             given = scores[i, others][None]
-            found[1].append(float(neutral.margins(given, usual)[0]))
+            found[1].append(float(distractors.margins(given, usual)[0]))
             found[3].append(float(softmax(given).max()))
             given = given.copy()
             given[0, 0] = scores[i, np.flatnonzero(member[i])[0]]
             if given.argmax() == 0:
-                found[0].append(float(neutral.margins(given, usual)[0]))
+                found[0].append(float(distractors.margins(given, usual)[0]))
                 found[2].append(float(softmax(given).max()))
     kind = "general words" if coarse else "own classes"
     return Outcomes(f"{count} labels, {kind}", *(np.array(some) for some in found))
@@ -240,7 +242,7 @@ def roc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
 
 
 def unknown(photos: Photos) -> Iterator[str]:
-    beside = Neutral(photos.text(neutral.labels()))
+    beside = Neutral(photos.text(distractors.labels()))
     ways = [(False, count) for count in (2, 5, 20, 100)] + [(True, count) for count in (2, 5, 10, 18)]
     halves = [
         [outcomes(photos, half, coarse=coarse, count=count, beside=beside) for coarse, count in ways] for half in (0, 1)
@@ -268,7 +270,7 @@ def _balanced(some: Sequence[Outcomes], cut: float) -> float:
 def multi(photos: Photos) -> Iterator[str]:
     """Each label with each photograph, yes or no."""
     names = prompts.imagenet_names()
-    beside = Neutral(photos.text(neutral.labels()))
+    beside = Neutral(photos.text(distractors.labels()))
     scale = photos.encoder.info.logit_scale
     alike = [(members, asked[0]) for members, asked in groups()]
     member = np.array([[name in members for members, _ in alike] for name in photos.names])
@@ -282,7 +284,7 @@ def multi(photos: Photos) -> Iterator[str]:
             here = (np.arange(len(truth)) % 2 == half) & truth.any(axis=1)
             logits = scale * (photos.vectors[here] @ rows.T).astype(float)
             above = logits - beside.usual(photos.vectors[here], scale)[:, None]
-            for bar in BARS if half == 0 else (neutral.BAR,):
+            for bar in BARS if half == 0 else (distractors.BAR,):
                 said = above >= bar
                 shares = f"{100 * said[truth[here]].mean():5.1f} %  {100 * said[~truth[here]].mean():5.2f} %"
                 area = roc(above[truth[here]], above[~truth[here]])
@@ -307,17 +309,17 @@ def drawings() -> Iterator[str]:
     labels = [Label(colour) for colour in colours]
     plain = photos.classifier(labels, photos.text(labels, template))
     logits = plain.logits(plain.scores(vectors))
-    usual = Neutral(photos.text(neutral.labels(), template)).usual(vectors, plain.scale)
+    usual = Neutral(photos.text(distractors.labels(), template)).usual(vectors, plain.scale)
     absent = np.array([np.delete(row, c) for row, c in zip(logits, classes, strict=True)])
-    kept = (neutral.margins(logits, usual) >= MARGIN).mean()
-    said = (neutral.margins(absent, usual) < MARGIN).mean()
-    yes = neutral.yes(logits, usual) >= 0.5
+    kept = (distractors.margins(logits, usual) >= MARGIN).mean()
+    said = (distractors.margins(absent, usual) < MARGIN).mean()
+    yes = distractors.yes(logits, usual) >= 0.5
     truth = np.eye(len(colours), dtype=bool)[classes]
     yield f"{len(some)} drawings, {len(colours)} colours, the tiny CLIP of the tests"
     yield f"  unknown: kept {100 * kept:.1f} %, label left out and said so {100 * said:.1f} %"
     yield f"  multi: yes where it shows it {100 * yes[truth].mean():.1f} %, where not {100 * yes[~truth].mean():.1f} %"
     taught = np.arange(len(some)) < 40
-    made = examples.fit(plain, vectors[taught], classes[taught])
+    made = few_shot.fit(plain, vectors[taught], classes[taught])
     assert made.fit is not None
     for name, one, scale in (("prompts", plain, plain.scale), ("40 examples", made, made.fit.scale)):
         scores = one.scores(vectors[~taught])

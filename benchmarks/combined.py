@@ -23,8 +23,8 @@ from PIL import Image
 
 from benchmarks.config import REPOSITORY
 from clipsearch import Library
-from clipsearch.metrics import bootstrap_mean
-from clipsearch.terms import Picture
+from clipsearch.evaluate.metrics import bootstrap_mean
+from clipsearch.search.terms import Picture
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.config import REPOSITORY
-from clipsearch import prompts, relevance
-from clipsearch.background import PROMPTS
-from clipsearch.encoders import Encoder, load_encoder
-from clipsearch.images import open_picture
+from clipsearch.encoders import prompts
+from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.load import load_encoder
+from clipsearch.images.open import open_picture
+from clipsearch.search import relevance
+from clipsearch.search.background import PROMPTS
 
 Rows = NDArray[np.float32]
 
@@ -147,7 +149,7 @@ def class_trials(sizes: Sequence[int]) -> Callable[[int], Iterator[Trial]]:
     photographs (.25 … .75 for its own). Absent things are classes of the other half that have no near relative (cosine
     under .45) in the library.
     """
-    from clipsearch.encoders.builtin import BuiltinEncoder
+    from clipsearch.encoders.builtin.encoder import BuiltinEncoder
 
     encoder = BuiltinEncoder()
     directions, names = encoder._classes.directions, encoder._classes.names

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.labelled import Rows, Trial, class_trials, drawing_trials, group_trials, photo_trials
-from clipsearch import relevance
-from clipsearch.background import SAMPLE
+from clipsearch.search import relevance
+from clipsearch.search.background import SAMPLE
 
 ABSENT, SALADS = 0.2, 0.05
 """Shares that may be answered of what is absent, and of letter salads."""

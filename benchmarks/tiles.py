@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipsearch import tiles
-from clipsearch.encoders import Encoder, EncoderOptions, load_encoder
-from clipsearch.images import open_picture
+from clipsearch.encoders.base import Encoder, EncoderOptions
+from clipsearch.encoders.load import load_encoder
+from clipsearch.images import tiles
+from clipsearch.images.open import open_picture
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))

@@ -1,6 +1,5 @@
 """Find pictures by describing them: CLIP embeddings, a FAISS inner-product index, everything known in SQLite.
 
-from clipsearch import Library
 
 with Library.create("index") as library:
     library.index(["photos"])
@@ -13,23 +12,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipsearch.classifying.labels import Label as Label
+    from clipsearch.classify.labels import Label as Label
+    from clipsearch.classify.results import Classification as Classification
+    from clipsearch.classify.results import Prediction as Prediction
     from clipsearch.errors import ClipsearchError as ClipsearchError
-    from clipsearch.library import Library as Library
-    from clipsearch.reports import Classification as Classification
-    from clipsearch.reports import IndexReport as IndexReport
-    from clipsearch.reports import Prediction as Prediction
+    from clipsearch.indexing.results import IndexReport as IndexReport
+    from clipsearch.library.library import Library as Library
     from clipsearch.types import Hit as Hit
     from clipsearch.types import QueryResult as QueryResult
 
 _HOMES = {
     "ClipsearchError": "errors",
-    "Classification": "reports",
+    "Classification": "classify.results",
     "Hit": "types",
-    "IndexReport": "reports",
-    "Label": "classifying.labels",
-    "Library": "library",
-    "Prediction": "reports",
+    "IndexReport": "indexing.results",
+    "Label": "classify.labels",
+    "Library": "library.library",
+    "Prediction": "classify.results",
     "QueryResult": "types",
 }
 

@@ -18,15 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipsearch.cache import QueryCache
-from clipsearch.catalog import CATALOG_NAME, Catalog, EncoderRow
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
+from clipsearch.evaluate import comparison
 from clipsearch.files import absolute
-from clipsearch.images import Picture
-from clipsearch.indexing.indexer import IndexRun, RunOptions, dry_run
+from clipsearch.images.picture import Picture
+from clipsearch.indexing.results import IndexReport
 from clipsearch.indexing.roots import GivenOptions
-from clipsearch.reports import IndexReport, Progress
-from clipsearch.search import Searcher
-from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
+from clipsearch.indexing.run import IndexRun, RunOptions, dry_run
+from clipsearch.library import library, models
+from clipsearch.search.neighbours import Searcher
+from clipsearch.types import Box, EncoderInfo, Preprocess, Progress, Seen
 
 AN_HOUR_AGO = time.time() - 3600
 
@@ -85,6 +87,14 @@ def load_tiny(spec: str, options: object = None) -> TinyEncoder:
 
 def reload_tiny(info: EncoderInfo, options: object = None) -> TinyEncoder:
     return TinyEncoder(info.spec)
+
+
+def use_encoders(put: Callable[[Any, str, Any], object], load: Callable[..., Any], reload: Callable[..., Any]) -> None:
+    """Have these load every encoder that a library or an evaluation asks for: `put` is `setattr`, or undoes itself."""
+    for module in (models, library, comparison):
+        put(module, "load_encoder", load)
+        if hasattr(module, "reload_encoder"):
+            put(module, "reload_encoder", reload)
 
 
 class Shelf:
@@ -174,7 +184,7 @@ class Shelf:
             assert row is not None
             query = np.full(48, 48**-0.5, np.float32)
             if picture is not None:
-                from clipsearch.images import open_picture
+                from clipsearch.images.open import open_picture
 
                 query = self.encoder.encode_images(self.encoder.prepare(open_picture(picture.read_bytes()))[None])[0]
                 self.encoder.encoded -= 1

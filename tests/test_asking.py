@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from clipsearch import Library
+from clipsearch.catalog.filters import Filter
 from clipsearch.errors import UsageError
-from clipsearch.filters import Filter
-from clipsearch.terms import Known, Picture, Region, Text, parse_term
+from clipsearch.search.terms import Known, Picture, Region, Text, parse_term
 from clipsearch.types import Hit
 
 TINY = Path(__file__).parent / "tinyclip"

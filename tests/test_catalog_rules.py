@@ -16,10 +16,9 @@ import pytest
 from helpers import Drive, Shelf, TinyEncoder, age, draw, without_privileges
 from PIL import Image
 
-from clipsearch import images
-from clipsearch.catalog import Catalog
-from clipsearch.indexing import reading
-from clipsearch.reports import IndexReport
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.indexing import reader
+from clipsearch.indexing.results import IndexReport
 
 
 @pytest.fixture
@@ -415,7 +414,7 @@ def test_files_that_moved_from_a_drive_to_its_folder_are_judged_as_plain_ones(sh
 
 
 def test_offline_files_are_never_pruned(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
-    from clipsearch import upkeep
+    from clipsearch.library.maintenance import prune
 
     shelf.index(photos)
     (photos / "0.png").unlink()
@@ -424,7 +423,7 @@ def test_offline_files_are_never_pruned(shelf: Shelf, photos: Path, tmp_path: Pa
     shelf.index()
     catalog = Catalog.open(shelf.folder, writable=True)
     try:
-        upkeep.prune(catalog)
+        prune(catalog)
     finally:
         catalog.close()
     assert list(shelf.states().values()) == ["offline"] * 4
@@ -477,7 +476,7 @@ def test_a_failure_is_retried_when_the_decoder_changes(
     (photos / "bad.png").write_bytes(b"no picture")
     age(photos / "bad.png")
     shelf.index(photos)
-    monkeypatch.setattr(images, "_REVISION", images._REVISION + 1)
+    monkeypatch.setattr("clipsearch.images.open._REVISION", 99)
     report = shelf.index()
     assert (len(report.failed), report.opened) == (1, 1)
     assert shelf.index().opened == 0
@@ -606,8 +605,8 @@ def test_large_files_are_hashed_in_pieces_and_decoded_from_the_disk(
 ) -> None:
     other = Shelf(tmp_path / "other")
     other.index(photos)
-    monkeypatch.setattr(reading, "IN_MEMORY_BYTES", 50)
-    monkeypatch.setattr(reading, "_PIECE", 64)
+    monkeypatch.setattr(reader, "IN_MEMORY_BYTES", 50)
+    monkeypatch.setattr(reader, "_PIECE", 64)
     (photos / "bad.png").write_bytes(b"no picture" * 20)
     (photos / "cut.png").write_bytes(draw(tmp_path / "whole.png", 9, side=300).read_bytes()[:-200])
     report = shelf.index(photos)

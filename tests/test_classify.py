@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clipsearch.cache import QueryCache
-from clipsearch.catalog import EncoderRow
-from clipsearch.classifying import explain, neutral
-from clipsearch.classifying.classifier import BLOCK, Classifier, best_columns
-from clipsearch.classifying.labels import Label, checked, format_labels, imagenet, parse_labels
-from clipsearch.classifying.neutral import Neutral
-from clipsearch.classifying.options import ClassifyOptions
-from clipsearch.classifying.prototypes import FEW, Step, TextSide
-from clipsearch.classifying.templates import expand, fill, prompts_of, published, read_lambdas
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import EncoderRow
+from clipsearch.classify import explain, unknown
+from clipsearch.classify.classifier import BLOCK, Classifier, best_columns
+from clipsearch.classify.labels import Label, checked, format_labels, imagenet, parse_labels
+from clipsearch.classify.options import ClassifyOptions
+from clipsearch.classify.prototypes import FEW, Step, TextSide
+from clipsearch.classify.results import Prediction
+from clipsearch.classify.templates import expand, fill, prompts_of, published, read_lambdas
+from clipsearch.classify.unknown import Neutral
 from clipsearch.cli.labels import read_labels
 from clipsearch.errors import UsageError
-from clipsearch.reports import Prediction
 from clipsearch.types import EncoderInfo, Preprocess
 
 INFO = EncoderInfo("test", "print", 4, 20.0, None, Preprocess(8))
@@ -84,7 +84,7 @@ def test_what_is_above_a_threshold_is_what_is_left_of_all() -> None:
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 6, (50, 30)).astype(np.float32)  # many are equal
     built = Classifier(INFO, tuple(Label(str(i)) for i in range(30)), np.zeros((30, 4), np.float32))
-    sure = neutral.sigmoid(scores.astype(np.float64) - 4)
+    sure = unknown.sigmoid(scores.astype(np.float64) - 4)
     for k in (1, 3, 30, None):
         for threshold in (0.0, 0.5, 0.8, 1.0):
             every = built.named(scores, sure, best_columns(scores, k or 30))
@@ -314,8 +314,8 @@ def test_what_is_usual_leaves_out_the_best_tenth() -> None:
 
 def test_margins_and_yes_are_their_formulas() -> None:
     logits, usual = np.array([[5.0, 1.0, 0.0], [0.5, 0.0, 0.2]]), np.array([1.0, -2.0])
-    assert neutral.margins(logits, usual) == pytest.approx([5 - 1 - np.log(3), 0.5 + 2 - np.log(3)])
-    assert neutral.yes(logits, usual)[0] == pytest.approx(1 / (1 + np.exp(-(np.array([5, 1, 0]) - 1 - neutral.BAR))))
+    assert unknown.margins(logits, usual) == pytest.approx([5 - 1 - np.log(3), 0.5 + 2 - np.log(3)])
+    assert unknown.yes(logits, usual)[0] == pytest.approx(1 / (1 + np.exp(-(np.array([5, 1, 0]) - 1 - unknown.BAR))))
 
 
 def test_a_siglip_says_yes_by_its_own_scale_and_bias() -> None:

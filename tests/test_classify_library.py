@@ -19,7 +19,7 @@ from helpers import age, without_privileges
 from test_imports import NEVER
 
 from clipsearch import Library
-from clipsearch.catalog import Catalog
+from clipsearch.catalog.catalog import Catalog
 from clipsearch.cli.run import main
 from clipsearch.errors import UsageError
 
@@ -225,31 +225,31 @@ def test_jsonl_is_a_line_a_picture(here: Run, own: Path) -> None:
 
 
 def test_a_table_for_many_and_bars_for_few(own: Path) -> None:
-    from clipsearch.cli import render_classes
+    from clipsearch.cli.render import classification
 
     with Library.open(own / "index") as library:
         few = library.classify(None, ["cat", "rocket"], unknown=True)
         many = library.classify([own / "photos"] * 2, ["cat", "rocket"], unknown=True)
-    assert "█" in render_classes.text(few)
-    head, *rows = render_classes.text(many).splitlines()
+    assert "█" in classification.text(few)
+    head, *rows = classification.text(many).splitlines()
     assert head.split() == ["label", "sure", "others", "path"] and len(rows) == 10
     assert sum(row.startswith("unknown") for row in rows) == 6
-    assert set(render_classes.summary(many).split(", ")) == {"6 unknown", "2 cat", "2 rocket"}
+    assert set(classification.summary(many).split(", ")) == {"6 unknown", "2 cat", "2 rocket"}
 
 
 def test_bars_fit_into_the_terminal(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clipsearch.cli import render_classes
-    from clipsearch.showing.wording import cell_width
+    from clipsearch.cli.render import classification
+    from clipsearch.display.text import cell_width
 
     labels = ["an orange cat that looks into a camera and waits for what will come", "猫" * 40, "rocket"]
     with Library.open(own / "index") as library:
         result = library.classify([own / "photos" / "chelsea.png"], labels)
     for columns in (50, 80):
         monkeypatch.setenv("COLUMNS", str(columns))
-        [_, *bars] = render_classes.text(result).splitlines()
+        [_, *bars] = classification.text(result).splitlines()
         assert len(bars) == 3 and max(map(cell_width, bars)) <= columns and "…" in bars[0]
     monkeypatch.setenv("COLUMNS", "300")
-    assert labels[0] in render_classes.text(result) and "…" not in render_classes.text(result)
+    assert labels[0] in classification.text(result) and "…" not in classification.text(result)
 
 
 def test_one_label_says_nothing_and_that_is_said(here: Run, own: Path) -> None:

@@ -24,9 +24,9 @@ from conftest import Cli
 from PIL import Image
 from tinyclip.scenes import caption, draw, scenes
 
-from clipsearch.cli.render_eval import classification_json
-from clipsearch.evaluating import classify, folder_per_class, retrieve
-from clipsearch.evaluating.captions import read_captions
+from clipsearch.cli.render.evaluation import classification_json
+from clipsearch.evaluate import classify, folder_per_class, retrieve
+from clipsearch.evaluate.captions import read_captions
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 TEMPLATE = "a red circle on a {label} background"

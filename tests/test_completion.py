@@ -21,11 +21,11 @@ import pytest
 from conftest import Cli
 from helpers import Shelf, TinyEncoder
 
-from clipsearch.classifying import store
-from clipsearch.classifying.classifier import Classifier
-from clipsearch.classifying.labels import Label
+from clipsearch.classify import store
+from clipsearch.classify.classifier import Classifier
+from clipsearch.classify.labels import Label
 from clipsearch.cli import completing, reference, shells
-from clipsearch.cli.commands_query import FORMATS
+from clipsearch.cli.commands.query import FORMATS
 from clipsearch.encoders.known import ROWS
 
 ROOT = Path(__file__).parents[1]
@@ -286,7 +286,9 @@ def test_a_key_press_waits_for_no_heavy_import(cli: Cli, tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", program], env=cli.env, cwd=ROOT, capture_output=True, text=True)
     assert "ViT-L/14@336px" in done.stdout
-    assert not {"typer", "numpy", "sqlite3", "json", "dataclasses", "clipsearch.catalog"} & set(done.stderr.split())
+    assert not {"typer", "numpy", "sqlite3", "json", "dataclasses", "clipsearch.catalog.catalog"} & set(
+        done.stderr.split()
+    )
 
 
 # Installing

@@ -18,9 +18,9 @@ import pytest
 from helpers import Drive, Shelf, draw
 
 from clipsearch import Library
-from clipsearch.catalog import Catalog
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.lock import writer_lock
 from clipsearch.errors import ClipsearchError, LockedError
-from clipsearch.lock import writer_lock
 
 HERE = Path(__file__).parent
 TINY = HERE / "tinyclip" / "tiny_clip.pt"
@@ -260,7 +260,7 @@ def test_a_snapshot_that_is_not_what_was_published_changes_no_answer(shelf: Shel
     assert (report.published, report.encoded, report.opened) == (True, 0, 0)
     catalog = Catalog.open(shelf.folder)
     try:
-        from clipsearch import snapshots
+        from clipsearch.catalog import snapshots
 
         [row] = [catalog.snapshot(1)]
         assert row is not None
@@ -356,7 +356,7 @@ def test_a_disk_that_fills_up_during_a_run_keeps_what_was_committed(disk: Path, 
 
 def test_the_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from clipsearch.lock import writer_lock\n"
+        "import sys, time; from pathlib import Path; from clipsearch.catalog.lock import writer_lock\n"
         "with writer_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(
@@ -382,7 +382,7 @@ def test_a_writer_can_wait_for_the_other_one(photos: Path, tmp_path: Path) -> No
             [
                 sys.executable,
                 "-c",
-                "import sys; from pathlib import Path; from clipsearch.lock import writer_lock\n"
+                "import sys; from pathlib import Path; from clipsearch.catalog.lock import writer_lock\n"
                 "with writer_lock(Path(sys.argv[1]), wait=True): print('mine')",
                 str(tmp_path / "lock"),
             ],

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Shelf, TinyEncoder, draw
+from helpers import Shelf, TinyEncoder, draw, use_encoders
 from PIL import Image
 
-from clipsearch import encoders
-from clipsearch.classifying.labels import Label
+from clipsearch.classify.labels import Label
 from clipsearch.errors import DamagedError, NoLibraryError, StoppedError, UsageError
-from clipsearch.evaluating import (
+from clipsearch.evaluate import (
     ALTERATIONS,
     Workplace,
     alterations,
@@ -26,8 +25,8 @@ from clipsearch.evaluating import (
     measure_engines,
     read_captions,
 )
-from clipsearch.evaluating.store import STORE_NAME, Kept, VectorStore
-from clipsearch.reports import Progress
+from clipsearch.evaluate.store import STORE_NAME, Kept, VectorStore
+from clipsearch.types import Progress
 
 
 @pytest.fixture
@@ -38,8 +37,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, TinyEncoder]:
     def load(spec: str, options: object = None) -> TinyEncoder:
         return loaded.setdefault(spec, TinyEncoder(spec))
 
-    monkeypatch.setattr(encoders, "load_encoder", load)
-    monkeypatch.setattr(encoders, "reload_encoder", lambda info, options=None: load(info.spec))
+    use_encoders(monkeypatch.setattr, load, lambda info, options=None: load(info.spec))
     return loaded
 
 

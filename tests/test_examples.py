@@ -11,12 +11,12 @@ import pytest
 from helpers import without_privileges
 from numpy.typing import NDArray
 
-from clipsearch.classifying import examples
-from clipsearch.classifying.classifier import Classifier, softmax
-from clipsearch.classifying.folders import class_folders, example_folders
-from clipsearch.classifying.labels import Label
+from clipsearch.classify import few_shot
+from clipsearch.classify.classifier import Classifier, softmax
+from clipsearch.classify.folders import class_folders, example_folders
+from clipsearch.classify.labels import Label
 from clipsearch.errors import UsageError
-from clipsearch.evaluating import folder_per_class
+from clipsearch.evaluate import folder_per_class
 from clipsearch.types import EncoderInfo, Preprocess
 
 INFO = EncoderInfo("test", "print", 32, 30.0, None, Preprocess(8))
@@ -43,7 +43,7 @@ def world(
 
 def test_a_blend_of_nothing_is_the_prompts_alone() -> None:
     plain, pictures, classes = world(3, 2)
-    fitted = examples.fit(plain, pictures, classes, blend=0.0)
+    fitted = few_shot.fit(plain, pictures, classes, blend=0.0)
     assert fitted.fit is not None and not fitted.fit.scale_fitted and fitted.scale == INFO.logit_scale
     for ours, theirs in zip(fitted.predict(pictures, k=3), plain.predict(pictures, k=3), strict=True):
         assert [p.label for p in ours] == [p.label for p in theirs]
@@ -55,12 +55,12 @@ def test_leaving_out_is_making_it_without(blend: float) -> None:
     """Every example is classified as by a classifier that was never given it; one class has a single example."""
     plain, pictures, classes = world(4, 3, words=0.5)
     pictures, classes = pictures[:10], classes[:10]
-    fitted = examples.fit(plain, pictures, classes, blend=blend).fit
+    fitted = few_shot.fit(plain, pictures, classes, blend=blend).fit
     assert fitted is not None
     own, right = [], []
     for i in range(len(pictures)):
         rest = np.arange(len(pictures)) != i
-        without = examples.fit(plain, pictures[rest], classes[rest], blend=blend)
+        without = few_shot.fit(plain, pictures[rest], classes[rest], blend=blend)
         scores = without.scores(pictures[i : i + 1])[0]
         own.append(scores[classes[i]])
         right.append(scores.argmax() == classes[i])
@@ -71,24 +71,24 @@ def test_leaving_out_is_making_it_without(blend: float) -> None:
 
 def test_the_blend_follows_what_is_right() -> None:
     says_nothing, pictures, classes = world(6, 6, words=0.0)
-    fitted = examples.fit(says_nothing, pictures, classes).fit
+    fitted = few_shot.fit(says_nothing, pictures, classes).fit
     assert fitted is not None and fitted.blend_by == "leave-one-out" and fitted.blend >= 0.7 and fitted.right > 0.7
     knows, _, _ = world(6, 6)
     noise = unit(np.random.default_rng(1).standard_normal(pictures.shape))
-    misled = examples.fit(knows, noise, classes).fit
+    misled = few_shot.fit(knows, noise, classes).fit
     assert misled is not None and misled.blend <= 0.4
 
 
 def test_one_example_a_class_has_the_default_blend() -> None:
     plain, pictures, classes = world(9, 1)
-    fitted = examples.fit(plain, pictures, classes).fit
-    assert fitted is not None and (fitted.blend, fitted.blend_by) == (examples.DEFAULT_BLEND, "default")
+    fitted = few_shot.fit(plain, pictures, classes).fit
+    assert fitted is not None and (fitted.blend, fitted.blend_by) == (few_shot.DEFAULT_BLEND, "default")
 
 
 def test_a_class_without_an_example_can_still_win() -> None:
     plain, pictures, classes = world(5, 8, noise=0.5)
     taught = classes != 4
-    fitted = examples.fit(plain, pictures[taught], classes[taught])
+    fitted = few_shot.fit(plain, pictures[taught], classes[taught])
     best = fitted.scores(pictures[~taught]).argmax(axis=1)
     assert (best == 4).mean() > 0.7
 
@@ -98,7 +98,7 @@ def test_the_temperature_mends_a_scale_that_is_wrong() -> None:
     taught = np.arange(len(classes)) % 2 == 0
     for own in (3.0, 300.0):
         wrong = replace(plain, info=replace(INFO, logit_scale=own))
-        made = examples.fit(wrong, pictures[taught], classes[taught])
+        made = few_shot.fit(wrong, pictures[taught], classes[taught])
         assert made.fit is not None and made.fit.scale_fitted
         assert made.fit.ece_after < made.fit.ece_before / 2
         scores = made.scores(pictures[~taught])
@@ -111,7 +111,7 @@ def test_examples_that_are_all_right_do_not_make_it_certain() -> None:
     plain, _, _ = world(4, 1)
     classes = np.repeat(np.arange(4), 3)
     pictures = unit(np.repeat(plain.prototypes, 3, axis=0))
-    fitted = examples.fit(plain, pictures, classes).fit
+    fitted = few_shot.fit(plain, pictures, classes).fit
     assert fitted is not None and fitted.right == 1 and fitted.scale < 20 * INFO.logit_scale
 
 

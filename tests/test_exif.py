@@ -11,7 +11,7 @@ import piexif
 import pytest
 from PIL import Image
 
-from clipsearch.images import open_picture
+from clipsearch.images.open import open_picture
 from clipsearch.types import ImageFacts, Preprocess
 
 ORIGINAL, DIGITIZED = piexif.ExifIFD.DateTimeOriginal, piexif.ExifIFD.DateTimeDigitized

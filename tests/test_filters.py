@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipsearch import filters, snapshots
-from clipsearch.cache import NO_CACHE
-from clipsearch.catalog import Catalog
+from clipsearch.catalog import filters, snapshots
+from clipsearch.catalog.cache import NO_CACHE
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.filters import Filter, Near
 from clipsearch.errors import UsageError
-from clipsearch.filters import Filter, Near
-from clipsearch.search import Searcher
+from clipsearch.search.neighbours import Searcher
 from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
 
 DIM = 8
@@ -173,7 +173,7 @@ def test_whenever_k_pictures_match_the_k_best_come_back_in_exact_order(
 
 
 def test_a_hits_path_is_one_that_the_filter_leaves(tmp_path: Path) -> None:
-    from clipsearch.query import make_hits
+    from clipsearch.search.hits import make_hits
 
     rng = random.Random(0)
     made = replace(random_content(rng, 0), files=(("/p/a/x.jpg", "present"), ("/p/b/x.jpg", "present")))

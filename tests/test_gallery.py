@@ -19,8 +19,8 @@ import skimage
 from browser import Page, browser
 from PIL import Image, ImageChops, ImageCms, ImageColor, ImageStat
 
+from clipsearch.display.html.gallery import write_gallery
 from clipsearch.errors import ClipsearchError, UsageError
-from clipsearch.showing.gallery import write_gallery
 from clipsearch.types import EncoderInfo, Hit, Preprocess, QueryResult, Seen
 
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -264,7 +264,7 @@ def test_where_it_cannot_be_written_is_told_in_a_line(tmp_path: Path) -> None:
 
 MEMORY = """
 import resource, sys
-from clipsearch.showing.gallery import write_gallery
+from clipsearch.display.html.gallery import write_gallery
 from clipsearch.types import EncoderInfo, Hit, Preprocess, QueryResult
 path, count = sys.argv[1], int(sys.argv[2])
 model = EncoderInfo("x", "00", 8, 1.0, None, Preprocess(8))

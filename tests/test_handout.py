@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipsearch.errors import ClipsearchError, UsageError
-from clipsearch.showing.handout import Handed, hand_out
+from clipsearch.export.copies import Handed, hand_out
 from clipsearch.types import Hit
 
 
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_is_a_usage_error(tmp_path: Path) -> None:
 
 SMALL_FILES = """
 import resource, signal, sys
-from clipsearch.showing.handout import hand_out
+from clipsearch.export.copies import hand_out
 from clipsearch.types import Hit
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -18,7 +18,10 @@ import torch
 from hubserver import Hub, serving
 from safetensors.torch import save
 
-from clipsearch.encoders import DEFAULT_SPEC, EncoderOptions, default_spec, hub, load_encoder
+from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.clip import hub
+from clipsearch.encoders.load import default_spec, load_encoder
+from clipsearch.encoders.specs import DEFAULT_SPEC
 from clipsearch.errors import DownloadError, EncoderError
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"

@@ -17,7 +17,8 @@ from open_clip.transform import image_transform
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
-from clipsearch.images import MAX_PIXELS, PICTURE_SUFFIXES, decoder_version, open_picture
+from clipsearch.images.open import decoder_version, open_picture
+from clipsearch.images.sniff import MAX_PIXELS, PICTURE_SUFFIXES
 from clipsearch.types import Box, Preprocess
 
 DATA = Path(__file__).parent.parent / "data"
@@ -431,7 +432,7 @@ def run_python(script: str, data: bytes = b"") -> str:
 
 def test_the_module_and_its_decoder_version_load_no_decoder() -> None:
     script = (
-        "import sys; from clipsearch import images; images.decoder_version()\n"
+        "import sys; from clipsearch.images.open import decoder_version; decoder_version()\n"
         "print([name for name in ('PIL', 'numpy', 'pi_heif', 'rawpy') if name in sys.modules])"
     )
     assert run_python(script).strip() == "[]"
@@ -449,7 +450,7 @@ def test_without_its_extra_a_heic_picture_names_it() -> None:
     script = (
         "import sys; sys.modules['pi_heif'] = None\n"
         "from clipsearch.errors import UnsupportedImageError\n"
-        "from clipsearch.images import open_picture\n"
+        "from clipsearch.images.open import open_picture\n"
         "try: open_picture(sys.stdin.buffer.read())\n"
         "except UnsupportedImageError as error: print(error)\n"
     )
@@ -460,7 +461,7 @@ def test_a_heic_item_without_a_proper_name_does_not_end_the_process() -> None:
     script = (
         "import sys\n"
         "from clipsearch.errors import ImageError\n"
-        "from clipsearch.images import open_picture\n"
+        "from clipsearch.images.open import open_picture\n"
         "try: open_picture(sys.stdin.buffer.read())\n"
         "except ImageError as error: print(error)\n"
     )

@@ -17,16 +17,19 @@ from conftest import Cli
 from PIL import Image
 from tinyclip.scenes import caption, draw, scenes
 
-from clipsearch import Library, precision
-from clipsearch.catalog import Catalog
-from clipsearch.encoders import Encoder, EncoderOptions, cache, load_encoder, quantise, reload_encoder
-from clipsearch.encoders.int8 import Grid, Quantisation, product, quantised_info, taken_apart
-from clipsearch.encoders.onnx import Tower, open_session
-from clipsearch.encoders.openclip import OpenClipEncoder
+from clipsearch import Library
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.encoders import cache
+from clipsearch.encoders.base import Encoder, EncoderOptions
+from clipsearch.encoders.clip.openclip import OpenClipEncoder
+from clipsearch.encoders.load import load_encoder, quantise, refuse_int8, reload_encoder
+from clipsearch.encoders.onnx.quantisation import Grid, Quantisation, product, quantised_info, taken_apart
+from clipsearch.encoders.onnx.tower import Tower, open_session
 from clipsearch.errors import ModelMismatchError, UsageError
-from clipsearch.images import open_picture
-from clipsearch.reports import IndexReport, Progress
-from clipsearch.types import EncoderInfo
+from clipsearch.images.open import open_picture
+from clipsearch.indexing.results import IndexReport
+from clipsearch.library import int8
+from clipsearch.types import EncoderInfo, Progress
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 SPEC, SPEC8 = str(TINY), f"{TINY}+int8"
@@ -140,8 +143,8 @@ def tower(info: EncoderInfo, rounding: Quantisation, way: Any, folder: Path) -> 
 
     import open_clip
 
-    from clipsearch.encoders.quantised import int8_build
-    from clipsearch.encoders.torch_towers import ImageSide
+    from clipsearch.encoders.clip.torch_towers import ImageSide
+    from clipsearch.encoders.onnx.int8 import int8_build
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # open_clip tries the file as TorchScript first
@@ -156,7 +159,7 @@ def test_what_has_no_such_form_is_refused(full: Encoder, pixels: np.ndarray) -> 
         quantise(load_encoder("builtin"), pixels)
     resnet = replace(full.info, details={**full.info.details, "config": {"vision": {"layers": [1, 1, 1, 1]}}})
     with pytest.raises(UsageError, match="only vision transformers"):
-        precision.encoders.refuse_int8(OpenClipEncoder(resnet, towers=None, tokenizer=None))  # type: ignore[arg-type]
+        refuse_int8(OpenClipEncoder(resnet, towers=None, tokenizer=None))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"--device cuda: int8 runs on the CPU"):
         reload_encoder(quantise(full, pixels[:8]), EncoderOptions(device="cuda")).encode_images(pixels[:1])
     with pytest.raises(UsageError, match="--precision int8"):
@@ -174,20 +177,20 @@ def test_an_architecture_that_is_not_written_here_is_refused() -> None:
 
 
 def test_the_agreement_tells_good_from_bad(full: Encoder, small: Encoder, pixels: np.ndarray) -> None:
-    good = precision.agreement(full, small, pixels[:100], calibrated_on=64)
+    good = int8.agreement(full, small, pixels[:100], calibrated_on=64)
     assert good is not None and good.words is not None and good.likeness is not None
     assert good.cosine > 0.999 and good.words > 0.95 and good.likeness > 0.9
     assert good.advice is None
     base, rounding = taken_apart(small.info)
     assert rounding is not None
     coarse = replace(rounding, grids=tuple(Grid(grid.step * 24, grid.zero) for grid in rounding.grids))
-    bad = precision.agreement(full, reload_encoder(quantised_info(base, coarse)), pixels[:100], calibrated_on=64)
+    bad = int8.agreement(full, reload_encoder(quantised_info(base, coarse)), pixels[:100], calibrated_on=64)
     assert bad is not None and bad.words is not None
     assert bad.words < 0.8 and bad.cosine < good.cosine
     assert bad.advice is not None and "--precision fp32" in bad.advice
-    same = precision.agreement(full, full, pixels[:100], calibrated_on=64)
+    same = int8.agreement(full, full, pixels[:100], calibrated_on=64)
     assert same is not None and (same.words, same.likeness) == (1, 1)
-    few = precision.agreement(full, small, pixels[:3], calibrated_on=3)
+    few = int8.agreement(full, small, pixels[:3], calibrated_on=3)
     assert few is not None and few.words is None and "3 pictures only" in (few.advice or "")
 
 
@@ -198,10 +201,10 @@ def test_a_sample_is_of_different_pictures_that_can_be_read(tmp_path: Path, full
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "folder.png").mkdir()
     paths = [*(bytes(path) for path in tmp_path.iterdir()), bytes(tmp_path / "gone.png")]
-    found = precision.sample(paths, full, lambda: False)
+    found = int8.sample(paths, full, lambda: False)
     assert found.shape == (6, 3, 64, 64)
-    np.testing.assert_array_equal(precision.sample(paths[::-1], full, lambda: False), found)
-    assert precision.sample([], full, lambda: False).shape == (0, 3, 64, 64)
+    np.testing.assert_array_equal(int8.sample(paths[::-1], full, lambda: False), found)
+    assert int8.sample([], full, lambda: False).shape == (0, 3, 64, 64)
 
 
 # A library
@@ -319,8 +322,8 @@ def test_refusals_leave_the_library_as_it_was(index: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_it_is_mentioned_once_where_it_wins(index: Any, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_vnni", lambda: fast)
-    monkeypatch.setattr(precision, "MENTIONED_FROM", 50)
+    monkeypatch.setattr(int8, "has_vnni", lambda: fast)
+    monkeypatch.setattr(int8, "MENTIONED_FROM", 50)
     mentioned = []
     for count, options in ((30, {"new": True}), (90, {}), (150, {})):
         _, heard, _ = index(count=count, **options)

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import skimage
 
-from clipsearch import Label, Library, snapshots
-from clipsearch.cache import CACHE_NAME
+from clipsearch import Label, Library
+from clipsearch.catalog import snapshots
+from clipsearch.catalog.cache import CACHE_NAME
+from clipsearch.catalog.lock import writer_lock
 from clipsearch.errors import (
     DamagedError,
     EncoderError,
@@ -25,8 +27,7 @@ from clipsearch.errors import (
     NoLibraryError,
     UsageError,
 )
-from clipsearch.lock import writer_lock
-from clipsearch.terms import Text
+from clipsearch.search.terms import Text
 
 PHOTOS = Path(skimage.__file__).parent / "data"
 
@@ -220,7 +221,7 @@ def test_doctor_finds_a_damaged_snapshot_and_index_mends_it(library: Library) ->
 def test_mended_preparation_is_said_by_index_and_never_stops_a_query(
     library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipsearch.catalog import Catalog
+    from clipsearch.catalog.catalog import Catalog
 
     with contextlib.closing(Catalog.open(library.path, writable=True)) as catalog:
         catalog.conn.execute("UPDATE encoders SET fingerprint = 'older', details = replace(details, ?, ?)", _OLDER)
@@ -258,7 +259,7 @@ def test_show_tells_all_there_is(library: Library, photos: Path) -> None:
 
 
 def test_answers_are_whole_while_files_come_and_go(library: Library, photos: Path) -> None:
-    from clipsearch.catalog import Catalog
+    from clipsearch.catalog.catalog import Catalog
 
     done = threading.Event()
 
@@ -286,7 +287,7 @@ def test_threads_may_share_a_library(library: Library) -> None:
 
 
 def test_a_snapshots_name_may_come_again_for_another_encoder(library: Library) -> None:
-    from clipsearch.catalog import Catalog
+    from clipsearch.catalog.catalog import Catalog
 
     [before] = library.query("a cat", k=1, explain=False).hits
     with contextlib.closing(Catalog.open(library.path, writable=True)) as catalog:

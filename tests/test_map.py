@@ -18,11 +18,11 @@ from PIL import Image
 from test_gallery import CONTRAST, HOSTILE, Outline, hit
 from test_imports import imported
 
-from clipsearch.catalog import Catalog
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.display.html.map import write_map
 from clipsearch.errors import UsageError
-from clipsearch.library import Library
-from clipsearch.projection import Projection, principal, project
-from clipsearch.showing.map import write_map
+from clipsearch.library.library import Library
+from clipsearch.search.projection import Projection, principal, project
 from clipsearch.types import EncoderInfo, Preprocess
 
 CLIP = EncoderInfo("ViT-B-32-256/datacomp_s34b_b86k", "00", 512, 100.0, None, Preprocess(256))

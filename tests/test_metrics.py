@@ -13,7 +13,8 @@ from torchmetrics.functional.retrieval import (
     retrieval_reciprocal_rank,
 )
 
-from clipsearch import metrics
+from clipsearch.classify import calibration
+from clipsearch.evaluate import metrics
 
 CASES = 1000
 
@@ -87,15 +88,15 @@ def test_the_calibration_error_is_the_gap_between_the_bars_and_the_diagonal() ->
     rng = np.random.default_rng(1)
     confidence = rng.uniform(size=500)
     correct = rng.uniform(size=500) < confidence**2
-    bins = metrics.reliability_bins(confidence, correct, bins=10)
+    bins = calibration.reliability_bins(confidence, correct, bins=10)
     assert bins.counts.sum() == 500 and len(bins.edges) == 11
     gap = np.nansum(bins.counts * np.abs(bins.confidence - bins.accuracy)) / 500
-    assert metrics.expected_calibration_error(confidence, correct, bins=10) == pytest.approx(gap)
-    assert metrics.expected_calibration_error(np.ones(4), np.array([True, False, False, True])) == 0.5
-    empty = metrics.reliability_bins(np.array([0.95]), np.array([True]), bins=2)
+    assert calibration.expected_calibration_error(confidence, correct, bins=10) == pytest.approx(gap)
+    assert calibration.expected_calibration_error(np.ones(4), np.array([True, False, False, True])) == 0.5
+    empty = calibration.reliability_bins(np.array([0.95]), np.array([True]), bins=2)
     assert empty.counts.tolist() == [0, 1] and np.isnan(empty.accuracy[0]) and empty.accuracy[1] == 1
     # A bin is closed above: 0.5 of two bins belongs to the lower one.
-    assert metrics.reliability_bins(np.array([0.5]), np.array([True]), bins=2).counts.tolist() == [1, 0]
+    assert calibration.reliability_bins(np.array([0.5]), np.array([True]), bins=2).counts.tolist() == [1, 0]
 
 
 def test_weights_count_items_as_often_as_they_say() -> None:
@@ -111,8 +112,8 @@ def test_weights_count_items_as_often_as_they_say() -> None:
         (metrics.recall_at_k(first, 3, weights=weights), metrics.recall_at_k(first[again], 3)),
         (metrics.median_rank(first, weights=weights), np.median(first[again])),
         (
-            metrics.expected_calibration_error(values, right, weights=weights),
-            metrics.expected_calibration_error(values[again], right[again]),
+            calibration.expected_calibration_error(values, right, weights=weights),
+            calibration.expected_calibration_error(values[again], right[again]),
         ),
     ):
         assert weighted == pytest.approx(repeated)
@@ -147,4 +148,4 @@ def test_nothing_measured_is_not_a_number() -> None:
     nothing = np.empty(0)
     assert np.isnan(metrics.mean(nothing)) and np.isnan(metrics.median_rank(nothing))
     assert np.isnan(metrics.bootstrap_mean(nothing).low)
-    assert metrics.expected_calibration_error(nothing, np.empty(0, bool)) == 0
+    assert calibration.expected_calibration_error(nothing, np.empty(0, bool)) == 0

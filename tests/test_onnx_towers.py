@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from clipsearch.encoders import cache, onnx_towers
+from clipsearch.encoders import cache
+from clipsearch.encoders.clip import runtime
+from clipsearch.encoders.clip.runtime import OnnxTowers
+from clipsearch.encoders.clip.torch_towers import TorchTowers
 from clipsearch.encoders.devices import is_cpu
-from clipsearch.encoders.onnx_towers import OnnxTowers
-from clipsearch.encoders.torch_towers import TorchTowers
 from clipsearch.errors import UsageError
 from clipsearch.types import EncoderInfo, Preprocess
 
@@ -140,7 +141,7 @@ def test_torch_goes_on_where_a_graph_is_not_faithful(caplog: pytest.LogCaptureFi
 
 
 def test_pictures_stay_in_torch_on_a_gpu_and_texts_do_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_towers, "is_cpu", lambda device: device != "cuda")
+    monkeypatch.setattr(runtime, "is_cpu", lambda device: device != "cuda")
     converted, reference = towers("gelu", device="cuda")
     np.testing.assert_array_equal(converted.encode_images(pictures()), reference.encode_images(pictures()))
     converted.encode_tokens(texts("gelu"))

@@ -20,14 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from clipsearch.encoders import EncoderOptions, load_encoder, reload_encoder
-from clipsearch.errors import (
-    ClipsearchError,
-    EncoderError,
-    ModelMismatchError,
-    OutOfMemoryError,
-    UsageError,
-)
+from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.load import load_encoder, reload_encoder
+from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, OutOfMemoryError, UsageError
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 CPU = EncoderOptions(device="cpu")
@@ -160,7 +155,7 @@ def test_a_file_that_is_known_costs_neither_torch_nor_a_look_at_its_weights() ->
     known = load_encoder(str(TINY), CPU)
     script = """
 import sys
-from clipsearch.encoders import load_encoder, reload_encoder
+from clipsearch.encoders.load import load_encoder, reload_encoder
 encoder = load_encoder(sys.argv[1])
 again = reload_encoder(encoder.info)
 heavy = {"torch", "open_clip", "numpy", "huggingface_hub", "transformers", "safetensors", "PIL"} & set(sys.modules)
@@ -172,7 +167,7 @@ print(encoder.info.fingerprint, again.info == encoder.info, sorted(heavy))
 def test_a_query_holds_no_part_of_the_model_and_once_it_is_converted_not_even_torch() -> None:
     script = """
 import gc, sys
-from clipsearch.encoders import EncoderOptions, load_encoder
+from clipsearch.encoders.base import EncoderOptions; from clipsearch.encoders.load import load_encoder
 encoder = load_encoder(sys.argv[1], EncoderOptions(device="cpu"))
 rows = encoder.encode_texts(["a red circle"])
 loaded = "torch" in sys.modules

@@ -20,16 +20,16 @@ from conftest import Cli
 from helpers import without_privileges
 from PIL import Image
 
+from clipsearch.classify.results import Classification, ClassifyResult, Prediction
+from clipsearch.display.plots.classification import plot_classification
+from clipsearch.display.plots.evaluation import plot_confusion, plot_reliability
+from clipsearch.display.plots.file import check
+from clipsearch.display.plots.fonts import families_for, readable
+from clipsearch.display.plots.recall import RecallCurve, plot_recall
+from clipsearch.display.plots.similarity import plot_similarity
+from clipsearch.display.plots.theme import DARK, LIGHT, Theme
 from clipsearch.errors import ClipsearchError, UsageError
-from clipsearch.plotting import check
-from clipsearch.plotting.classification import plot_classification
-from clipsearch.plotting.evaluation import plot_confusion, plot_reliability
-from clipsearch.plotting.fonts import families_for, readable
-from clipsearch.plotting.recall import RecallCurve, plot_recall
-from clipsearch.plotting.similarity import plot_similarity
-from clipsearch.plotting.theme import DARK, LIGHT, Theme
-from clipsearch.reports import Classification, ClassifyResult, Prediction
-from clipsearch.similarity import Compared, Similarity, Vector, compare_vectors, measure
+from clipsearch.search.similarity import Compared, Similarity, Vector, compare_vectors, measure
 from clipsearch.types import EncoderInfo, Preprocess
 
 MODEL = EncoderInfo("ViT-B-32-256/datacomp_s34b_b86k", "00", 512, 100.0, None, Preprocess(256))

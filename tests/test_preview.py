@@ -16,7 +16,7 @@ import pytest
 import skimage
 from PIL import Image, ImageChops, ImageStat
 
-from clipsearch.showing import preview
+from clipsearch.display import terminal as preview
 from clipsearch.types import Hit
 
 PHOTOS = Path(skimage.__file__).parent / "data"

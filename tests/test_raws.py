@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from clipsearch.errors import ImageError
-from clipsearch.images import open_picture
+from clipsearch.images.open import open_picture
 from clipsearch.types import Preprocess
 
 WIDTH, HEIGHT = 320, 200
@@ -136,7 +136,7 @@ def test_without_its_extra_a_raw_file_names_it() -> None:
     script = (
         "import sys; sys.modules['rawpy'] = None\n"
         "from clipsearch.errors import UnsupportedImageError\n"
-        "from clipsearch.images import open_picture\n"
+        "from clipsearch.images.open import open_picture\n"
         "try: open_picture(sys.stdin.buffer.read())\n"
         "except UnsupportedImageError as error: print(error)\n"
     )

@@ -13,7 +13,7 @@ from conftest import Cli
 from PIL import Image
 from terminal import on_terminal
 
-from clipsearch.plotting import MARK
+from clipsearch.display.plots.file import MARK
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -29,8 +29,9 @@ from safetensors.torch import save_file
 from skimage import data
 from tinyclip.scenes import COLOURS, caption, draw, scenes
 
-from clipsearch.encoders import EncoderOptions, load_encoder
-from clipsearch.images import open_picture
+from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.load import load_encoder
+from clipsearch.images.open import open_picture
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 WORDS = [

@@ -13,13 +13,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clipsearch import Library, demo, prompts, relevance
-from clipsearch.background import PROMPTS
-from clipsearch.cache import CACHE_NAME, QueryCache
-from clipsearch.catalog import Catalog, EncoderRow
-from clipsearch.encoders import Encoder, load_encoder
-from clipsearch.images import open_picture
-from clipsearch.relevance import FEWEST, KINDS, RELEVANT, Yardstick
+from clipsearch import Library
+from clipsearch.catalog.cache import CACHE_NAME, QueryCache
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.cli import demo
+from clipsearch.encoders import prompts
+from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.load import load_encoder
+from clipsearch.images.open import open_picture
+from clipsearch.search import relevance
+from clipsearch.search.background import PROMPTS
+from clipsearch.search.relevance import FEWEST, KINDS, RELEVANT, Yardstick
 
 TINY = Path(__file__).parent / "tinyclip"
 sys.path.insert(0, str(TINY))

@@ -89,8 +89,8 @@ def test_an_exclusion_may_be_given_as_a_path(shelf: Shelf, photos: Path, given: 
 
 def test_a_kept_exclusion_is_always_relative_to_its_root(shelf: Shelf, tmp_path: Path) -> None:
     """Even where it reads like a full path: what was forgotten is what stays away."""
-    from clipsearch import upkeep
-    from clipsearch.catalog import Catalog
+    from clipsearch.catalog.catalog import Catalog
+    from clipsearch.library.maintenance import forget
 
     root = Path("/").joinpath(*tmp_path.parts[1:], "photos")
     inner = root.joinpath(*root.parts[1:])  # the root's own path, once more below it
@@ -99,7 +99,7 @@ def test_a_kept_exclusion_is_always_relative_to_its_root(shelf: Shelf, tmp_path:
     shelf.index(root)
     catalog = Catalog.open(shelf.folder, writable=True)
     try:
-        upkeep.forget(catalog, [os.fsencode(inner / "x.png")])
+        forget(catalog, [os.fsencode(inner / "x.png")])
     finally:
         catalog.close()
     assert shelf.index().unchanged == 1
@@ -224,8 +224,8 @@ def test_a_named_file_that_was_deleted_is_missing(shelf: Shelf, photos: Path) ->
 
 def test_many_named_files_cost_no_more_than_their_number(shelf: Shelf, tmp_path: Path) -> None:
     """`--files-from` with thousands of names: looking for each one's root among all of them would never end."""
-    from clipsearch.catalog import Catalog
-    from clipsearch.images import PICTURE_SUFFIXES
+    from clipsearch.catalog.catalog import Catalog
+    from clipsearch.images.sniff import PICTURE_SUFFIXES
     from clipsearch.indexing.roots import GivenOptions, Roots
 
     catalog = Catalog.open(shelf.folder)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from helpers import Drive, draw, without_privileges
 
-from clipsearch.images import PICTURE_SUFFIXES
+from clipsearch.images.sniff import PICTURE_SUFFIXES
 from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, pictures_in
-from clipsearch.reports import Problem
+from clipsearch.types import Problem
 
 
 def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **options: object) -> Walk:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipsearch import snapshots
-from clipsearch.cache import QueryCache
-from clipsearch.catalog import Catalog, EncoderRow
-from clipsearch.search import Searcher
+from clipsearch.catalog import snapshots
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.search.neighbours import Searcher
 from clipsearch.types import EncoderInfo, Preprocess
 
 DIM = 16

@@ -19,7 +19,7 @@ from terminal import on_terminal
 from test_imports import NEVER, imported
 
 from clipsearch.errors import UsageError
-from clipsearch.similarity import Vector, compare_vectors, measure, parse_vector
+from clipsearch.search.similarity import Vector, compare_vectors, measure, parse_vector
 
 FOUR = ("[1, 0]", "[1, 0.5]", "[-1, 1]", "[0, 1]")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipsearch.reports import Classification, ClassifyResult, Prediction
-from clipsearch.showing.sorting import folder_names, sort_out
+from clipsearch.classify.results import Classification, ClassifyResult, Prediction
+from clipsearch.export.folders import folder_names, sort_out
 from clipsearch.types import EncoderInfo, Preprocess
 
 INFO = EncoderInfo("test", "print", 4, 20.0, None, Preprocess(8))

@@ -10,10 +10,10 @@ import open_clip
 import pytest
 from open_clip.pretrained import get_pretrained_cfg, get_pretrained_url
 
-from clipsearch.encoders.architectures import canonical_config, openai_config
-from clipsearch.encoders.hub import known_models
+from clipsearch.encoders.clip.architectures import canonical_config, openai_config
+from clipsearch.encoders.clip.hub import known_models
+from clipsearch.encoders.clip.pairs import pixels_of, published_pair
 from clipsearch.encoders.known import ROWS, Row
-from clipsearch.encoders.pairs import pixels_of, published_pair
 from clipsearch.encoders.specs import DEFAULT_SPEC, OPENAI_MODELS, parse_spec
 from clipsearch.errors import UsageError
 
@@ -123,7 +123,7 @@ def test_an_architecture_knows_its_pixels_where_its_checkpoints_agree() -> None:
 
 def test_listing_models_imports_nothing_heavy(tmp_path: Path) -> None:
     script = (
-        "import sys; from clipsearch.encoders.hub import known_models; models = known_models();"
+        "import sys; from clipsearch.encoders.clip.hub import known_models; models = known_models();"
         "heavy = {'torch', 'open_clip', 'numpy', 'huggingface_hub', 'transformers', 'PIL'} & set(sys.modules);"
         "print(len(models), sorted(heavy))"
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import TinyEncoder, age, draw, load_tiny, reload_tiny, without_privileges
+from helpers import TinyEncoder, age, draw, load_tiny, reload_tiny, use_encoders, without_privileges
 
-from clipsearch import Library, encoders
+from clipsearch import Library
 from clipsearch.errors import ModelMismatchError, UsageError
-from clipsearch.indexing.indexer import RunOptions
-from clipsearch.reports import EncoderStatus
+from clipsearch.indexing.run import RunOptions
+from clipsearch.library.results import EncoderStatus
 
 COUNT = 12
 
@@ -26,8 +26,7 @@ COUNT = 12
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every spec is a tiny encoder of that name, so that these tests are about the rules alone."""
-    monkeypatch.setattr(encoders, "load_encoder", load_tiny)
-    monkeypatch.setattr(encoders, "reload_encoder", reload_tiny)
+    use_encoders(monkeypatch.setattr, load_tiny, reload_tiny)
 
 
 @pytest.fixture
@@ -258,7 +257,7 @@ def test_a_run_that_cannot_be_leaves_no_wish_behind(library: Library, tmp_path: 
 
 
 def test_the_fallback_is_told_until_something_else_answers(library: Library, photos: Path) -> None:
-    from clipsearch.catalog import Catalog
+    from clipsearch.catalog.catalog import Catalog
 
     catalog = Catalog.open(library.path, writable=True)
     catalog.set_meta("fallback", "no network")
@@ -270,7 +269,7 @@ def test_the_fallback_is_told_until_something_else_answers(library: Library, pho
 
 
 def test_the_fallback_is_none_once_it_was_asked_for(library: Library, photos: Path) -> None:
-    from clipsearch.catalog import Catalog
+    from clipsearch.catalog.catalog import Catalog
 
     catalog = Catalog.open(library.path, writable=True)
     catalog.set_meta("fallback", "no network")
@@ -302,16 +301,14 @@ SCRIPT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import helpers
-from clipsearch import Library, encoders
-from clipsearch.indexing.indexer import RunOptions
+from clipsearch import Library; from clipsearch.indexing.run import RunOptions
 
 class Slow(helpers.TinyEncoder):
     def encode_images(self, batch):
         time.sleep(0.02)
         return super().encode_images(batch)
 
-encoders.load_encoder = lambda spec, options=None: Slow(spec)
-encoders.reload_encoder = lambda info, options=None: Slow(info.spec)
+helpers.use_encoders(setattr, lambda spec, options=None: Slow(spec), lambda info, options=None: Slow(info.spec))
 library = Library(sys.argv[2])
 library.index(model=sys.argv[3] or None, run=RunOptions(batch_size=2))
 """
@@ -356,7 +353,7 @@ def vectors(library: Library, spec: str) -> int:
 
 def test_tiny_encoders_differ(photos: Path) -> None:
     """Else nothing above would show which one answers."""
-    from clipsearch.images import open_picture
+    from clipsearch.images.open import open_picture
 
     pixels = TinyEncoder("./old").prepare(open_picture((photos / "00.png").read_bytes()))[None]
     old, new = TinyEncoder("./old").encode_images(pixels)[0], TinyEncoder("./new").encode_images(pixels)[0]

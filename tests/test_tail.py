@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from helpers import Shelf, draw
 
-from clipsearch import snapshots
-from clipsearch.catalog import Catalog
+from clipsearch.catalog import snapshots
+from clipsearch.catalog.catalog import Catalog
 
 COUNT = 5_000
 

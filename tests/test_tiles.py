@@ -24,14 +24,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from tinyclip.scenes import caption, draw, scenes
 
-from clipsearch import Library, background, relevance, snapshots, tiles
-from clipsearch.cache import QueryCache
-from clipsearch.catalog import Catalog
-from clipsearch.filters import Filter
-from clipsearch.images import open_picture
-from clipsearch.indexing.room import Room
-from clipsearch.search import Neighbour, Searcher
-from clipsearch.showing.thumbnails import thumbnails
+from clipsearch import Library
+from clipsearch.catalog import snapshots
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.filters import Filter
+from clipsearch.display.thumbnails import thumbnails
+from clipsearch.images import tiles
+from clipsearch.images.open import open_picture
+from clipsearch.indexing.lookahead import Room
+from clipsearch.search import background, relevance
+from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.types import EncoderInfo, Preprocess
 
 HERE = Path(__file__).parent

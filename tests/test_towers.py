@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from clipsearch import files
-from clipsearch.encoders import cache, onnx
-from clipsearch.encoders.graphs import Graph
-from clipsearch.encoders.onnx import Build, Tower, TowerId, TowerMismatchError, Trial, find_tower, open_tower
+from clipsearch.encoders import cache
+from clipsearch.encoders.onnx import store, tower
+from clipsearch.encoders.onnx.graph import Graph
+from clipsearch.encoders.onnx.store import TowerId, find_tower, open_tower
+from clipsearch.encoders.onnx.tower import Build, Tower, TowerMismatchError, Trial
 from clipsearch.errors import EncoderError
 
 IDENTITY = TowerId("f" * 64, "image", "1")
@@ -101,10 +103,10 @@ def test_a_copied_cache_is_hashed_once_and_accepted(monkeypatch: pytest.MonkeyPa
 def test_another_machine_proves_the_graph_anew_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     make = Maker()
     open_tower(IDENTITY, make)
-    monkeypatch.setattr(onnx, "machine", lambda: "elsewhere")
+    monkeypatch.setattr(store, "machine", lambda: "elsewhere")
     proofs = []
-    original = onnx.prove
-    monkeypatch.setattr(onnx, "prove", lambda *given: proofs.append(original(*given)))
+    original = tower.prove
+    monkeypatch.setattr(store, "prove", lambda *given: proofs.append(original(*given)))
     assert all(answers(open_tower(IDENTITY, make)) for _ in range(2))
     assert (make.asked, len(proofs)) == (1, 1)
 
@@ -122,7 +124,7 @@ def test_a_graph_that_fails_on_another_machine_is_made_again(
     make = Maker()
     assert answers(open_tower(IDENTITY, make))
     assert make.asked == 0
-    monkeypatch.setattr(onnx, "machine", lambda: "elsewhere")
+    monkeypatch.setattr(store, "machine", lambda: "elsewhere")
     with caplog.at_level(logging.WARNING):
         assert answers(open_tower(IDENTITY, make))
     assert make.asked == 1
@@ -158,9 +160,9 @@ def test_the_runtimes_refusals_are_ours() -> None:
 
 def test_a_killed_conversion_leaves_nothing_that_is_used() -> None:
     script = (
-        "import os; from clipsearch.encoders import onnx;"
+        "import os; from clipsearch.encoders.onnx import tower, store;"
         "from tests.test_towers import *; make = Maker(); write, trials = make();"
-        "onnx.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), trials)"
+        "store.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), trials)"
     )
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, check=False)

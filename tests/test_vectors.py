@@ -21,18 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipsearch import files
-from clipsearch.vectors import (
-    EXACT_LIMIT,
-    DamagedSnapshot,
-    SnapshotError,
-    SnapshotFile,
-    VectorIndex,
-    choose_engine,
-    open_snapshot,
-    write_snapshot,
-)
+from clipsearch.vectors.engines import EXACT_LIMIT, choose_engine, open_snapshot, write_snapshot
 from clipsearch.vectors.exact import ExactIndex, TopK, inner_products, members
-from clipsearch.vectors.snapshot import publish, remove_strays
+from clipsearch.vectors.index import DamagedSnapshot, SnapshotError, SnapshotFile, VectorIndex
+from clipsearch.vectors.snapshot_file import publish, remove_strays
 
 ENGINES = ("exact", "ivf")
 
@@ -380,7 +372,7 @@ class TestWriting:
         before = published(tmp_path, gappy_ids(400), unit_rows(400, 16), name="old.faiss")
         script = """
             import os, pathlib, signal, sys
-            from clipsearch.vectors.snapshot import publish
+            from clipsearch.vectors.snapshot_file import publish
             def produce(write):
                 write(b"x" * 100_000)
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -440,7 +432,7 @@ class TestWriting:
 
 
 def test_the_package_itself_loads_nothing_heavy():
-    script = "import sys, clipsearch.vectors; print({'numpy', 'faiss'} & set(sys.modules))"
+    script = "import sys, clipsearch.vectors.index; print({'numpy', 'faiss'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -65,7 +65,7 @@ def _pictures(bench: Bench) -> Path:
 
 def _labels(bench: Bench) -> list[str]:
     """Names of ImageNet's classes, spread over all of them: words of everyday length."""
-    from clipsearch import prompts
+    from clipsearch.encoders import prompts
 
     before, after = prompts.TEMPLATE.split("{label}")
     return [text.removeprefix(before).removesuffix(after) for text in prompts.everyday(bench.sizes.labels)]

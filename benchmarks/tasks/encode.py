@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch import images
-from clipsearch.encoders import Encoder, EncoderOptions, reload_encoder
-from clipsearch.library import Library
+from clipsearch.encoders.base import Encoder, EncoderOptions
+from clipsearch.encoders.load import reload_encoder
+from clipsearch.images.open import open_picture
+from clipsearch.library.library import Library
 
 BATCH = 8
 
@@ -110,7 +111,7 @@ def shares(library: str, folder: str, count: int) -> Callable[[], dict[str, floa
         prepared = []
         for data in files:
             hashlib.sha256(data).digest()
-            prepared.append(encoder.prepare(images.open_picture(data)))
+            prepared.append(encoder.prepare(open_picture(data)))
         decode = (time.thread_time() - begun) / len(files)
         pixels = np.stack(prepared)
         begun = time.process_time()
@@ -128,7 +129,7 @@ def fidelity(library: str, checkpoint: str, arch: str | None, folder: str, count
 
     encoder = encoder_of(library)
     preprocess = encoder.info.preprocess
-    prepared = np.stack([encoder.prepare(images.open_picture(data)) for data in pictures_in(folder, count)])
+    prepared = np.stack([encoder.prepare(open_picture(data)) for data in pictures_in(folder, count)])
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (preprocess.mean, preprocess.std))
 
     def compare() -> dict[str, Any]:

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tasks.encode import encoder_of
-from clipsearch import prompts
-from clipsearch.cache import QueryCache
-from clipsearch.catalog import Catalog
-from clipsearch.library import Library
-from clipsearch.search import SPARE
-from clipsearch.snapshots import open_trusted
-from clipsearch.vectors import VectorIndex
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.snapshots import open_trusted
+from clipsearch.encoders import prompts
+from clipsearch.library.library import Library
+from clipsearch.search.neighbours import SPARE
+from clipsearch.vectors.index import VectorIndex
 
 CHUNK = 10_000
 PER_CLUSTER = 50

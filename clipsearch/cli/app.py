@@ -8,23 +8,23 @@ from typing import Annotated
 import typer
 
 COMMANDS = {
-    "index": "commands_index",
-    "query": "commands_query",
-    "show": "commands_query",
-    "classify": "commands_classify",
-    "labels": "commands_labels",
-    "classifiers": "commands_classifiers",
-    "eval": "commands_eval",
-    "similarity": "commands_similarity",
-    "map": "commands_map",
-    "info": "commands_keep",
-    "models": "commands_models",
-    "doctor": "commands_keep",
-    "prune": "commands_keep",
-    "forget": "commands_keep",
-    "reroot": "commands_keep",
-    "demo": "commands_demo",
-    "completion": "commands_completion",
+    "index": "index",
+    "query": "query",
+    "show": "query",
+    "classify": "classify",
+    "labels": "labels",
+    "classifiers": "classifiers",
+    "eval": "evaluate",
+    "similarity": "similarity",
+    "map": "map",
+    "info": "maintenance",
+    "models": "models",
+    "doctor": "maintenance",
+    "prune": "maintenance",
+    "forget": "maintenance",
+    "reroot": "maintenance",
+    "demo": "demo",
+    "completion": "completion",
 }
 """Each command's module, in the order of the help; the function has the command's name, a group is called `app`."""
 
@@ -40,7 +40,7 @@ def application(only: str | None = None) -> typer.Typer:
     )
     app.callback()(main)
     for name in [only] if only else COMMANDS:
-        module = importlib.import_module(f"clipsearch.cli.{COMMANDS[name]}")
+        module = importlib.import_module(f"clipsearch.cli.commands.{COMMANDS[name]}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
         else:

@@ -157,7 +157,7 @@ def labels(current: str, before: Sequence[str]) -> list[Candidate]:
 def kept(kind: Literal["label_sets", "classifiers"], before: Sequence[str]) -> list[Candidate]:
     """The names under which the library that the command line means keeps label sets or classifiers."""
     try:
-        from clipsearch.classifying import store
+        from clipsearch.classify import store
 
         return [(name, "") for name in getattr(store, kind)(_library(before)).names()]
     except Exception:  # A key press is no place for errors.
@@ -167,7 +167,7 @@ def kept(kind: Literal["label_sets", "classifiers"], before: Sequence[str]) -> l
 def held_models(before: Sequence[str]) -> list[Candidate]:
     """The models of the library that the command line means."""
     try:
-        from clipsearch.catalog import Catalog
+        from clipsearch.catalog.catalog import Catalog
 
         catalog = Catalog.open(_library(before))
         try:

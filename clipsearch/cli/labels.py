@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipsearch.cli.words import standard_input
+from clipsearch.cli.arguments import standard_input
 from clipsearch.errors import UsageError, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from clipsearch.classifying.labels import Label
+    from clipsearch.classify.labels import Label
 
 OPTION = "--labels"
 COMMAND = "classify"
@@ -54,7 +54,7 @@ def read_labels(values: Sequence[str], library: Path | None = None) -> list[Labe
 
     Raises UsageError for a file that cannot be read, or that holds no label, and for what is both a set and a file.
     """
-    from clipsearch.classifying.labels import Label
+    from clipsearch.classify.labels import Label
 
     labels: list[Label] = []
     for value in values:
@@ -68,7 +68,7 @@ def read_labels(values: Sequence[str], library: Path | None = None) -> list[Labe
 
 
 def _with_synonyms(value: str) -> Label:
-    from clipsearch.classifying.labels import read_label
+    from clipsearch.classify.labels import read_label
 
     name, synonyms = _COLON.split(value, maxsplit=1)
     if re.search(r"(?<!\\),", name):
@@ -82,8 +82,8 @@ def _with_synonyms(value: str) -> Label:
 
 
 def _from_place(name: str, library: Path | None) -> Sequence[Label]:
-    from clipsearch.classifying import store
-    from clipsearch.classifying.labels import IMAGENET, imagenet, parse_labels
+    from clipsearch.classify import store
+    from clipsearch.classify.labels import IMAGENET, imagenet, parse_labels
 
     saved = library is not None and os.sep not in name and store.label_sets(library).holds(name)
     built_in = name == IMAGENET
@@ -129,7 +129,7 @@ def read_templates(values: Sequence[str]) -> list[str]:
 
 def pictures_among(values: Sequence[str]) -> list[str]:
     """Labels that are also names of pictures: probably meant as such, but they came behind `--labels`."""
-    from clipsearch.query import is_picture_path
+    from clipsearch.images.sniff import is_picture_path
 
     return [value for value in values if is_picture_path(value)]
 

@@ -8,8 +8,8 @@ import re
 import sys
 from typing import Any, TextIO
 
+from clipsearch.display.text import printable as printable
 from clipsearch.errors import reason
-from clipsearch.showing.wording import printable as printable
 
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 

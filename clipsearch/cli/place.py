@@ -17,7 +17,7 @@ def find_library(given: str | None) -> Path | None:
 
     One above that belongs to someone else is passed over, and named on stderr: its answers would be theirs.
     """
-    from clipsearch.catalog import CATALOG_NAME
+    from clipsearch.catalog.catalog import CATALOG_NAME
 
     named = given or os.environ.get(VARIABLE)
     if named:
@@ -50,7 +50,7 @@ def require_library(given: str | None) -> Path:
 
 def existing_library(given: str | None) -> Path:
     """As `require_library`, and there is a catalog in it: for commands that look at plain files beside it only."""
-    from clipsearch.catalog import CATALOG_NAME
+    from clipsearch.catalog.catalog import CATALOG_NAME
 
     library = require_library(given)
     if not (library / CATALOG_NAME).is_file():

@@ -10,10 +10,10 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from clipsearch.cli import output
-from clipsearch.cli.tables import duration
+from clipsearch.cli.render.tables import duration
 
 if TYPE_CHECKING:
-    from clipsearch.reports import Progress
+    from clipsearch.types import Progress
 
 _FORMAT = "{desc} {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}{postfix}"
 _STOPPING = b"\nstopping: the batch in hand is finished first; Ctrl-C again stops at once\n"

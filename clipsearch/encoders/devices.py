@@ -33,7 +33,7 @@ def is_cpu(device: str) -> bool:
     """
     if device == "cpu" or (device == "auto" and not _may_have_gpu()):
         return True
-    from clipsearch.encoders.torch_towers import pick_device
+    from clipsearch.encoders.clip.torch_towers import pick_device
 
     return pick_device(device).type == "cpu"
 

@@ -78,3 +78,19 @@ def row_of(arch: str, tag: str) -> Row | None:
         if (openai and (openai.arch, "openai") == (arch, tag)) or row.spec == f"{arch}/{tag}":
             return row
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A row of `clipsearch models`."""
+
+    spec: str
+    dim: int
+    pixels: int
+    megabytes: int
+    """Size of the weights to download."""
+    accuracy: float | None
+    """ImageNet zero-shot top-1 as published, 0 … 1; None where nobody published one."""
+    licence: str
+    cached: bool
+    note: str = ""

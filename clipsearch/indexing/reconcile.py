@@ -13,15 +13,14 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
-from clipsearch.catalog import Catalog
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.pending import lacking
 from clipsearch.files import span, upwards
-from clipsearch.indexing.judging import Verdicts, Walked, mount_above
+from clipsearch.images.tiles import Tiles
+from clipsearch.indexing.missing import Verdicts, Walked, mount_above
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk
-from clipsearch.owing import lacking
-from clipsearch.reports import Problem
-from clipsearch.tiles import Tiles
-from clipsearch.types import Candidate, FileState
+from clipsearch.types import Candidate, FileState, Problem
 
 RACY_NS = 2_000_000_000
 """A file written this shortly before it was read may change again within one tick of its clock (git's racy rule)."""

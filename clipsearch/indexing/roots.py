@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
-from clipsearch.catalog import Catalog
+from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import below, is_within, upwards
 from clipsearch.indexing.scanner import Rules, ScanOptions, has_slash

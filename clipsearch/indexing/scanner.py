@@ -16,8 +16,7 @@ from operator import itemgetter
 
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import below, is_within
-from clipsearch.reports import Problem
-from clipsearch.types import Candidate
+from clipsearch.types import Candidate, Problem
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """Errors that say there is nothing at a path, rather than that it cannot be looked at."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.vectors import Engine
+from clipsearch.vectors.index import Engine
 
 ROUNDING = 2e-6
 """More than two float32 inner products of the same unit vectors differ by, however they were summed: about 2e-7 was the

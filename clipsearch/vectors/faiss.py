@@ -20,14 +20,14 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.vectors import DamagedSnapshot, Engine, SnapshotFile
 from clipsearch.vectors import exact as oracle
+from clipsearch.vectors.checks import Witnesses, checked, with_positions
+from clipsearch.vectors.index import DamagedSnapshot, Engine, SnapshotFile
 from clipsearch.vectors.ivf import RECALL_AT, TARGET, TRAINING_PER_LIST, Probes, Sample, choose_nprobe, lists_for
-from clipsearch.vectors.snapshot import Write, publish, verify
-from clipsearch.vectors.source import Witnesses, checked, with_positions
+from clipsearch.vectors.snapshot_file import Write, publish, verify
 
 if TYPE_CHECKING:
-    from clipsearch.vectors import Chunks
+    from clipsearch.vectors.index import Chunks
 
 FEW = 16
 """Fewer queries than this run on one thread: more makes them wait for each other (4 ms jumps on a busy machine), and
@@ -167,7 +167,7 @@ def write(
     probes: Callable[[], NDArray[np.float32]] | None = None,
     previous: SnapshotFile | None = None,
 ) -> SnapshotFile:
-    """See `clipsearch.vectors.write_snapshot`."""
+    """See `clipsearch.vectors.engines.write_snapshot`."""
     if dim < 1 or count < 1:
         raise ValueError(f"a snapshot of {count} vectors of {dim} dimensions")
     witnesses = Witnesses(count)

@@ -23,15 +23,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from browser import browser
 from tinyclip.scenes import COLOURS, Scene, caption, draw, scenes
 
-from clipsearch import Library, metrics
-from clipsearch.classifying.answer import classify_alone
-from clipsearch.classifying.options import ClassifyOptions
-from clipsearch.plotting.classification import plot_classification
-from clipsearch.plotting.evaluation import plot_confusion, plot_reliability
-from clipsearch.plotting.recall import RecallCurve, plot_recall
-from clipsearch.plotting.similarity import plot_similarity
-from clipsearch.showing.map import write_map
-from clipsearch.similarity import Vector, compare_alone, compare_vectors
+from clipsearch import Library
+from clipsearch.classify import calibration
+from clipsearch.classify.options import ClassifyOptions
+from clipsearch.classify.run import classify_alone
+from clipsearch.display.html.map import write_map
+from clipsearch.display.plots.classification import plot_classification
+from clipsearch.display.plots.evaluation import plot_confusion, plot_reliability
+from clipsearch.display.plots.recall import RecallCurve, plot_recall
+from clipsearch.display.plots.similarity import plot_similarity
+from clipsearch.evaluate import metrics
+from clipsearch.search.similarity import Vector, compare_alone, compare_vectors
 
 HERE = Path(__file__).parent
 TINY = str(ROOT / "tests" / "tinyclip" / "tiny_clip.pt")
@@ -71,8 +73,8 @@ def evaluations(folder: Path) -> None:
     said = np.array([labels.index(prediction.label) for prediction in best])
     plot_confusion(metrics.confusion_matrix(true, said, len(labels)), labels, HERE / "confusion.svg")
     sure = np.array([prediction.probability for prediction in best])
-    bins = metrics.reliability_bins(sure, true == said)
-    ece = metrics.expected_calibration_error(sure, true == said)
+    bins = calibration.reliability_bins(sure, true == said)
+    ece = calibration.expected_calibration_error(sure, true == said)
     plot_reliability(bins.confidence, bins.accuracy, bins.counts, ece, HERE / "reliability.svg")
 
 

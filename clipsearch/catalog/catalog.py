@@ -1,0 +1,563 @@
+"""The catalog: one SQLite file that holds everything a library knows, vectors included. It is the truth.
+
+A `Catalog` is opened for reading by any number of processes at once, and for writing by the one that holds the
+library's lock. Searching needs nothing but `sqlite3` here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from clipsearch.catalog import migrations
+from clipsearch.catalog.connections import Stats, connect, connect_unwritable, stats
+from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
+from clipsearch.types import MAX_INTEGER, Box, ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+
+if TYPE_CHECKING:
+    from clipsearch.images.tiles import Tiles
+
+CATALOG_NAME = "catalog.db"
+
+PathBytes = bytes
+
+LIVE = "('present', 'offline', 'unreadable')"
+"""File states that make a content a hit, as SQL. Missing files are no hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRow:
+    id: int
+    info: EncoderInfo
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A published snapshot: the file, and what it must be to be trusted. `stat` is (size, mtime_ns, inode)."""
+
+    encoder_id: int
+    file: str
+    previous: str | None
+    revision: int
+    watermark: int
+    count: int
+    bytes: int
+    sha256: str
+    stat: tuple[int, int, int]
+    details: Mapping[str, Any]
+
+
+class LiveView(NamedTuple):
+    """A view of a live content; `box` as the catalog has it, JSON. A tuple: a batch of queries makes many thousands."""
+
+    content_id: int
+    view: int
+    box: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRow:
+    """What a search result shows of a content; `files` are its live ones as (path, state), present ones first."""
+
+    id: int
+    bytes: int
+    format: str | None
+    width: int | None
+    height: int | None
+    taken_at: str | None
+    state: ContentState
+    files: tuple[tuple[PathBytes, FileState], ...] = ()
+
+
+class Catalog:
+    """An open catalog. `writable` ones may change it; hold the library's lock for that."""
+
+    def __init__(self, folder: Path, conn: sqlite3.Connection, *, writable: bool, scratch: Path | None = None) -> None:
+        self.folder = folder
+        self.conn = conn
+        self.writable = writable
+        self._scratch = scratch
+        self._read_as: Stats | None = None
+
+    @classmethod
+    def create(cls, folder: Path) -> Catalog:
+        """Make a catalog in `folder` (made where it does not exist). Raises UsageError where it cannot be written."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            conn = connect(folder / CATALOG_NAME, writable=True)
+            conn.execute(f"PRAGMA page_size = {migrations.PAGE_SIZE}")
+            conn.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+            catalog = cls(folder, conn, writable=True)
+            catalog._prepare_writer()
+            catalog.set_meta("library_id", catalog.meta("library_id") or uuid.uuid4().hex)
+        except (OSError, sqlite3.OperationalError) as exc:
+            raise UsageError(f"cannot make a library in {folder}: {exc}") from exc
+        return catalog
+
+    @classmethod
+    def open(cls, folder: Path, *, writable: bool = False) -> Catalog:
+        """Open the catalog in `folder`.
+
+        Raises NoLibraryError where there is none, UsageError where it cannot be written although `writable` asks for
+        it, and DamagedError where the file is no catalog of ours.
+        """
+        path = folder / CATALOG_NAME
+        if not path.is_file():
+            raise NoLibraryError(f"no library in {folder}; clipsearch index FOLDER makes one")
+        scratch: Path | None = None
+        read_as: Stats | None = None
+        try:
+            if writable:
+                conn = connect(path, writable=True)
+            elif os.access(folder, os.W_OK):
+                conn = connect(path, writable=False)
+            else:
+                conn, scratch, read_as = connect_unwritable(path)
+            catalog = cls(folder, conn, writable=writable, scratch=scratch)
+            catalog._read_as = read_as
+            try:
+                catalog._check()
+                if writable:
+                    catalog._prepare_writer()
+            except BaseException:
+                conn.close()
+                if scratch is not None:
+                    shutil.rmtree(scratch, ignore_errors=True)
+                raise
+        except sqlite3.OperationalError as exc:
+            raise UsageError(f"cannot open the catalog {path}: {exc}") from exc
+        except sqlite3.DatabaseError as exc:
+            raise DamagedError(f"{path} is damaged or no catalog ({exc}); clipsearch doctor says more") from exc
+        return catalog
+
+    def is_stale(self) -> bool:
+        """Whether this is a view of a catalog in an unwritable folder that has changed since it was opened."""
+        return self._read_as is not None and self._read_as != stats(self.folder / CATALOG_NAME)
+
+    def close(self) -> None:
+        if self.writable:
+            # What is in the WAL moves to the catalog now, so that the folder may be copied or made read-only.
+            # Where a reader is in the way, the next writer moves it.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.conn.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _check(self) -> None:
+        found = self.conn.execute("PRAGMA application_id").fetchone()[0]
+        if found != migrations.APPLICATION_ID:
+            raise DamagedError(f"{self.folder / CATALOG_NAME} is not a clipsearch catalog")
+        version = int(self.meta("schema_version") or 0) if self._has_meta() else 0
+        if version > migrations.SCHEMA_VERSION:
+            raise UsageError(
+                f"the library in {self.folder} was written by a newer clipsearch (schema {version}); update clipsearch"
+            )
+        if version < migrations.SCHEMA_VERSION and not self.writable:
+            if version == 0:
+                raise NoLibraryError(f"the library in {self.folder} is still empty; clipsearch index FOLDER fills it")
+            raise UsageError(f"the library in {self.folder} is of an older schema; clipsearch index updates it")
+
+    def _has_meta(self) -> bool:
+        return self.conn.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is not None
+
+    def _prepare_writer(self) -> None:
+        self.conn.execute("PRAGMA journal_mode = WAL")
+        self.conn.execute("PRAGMA synchronous = FULL")
+        self.conn.execute("PRAGMA foreign_keys = ON")
+        if not self._has_meta() or int(self.meta("schema_version") or 0) < migrations.SCHEMA_VERSION:
+            migrations.upgrade(self.conn)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A write transaction: everything in it is kept, or nothing.
+
+        Raises ClipsearchError where SQLite cannot write it: a full disk, say.
+        """
+        try:
+            self.conn.execute("BEGIN IMMEDIATE")
+            yield
+            self.conn.execute("COMMIT")
+        except BaseException as exc:
+            if self.conn.in_transaction:  # SQLite itself has rolled back where the disk is full.
+                self.conn.execute("ROLLBACK")
+            if isinstance(exc, sqlite3.OperationalError):
+                raise ClipsearchError(
+                    f"cannot write to {self.folder / CATALOG_NAME}: {exc}. "
+                    "What was committed before is safe; mend that and run it again"
+                ) from exc
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One consistent view of the catalog for all that is read inside, whatever a writer does meanwhile."""
+        if self.conn.in_transaction:
+            yield
+            return
+        self.conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.conn.execute("COMMIT")
+
+    # Meta
+
+    def meta(self, key: str) -> str | None:
+        row = self.conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        if value is None:
+            self.conn.execute("DELETE FROM meta WHERE key = ?", (key,))
+        else:
+            self.conn.execute(
+                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (key, value),
+            )
+
+    # Encoders
+
+    def encoders(self) -> list[EncoderRow]:
+        return [_encoder_row(row) for row in self.conn.execute(f"{_SELECT_ENCODER} ORDER BY id")]
+
+    def encoder(self, encoder_id: int) -> EncoderRow:
+        row = self.conn.execute(f"{_SELECT_ENCODER} WHERE id = ?", (encoder_id,)).fetchone()
+        if row is None:
+            raise DamagedError(f"the catalog in {self.folder} names encoder {encoder_id}, but does not hold it")
+        return _encoder_row(row)
+
+    def answering(self) -> EncoderRow | None:
+        """The encoder that queries use, None before the first index run."""
+        return self._encoder_of("encoder_id")
+
+    def filling(self) -> EncoderRow | None:
+        """The encoder that is being filled beside it, to replace it."""
+        return self._encoder_of("filling_id")
+
+    def _encoder_of(self, key: str) -> EncoderRow | None:
+        value = self.meta(key)
+        return None if value is None else self.encoder(int(value))
+
+    def add_encoder(self, info: EncoderInfo) -> EncoderRow:
+        """The row of an encoder, made where its fingerprint is new; else brought to the newest spec and details."""
+        details = dict(info.details) | {
+            "preprocess": asdict(info.preprocess),
+            "is_clip": info.is_clip,
+            "template": info.template,
+        }
+        self.conn.execute(
+            "INSERT INTO encoders (spec, fingerprint, dim, logit_scale, logit_bias, details) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (fingerprint) DO UPDATE SET spec = excluded.spec, details = excluded.details",
+            (info.spec, info.fingerprint, info.dim, info.logit_scale, info.logit_bias, json.dumps(details)),
+        )
+        row = self.conn.execute(f"{_SELECT_ENCODER} WHERE fingerprint = ?", (info.fingerprint,)).fetchone()
+        return _encoder_row(row)
+
+    def drop_encoder(self, encoder_id: int) -> int:
+        """Forget an encoder that is not in use, with its vectors; how many those were."""
+        dropped = self.conn.execute("DELETE FROM embeddings WHERE encoder_id = ?", (encoder_id,)).rowcount
+        self.conn.execute("DELETE FROM snapshots WHERE encoder_id = ?", (encoder_id,))
+        self.conn.execute("DELETE FROM encoders WHERE id = ?", (encoder_id,))
+        return dropped
+
+    def tiles(self) -> Tiles:
+        """Which parts of pictures get vectors of their own, besides the whole ones."""
+        return cast("Tiles", self.meta("tiles") or "none")
+
+    def count_owed(self, encoder_id: int, *, reachable: bool = False) -> int:
+        """Live contents that lack a view of this encoder; `reachable` counts those with a present file only."""
+        from clipsearch.catalog import pending
+
+        return self._count_live(pending.lacking(self.tiles()), encoder_id, reachable=reachable)
+
+    def count_unseen(self, encoder_id: int) -> int:
+        """Live contents that this encoder has no vector of at all, so that they are no hits of its queries."""
+        from clipsearch.catalog import pending
+
+        return self._count_live(pending.WITHOUT_WHOLE, encoder_id)
+
+    def _count_live(self, condition: str, encoder_id: int, *, reachable: bool = False) -> int:
+        states = "('present')" if reachable else LIVE
+        row = self.conn.execute(
+            f"""SELECT count(*) FROM contents c
+            WHERE c.state IN ('ok', 'partial')
+              AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id AND f.state IN {states})
+              AND {condition}""",
+            (encoder_id,),
+        ).fetchone()
+        return int(row[0])
+
+    # Contents and files, as a writer records them
+
+    def content_by_digest(self, digest: bytes) -> tuple[int, ContentState, str] | None:
+        """(id, state, decoder) of a content."""
+        return cast(
+            tuple[int, ContentState, str] | None,
+            self.conn.execute("SELECT id, state, decoder FROM contents WHERE digest = ?", (digest,)).fetchone(),
+        )
+
+    def held_views(self, content_id: int, encoder_id: int) -> set[int]:
+        """The numbers of the views that an encoder has vectors of; 0 is the whole picture."""
+        rows = self.conn.execute(
+            "SELECT view FROM embeddings WHERE encoder_id = ? AND content_id = ?", (encoder_id, content_id)
+        )
+        return {view for (view,) in rows}
+
+    def lacks_views(self, content_id: int, encoder_id: int, tiles: Tiles) -> bool:
+        """Whether a content that can be decoded owes an encoder a view, in this mode."""
+        from clipsearch.images.tiles import count_views
+
+        size = self.conn.execute("SELECT width, height FROM contents WHERE id = ?", (content_id,)).fetchone()
+        return not self.held_views(content_id, encoder_id).issuperset(range(count_views(*size, tiles)))
+
+    def put_content(
+        self,
+        digest: bytes,
+        *,
+        size: int,
+        state: ContentState,
+        reason: str | None,
+        decoder: str,
+        facts: ImageFacts | None,
+        now: str,
+    ) -> int:
+        """Record a content, or what a later decode found out about it: its id stays, and so do facts once known."""
+        f = facts
+        values = (
+            digest,
+            size,
+            f.format if f else None,
+            f.width if f else None,
+            f.height if f else None,
+            f.taken_at if f else None,
+            f.taken_offset if f else None,
+            f.camera if f else None,
+            f.lat if f else None,
+            f.lon if f else None,
+            json.dumps(dict(f.exif)) if f and f.exif else None,
+            state,
+            reason,
+            decoder,
+            now,
+        )
+        row = self.conn.execute(
+            """INSERT INTO contents (digest, bytes, format, width, height, taken_at, taken_offset, camera, lat, lon,
+                                     exif, state, reason, decoder, added_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (digest) DO UPDATE SET
+                format = coalesce(excluded.format, format), width = coalesce(excluded.width, width),
+                height = coalesce(excluded.height, height), taken_at = coalesce(excluded.taken_at, taken_at),
+                taken_offset = coalesce(excluded.taken_offset, taken_offset),
+                camera = coalesce(excluded.camera, camera), lat = coalesce(excluded.lat, lat),
+                lon = coalesce(excluded.lon, lon), exif = coalesce(excluded.exif, exif),
+                state = excluded.state, reason = excluded.reason, decoder = excluded.decoder
+            RETURNING id""",
+            values,
+        ).fetchone()
+        return int(row[0])
+
+    def put_file(
+        self,
+        path: bytes,
+        *,
+        content_id: int | None,
+        size: int,
+        mtime_ns: int,
+        state: FileState = "present",
+        reason: str | None = None,
+    ) -> None:
+        self.conn.execute(
+            """INSERT INTO files (path, content_id, size, mtime_ns, state, reason) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id, size = excluded.size,
+                mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason""",
+            (path, content_id, size, mtime_ns, state, reason),
+        )
+
+    def put_vector(
+        self, content_id: int, encoder_id: int, vector: bytes, *, view: int = 0, box: Box | None = None
+    ) -> None:
+        """Record the embedding of a view: little-endian float32, a unit vector. One that stands, stays.
+
+        View 0 is the whole picture; `box` is the part that another one shows.
+        """
+        self.conn.execute(
+            "INSERT INTO embeddings (content_id, encoder_id, view, box, vector) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (encoder_id, content_id, view) DO NOTHING",
+            (content_id, encoder_id, view, None if box is None else json.dumps(box), vector),
+        )
+
+    # Embeddings and snapshots, as a search reads them
+
+    def count_vectors(self, encoder_id: int, *, after: int = 0, until: int | None = None) -> int:
+        """Embeddings of an encoder with after < seq ≤ until."""
+        row = self.conn.execute(
+            "SELECT count(*) FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ?",
+            (encoder_id, after, MAX_INTEGER if until is None else until),
+        ).fetchone()
+        return int(row[0])
+
+    def count_pictures(self, encoder_id: int) -> int:
+        """Contents that an encoder has a vector of; without tiles, as many as it has vectors."""
+        row = self.conn.execute("SELECT count(*) FROM embeddings WHERE encoder_id = ? AND view = 0", (encoder_id,))
+        return int(row.fetchone()[0])
+
+    def last_seq(self, encoder_id: int) -> int:
+        row = self.conn.execute("SELECT max(seq) FROM embeddings WHERE encoder_id = ?", (encoder_id,)).fetchone()
+        return int(row[0] or 0)
+
+    def vectors(
+        self, encoder_id: int, *, after: int = 0, until: int | None = None, chunk: int = 4096
+    ) -> Iterator[list[tuple[int, bytes]]]:
+        """(seq, vector) in the order of seq, after < seq ≤ until, a list of up to `chunk` at a time."""
+        rows = self.conn.execute(
+            "SELECT seq, vector FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ? ORDER BY seq",
+            (encoder_id, after, MAX_INTEGER if until is None else until),
+        )
+        while part := rows.fetchmany(chunk):
+            yield part
+
+    def live_embeddings(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, tuple[LiveView, bytes]]:
+        """View and vector by seq, for those of `seqs` that belong to a live content."""
+        return {seq: (LiveView(*about), vector) for seq, vector, *about in self._live(encoder_id, seqs, "e.vector")}
+
+    def live_views(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, LiveView]:
+        """View by seq, for those of `seqs` that belong to a live content."""
+        return {seq: LiveView(*about) for seq, _, *about in self._live(encoder_id, seqs, "0")}
+
+    def _live(self, encoder_id: int, seqs: Sequence[int], column: str) -> Iterator[tuple[Any, ...]]:
+        for part in _parts(seqs):
+            marks = ",".join("?" * len(part))
+            rows = self.conn.execute(
+                f"""SELECT e.seq, {column}, e.content_id, e.view, e.box FROM embeddings e
+                WHERE e.seq IN ({marks}) AND e.encoder_id = ?
+                  AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
+                (*part, encoder_id),
+            )
+            yield from rows.fetchall()  # Ctrl-C in between would leave an open cursor to a closed connection.
+
+    def vector_of(self, content_id: int, encoder_id: int) -> bytes | None:
+        row = self.conn.execute(
+            "SELECT vector FROM embeddings WHERE encoder_id = ? AND content_id = ? AND view = 0",
+            (encoder_id, content_id),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def vectors_of(self, ids: Sequence[int], encoder_id: int) -> dict[int, bytes]:
+        """Vectors of whole pictures, by content, of those that this encoder has one of."""
+        found: dict[int, bytes] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            found.update(
+                self.conn.execute(
+                    "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND view = 0 "
+                    f"AND content_id IN ({marks})",
+                    (encoder_id, *part),
+                )
+            )
+        return found
+
+    def contents(self, ids: Sequence[int]) -> dict[int, ContentRow]:
+        """Contents with their live files, by id."""
+        files: dict[int, list[tuple[bytes, FileState]]] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            for content_id, path, state in self.conn.execute(
+                f"""SELECT content_id, path, state FROM files WHERE content_id IN ({marks}) AND state IN {LIVE}
+                ORDER BY state != 'present', path""",
+                part,
+            ):
+                files.setdefault(content_id, []).append((path, state))
+        rows: dict[int, ContentRow] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            for row in self.conn.execute(
+                f"SELECT id, bytes, format, width, height, taken_at, state FROM contents WHERE id IN ({marks})", part
+            ):
+                rows[row[0]] = replace(ContentRow(*row), files=tuple(files.get(row[0], ())))
+        return rows
+
+    def snapshot(self, encoder_id: int) -> SnapshotRow | None:
+        row = self.conn.execute(
+            "SELECT encoder_id, file, previous, revision, watermark, count, bytes, sha256, stat, details "
+            "FROM snapshots WHERE encoder_id = ?",
+            (encoder_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        plain = SnapshotRow(*row)
+        return replace(plain, stat=tuple(json.loads(row[8])), details=json.loads(row[9]))
+
+    def put_snapshot(self, row: SnapshotRow) -> None:
+        self.conn.execute(
+            "INSERT OR REPLACE INTO snapshots (encoder_id, file, previous, revision, watermark, count, bytes, sha256, "
+            "stat, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.encoder_id,
+                row.file,
+                row.previous,
+                row.revision,
+                row.watermark,
+                row.count,
+                row.bytes,
+                row.sha256,
+                json.dumps(list(row.stat)),
+                json.dumps(dict(row.details)),
+            ),
+        )
+
+    # Counts
+
+    def count_by_state(self, table: str) -> dict[str, int]:
+        """How many rows of `contents` or `files` are in each state."""
+        if table not in ("contents", "files"):
+            raise ValueError(table)
+        return dict(self.conn.execute(f"SELECT state, count(*) FROM {table} GROUP BY state ORDER BY state"))
+
+    def quick_check(self) -> list[str]:
+        """What SQLite finds wrong with the file; empty where it is sound."""
+        try:
+            found = [str(row[0]) for row in self.conn.execute("PRAGMA quick_check(20)")]
+        except sqlite3.DatabaseError as exc:
+            return [str(exc)]
+        return [] if found == ["ok"] else found
+
+
+_SELECT_ENCODER = "SELECT id, spec, fingerprint, dim, logit_scale, logit_bias, details FROM encoders"
+
+
+def _encoder_row(row: Sequence[Any]) -> EncoderRow:
+    details = json.loads(row[6])
+    shape = details.pop("preprocess")
+    preprocess = Preprocess(**{**shape, "mean": tuple(shape["mean"]), "std": tuple(shape["std"])})
+    info = EncoderInfo(
+        spec=row[1],
+        fingerprint=row[2],
+        dim=row[3],
+        logit_scale=row[4],
+        logit_bias=row[5],
+        preprocess=preprocess,
+        is_clip=details.pop("is_clip"),
+        template=details.pop("template"),
+        details=details,
+    )
+    return EncoderRow(row[0], info)
+
+
+def read_box(text: str) -> Box:
+    """A box as `put_vector` writes it."""
+    left, top, right, bottom = json.loads(text)
+    return left, top, right, bottom
+
+
+def _parts(ids: Sequence[int], size: int = 500) -> Iterable[list[int]]:
+    for start in range(0, len(ids), size):
+        yield [int(i) for i in ids[start : start + size]]

@@ -1,0 +1,202 @@
+"""Ties snapshot files to the catalog: when one is due, what it covers, and how a query gets one it can trust.
+
+A snapshot covers the embeddings of one encoder with seq ≤ its watermark; what is newer is the tail, which a search
+scans in SQLite. So adding one picture to a million writes one row, and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import Catalog, EncoderRow, SnapshotRow
+from clipsearch.vectors.engines import EngineChoice, choose_engine, open_snapshot, write_snapshot
+from clipsearch.vectors.index import DamagedSnapshot, OpenedSnapshot, SnapshotFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Probes = Callable[[], NDArray[np.float32]]
+
+MIN_TAIL, MAX_TAIL, TAIL_SHARE = 256, 4096, 20
+"""A tail is published past max(256, min(4096, N / 20)) vectors: reading 4,096 rows costs a cold query 50 ms."""
+
+SMALL = 2048
+"""Up to so many vectors are read from SQLite faster than FAISS is imported (20 ms against 40)."""
+
+DEAD_SHARE = 5
+"""A snapshot is rebuilt when more than a fifth of its vectors are no longer in the catalog."""
+
+
+def tail_limit(count: int) -> int:
+    """The longest tail that a snapshot of `count` vectors is left with."""
+    return max(MIN_TAIL, min(MAX_TAIL, count // TAIL_SHARE))
+
+
+def engine_choice(catalog: Catalog) -> EngineChoice:
+    """The engine that `index --engine` asked for last; "auto" chooses by size."""
+    return cast(EngineChoice, catalog.meta("engine") or "auto")
+
+
+def count_about(catalog: Catalog, row: EncoderRow) -> int:
+    """An encoder's vectors, as far as a query may wait for it: those that the snapshot covers, and the tail.
+
+    Vectors that were dropped since it was written, a fifth at most, are counted with. A pass over a million rows would
+    take 85 ms.
+    """
+    snapshot = catalog.snapshot(row.id)
+    if snapshot is None:
+        return catalog.count_vectors(row.id)
+    return snapshot.count + catalog.count_vectors(row.id, after=snapshot.watermark)
+
+
+def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, probes: Probes | None = None) -> bool:
+    """Publish a snapshot of the encoder's vectors if one is due; whether it was.
+
+    In the middle of a run (`final` false) only once the tail has outgrown the snapshot, so that the cost of all
+    snapshots together stays a small multiple of the last one's. `probes` gives text vectors, shape (m, dim), that an
+    approximate engine is tuned with. Needs the library's lock. Raises SnapshotError where it cannot be written.
+    """
+    last = catalog.last_seq(row.id)
+    old = catalog.snapshot(row.id)
+    if last == 0:
+        return False
+    if old is None:
+        due = final or catalog.count_vectors(row.id) > MIN_TAIL
+    else:
+        # seq grows with every encoder's vectors, so its distance bounds the tail from above: often enough to say no.
+        limit = tail_limit(old.count)
+        tail = 0 if last - old.watermark <= limit else catalog.count_vectors(row.id, after=old.watermark)
+        due = tail > limit and (final or tail > old.count)
+        if final and not due:
+            due = (
+                _is_damaged(catalog, old)
+                or _dead(catalog, old) * DEAD_SHARE > old.count
+                or old.details["engine"] != choose_engine(old.count, engine_choice(catalog))
+            )
+    if due:
+        publish(catalog, row, probes=probes)
+    return due
+
+
+def publish(catalog: Catalog, row: EncoderRow, *, probes: Probes | None = None) -> SnapshotRow:
+    """Write a snapshot of all the encoder's vectors, record it, and remove files that are no longer needed."""
+    from clipsearch.vectors import snapshot_file
+
+    old = catalog.snapshot(row.id)
+    watermark = catalog.last_seq(row.id)
+    count = catalog.count_vectors(row.id, until=watermark)
+    revision = old.revision + 1 if old else 1
+    written = write_snapshot(
+        catalog.folder,
+        f"vectors-{row.id}-{revision}{snapshot_file.SUFFIX}",
+        dim=row.info.dim,
+        count=count,
+        chunks=lambda: chunks(catalog, row, until=watermark),
+        engine=engine_choice(catalog),
+        probes=probes,
+        previous=_file(old) if old else None,
+    )
+    new = SnapshotRow(
+        encoder_id=row.id,
+        file=written.name,
+        previous=old.file if old else None,
+        revision=revision,
+        watermark=watermark,
+        count=written.count,
+        bytes=written.bytes,
+        sha256=written.sha256,
+        stat=written.stat,
+        details={"engine": written.engine, **written.details},
+    )
+    with catalog.transaction():
+        catalog.put_snapshot(new)
+    remove_strays(catalog)
+    return new
+
+
+def remove_strays(catalog: Catalog) -> None:
+    """Remove snapshot files that no row names, as current or previous. Needs the library's lock."""
+    from clipsearch.vectors import snapshot_file
+
+    named = catalog.conn.execute("SELECT file, previous FROM snapshots").fetchall()
+    snapshot_file.remove_strays(catalog.folder, keep={name for pair in named for name in pair if name})
+
+
+def open_trusted(catalog: Catalog, row: SnapshotRow, cache: QueryCache, *, dim: int) -> OpenedSnapshot:
+    """Map a snapshot. Its hash is taken only where its stat is new, and that is noted.
+
+    What a small one covers is read from SQLite once its file is known to be sound: that takes less time than importing
+    FAISS. Raises DamagedSnapshot.
+    """
+    trusted = cache.checked(row.sha256)
+    if row.count > SMALL:
+        opened = open_snapshot(catalog.folder, _file(row), dim=dim, trusted=trusted)
+    else:
+        opened = _read_small(catalog, row, dim=dim, trusted=trusted)
+    if opened.hashed:
+        cache.note_checked(row.sha256, opened.stat)
+    return opened
+
+
+def _read_small(
+    catalog: Catalog, row: SnapshotRow, *, dim: int, trusted: Collection[tuple[int, int, int]]
+) -> OpenedSnapshot:
+    import numpy as np
+
+    from clipsearch.vectors import exact, snapshot_file
+
+    stat, hashed = snapshot_file.verify(catalog.folder, _file(row), trusted=trusted)
+    parts = list(chunks(catalog, catalog.encoder(row.encoder_id), until=row.watermark))
+    ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
+    rows = np.concatenate([np.empty((0, dim), np.float32), *(rows for _, rows in parts)])
+    return OpenedSnapshot(exact.ExactIndex(ids, rows), stat, hashed)
+
+
+def check(catalog: Catalog, row: SnapshotRow) -> None:
+    """Hash a snapshot, whatever its stat. Raises DamagedSnapshot where it is not what was published."""
+    from clipsearch.vectors import snapshot_file
+
+    snapshot_file.verify(catalog.folder, replace(_file(row), stat=(-1, -1, -1)))
+
+
+def _file(row: SnapshotRow) -> SnapshotFile:
+    details = dict(row.details)
+    engine = details.pop("engine")
+    return SnapshotFile(row.file, row.bytes, row.sha256, row.stat, row.count, engine, details)
+
+
+def _is_damaged(catalog: Catalog, row: SnapshotRow) -> bool:
+    """Whether the file is not what was published; where it is, but its stat is new, the stat is recorded."""
+    from clipsearch.vectors import snapshot_file
+
+    try:
+        stat, hashed = snapshot_file.verify(catalog.folder, _file(row))
+    except DamagedSnapshot:
+        return True
+    if hashed:
+        with catalog.transaction():
+            catalog.conn.execute(
+                "UPDATE snapshots SET stat = ? WHERE encoder_id = ?", (str(list(stat)), row.encoder_id)
+            )
+    return False
+
+
+def _dead(catalog: Catalog, row: SnapshotRow) -> int:
+    """Vectors of a snapshot that the catalog no longer holds."""
+    return row.count - catalog.count_vectors(row.encoder_id, until=row.watermark)
+
+
+def chunks(
+    catalog: Catalog, row: EncoderRow, *, after: int = 0, until: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Ids (seq) and vectors of an encoder with after < seq ≤ until, in the order of seq, a few thousand at a time."""
+    import numpy as np
+
+    for part in catalog.vectors(row.id, after=after, until=until):
+        ids = np.fromiter((seq for seq, _ in part), np.int64, len(part))
+        rows = np.frombuffer(b"".join(vector for _, vector in part), "<f4").reshape(len(part), row.info.dim)
+        yield ids, rows

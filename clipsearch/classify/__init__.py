@@ -1,0 +1,1 @@
+"""Zero-shot and few-shot classification: labels and examples to prototypes, vectors to predictions."""

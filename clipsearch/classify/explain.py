@@ -1,0 +1,65 @@
+"""Why a picture got its label: which prompt spoke loudest, and which pictures of a library lie nearest to a label."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.classify.classifier import Classifier
+from clipsearch.classify.prototypes import FEW, TextSide
+from clipsearch.classify.results import Prediction
+from clipsearch.classify.templates import prompts_of
+from clipsearch.search.hits import make_many_hits
+from clipsearch.types import Hit
+
+if TYPE_CHECKING:
+    from clipsearch.search.neighbours import Searcher
+
+NEAREST = 3
+"""Pictures of the library that are shown for a label."""
+
+
+def with_prompts(
+    predictions: Sequence[tuple[Prediction, ...]],
+    vectors: NDArray[np.float32],
+    classifier: Classifier,
+    texts: TextSide,
+    notices: list[str],
+    *,
+    every: bool,
+) -> list[tuple[Prediction, ...]]:
+    """Predictions of `vectors` (n, dim) with the prompt of the label that is nearest to the picture.
+
+    The best label's only, unless `every` asks for all that are there: each label's prompts have to be embedded.
+    """
+    wanted: dict[str, list[tuple[int, int]]] = {}
+    for i, some in enumerate(predictions):
+        for j, prediction in enumerate(some if every else some[:1]):
+            wanted.setdefault(prediction.label, []).append((i, j))
+    told = [list(some) for some in predictions]
+    by_name = {label.name: label for label in classifier.labels}
+    said = {name: prompts_of(by_name[name], classifier.templates) for name in wanted}
+    keep = sum(map(len, said.values())) <= FEW  # More would push what queries have asked for out of the cache.
+    for name, places in wanted.items():
+        prompts = said[name]
+        scores = vectors[[i for i, _ in places]] @ texts.embed(prompts, notices, keep=keep).T
+        for (i, j), best in zip(places, scores.argmax(axis=1), strict=True):
+            told[i][j] = replace(told[i][j], prompt=prompts[best])
+    return [tuple(some) for some in told]
+
+
+def nearest(
+    names: Collection[str], classifier: Classifier, row: EncoderRow, catalog: Catalog, searcher: Searcher
+) -> dict[str, tuple[Hit, ...]]:
+    """The pictures of the library that lie nearest to the prototypes of the labels `names`, best first."""
+    places = [i for i, label in enumerate(classifier.labels) if label.name in names]
+    if not places:
+        return {}
+    prototypes = np.ascontiguousarray(classifier.prototypes[places])
+    found = make_many_hits(catalog, searcher.nearest_many(row, prototypes, NEAREST))
+    return {classifier.labels[i].name: hits for i, hits in zip(places, found, strict=True)}

@@ -1,0 +1,204 @@
+"""A few examples a class: their means blended with the prompts' prototypes, and a temperature that fits.
+
+For a class c with text prototype t_c and example vectors x, whose mean made a unit vector is m_c, the prototype is
+
+    w_c = (1 − b) · (t_c − t̄) + b · (m_c − m̄)           classes without an example keep t_c − t̄
+
+in which t̄ and m̄ are the means of all text prototypes and of all class means. CLIP's texts and pictures lie in two
+regions apart (Liang et al. 2022, arXiv:2203.02053); without taking their centres off, whatever has an example would win
+over whatever has none. What is taken off adds the same to every class's logit, so b = 0 is the plain zero-shot
+classifier, probability by probability.
+
+Every example is left out once: its class's mean, and m̄, are taken without it, and it is classified by what is left.
+b is the one of BLENDS with the lowest log-loss of these predictions, each at its own best scale; where no class has two
+examples nothing is left of a class, and b is DEFAULT_BLEND. The scale s (1 / temperature; Guo et al. 2017,
+arXiv:1706.04599) is the most probable one after these n predictions,
+
+    s = argmin  n · log-loss(s) + (ln(s / τ))² / (2 · SPREAD²)
+
+so it is fitted on pictures that the classifier had not seen, and leaves the encoder's own scale τ as far as they are
+enough to say so: ten that are all right would else drive it up without an end. The calibration error after fitting is
+that of scales fitted on the other half of the predictions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.classify.calibration import expected_calibration_error
+from clipsearch.classify.classifier import BlendBy, Classifier, Fit, softmax
+
+BLENDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+DEFAULT_BLEND = 0.5
+"""Where no class has two examples; about the best in `benchmarks/classifying.py`."""
+
+FEWEST = 8
+"""Examples below which no scale is fitted: the encoder's own stays."""
+
+SPAN = 32.0
+"""The fitted scale lies within this factor of the encoder's own."""
+
+SPREAD = 1.0
+"""How far, as a logarithm, scales are expected from the encoder's own; see `calibration` in
+`benchmarks/classifying.py`. Platt's targets in its place left the predictions of few examples too modest."""
+
+KNOWN = 0.05
+"""Share of the examples whose own score, left out, may lie below what is called known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """What each of n examples is given by prompts (n, labels), and by pictures without it (n, labels)."""
+
+    text: NDArray[np.float64]
+    pictures: NDArray[np.float64]
+    has: NDArray[np.bool_]
+    """Whether the label still has an example, shape (n, labels)."""
+    classes: NDArray[np.int64]
+
+    def scores(self, blend: float) -> NDArray[np.float64]:
+        blended: NDArray[np.float64] = np.where(self.has, (1 - blend) * self.text + blend * self.pictures, self.text)
+        return blended
+
+
+def fit(
+    classifier: Classifier, vectors: NDArray[np.float32], classes: NDArray[np.int64], *, blend: float | None = None
+) -> Classifier:
+    """`classifier`, made of prompts alone, with examples: unit rows (n, dim), n ≥ 1, and the label of each, (n,).
+
+    `blend` is the share of the pictures, 0 … 1; without it, that with the lowest log-loss, each one left out once.
+    """
+    rows = vectors.astype(np.float64)
+    text = classifier.prototypes.astype(np.float64)
+    text = text - text.mean(axis=0)
+    counts = np.bincount(classes, minlength=len(text))
+    left = _leave_one_out(text, rows, classes, counts)
+    own = classifier.info.logit_scale
+    by: BlendBy = "given"
+    if blend is None:
+        blend, by = (
+            (DEFAULT_BLEND, "default") if counts.max() < 2 else (_best_blend(left, counts, own), "leave-one-out")
+        )
+    scores = left.scores(blend)
+    fitted = len(rows) >= FEWEST and len(text) > 1
+    scale = _best_scale(scores, classes, own) if fitted else own
+    best = scores.argmax(axis=1)
+    before, after = _errors(scores, classes, own, fitted=fitted)
+    has = counts > 0
+    means = _class_means(rows, classes, len(text))
+    prototypes = text.copy()
+    prototypes[has] = (1 - blend) * text[has] + blend * (means[has] - means[has].mean(axis=0))
+    return Classifier(
+        classifier.info,
+        classifier.labels,
+        prototypes.astype(np.float32),
+        classifier.templates,
+        Fit(
+            counts=tuple(counts.tolist()),
+            blend=blend,
+            blend_by=by,
+            scale=scale,
+            scale_fitted=fitted,
+            right=float((best == classes).mean()),
+            ece_before=before,
+            ece_after=after,
+            floor=float(np.quantile(scores[np.arange(len(rows)), classes], KNOWN)),
+        ),
+        classifier.notices,
+    )
+
+
+def _class_means(rows: NDArray[np.float64], classes: NDArray[np.int64], labels: int) -> NDArray[np.float64]:
+    sums = np.zeros((labels, rows.shape[1]))
+    np.add.at(sums, classes, rows)
+    return _unit(sums)
+
+
+def _leave_one_out(
+    text: NDArray[np.float64], rows: NDArray[np.float64], classes: NDArray[np.int64], counts: NDArray[np.int64]
+) -> _LeftOut:
+    every = np.arange(len(rows))
+    sums = np.zeros_like(text)
+    np.add.at(sums, classes, rows)
+    means = _unit(sums)
+    without = _unit(sums[classes] - rows)  # Zero where nothing is left.
+    pictures = rows @ means.T
+    pictures[every, classes] = (rows * without).sum(axis=1)
+    has = np.repeat((counts > 0)[None], len(rows), axis=0)
+    has[every, classes] = counts[classes] > 1
+    without[counts[classes] < 2] = 0
+    centre = (means.sum(axis=0) - means[classes] + without) / np.maximum(has.sum(axis=1), 1)[:, None]
+    pictures -= (rows * centre).sum(axis=1)[:, None]
+    return _LeftOut(rows @ text.T, pictures, has, classes)
+
+
+def _best_blend(left: _LeftOut, counts: NDArray[np.int64], own: float) -> float:
+    """The blend with the lowest log-loss over the examples whose class has others."""
+    judged = counts[left.classes] > 1
+    some = _LeftOut(left.text[judged], left.pictures[judged], left.has[judged], left.classes[judged])
+
+    def loss(blend: float) -> float:
+        scores = some.scores(blend)
+        return _loss(scores, some.classes, _best_scale(scores, some.classes, own), own)
+
+    return min(BLENDS, key=loss)
+
+
+def _loss(scores: NDArray[np.float64], classes: NDArray[np.int64], scale: float, own: float) -> float:
+    """The log-loss of n predictions, and what speaks against the scale, by n."""
+    n = len(scores)
+    logits = scale * scores
+    top = logits.max(axis=1)
+    logs = logits[np.arange(n), classes] - top - np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return float(-logs.mean() + math.log(scale / own) ** 2 / (2 * SPREAD**2 * n))
+
+
+def _best_scale(scores: NDArray[np.float64], classes: NDArray[np.int64], own: float) -> float:
+    """The scale with the lowest loss, by golden section over its logarithm."""
+    found = _golden(
+        lambda log: _loss(scores, classes, math.exp(log), own), math.log(own / SPAN), math.log(own * SPAN), steps=30
+    )
+    return math.exp(found)
+
+
+def _golden(value: Callable[[float], float], low: float, high: float, *, steps: int) -> float:
+    """Where a function with one valley is lowest, by golden section (Kiefer 1953)."""
+    ratio = (math.sqrt(5) - 1) / 2
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    at_a, at_b = value(a), value(b)
+    for _ in range(steps):
+        if at_a <= at_b:
+            high, b, at_b = b, a, at_a
+            a = high - ratio * (high - low)
+            at_a = value(a)
+        else:
+            low, a, at_a = a, b, at_b
+            b = low + ratio * (high - low)
+            at_b = value(b)
+    return (low + high) / 2
+
+
+def _errors(
+    scores: NDArray[np.float64], classes: NDArray[np.int64], own: float, *, fitted: bool
+) -> tuple[float, float]:
+    """Calibration error of the left-out predictions with the encoder's scale, and with one fitted on the other half."""
+    right = scores.argmax(axis=1) == classes
+    before = softmax(own * scores).max(axis=1)
+    after = before.copy()
+    if fitted:
+        for half in (0, 1):
+            here = np.arange(len(classes)) % 2 == half
+            scale = _best_scale(scores[~here], classes[~here], own)
+            after[here] = softmax(scale * scores[here]).max(axis=1)
+    return expected_calibration_error(before, right), expected_calibration_error(after, right)
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return result

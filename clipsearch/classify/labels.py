@@ -1,0 +1,136 @@
+"""Labels: classes with other words for them, as files and people write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from clipsearch.encoders import prompts
+from clipsearch.errors import UsageError
+
+IMAGENET = "imagenet"
+"""The name of the built-in set."""
+
+SPOKEN = "="
+"""Before the synonym, in a label file, that prompts say in place of the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A class, with other words for it that share its prototype."""
+
+    name: str
+    synonyms: tuple[str, ...] = ()
+    spoken: str | None = None
+    """What prompts say for the name, where that had to be told apart from another label's."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What prompts say: the name, then the synonyms."""
+        return (self.spoken or self.name, *self.synonyms)
+
+
+def checked(labels: Iterable[str | Label]) -> tuple[Label, ...]:
+    """`labels` as such.
+
+    Raises UsageError for none, for an empty one, one that is not UTF-8, and for a name that is given twice.
+    """
+    found = tuple(label if isinstance(label, Label) else Label(label) for label in labels)
+    if not found:
+        raise UsageError("no labels to choose from; give some: --labels cat dog")
+    seen: set[str] = set()
+    for label in found:
+        if not label.name.strip():
+            raise UsageError("a label is empty")
+        for word in (label.name, *label.words):
+            if not is_text(word):
+                raise UsageError(f"the label {word} is not a text in UTF-8")
+        if label.name in seen:
+            raise UsageError(f"the label {label.name!r} is given twice")
+        seen.add(label.name)
+    return found
+
+
+def imagenet() -> tuple[Label, ...]:
+    """The 1,000 classes of ImageNet in their order, under the names that open_clip gives them.
+
+    Two names are those of two classes each (missile, sunglasses): the second is told apart by a number.
+    """
+    labels: dict[str, Label] = {}
+    for word in prompts.imagenet_names():
+        label = Label(word) if word not in labels else Label(f"{word} (2)", spoken=word)
+        labels[label.name] = label
+    return tuple(labels.values())
+
+
+def is_text(word: str) -> bool:
+    """Whether `word` can be written in UTF-8: it cannot where it stands for bytes of a name that are not."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def parse_labels(text: str) -> list[Label]:
+    """Labels of a file's lines: `label: synonym, synonym` a line, `#` begins a comment.
+
+    A synonym with `=` in front is what prompts say in place of the name. `\\:`, `\\#`, `\\,`, `\\=` and `\\\\`
+    stand for the characters themselves.
+    """
+    labels = []
+    for line in text.splitlines():
+        name, *rest = _split(_split(line, "#")[0], ":")
+        label = read_label(name, ":".join(rest))
+        if label is not None:
+            labels.append(label)
+    return labels
+
+
+def read_label(name: str, synonyms: str) -> Label | None:
+    """A label from what stands before the colon in a line of `parse_labels`, and behind it; None without a name."""
+    words = [word for part in _split(synonyms, ",") if (word := part.strip())]
+    spoken = [said for word in words if word.startswith(SPOKEN) and (said := word[1:].strip())]
+    others = tuple(_unescape(word) for word in words if not word.startswith(SPOKEN))
+    name = name.strip()
+    return Label(_unescape(name), others, _unescape(spoken[-1]) if spoken else None) if name else None
+
+
+def format_labels(labels: Sequence[Label]) -> str:
+    """What `parse_labels` reads as these labels. Raises UsageError for a name that goes over a line."""
+    lines = []
+    for label in labels:
+        if any(len(word.splitlines()) > 1 for word in (label.name, *label.words)):
+            raise UsageError(f"the label {label.name!r} goes over a line's end; a saved set has one a line")
+        words = [SPOKEN + _escape(label.spoken)] if label.spoken else []
+        words += [("\\" if word.startswith(SPOKEN) else "") + _escape(word) for word in label.synonyms]
+        lines.append(_escape(label.name) + (f": {', '.join(words)}" if words else ""))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """`text` cut at each `mark` that no backslash stands before; escapes stay."""
+    parts, start, i = [], 0, 0
+    while i < len(text):
+        if text[i] == "\\":
+            i += 2
+            continue
+        if text[i] == mark:
+            parts.append(text[start:i])
+            start = i + 1
+        i += 1
+    parts.append(text[start:])
+    return parts
+
+
+_ESCAPED = re.compile(r"\\([:#,=\\])")
+_MARK = re.compile(r"([:#,\\])")
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)
+
+
+def _escape(text: str) -> str:
+    return _MARK.sub(r"\\\1", text)

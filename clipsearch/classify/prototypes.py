@@ -1,0 +1,136 @@
+"""From prompts to prototypes: a label's is the mean of the unit vectors of all its prompts, made a unit vector again.
+
+That is open_clip's zero-shot classifier, and the CLIP paper's (arXiv:2103.00020, section 3.1.4). A few prompts are kept
+in the cache as texts, which queries share. Many (1,000 labels in 80 templates are 80,000) would push everything else
+out of it and take 160 MB; of those only the prototypes are kept, 2 kB a label at 512 dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from clipsearch.catalog.cache import NO_CACHE, QueryCache
+from clipsearch.catalog.catalog import EncoderRow
+from clipsearch.classify.labels import Label
+from clipsearch.classify.templates import prompts_of
+from clipsearch.search.embed import embed_texts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clipsearch.search.embed import LoadEncoder
+
+FEW = 256
+"""So many prompts at most are kept as texts."""
+
+BLOCK = 512
+"""Prompts, about, that are embedded between two looks at the clock: a stop loses no more."""
+
+TOLD = 3
+"""Prompts that are too long are named one by one up to so many."""
+
+_RECIPE = 1
+"""Goes up with any change of how a prototype is made from its prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a long classification is: prompts or pictures that were encoded, of those that had to be."""
+
+    stage: Literal["prompts", "pictures"]
+    done: int
+    total: int
+
+
+Report = Callable[[Step], None]
+
+
+def quiet(step: Step) -> None:
+    """Hears nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSide:
+    """What prompts are embedded with: an encoder that loads when it is needed, and what earlier runs have learnt."""
+
+    row: EncoderRow
+    load: LoadEncoder
+    cache: QueryCache
+
+    def embed(self, texts: Sequence[str], notices: list[str], *, keep: bool = True) -> NDArray[np.float32]:
+        """Unit rows of shape (len(texts), dim); `keep` says that the cache may have them."""
+        cache = self.cache if keep else NO_CACHE
+        return embed_texts(texts, self.row, self.load, cache, notices=notices)
+
+    def prototypes(
+        self, labels: Sequence[Label], templates: Sequence[str], notices: list[str], *, report: Report = quiet
+    ) -> NDArray[np.float32]:
+        """Unit rows of shape (len(labels), dim); see the module's text. Notices name what the encoder cuts off."""
+        import numpy as np
+
+        groups = [prompts_of(label, templates) for label in labels]
+        if sum(map(len, groups)) <= FEW:
+            return means(self.embed([text for group in groups for text in group], notices), groups)
+        dim, fingerprint = self.row.info.dim, self.row.info.fingerprint
+        keys = [_key(group) for group in groups]
+        known = {
+            key: data for key, data in self.cache.prototypes(fingerprint, set(keys)).items() if len(data) == 4 * dim
+        }
+        missing = {key: group for key, group in zip(keys, groups, strict=True) if key not in known}
+        cut: list[str] = []
+        done, total = 0, sum(map(len, missing.values()))
+        for block in _blocks(missing):
+            cut_before = len(cut)
+            texts = [text for key in block for text in missing[key]]
+            vectors = self.embed(texts, cut, keep=False)
+            made = {
+                key: row.astype("<f4").tobytes()
+                for key, row in zip(block, means(vectors, [missing[key] for key in block]), strict=True)
+            }
+            known |= made
+            if len(cut) == cut_before:  # What is cut is said each time, hence never cached.
+                self.cache.put_prototypes(fingerprint, made, now=int(time.time()))
+            done += len(texts)
+            report(Step("prompts", done, total))
+        if missing:
+            self.cache.trim_prototypes(fingerprint)
+        notices += cut[:TOLD]
+        if len(cut) > TOLD:
+            notices.append(f"{len(cut) - TOLD:,} more prompts are too long for {self.row.info.spec}")
+        return np.stack([np.frombuffer(known[key], "<f4") for key in keys])
+
+
+def _key(prompts: Sequence[str]) -> bytes:
+    """What a prototype depends on besides the encoder: all prompts, in their order, told apart beyond doubt."""
+    return hashlib.sha256(json.dumps([_RECIPE, *prompts]).encode()).digest()
+
+
+def _blocks(missing: dict[bytes, list[str]]) -> list[list[bytes]]:
+    blocks: list[list[bytes]] = []
+    room = 0
+    for key, group in missing.items():
+        if room < len(group):
+            blocks.append([])
+            room = BLOCK
+        blocks[-1].append(key)
+        room -= len(group)
+    return blocks
+
+
+def means(vectors: NDArray[np.float32], groups: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    """The normalised mean of each group's rows; they follow one another in `vectors`."""
+    import numpy as np
+
+    rows = np.empty((len(groups), vectors.shape[1]), np.float32)
+    start = 0
+    for i, group in enumerate(groups):
+        mean = vectors[start : start + len(group)].astype(np.float64).mean(axis=0)
+        rows[i] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+        start += len(group)
+    return rows

@@ -1,0 +1,90 @@
+"""Prompt templates: sentences with a place for the label, by themselves or as one of the published lists.
+
+The lists are those of OpenAI's notebook on prompts for ImageNet (github.com/openai/CLIP, notebooks/
+Prompt_Engineering_for_ImageNet.ipynb): 80 templates, and 7 that do nearly as well. open_clip carries both as lambdas;
+they are read out of its source, since importing open_clip imports torch, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from clipsearch.classify.labels import Label, is_text
+from clipsearch.errors import EncoderError, UsageError
+
+PLACE = "{label}"
+
+_PLACES = re.compile(r"\{(?:label)?\}")
+
+NAMED = {"simple": "SIMPLE_IMAGENET_TEMPLATES", "openai": "OPENAI_IMAGENET_TEMPLATES"}
+"""What open_clip calls the lists."""
+
+_SOURCE = "zero_shot_metadata.py"
+
+
+def expand(templates: Iterable[str], *, default: str) -> tuple[str, ...]:
+    """Templates from what a person gives: "…{}…" or "…{label}…", "simple", "openai"; `default` where it is nothing.
+
+    Raises UsageError for a text without a place for the label or not in UTF-8, EncoderError where open_clip lacks a
+    list.
+    """
+    found: list[str] = []
+    for text in templates:
+        if text in NAMED:
+            found += published(text)
+        elif not is_text(text):
+            raise UsageError(f"the template {text} is not a text in UTF-8")
+        elif _PLACES.search(text):
+            found.append(_PLACES.sub(PLACE, text))
+        else:
+            names = " nor ".join(NAMED)
+            raise UsageError(
+                f"the template {text!r} has no {{}} for the label, and is neither {names}; try 'a photo of a {{}}'"
+            )
+    return tuple(found) or (default,)
+
+
+def fill(template: str, word: str) -> str:
+    """The prompt for a word; what looks like a place in the word itself is left alone."""
+    return _PLACES.sub(lambda _: word, template)
+
+
+def prompts_of(label: Label, templates: Sequence[str]) -> list[str]:
+    """Every word of a label in every template."""
+    return [fill(template, word) for word in label.words for template in templates]
+
+
+def published(name: str) -> list[str]:
+    """One of the lists in NAMED, from the source of the open_clip that is installed. Raises EncoderError."""
+    spec = importlib.util.find_spec("open_clip")
+    path = Path(spec.origin).parent / _SOURCE if spec and spec.origin else None
+    try:
+        source = path.read_text(encoding="utf-8") if path else ""
+    except OSError:
+        source = ""
+    templates = read_lambdas(source, NAMED[name])
+    if not templates:
+        raise EncoderError(
+            f"--template {name}: open_clip as it is installed has no such list; give your own: --template @FILE"
+        )
+    return templates
+
+
+def read_lambdas(source: str, variable: str) -> list[str]:
+    """The templates of `variable = (lambda c: f"a photo of a {c}.", …)` in a Python source; none if it is not that."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == variable for t in node.targets):
+            items = node.value.elts if isinstance(node.value, ast.Tuple | ast.List) else []
+            templates = [_template(item.body) for item in items if isinstance(item, ast.Lambda)]
+            whole = len(templates) == len(items) and all(_PLACES.search(text) for text in templates)
+            return templates if whole else []
+    return []
+
+
+def _template(body: ast.expr) -> str:
+    parts = body.values if isinstance(body, ast.JoinedStr) else []
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else PLACE for part in parts)

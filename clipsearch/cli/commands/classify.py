@@ -1,0 +1,368 @@
+"""`clipsearch classify`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clipsearch.cli import options, output, place
+from clipsearch.cli.exits import NONE_DONE, SOME_FAILED
+
+if TYPE_CHECKING:
+    from clipsearch.catalog.filters import Filter
+    from clipsearch.classify.classifier import Classifier
+    from clipsearch.classify.labels import Label
+    from clipsearch.classify.prototypes import Report, Step
+    from clipsearch.classify.results import ClassifyResult
+    from clipsearch.encoders.base import EncoderOptions
+
+
+Texts = list[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the command line asks for. `choice` are arguments of `Library.classify`."""
+
+    pictures: list[str] | None
+    labels: list[Label]
+    templates: list[str]
+    examples: str | None
+    blend: float | None
+    save: str | None
+    use: str | None
+    replace: bool
+    where: Filter | None
+    model: str | None
+    options: EncoderOptions
+    choice: dict[str, Any] = field(default_factory=dict)
+
+
+def classify(
+    *,
+    pictures: Annotated[
+        Texts,
+        typer.Argument(metavar="[IMAGES]...", help="Pictures, or folders. Without any: all of the library."),
+    ] = None,
+    labels: Annotated[
+        Texts,
+        typer.Option(
+            "--labels",
+            metavar="LABEL...",
+            help='What to choose from: cat dog "red car", or cat,dog, or with synonyms "red: crimson, scarlet", '
+            "or @FILE with one a line (# begins a comment; \\: and \\# are the characters themselves), "
+            "or @NAME of a saved set, or @imagenet. "
+            "All up to the next option are labels, so pictures come first.",
+        ),
+    ] = None,
+    template: options.Template = None,
+    multi: Annotated[
+        bool, typer.Option("--multi", help="Judge every label by itself, and print those above --threshold.")
+    ] = False,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", metavar="P", help="For --multi, from 0 to 1; else 0.5.")
+    ] = None,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Say unknown where no label stands out from unrelated ones.")
+    ] = False,
+    margin: Annotated[
+        float | None, typer.Option("--margin", metavar="X", help="How far it must, in log-odds, for --unknown; else 2.")
+    ] = None,
+    examples: Annotated[
+        str | None,
+        typer.Option("--examples", metavar="DIR", help="Learn from it: a folder a class, a few pictures in each."),
+    ] = None,
+    blend: Annotated[
+        float | None,
+        typer.Option(
+            "--blend",
+            metavar="SHARE",
+            help="How much the examples count beside the prompts, 0 to 1; else what predicts them best "
+            "(the lowest log-loss), each left out once.",
+        ),
+    ] = None,
+    save: Annotated[
+        str | None,
+        typer.Option("--save", metavar="NAME", help="Keep the classifier; without IMAGES nothing is classified."),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Let --save replace one of that name.")] = False,
+    use: Annotated[
+        str | None, typer.Option("--use", metavar="NAME", help="Classify by a classifier that was kept.")
+    ] = None,
+    in_: Annotated[
+        Texts, typer.Option("--in", metavar="FOLDER|GLOB", help="Only there in the library; repeatable: any of them.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Add the prompt that spoke loudest, and each label's nearest pictures.")
+    ] = False,
+    index: options.Index = None,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", metavar="N", min=1, help="How many labels a picture; else 5, with --multi all above."),
+    ] = None,
+    model: options.Model = None,
+    device: options.Device = "auto",
+    arch: options.Arch = None,
+    trust_checkpoint: options.Trust = False,
+    copy_to: Annotated[
+        str | None,
+        typer.Option("--copy-to", metavar="FOLDER", help="Copy them there, a folder a label; nothing is overwritten."),
+    ] = None,
+    link_to: Annotated[
+        str | None, typer.Option("--link-to", metavar="FOLDER", help="Make symbolic links to them there.")
+    ] = None,
+    json: options.Json = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a picture.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print path, label, probability and score as CSV.")] = False,
+    plot: options.Plot = None,
+    dark: options.Dark = False,
+) -> int:
+    """Choose the best of your labels for each picture.
+
+    Works without a library; with one, pictures that it holds are neither opened nor encoded again.
+    Into a pipe it prints path, label and probability, with tabs between.
+    """
+    from clipsearch.cli.commands import classify_checks as checks
+    from clipsearch.cli.labels import read_templates
+    from clipsearch.encoders.base import EncoderOptions
+    from clipsearch.errors import UsageError
+
+    if json + jsonl + csv > 1:
+        raise UsageError("--json, --jsonl and --csv exclude one another")
+    target = None
+    if plot is not None:
+        from clipsearch.display.plots.file import check
+
+        target = check(plot)
+    results = {
+        "--multi": multi,
+        "--unknown": unknown,
+        "--explain": explain,
+        "-k": k is not None,
+        "--json": json,
+        "--jsonl": jsonl,
+        "--csv": csv,
+        "--plot": plot is not None,
+        "--copy-to": copy_to is not None,
+        "--link-to": link_to is not None,
+    }
+    checks.check_source(
+        labels=labels, template=template, examples=examples, blend=blend, save=save, use=use, replace=replace
+    )
+    checks.check_result(
+        multi=multi,
+        threshold=threshold,
+        unknown=unknown,
+        margin=margin,
+        dark=dark,
+        plot=plot,
+        folders=(copy_to, link_to),
+    )
+    checks.check_pictures(
+        pictures=pictures, in_=in_, save=save, results=[name for name, given in results.items() if given]
+    )
+    library = place.find_library(index)
+    asked = _Asked(
+        pictures=pictures or None,
+        labels=_labels(labels or [], pictures, library),
+        templates=read_templates(template or []),
+        examples=examples,
+        blend=blend,
+        save=save,
+        use=use,
+        replace=replace,
+        where=_within(in_),
+        model=model,
+        options=EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint),
+        choice={
+            "k": k or (None if multi else 5),
+            "multi": multi,
+            "threshold": 0.5 if threshold is None else threshold,
+            "unknown": unknown,
+            "explain": explain,
+            **({} if margin is None else {"margin": margin}),
+        },
+    )
+    result, classifier = _answer(asked, library, named=index is not None)
+    if result is None:
+        return 0
+    _write(result, classifier, json=json, jsonl=jsonl, csv=csv)
+    if examples is not None:
+        _note_fit(classifier)
+    code = _outcome(result)
+    if target is not None and code != NONE_DONE:
+        _plot(result, target, dark=dark)
+    return max(code, _sort_out(result, copy_to, link_to))
+
+
+# What is asked
+
+
+def _labels(values: list[str], pictures: Texts, library: Path | None) -> list[Label]:
+    from clipsearch.cli.labels import pictures_among, read_labels
+    from clipsearch.errors import UsageError
+
+    for name in pictures_among(values):
+        output.note(f"the label {name} is also a picture here; pictures come before --labels")
+        if not pictures:
+            raise UsageError("no picture to classify; pictures come before --labels")
+    return read_labels(values, library)
+
+
+def _within(places: Texts) -> Filter | None:
+    from clipsearch.catalog import filters
+
+    return filters.Filter(within=filters.parse_within(places)) if places else None
+
+
+# The answer
+
+
+def _answer(asked: _Asked, folder: Path | None, *, named: bool) -> tuple[ClassifyResult | None, Classifier | None]:
+    """With the library that is there, else without one; no result where a classifier was to be kept only."""
+    from clipsearch.classify.options import ClassifyOptions
+    from clipsearch.classify.run import classify_alone
+    from clipsearch.cli.progress import Counter
+    from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
+
+    with Counter() as counter:
+
+        def report(step: Step) -> None:
+            counter.show(step.stage, step.done, step.total)
+
+        if folder is not None:
+            try:
+                return _with_library(asked, folder, report)
+            except ModelMismatchError:
+                needs_it = asked.pictures is None or asked.use is not None or asked.save is not None
+                if named or asked.model is None or needs_it:
+                    raise
+        for option, value in (("--use", asked.use), ("--save", asked.save), ("--in", asked.where)):
+            if value:
+                raise NoLibraryError(f"{option} needs a library, and there is none here; clipsearch index makes one")
+        if asked.pictures is None:
+            raise UsageError("no picture to classify, and no library here; pictures come before --labels")
+        result, classifier = classify_alone(
+            asked.pictures,
+            asked.labels,
+            model=asked.model,
+            templates=asked.templates,
+            examples=asked.examples,
+            blend=asked.blend,
+            choice=ClassifyOptions(**asked.choice),
+            options=asked.options,
+            report=report,
+        )
+        return result, classifier
+
+
+def _with_library(asked: _Asked, folder: Path, report: Report) -> tuple[ClassifyResult | None, Classifier | None]:
+    from clipsearch.classify import store
+    from clipsearch.library.library import Library
+
+    with Library.open(folder, options=asked.options) as library:
+        if asked.save is not None:
+            store.classifiers(folder).check_free(asked.save, replace=asked.replace)  # Before minutes of encoding.
+        if asked.use is not None:
+            classifier = library.saved_classifier(asked.use, model=asked.model)
+        else:
+            classifier = library.make_classifier(
+                asked.labels,
+                examples=asked.examples,
+                blend=asked.blend,
+                templates=asked.templates,
+                model=asked.model,
+                report=report,
+            )
+        if asked.save is not None:
+            path = store.save_classifier(folder, asked.save, classifier, replace=asked.replace)
+            output.note(f"the classifier {asked.save} is kept in {path}")
+            if asked.pictures is None and asked.where is None:
+                _note_fit(classifier)
+                for text in classifier.notices:
+                    output.note(text)
+                return None, classifier
+        result = library.classify(
+            asked.pictures, classifier=classifier, where=asked.where, model=asked.model, report=report, **asked.choice
+        )
+        return result, classifier
+
+
+def _note_fit(classifier: Classifier | None) -> None:
+    from clipsearch.cli.render import classification
+
+    if classifier is not None and classifier.fit is not None:
+        output.note(classification.fit_text(classifier, classifier.fit))
+
+
+# What comes back
+
+
+def _write(result: ClassifyResult, classifier: Classifier | None, *, json: bool, jsonl: bool, csv: bool) -> None:
+    from clipsearch.cli.render import classification
+
+    if json:
+        output.write_json(classification.to_json(result, classifier))
+    elif jsonl:
+        for item in result.results:
+            output.write_json(classification.item_json(item), indent=None)
+    elif csv:
+        output.write_foreign(classification.csv(result))
+    elif output.to_terminal():
+        output.write(classification.text(result))
+        if len(result.results) > classification.FEW:
+            output.say(classification.summary(result))
+    else:
+        for path, label, probability, _ in classification.rows(result):
+            output.write_path(path, end=os.fsencode(f"\t{label}\t{probability[:6]}\n"))
+
+
+def _plot(result: ClassifyResult, file: Path, *, dark: bool) -> None:
+    from clipsearch.display.plots.classification import plot_classification
+
+    shown = plot_classification(result, file, dark=dark)
+    classified = sum(item.reason is None for item in result.results)
+    output.note(f"the plot is in {file}" + (f", {shown} of {classified} pictures" if shown < classified else ""))
+
+
+def _outcome(result: ClassifyResult) -> int:
+    """Say what could not be classified; the exit code."""
+    from clipsearch.cli.render.tables import counted
+
+    for text in result.notices:
+        output.note(text)
+    failed = [item for item in result.results if item.reason is not None]
+    for item in failed:
+        output.error(f"{item.path}: {item.reason}")
+    if not result.results:
+        output.note("no pictures there")
+    none = sum(item.reason is None and not item.predictions for item in result.results)
+    if none and not output.to_terminal():
+        has = "has" if none == 1 else "have"
+        output.note(f"{none:,} of {counted(len(result.results), 'picture')} {has} none of the labels")
+    if not failed:
+        return 0
+    return NONE_DONE if len(failed) == len(result.results) else SOME_FAILED
+
+
+def _sort_out(result: ClassifyResult, copy_to: str | None, link_to: str | None) -> int:
+    """Copy or link the pictures into a folder a label; the exit code."""
+    from clipsearch.export.folders import sort_out
+
+    code = 0
+    for folder, link in ((copy_to, False), (link_to, True)):
+        if folder is None:
+            continue
+        done = sort_out(result, Path(folder).expanduser(), link=link)
+        for problem in done.failed:
+            output.error(f"{problem.path}: {problem.reason}")
+        new = sum(done.counts.values()) - done.existed
+        labels = f"{len(done.counts)} {'folder' if len(done.counts) == 1 else 'folders'}"
+        verb = "linked" if link else "copied"
+        output.note(f"{new} {verb} to {labels} in {folder}, {done.existed} were there already")
+        code = SOME_FAILED if done.failed else code
+    return code

@@ -1,0 +1,140 @@
+"""Commands that look a library over and keep it in order: info, doctor, prune, forget, reroot."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import typer
+
+from clipsearch.cli import options, output, place
+
+DAMAGED = 5
+
+State = Literal["failed", "unsupported", "partial", "missing", "offline", "unreadable"]
+
+
+def info(
+    *,
+    index: options.Index = None,
+    files: Annotated[
+        State | None, typer.Option("--files", metavar="STATE", help="List the files in a state, with the reason.")
+    ] = None,
+    json: options.Json = False,
+    null: options.Null = False,
+) -> int:
+    """Say what a library holds: pictures, models, sizes, folders.
+
+    States for --files: failed, unsupported, partial, missing, offline, unreadable. Into a pipe it lists plain paths.
+    """
+    from clipsearch.cli.render.library import files_json, files_text, info_json, info_text
+    from clipsearch.errors import UsageError
+    from clipsearch.library.library import Library
+
+    if null and (json or files is None):
+        raise UsageError("-0 goes with --files, and not with --json")
+    with Library.open(place.require_library(index)) as library:
+        if files is None:
+            about = library.info()
+            if json:
+                output.write_json(info_json(about))
+            else:
+                output.write(info_text(about))
+            return 0
+        listed = list(library.files(files))
+    if json:
+        output.write_json(files_json(files, listed))
+    elif output.to_terminal() and not null:
+        output.write(files_text(listed))
+        if not listed:
+            output.note(f"no {files} files")
+    else:
+        for file in listed:
+            output.write_path(file.path, end=b"\0" if null else b"\n")
+    return 0
+
+
+def doctor(*, index: options.Index = None, json: options.Json = False) -> int:
+    """Look a library over, and say what to do.
+
+    Checks the catalog and the snapshots, and names the versions at work. Exits with 5 if something is damaged.
+    """
+    from clipsearch.cli.render.library import findings_text
+    from clipsearch.cli.render.shared import SCHEMA_VERSION
+    from clipsearch.library.library import Library
+
+    findings = Library(place.require_library(index)).doctor()
+    if json:
+        output.write_json({"schema_version": SCHEMA_VERSION, "findings": [asdict(f) for f in findings]})
+    else:
+        output.write(findings_text(findings))
+    return DAMAGED if any(finding.level == "problem" for finding in findings) else 0
+
+
+def prune(
+    *,
+    index: options.Index = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="SPEC", help="Also the vectors of this model, no longer used.")
+    ] = None,
+    cache: Annotated[bool, typer.Option("--cache", help="Also what queries have learnt (cache.db).")] = False,
+    wait: options.Wait = False,
+    json: options.Json = False,
+) -> int:
+    """Remove what no file needs any more.
+
+    That is: missing files, pictures that no file has, and with --encoder the vectors of a model.
+    """
+    from clipsearch.cli.render.shared import SCHEMA_VERSION
+    from clipsearch.cli.render.tables import counted
+    from clipsearch.library.library import Library
+
+    with Library.open(place.require_library(index)) as library:
+        pruned = library.prune(encoder=encoder, cache=cache, wait=wait)
+    if json:
+        output.write_json({"schema_version": SCHEMA_VERSION, **asdict(pruned)})
+    else:
+        output.write(
+            f"removed {counted(pruned.files, 'missing file')}, {counted(pruned.contents, 'picture')}, "
+            f"{counted(pruned.vectors, 'vector')}{' and the cache' if pruned.cache else ''}\n"
+        )
+    return 0
+
+
+def forget(
+    *,
+    paths: Annotated[list[str], typer.Argument(metavar="PATHS...", help="Files or folders that the library knows.")],
+    index: options.Index = None,
+    wait: options.Wait = False,
+) -> int:
+    """Drop files or folders from a library, and scan them no more.
+
+    The files themselves are left alone.
+    """
+    from clipsearch.cli.render.tables import counted
+    from clipsearch.library.library import Library
+
+    with Library.open(place.require_library(index)) as library:
+        count = library.forget(paths, wait=wait)
+    output.write(f"forgot {counted(count, 'file')}; clipsearch prune drops their vectors\n")
+    return 0
+
+
+def reroot(
+    *,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Where the folder was.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Where it is now.")],
+    index: options.Index = None,
+    wait: options.Wait = False,
+) -> int:
+    """Say that a folder has moved.
+
+    Nothing in it is read again. Where the library knows a file at the new place, that stays.
+    """
+    from clipsearch.cli.render.tables import counted
+    from clipsearch.library.library import Library
+
+    with Library.open(place.require_library(index)) as library:
+        count = library.reroot(old, new, wait=wait)
+    output.write(f"{counted(count, 'file')} now {'is' if count == 1 else 'are'} in {output.printable(new)}\n")
+    return 0

@@ -1,0 +1,56 @@
+"""`clipsearch map`: the library laid out in two dimensions, as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipsearch.cli import options, output, place
+
+
+def map(
+    *,
+    html: Annotated[str, typer.Option("--html", metavar="FILE", help="The page that is written.")],
+    index: options.Index = None,
+    pictures: Annotated[
+        int | None,
+        typer.Option(
+            "--pictures", metavar="N", min=1, max=20_000, help="Of more, a sample of so many is shown; else 1000."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="SPEC", help="Another model that the library holds.")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page.")] = False,
+) -> int:
+    """Lay the library out on a page: pictures that look alike lie together.
+
+    The two directions are those in which the vectors differ most (PCA). The page needs nothing but itself; thumbnails
+    come up as one zooms in. Needs the extra `plot`.
+    """
+    from clipsearch.cli.progress import Counter
+    from clipsearch.cli.render.tables import counted
+    from clipsearch.display.html.map import check, write_map
+    from clipsearch.library.library import Library
+    from clipsearch.search.projection import require
+
+    require()
+    file = Path(html).expanduser()
+    check(file)
+    with Library.open(place.require_library(index)) as library:
+        projection = library.project(model=model, **({} if pictures is None else {"most": pictures}))
+        title = library.path.absolute().parent.name or str(library.path)
+    shown = len(projection.hits)
+    with Counter() as counter:
+        write_map(projection, file, title=f"Map of {title}", progress=lambda done: counter.show("writing", done, shown))
+    for text in projection.notices:
+        output.note(text)
+    more = f", a sample of {projection.total:,}; --pictures takes more" if shown < projection.total else ""
+    output.note(f"{counted(shown, 'picture')} on the map {html}{more}")
+    if open_:
+        from clipsearch.display.viewer import show
+
+        show([str(file.absolute())])
+    return 0

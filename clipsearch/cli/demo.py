@@ -1,0 +1,89 @@
+"""Photographs to try clipsearch on, from the scikit-image package, and what the demonstration asks about them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipsearch.errors import ClipsearchError, UsageError
+
+FOLDER = "clipsearch-demo"
+LIBRARY = "index"
+
+PHOTOS = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "cell.png",
+    "chelsea.png",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "microaneurysms.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+"""Pictures in scikit-image's wheel that it calls public domain, CC0 or free of known restrictions
+(THIRD_PARTY_NOTICES.md)."""
+
+QUERIES = ("a cat", "a rocket launch", "a cup of coffee")
+CLASSIFIED = "chelsea.png"
+LABELS = ("cat", "dog", "cup of coffee", "rocket")
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A folder with the photographs in it, and the library that is made of them."""
+
+    folder: Path
+    photos: tuple[Path, ...]
+
+    @property
+    def library(self) -> Path:
+        return self.folder / LIBRARY
+
+
+def write_photos(folder: Path) -> Demo:
+    """Copy the photographs into `folder`; those that are there already stay as they are.
+
+    Raises ClipsearchError where scikit-image is not installed, and UsageError where the folder holds other things or
+    cannot be written.
+    """
+    source = _source()
+    names = [name for name in PHOTOS if (source / name).is_file()]
+    if not names:
+        raise ClipsearchError(f"{source} holds no photographs; pip install --upgrade 'clipsearch[demo]'")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = sorted(set(os.listdir(folder)) - {*PHOTOS, LIBRARY})
+        if others:
+            raise UsageError(f"{folder} holds other things ({others[0]}); name a new folder: clipsearch demo FOLDER")
+        for name in names:
+            if not (folder / name).exists():
+                shutil.copyfile(source / name, folder / name)
+    except OSError as exc:
+        raise UsageError(f"cannot write the photographs to {folder}: {exc.strerror}") from exc
+    return Demo(folder, tuple(folder / name for name in names))
+
+
+def model() -> str:
+    """The default model where it is cached, else the built-in one: the demonstration downloads nothing."""
+    from clipsearch.encoders.clip import hub
+    from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC
+
+    return DEFAULT_SPEC if hub.is_cached(DEFAULT_SPEC) else BUILTIN_SPEC
+
+
+def _source() -> Path:
+    """The folder of scikit-image's pictures, found without importing the package."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise ClipsearchError("the photographs come with scikit-image; install it: pip install 'clipsearch[demo]'")
+    return Path(spec.origin).parent / "data"

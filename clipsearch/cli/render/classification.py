@@ -1,0 +1,194 @@
+"""Labels of pictures as JSON objects, as rows, and as text for people."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from clipsearch.classify.options import UNKNOWN
+from clipsearch.classify.results import Classification, ClassifyResult, Prediction
+from clipsearch.cli import output
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, path_keys
+from clipsearch.cli.render.tables import counted, short_path, table
+from clipsearch.display.text import cell_width, cut
+
+if TYPE_CHECKING:
+    from clipsearch.classify.classifier import Classifier, Fit
+
+FEW = 5
+"""Up to so many pictures have their labels below them, with bars; more are a table."""
+
+OTHERS = 2
+"""Labels beside the best one in the table."""
+
+COUNTED = 12
+"""Labels whose pictures are counted below the table."""
+
+BAR = 20
+"""Cells of the bar of what is certain."""
+
+NARROWEST = 12
+"""Cells that a label has on any terminal."""
+
+
+def to_json(result: ClassifyResult, classifier: Classifier | None = None) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "model": result.model.spec,
+        "is_clip": result.model.is_clip,
+        "results": [item_json(item) for item in result.results],
+        "notices": [clean(text) for text in result.notices],
+    }
+    if result.threshold is not None:
+        value["threshold"] = result.threshold
+    if result.nearest:
+        value["nearest"] = {
+            str(clean(label)): [{**path_keys(hit.path), "id": hit.id, "score": hit.score} for hit in hits]
+            for label, hits in result.nearest.items()
+        }
+    if classifier is not None and classifier.fit is not None:
+        value["fit"] = fit_json(classifier, classifier.fit)
+    return value
+
+
+def fit_json(classifier: Classifier, fit: Fit) -> dict[str, Any]:
+    named = zip(classifier.labels, fit.counts, strict=True)
+    return {**asdict(fit), "counts": {str(clean(label.name)): count for label, count in named if count}}
+
+
+def item_json(item: Classification) -> dict[str, Any]:
+    value: dict[str, Any] = dict(path_keys(item.path))
+    if item.id is not None:
+        value["id"] = item.id
+    if len(item.paths) > 1:
+        value["paths"] = [path_keys(path)["path"] for path in item.paths]
+    if item.offline:
+        value["offline"] = True
+    if item.unknown:
+        value["unknown"] = True
+    if item.margin is not None:
+        value["margin"] = item.margin
+    value["predictions"] = [_prediction_json(p) for p in item.predictions]
+    if item.reason is not None:
+        value["reason"] = clean(item.reason)
+    return value
+
+
+def _prediction_json(prediction: Prediction) -> dict[str, Any]:
+    # By hand: `asdict` copies deeply, which took most of the time of a large library's answer.
+    value = {"label": clean(prediction.label), "probability": prediction.probability, "score": prediction.score}
+    return value if prediction.prompt is None else value | {"prompt": clean(prediction.prompt)}
+
+
+def rows(result: ClassifyResult) -> Iterator[tuple[str, str, str, str]]:
+    """A line for each picture and prediction, best first: path, label, probability, score; one for an unknown one."""
+    for item in result.results:
+        if item.unknown:
+            yield item.path, UNKNOWN, "", ""
+            continue
+        for p in item.predictions:
+            yield item.path, p.label, f"{p.probability:.6f}", f"{p.score:.6f}"
+
+
+def csv(result: ClassifyResult) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", "probability", "score"))
+    writer.writerows(rows(result))
+    return text.getvalue()
+
+
+def text(result: ClassifyResult) -> str:
+    """For people: a few pictures with bars, many as a table; then what was asked for besides."""
+    shown = [item for item in result.results if item.reason is None]
+    few = len(shown) <= FEW
+    lines = "".join(_bars(item) for item in shown) if few else _table(result, shown)
+    for label, hits in result.nearest.items():
+        near = ", ".join(f"{short_path(hit.path)} {hit.score:.2f}" for hit in hits)
+        lines += f"near {output.printable(label)}: {near}\n"
+    return lines
+
+
+def _bars(item: Classification) -> str:
+    mark = "  (offline)" if item.offline else ""
+    lines = [output.styled(short_path(item.path) + mark, output.BOLD, sys.stdout)]
+    if item.unknown:
+        lines.append(f"  {UNKNOWN}: none of the labels stands out; the nearest is below")
+    elif not item.predictions:
+        lines.append("  none of the labels")
+    # Before a label stands its percentage, behind it the bar.
+    room = max(NARROWEST, shutil.get_terminal_size().columns - len("  100.0 %  ") - len("  ") - BAR)
+    labels = [cut(output.printable(p.label), room) for p in item.predictions]
+    width = max(map(cell_width, labels), default=0)
+    for prediction, label in zip(item.predictions, labels, strict=True):
+        bar = "█" * round(BAR * prediction.probability)
+        blanks = " " * (width - cell_width(label))
+        lines.append(f"  {100 * prediction.probability:5.1f} %  {label}{blanks}  {bar}".rstrip())
+        if prediction.prompt is not None:
+            said = f"           by “{output.printable(prediction.prompt)}”"
+            lines.append(output.styled(said, output.DIM, sys.stdout))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _table(result: ClassifyResult, shown: list[Classification]) -> str:
+    filled = []
+    for item in shown:
+        best = None if item.unknown or not item.predictions else item.predictions[0]
+        others = item.predictions[1 if best else 0 :][:OTHERS]
+        label = output.printable(best.label) if best else UNKNOWN if item.unknown else "–"
+        sure = f"{100 * best.probability:.0f} %" if best else ""
+        beside = ", ".join(_short(p) for p in others)
+        prompt = output.printable(best.prompt) if best and best.prompt else ""
+        path = short_path(item.path) + ("  (offline)" if item.offline else "")
+        filled.append([label, sure, beside, prompt, path])
+    kept = [i for i in range(5) if i in (0, 1, 4) or any(row[i] for row in filled)]
+    heads = ("label", "sure", "others", "spoke", "path")
+    return table([heads[i] for i in kept], [[row[i] for i in kept] for row in filled], right="sure")
+
+
+def _short(prediction: Prediction) -> str:
+    return f"{output.printable(prediction.label)} {100 * prediction.probability:.0f} %"
+
+
+def summary(result: ClassifyResult) -> str:
+    """How many pictures each label got, the most frequent ones first."""
+    found: Counter[str] = Counter()
+    for item in result.results:
+        if item.reason is not None:
+            continue
+        if item.unknown:
+            found[UNKNOWN] += 1
+        elif not item.predictions:
+            found["none of them"] += 1
+        for p in item.predictions if result.threshold is not None else item.predictions[:1]:
+            found[p.label] += not item.unknown
+    most = [f"{count:,} {output.printable(label)}" for label, count in found.most_common(COUNTED) if count]
+    more = sum(count > 0 for count in found.values()) - len(most)
+    return ", ".join(most) + (f" and {counted(more, 'label')} more" if more > 0 else "")
+
+
+def fit_text(classifier: Classifier, fit: Fit) -> str:
+    """What examples made of a classifier, in a line."""
+    classes = sum(count > 0 for count in fit.counts)
+    how = {
+        "leave-one-out": "found by leaving each one out",
+        "given": "as given",
+        "default": "the default: no class has two",
+    }[fit.blend_by]
+    scale = (
+        f"temperature fitted (scale {classifier.info.logit_scale:.3g} → {fit.scale:.3g}), calibration error "
+        f"{fit.ece_before:.3f} → {fit.ece_after:.3f}"
+        if fit.scale_fitted
+        else f"too few to fit a temperature, calibration error {fit.ece_before:.3f}"
+    )
+    return (
+        f"{counted(sum(fit.counts), 'example')} of {counted(classes, 'class', 'classes')}: blend {fit.blend:g} "
+        f"({how}), {100 * fit.right:.0f} % right when left out, {scale}"
+    )

@@ -1,0 +1,320 @@
+"""What `clipsearch eval` found, as JSON objects and as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from clipsearch.cli import output
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, path_keys
+from clipsearch.cli.render.tables import counted, duration, table
+from clipsearch.display.text import model_name, size
+from clipsearch.evaluate.metrics import Estimate
+
+if TYPE_CHECKING:
+    from clipsearch.evaluate import ClassificationScores, Direction, EngineScores, Missed, RetrievalScores, SelfScores
+    from clipsearch.evaluate.results import Scored
+    from clipsearch.types import EncoderInfo
+
+MISTAKES = 3
+"""Pairs of labels that are named below the table, for each model."""
+
+DIRECTIONS = ("text → image", "image → text")
+
+INTERVALS = "in brackets: 95 % intervals over the choice of pictures"
+QUERY_INTERVALS = "in brackets: 95 % intervals over the choice of queries"
+
+
+# As JSON
+
+
+def classification_json(found: Sequence[ClassificationScores]) -> dict[str, Any]:
+    """One object: the figures of each model, and what a plot or a closer look needs."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "labels": [clean(label) for label in found[0].labels],
+        "results": [
+            {
+                **_common(one),
+                "pictures": len(one.guesses),
+                "templates": [clean(template) for template in one.templates],
+                "top1": _estimate(one.top1),
+                "top5": _estimate(one.top5),
+                "mean_per_class": _estimate(one.per_class),
+                "expected_calibration_error": _estimate(one.calibration_error),
+                "top1_difference": _estimate(one.difference),
+                "reliability": _reliability(one),
+                "confusion": [
+                    {
+                        "label": clean(one.labels[row]),
+                        "predicted": clean(one.labels[column]),
+                        "count": int(one.confusion[row, column]),
+                    }
+                    for row, column in zip(*(part.tolist() for part in one.confusion.nonzero()), strict=True)
+                ],
+                "predictions": [
+                    {
+                        **path_keys(guess.path),
+                        "label": clean(guess.label),
+                        "guesses": [clean(label) for label in guess.guesses],
+                        "probability": guess.probability,
+                    }
+                    for guess in one.guesses
+                ],
+            }
+            for one in found
+        ],
+    }
+
+
+def _reliability(one: ClassificationScores) -> list[dict[str, Any]]:
+    bins = one.reliability
+    columns = (bins.edges[:-1], bins.edges[1:], bins.counts, bins.confidence, bins.accuracy)
+    return [
+        {"from": a, "to": b, "count": n, "confidence": _number(c), "accuracy": _number(r)}
+        for a, b, n, c, r in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def retrieval_json(found: Sequence[RetrievalScores]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "results": [
+            {
+                **_common(one),
+                "text_to_image": _direction(one.text_to_image),
+                "image_to_text": _direction(one.image_to_text),
+                "recall_at_1_difference": _estimate(one.difference),
+            }
+            for one in found
+        ],
+    }
+
+
+def _direction(one: Direction) -> dict[str, Any]:
+    return {
+        "queries": one.queries,
+        "gallery": one.gallery,
+        "recall": {str(k): _estimate(value) for k, value in one.recall.items()},
+        "mean_average_precision": _estimate(one.mean_average_precision),
+        "median_rank": _estimate(one.median_rank),
+        "recall_curve": one.curve.tolist(),
+    }
+
+
+def self_json(found: Sequence[SelfScores]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "results": [
+            {
+                **_common(one),
+                "pictures": one.pictures,
+                "alterations": [
+                    {
+                        "alteration": each.alteration,
+                        "what": each.what,
+                        "copies": each.copies,
+                        "recall": {str(k): _estimate(value) for k, value in each.recall.items()},
+                        "cosine": each.cosine,
+                        "recall_curve": each.curve.tolist(),
+                    }
+                    for each in one.alterations
+                ],
+                "lost": [
+                    {
+                        **path_keys(each.path),
+                        "alteration": each.alteration,
+                        "rank": each.rank,
+                        **path_keys(each.nearest, name="nearest"),
+                    }
+                    for each in one.lost
+                ],
+            }
+            for one in found
+        ],
+    }
+
+
+def engines_json(found: Sequence[EngineScores]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "results": [
+            {
+                **_model(one.model),
+                "engine": one.engine,
+                "origin": one.origin,
+                "vectors": one.vectors,
+                "k": one.k,
+                "recall": {kind: _estimate(value) for kind, value in one.recall.items()},
+                "p50_ms": one.p50,
+                "p95_ms": one.p95,
+                "bytes": one.bytes,
+                "build_seconds": one.build_s,
+                **one.details,
+            }
+            for one in found
+        ],
+    }
+
+
+def _common(one: Scored) -> dict[str, Any]:
+    return {
+        **_model(one.model),
+        **asdict(one.effort),
+        "missed": [_missed(each) for each in one.missed],
+        "notices": [clean(text) for text in one.notices],
+    }
+
+
+def _missed(each: Missed) -> dict[str, Any]:
+    return {**path_keys(each.path), "reason": clean(each.reason)}
+
+
+def _model(info: EncoderInfo) -> dict[str, Any]:
+    return {"model": clean(info.spec), "is_clip": info.is_clip}
+
+
+def _estimate(value: Estimate | None) -> dict[str, float | None] | None:
+    if value is None:
+        return None
+    return {"value": _number(value.value), "low": _number(value.low), "high": _number(value.high)}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+# As tables
+
+
+def classification_text(found: Sequence[ClassificationScores]) -> str:
+    """The table, what it is about, and the labels that are mistaken most often."""
+    several = len(found) > 1
+    head = [
+        "model",
+        "top-1 %",
+        "top-5 %",
+        "per label %",
+        "ECE %",
+        *(["top-1 against first"] if several else []),
+        *_COST,
+    ]
+    rows = [
+        [
+            _name(one.model),
+            *(_percent(value) for value in (one.top1, one.top5, one.per_class, one.calibration_error)),
+            *([_change(one.difference)] if several else []),
+            *_cost(one),
+        ]
+        for one in found
+    ]
+    first = found[0]
+    about = f"{counted(len(first.guesses), 'picture')}, {counted(len(first.labels), 'label')}; {INTERVALS}"
+    lines = [line for one in found for line in _mistakes(one, named=several)]
+    return f"{table(head, rows, right=' '.join(_COST))}{about}\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _mistakes(one: ClassificationScores, *, named: bool) -> list[str]:
+    wrong = one.confusion.copy()
+    wrong[range(len(wrong)), range(len(wrong))] = 0
+    order = (-wrong.ravel()).argsort(kind="stable")[:MISTAKES]
+    pairs = [(*divmod(int(place), len(wrong)), int(wrong.ravel()[place])) for place in order]
+    said = [
+        f"{output.printable(one.labels[a])} for {output.printable(one.labels[b])}" + (f" ({n} times)" if n > 1 else "")
+        for a, b, n in pairs
+        if n
+    ]
+    often = "most often" if pairs[0][2] > 1 else "among others"
+    return [f"{f'{_name(one.model)} ' if named else ''}{often} took {', '.join(said)}"] if said else []
+
+
+def retrieval_text(found: Sequence[RetrievalScores]) -> str:
+    """Two lines a model: captions that look for their picture, and pictures that look for their captions."""
+    several = len(found) > 1
+    at = list(found[0].text_to_image.recall)
+    head = ["model", "direction", *(f"R@{k} %" for k in at), "mAP %", "median rank"]
+    head += [*(["R@1 against first"] if several else []), *_COST]
+    rows = []
+    for one in found:
+        for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True):
+            first = way is one.text_to_image
+            rows.append(
+                [
+                    _name(one.model) if first else "",
+                    name,
+                    *(_percent(value) for value in way.recall.values()),
+                    _percent(way.mean_average_precision),
+                    f"{way.median_rank.value:g} [{way.median_rank.low:g}–{way.median_rank.high:g}]",
+                    *([_change(one.difference) if first else ""] if several else []),
+                    *(_cost(one) if first else ("", "")),
+                ]
+            )
+    ways = found[0].image_to_text
+    about = f"{counted(ways.queries, 'picture')}, {counted(ways.gallery, 'caption')}; {INTERVALS}"
+    return f"{table(head, rows, right=' '.join(_COST))}{about}\n"
+
+
+def self_text(found: Sequence[SelfScores]) -> str:
+    """A line for each model and alteration."""
+    at = list(found[0].alterations[0].recall)
+    head = ["model", "copies", *(f"R@{k} %" for k in at), "cosine", *_COST]
+    rows = [
+        [
+            _name(one.model) if number == 0 else "",
+            each.alteration,
+            *(_percent(value) for value in each.recall.values()),
+            f"{each.cosine:.3f}",
+            *(_cost(one) if number == 0 else ("", "")),
+        ]
+        for one in found
+        for number, each in enumerate(one.alterations)
+    ]
+    about = f"copies of {counted(found[0].pictures, 'picture')}, looked up among these; {INTERVALS}"
+    how = "; ".join(f"{each.alteration}: {each.what}" for each in found[0].alterations)
+    return f"{table(head, rows, right=' '.join(('cosine', *_COST)))}{about}\n{how}\n"
+
+
+def engines_text(found: Sequence[EngineScores]) -> str:
+    """A line for each model and engine."""
+    kinds = list(found[0].recall)
+    k = found[0].k
+    head = ["model", "engine", *(f"{kind}: R@{k} %" for kind in kinds), "p50", "p95", "file", "built in"]
+    rows = [
+        [
+            _name(one.model),
+            one.engine + (f" ({one.details['nprobe']} of {one.details['nlist']} lists)" if one.details else ""),
+            *(_percent(one.recall[kind]) for kind in kinds),
+            f"{one.p50:.2f}",
+            f"{one.p95:.2f}",
+            size(one.bytes),
+            "in use" if one.build_s is None else duration(one.build_s),
+        ]
+        for one in found
+    ]
+    about = f"{counted(found[0].vectors, 'vector')}; p50, p95: ms a query, one at a time; {QUERY_INTERVALS}"
+    return f"{table(head, rows, right='p50 p95 file')}{about}\n"
+
+
+_COST = ("encoded", "time")
+
+
+def _cost(one: Scored) -> tuple[str, str]:
+    return f"{one.effort.encoded:,}", duration(one.effort.seconds)
+
+
+def _name(info: EncoderInfo) -> str:
+    return output.printable(model_name(info.spec))
+
+
+def _percent(value: Estimate) -> str:
+    if math.isnan(value.value):
+        return "–"
+    return f"{100 * value.value:.1f} [{100 * value.low:.1f}–{100 * value.high:.1f}]"
+
+
+def _change(value: Estimate | None) -> str:
+    if value is None or math.isnan(value.value):
+        return "–"
+    return f"{100 * value.value:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"

@@ -1,0 +1,109 @@
+"""Hits, and everything about one picture, as JSON, CSV and text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from clipsearch.cli import output
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, in_base64, path_keys
+from clipsearch.cli.render.tables import bar, short_path, table
+from clipsearch.display.text import part_of, size
+
+if TYPE_CHECKING:
+    from clipsearch.library.results import Shown
+    from clipsearch.types import Hit, QueryResult
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": hit.id, **path_keys(hit.path)}
+    value["paths"] = [path_keys(path)["path"] for path in hit.paths]
+    if any("path_b64" in path_keys(path) for path in hit.paths):
+        value["paths_b64"] = [in_base64(path) for path in hit.paths]
+    for key, item in asdict(hit).items():
+        value.setdefault(key, item)
+    return value
+
+
+def query_json(result: QueryResult) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "query": clean(result.query),
+        "model": result.model.spec,
+        "is_clip": result.model.is_clip,
+        "score_kind": result.kind,
+        "hits": [hit_json(hit) for hit in result.hits],
+        "notices": [clean(text) for text in result.notices],
+    }
+
+
+def query_text(result: QueryResult) -> str:
+    rows = []
+    for hit in result.hits:
+        more = f"  (+{len(hit.paths) - 1} more)" if len(hit.paths) > 1 else ""
+        mark = "  (offline)" if hit.offline else "  (ends early)" if hit.state == "partial" else ""
+        if hit.box is not None:
+            mark = f"  (its part {part_of(hit.box)}){mark}"
+        pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
+        taken = (hit.taken_at or "–")[:10]
+        sure = "" if hit.relevance is None else bar(hit.relevance)
+        rows.append([sure, f"{hit.score:.3f}", taken, pixels, size(hit.bytes), short_path(hit.path) + more + mark])
+    if not rows:
+        return ""
+    # The path stands last, where nothing has to be cut off: it is there to be copied.
+    head = ("sure", "score", "taken", "pixels", "size", "path")
+    known = any(hit.relevance is not None for hit in result.hits), any(hit.taken_at for hit in result.hits)
+    shown = [*([0] if known[0] else []), 1, *([2] if known[1] else []), 3, 4, 5]
+    return table([head[i] for i in shown], [[row[i] for i in shown] for row in rows], right="score pixels size")
+
+
+CSV_COLUMNS = (
+    *("rank", "score", "relevance", "id", "path", "taken_at", "format", "width", "height", "bytes", "state"),
+    "part",
+)
+
+
+def query_csv(result: QueryResult) -> str:
+    """A head, then a line a hit; bytes of names that are not UTF-8 become U+FFFD, as in JSON."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(CSV_COLUMNS)
+    for rank, hit in enumerate(result.hits, 1):
+        part = None if hit.box is None else part_of(hit.box)
+        values = {"rank": rank, **asdict(hit), "path": path_keys(hit.path)["path"], "part": part}
+        writer.writerow(["" if values[name] is None else values[name] for name in CSV_COLUMNS])
+    return text.getvalue()
+
+
+def show_json(shown: Shown) -> dict[str, Any]:
+    value: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **asdict(shown)}
+    value["files"] = [{**path_keys(path), "state": state} for path, state in shown.files]
+    value["views"] = [{"model": spec, "view": view, "box": box} for spec, view, box in shown.views]
+    value["neighbours"] = [hit_json(hit) for hit in shown.neighbours]
+    return value
+
+
+def show_text(shown: Shown) -> str:
+    """Everything known of a picture, a line a fact."""
+    facts = shown.facts
+    lines = [("id", str(shown.id)), ("state", shown.state + (f": {shown.reason}" if shown.reason else ""))]
+    lines += [("file" if state == "present" else f"file ({state})", short_path(path)) for path, state in shown.files]
+    lines.append(("size", size(shown.bytes)))
+    if facts is not None:
+        lines.append(("picture", f"{facts.format}, {facts.width}×{facts.height}"))
+        place = f"{facts.lat:.5f}, {facts.lon:.5f}" if facts.lat is not None and facts.lon is not None else None
+        zone = "" if facts.taken_offset is None else f" (UTC{facts.taken_offset / 60:+g} h)"
+        taken = f"{facts.taken_at}{zone}" if facts.taken_at else None
+        lines += [(n, v) for n, v in (("taken", taken), ("camera", facts.camera), ("place", place)) if v]
+        lines += [(name, str(value)) for name, value in facts.exif.items()]
+    lines += [
+        ("vector", f"{spec}, view {view}" + (f", its part {part_of(box)}" if box else ""))
+        for spec, view, box in shown.views
+    ]
+    lines += [("indexed", shown.added_at), ("SHA-256", shown.digest)]
+    lines += [("near it", f"{hit.score:.3f}  {short_path(hit.path)}") for hit in shown.neighbours]
+    width = max(len(name) for name, _ in lines)
+    return "".join(f"{name:<{width}}  {output.printable(value)}\n" for name, value in lines)

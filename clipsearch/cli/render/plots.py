@@ -1,0 +1,89 @@
+"""`eval --plot`: which plots are drawn of what was measured, and into which files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipsearch.cli import output
+from clipsearch.cli.render.evaluation import DIRECTIONS
+from clipsearch.display.text import model_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clipsearch.display.plots.recall import RecallCurve
+    from clipsearch.evaluate import ClassificationScores, RetrievalScores, SelfScores
+    from clipsearch.evaluate.metrics import Estimate
+    from clipsearch.types import EncoderInfo
+
+PARTS = ("confusion", "reliability")
+"""What a classification is drawn as; the files are named so: plot-confusion.svg."""
+
+
+def check(file: str | None, parts: Sequence[str] = ("",)) -> None:
+    """Refuse before anything is encoded what cannot be drawn. Raises UsageError, ClipsearchError."""
+    if file is not None:
+        from clipsearch.display.plots.file import check, check_name
+
+        check_name(file)
+        for part in parts:
+            check(_named(file, part))
+
+
+def classifications(found: Sequence[ClassificationScores], file: str, *, dark: bool) -> None:
+    """A confusion matrix and a reliability diagram for each model; those of a second one end in -2."""
+    from clipsearch.display.plots.evaluation import plot_confusion, plot_reliability
+
+    written = []
+    for number, one in enumerate(found, 1):
+        confusion, reliability = (_named(file, part, number) for part in PARTS)
+        plot_confusion(one.confusion, one.labels, confusion, dark=dark)
+        bins = one.reliability
+        ece = one.calibration_error.value
+        plot_reliability(bins.confidence, bins.accuracy, bins.counts, ece, reliability, dark=dark)
+        written += [confusion, reliability]
+    output.note(f"the plots are in {', '.join(map(str, written))}")
+
+
+def retrievals(found: Sequence[RetrievalScores], file: str, *, dark: bool) -> None:
+    """The recall curves of every model, in both directions."""
+    from clipsearch.display.plots.recall import plot_recall
+
+    curves = [
+        _curve(one.model, name, way.recall, way.curve)
+        for one in found
+        for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True)
+    ]
+    plot_recall(curves, _named(file, ""), title="Captions and their pictures", dark=dark)
+    output.note(f"the plot is in {file}")
+
+
+def copies(found: Sequence[SelfScores], file: str, *, dark: bool) -> None:
+    """The recall curves of every model and kind of copy."""
+    from clipsearch.display.plots.recall import plot_recall
+
+    curves = [_curve(one.model, each.alteration, each.recall, each.curve) for one in found for each in one.alterations]
+    plot_recall(curves, _named(file, ""), title="Altered copies and their originals", dark=dark)
+    output.note(f"the plot is in {file}")
+
+
+def _curve(model: EncoderInfo, kind: str, at: Mapping[int, Estimate], recall: NDArray[np.float64]) -> RecallCurve:
+    """A curve with the intervals that were measured; at most as far as it goes."""
+    import numpy as np
+
+    from clipsearch.display.plots.recall import RecallCurve
+
+    low, high = np.full(len(recall), np.nan), np.full(len(recall), np.nan)
+    for k, estimate in at.items():
+        if k <= len(recall):
+            low[k - 1], high[k - 1] = estimate.low, estimate.high
+    return RecallCurve(model_name(model.spec), np.arange(1, len(recall) + 1), recall, low, high, kind)
+
+
+def _named(file: str, part: str, number: int = 1) -> Path:
+    path = Path(file).expanduser()
+    ending = f"-{part}" if part else ""
+    return path.with_name(f"{path.stem}{ending}{f'-{number}' if number > 1 else ''}{path.suffix}")

@@ -1,0 +1,1 @@
+"""Results as people see them: in the terminal, as web pages, as plots."""

@@ -1,0 +1,56 @@
+"""Small upright pictures for plots, from files or from bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from clipsearch.errors import ClipsearchError, TruncatedImageError
+from clipsearch.images.open import open_picture
+from clipsearch.search.embed import read_bytes
+from clipsearch.search.terms import Region
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["small_picture"]
+
+
+def small_picture(
+    paths: Sequence[str], *, side: int, data: bytes | None = None, region: Region | None = None
+) -> Image.Image | None:
+    """The picture in `data`, else in the first of `paths` that can be read, or a part of it; None where none can.
+
+    Neither side is above `side` pixels. One that ends early is shown as far as it goes.
+    """
+    import os
+
+    for path in [None] if data is not None else paths:
+        try:
+            found = data if path is None else read_bytes(os.fsencode(path))
+            assert found is not None
+            return _decoded(found, side, region)
+        except ClipsearchError:
+            continue
+    return None
+
+
+def _decoded(data: bytes, side: int, region: Region | None) -> Image.Image:
+    try:
+        return _cut(data, side, region, truncated=False)
+    except TruncatedImageError:
+        return _cut(data, side, region, truncated=True)
+
+
+def _cut(data: bytes, side: int, region: Region | None, *, truncated: bool) -> Image.Image:
+    picture = open_picture(io.BytesIO(data), truncated=truncated)
+    if region is None:
+        return picture.upright(max_side=side)
+    left, top, right, bottom = region.box(picture.facts.width, picture.facts.height)
+    whole = max(picture.facts.width, picture.facts.height)
+    scale = min(1.0, side / max(right - left, bottom - top))
+    small = picture.upright(max_side=max(1, round(whole * scale)))
+    ratio = small.width / picture.facts.width
+    box = [round(n * ratio) for n in (left, top, right, bottom)]
+    return small.crop((box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1)))

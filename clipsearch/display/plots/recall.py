@@ -1,0 +1,155 @@
+"""Plots of recall@k: how many of the queries find what is right among the first k. From plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from clipsearch.display.plots.paper import Style, drawing, save
+from clipsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["RecallCurve", "plot_recall"]
+
+TICKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Values of k that a recall curve is marked at."""
+
+ASIDE = 6.5
+"""Points between marks that would hide one another, which are those of recalls up to NEAR apart."""
+
+NEAR = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class RecallCurve:
+    """One recall@k. k, recall, low and high: shape (m,), k ascending from 1; the others 0 … 1.
+
+    name: the model, say; kind: what is looked for, where there are several. low and high bound the 95 % interval, a
+    bootstrap's, say: NaN at a k without one, None where there is none at all.
+    """
+
+    name: str
+    k: NDArray[np.integer]
+    recall: NDArray[np.floating]
+    low: NDArray[np.floating] | None = None
+    high: NDArray[np.floating] | None = None
+    kind: str = ""
+
+
+def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str = "Recall", dark: bool = False) -> None:
+    """Recall against k, on a logarithmic scale, a line a curve with its intervals as bars.
+
+    Where there are several kinds, a kind has its colour and mark and a name its dashes and filled
+    or hollow marks; else a name has them all.
+    Marks that would hide one another stand side by side, so that equal lines can be told. Raises UsageError without a
+    curve, or where shapes disagree, and what `paper.save` raises.
+    """
+    if not curves:
+        raise UsageError("no recall curve to draw")
+    for curve in curves:
+        if not len(curve.k) or len(curve.k) != len(curve.recall):
+            raise UsageError(f"the recall curve of {curve.name} has {len(curve.k)} k and {len(curve.recall)} values")
+    texts = [title, *(text for curve in curves for text in (curve.name, curve.kind))]
+    with drawing(texts, file=file, dark=dark) as style:
+        figure = Figure(figsize=(6.4, 4.2))
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        names, kinds = (list(dict.fromkeys(each)) for each in zip(*((c.name, c.kind) for c in curves), strict=True))
+        asides = _asides(curves)
+        for number, curve in enumerate(curves):
+            if len(kinds) > 1:
+                look = _look(kinds.index(curve.kind), names.index(curve.name), style)
+            else:
+                look = _look(number, number // len(style.theme.series), style)
+            _curve(axes, curve, look, asides[number])
+        ks = sorted({int(k) for curve in curves for k in curve.k})
+        ticks = [k for k in ks if k in TICKS] or ks
+        axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
+        axes.minorticks_off()
+        bars = "; bars: 95 % intervals" if any(curve.low is not None for curve in curves) else ""
+        axes.set(xlabel=f"k: results looked at{bars}", ylabel="recall@k", ylim=(0, 1.03))
+        axes.set_title(style.cut(title, 5.5, size=12, bold=True))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.grid(linewidth=0.6)
+        axes.set_axisbelow(True)
+        _legend(axes, curves, names, kinds, style)
+        said = ", ".join(" ".join(part for part in (c.name, c.kind) if part) for c in curves)
+        save(figure, file, style, title=f"{title}: {said}")
+
+
+def _look(first: int, second: int, style: Style) -> dict[str, Any]:
+    """Colour and mark by one number, dashes and whether the mark is filled by another."""
+    series = style.theme.series
+    hollow = {"markerfacecolor": style.theme.ground, "markeredgewidth": 1.5}
+    return {
+        "color": series[first % len(series)],
+        "marker": "osD^vP"[first % 6],
+        "linestyle": ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))[second % 4],
+        "linewidth": 1.8,
+        "markersize": 6,
+        **(hollow if second % 2 else {"markeredgecolor": style.theme.ground, "markeredgewidth": 0.7}),
+    }
+
+
+def _marked(curve: RecallCurve) -> dict[int, tuple[float, float, float]]:
+    """recall, low and high at the k that get a mark: those with an interval; without any, the usual ones."""
+    low, high = (np.full(len(curve.k), np.nan) if each is None else each for each in (curve.low, curve.high))
+    rows = list(zip(*(np.asarray(each).tolist() for each in (curve.k, curve.recall, low, high)), strict=True))
+    held = [row for row in rows if np.isfinite(row).all()] or [row for row in rows if row[0] in TICKS]
+    return {k: (recall, low, high) for k, recall, low, high in held}
+
+
+def _asides(curves: Sequence[RecallCurve]) -> list[dict[int, float]]:
+    """How many steps beside its k each mark of each curve stands: 0 but where marks would hide each other."""
+    marked = [_marked(curve) for curve in curves]
+    asides: list[dict[int, float]] = [{} for _ in curves]
+    for k in {k for each in marked for k in each}:
+        run: list[int] = []
+        ordered = sorted((i for i in range(len(curves)) if k in marked[i]), key=lambda i: (marked[i][k][0], i))
+        for place, i in enumerate(ordered):
+            run.append(i)
+            last = place == len(ordered) - 1
+            if last or marked[ordered[place + 1]][k][0] - marked[i][k][0] > NEAR:
+                for number, j in enumerate(sorted(run)):
+                    asides[j][k] = number - (len(run) - 1) / 2
+                run = []
+    return asides
+
+
+def _curve(axes: Axes, curve: RecallCurve, look: dict[str, Any], asides: dict[int, float]) -> None:
+    axes.plot(curve.k, curve.recall, **{**look, "marker": ""})
+    marks = {**look, "linestyle": ""}
+    for k, (recall, low, high) in _marked(curve).items():
+        beside = axes.transData + ScaledTranslation(asides[k] * ASIDE / 72, 0, axes.figure.dpi_scale_trans)
+        if np.isfinite(low):
+            axes.vlines(k, low, high, color=look["color"], linewidth=1.3, transform=beside)
+        axes.plot(k, recall, **marks, transform=beside, zorder=3, clip_on=False)
+
+
+def _legend(
+    axes: Axes, curves: Sequence[RecallCurve], names: Sequence[str], kinds: Sequence[str], style: Style
+) -> None:
+    """Kinds with their colours, then names with their dashes; of one kind or of one name only, the others alone."""
+
+    def entry(text: str, look: dict[str, Any]) -> Line2D:
+        return Line2D([], [], **look, label="\n".join(style.wrap(text, 2.6, lines=3)))
+
+    if len(kinds) == 1:
+        entries = [entry(c.name, _look(i, i // len(style.theme.series), style)) for i, c in enumerate(curves)]
+    else:
+        entries = [entry(kind, _look(i, 0, style)) for i, kind in enumerate(kinds)]
+        if len(names) > 1:
+            plain = {"marker": "o", "color": style.theme.muted}
+            entries += [entry(name, {**_look(0, i, style), **plain}) for i, name in enumerate(names)]
+    axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=2.8)

@@ -1,0 +1,115 @@
+"""From hits to small upright pictures, and to the files that they stand for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from clipsearch.errors import ImageError, TruncatedImageError, reason
+from clipsearch.images.open import open_picture
+from clipsearch.types import Box, Hit
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Thumbnail", "open_hit", "thumbnails"]
+
+_THREADS = min(4, os.cpu_count() or 1)
+"""A decoder scales with the cores up to here; more of them would only hold more pictures in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A hit with its picture in sRGB, upright; or with the reason why there is none to show.
+
+    Where a part of the picture was found, that is framed.
+    """
+
+    hit: Hit
+    path: str
+    """The file that was read; the hit's first where none could be."""
+    picture: Image.Image | None
+    reason: str | None = None
+
+
+def open_hit(hit: Hit) -> tuple[str, BinaryIO]:
+    """The first of the hit's paths that can be read, and the open file. Raises ImageError where there is none."""
+    why = "it has no path"
+    for path in dict.fromkeys((hit.path, *hit.paths)):
+        try:
+            # A FIFO that took the file's place would block without O_NONBLOCK.
+            descriptor = os.open(os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError) as exc:
+            why = reason(exc) if isinstance(exc, OSError) else str(exc)
+            continue
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return path, os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+        why = "not a regular file"
+    raise ImageError(why)
+
+
+def thumbnails(hits: Iterable[Hit], *, side: int) -> Iterator[Thumbnail]:
+    """The hits in their order, each with its picture, neither side above `side` pixels.
+
+    A few are decoded ahead in threads, so memory does not grow with the number of hits. A picture that cannot be read
+    has a reason instead; one that ends early is shown as far as it goes.
+    """
+    ahead: deque[tuple[Hit, Future[Thumbnail]]] = deque()
+    left = iter(hits)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
+        try:
+            while True:
+                while len(ahead) < 2 * _THREADS and (hit := next(left, None)) is not None:
+                    ahead.append((hit, pool.submit(_thumbnail, hit, side)))
+                if not ahead:
+                    return
+                hit, future = ahead.popleft()
+                try:
+                    thumbnail = future.result()
+                except TruncatedImageError:
+                    # Pillow's switch for such files is the process's: no other decode may run while it is thrown.
+                    wait([other for _, other in ahead])
+                    thumbnail = _thumbnail(hit, side, truncated=True)
+                yield thumbnail
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
+    path = hit.path
+    try:
+        path, file = open_hit(hit)
+        with file:
+            opened = open_picture(file, truncated=truncated)
+            picture = opened.upright(max_side=side)
+        if hit.box is not None:
+            _frame(picture, hit.box, picture.width / opened.facts.width)
+    except TruncatedImageError as exc:
+        if not truncated:
+            raise
+        return Thumbnail(hit, path, None, str(exc))
+    except ImageError as exc:
+        return Thumbnail(hit, path, None, str(exc))
+    except OSError as exc:
+        return Thumbnail(hit, path, None, reason(exc))
+    except MemoryError:
+        return Thumbnail(hit, path, None, "not enough memory to decode it")
+    return Thumbnail(hit, path, picture)
+
+
+def _frame(picture: Image.Image, box: Box, scale: float) -> None:
+    """Draw a line around the part that was found, visible on light and dark."""
+    from PIL import ImageDraw
+
+    pen = ImageDraw.Draw(picture)
+    left, top, right, bottom = (round(edge * scale) for edge in box)
+    for inset, colour in enumerate(("black", "white", "white", "black")):
+        edges = left + inset, top + inset, right - 1 - inset, bottom - 1 - inset
+        if edges[0] < edges[2] and edges[1] < edges[3]:
+            pen.rectangle(edges, outline=colour)

@@ -1,0 +1,128 @@
+"""What an encoder is: the protocol, the options to load one, what identifies it, and batches that do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clipsearch.encoders.onnx.quantisation import Quantisation
+from clipsearch.errors import EncoderError, OutOfMemoryError
+from clipsearch.images.sniff import PIXELS_REVISION
+from clipsearch.types import Box, EncoderInfo, Seen
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clipsearch.images.picture import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """How to load an encoder; nothing in here changes what its vectors mean.
+
+    device: "auto", "cpu", "cuda", "cuda:N" or "mps". arch: the architecture of a checkpoint that cannot say.
+    trust_checkpoint: open a TorchScript archive that is not on OpenAI's published list.
+    threads: CPU threads of one encode call; 0 leaves it to the runtime.
+    """
+
+    device: str = "auto"
+    arch: str | None = None
+    trust_checkpoint: bool = False
+    threads: int = 0
+
+
+class Encoder(Protocol):
+    """Image and text towers with the preprocessing that belongs to them. Each side loads at its first use."""
+
+    @property
+    def info(self) -> EncoderInfo: ...
+
+    def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
+        """Pixels as the image tower wants them, before normalisation: uint8 of shape (3, S, S).
+
+        Thread-safe; runs in the decoders. `box` (upright pixels) takes a part of the picture.
+        Raises ImageError where the pixels cannot be decoded.
+        """
+        ...
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed prepared pixels of shape (n, 3, S, S) as unit rows of shape (n, dim).
+
+        Raises OutOfMemoryError where the batch is too large for the device.
+        """
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts as unit rows of shape (n, dim)."""
+        ...
+
+    def overflow(self, text: str) -> str:
+        """The end of `text` that lies beyond the tower's context and is ignored; "" if all of it counts."""
+        ...
+
+    def convert(self) -> None:
+        """Put what a later query needs into the cache directory, if it is not there: the text side, ready to open."""
+        ...
+
+    def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
+        """What the encoder saw, from an image vector of shape (dim,); empty where it cannot say (CLIP)."""
+        ...
+
+
+def encode_halving(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Embed a batch (n, 3, S, S), in halves where the device's memory is too small for it.
+
+    Raises EncoderError where not even one picture fits.
+    """
+    import numpy as np
+
+    try:
+        return encoder.encode_images(pixels)
+    except OutOfMemoryError as exc:
+        if len(pixels) == 1:
+            raise EncoderError("not enough memory on the device for a single picture; try --device cpu") from exc
+    half = len(pixels) // 2
+    return np.concatenate([encode_halving(encoder, pixels[:half]), encode_halving(encoder, pixels[half:])])
+
+
+def identified(model: str) -> tuple[str, dict[str, Any]]:
+    """The fingerprint of a model (itself known by a SHA-256) with today's preparation, and the details that say so."""
+    whole = hashlib.sha256(f"{model} pixels {PIXELS_REVISION}".encode()).hexdigest()
+    return whole, {"model": model, "pixels": PIXELS_REVISION}
+
+
+def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the details of two encoders name the same model, however pictures were prepared for them."""
+    return bool(one["model"] == other["model"])
+
+
+def is_prepared_as_today(details: Mapping[str, Any]) -> bool:
+    """Whether pictures are still prepared as they were when an encoder was recorded."""
+    return bool(details.get("pixels", PIXELS_REVISION) == PIXELS_REVISION)
+
+
+class Towers(Protocol):
+    """A runtime: both sides of a model, each loaded at its first use. Thread-safe."""
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Unit rows (n, dim) of prepared pixels (n, 3, S, S)."""
+        ...
+
+    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Unit rows (n, dim) of token ids (n, context)."""
+        ...
+
+
+class Runtime(Towers, Protocol):
+    """Towers that a query opens from the cache directory."""
+
+    def convert(self) -> None:
+        """Put what a later query needs into the cache directory, if it is not there."""
+        ...
+
+    def calibrated(self, pixels: NDArray[np.uint8]) -> Quantisation:
+        """How to round the image side, by prepared pixels (n, 3, S, S) of a sample. Raises UsageError."""
+        ...

@@ -1,0 +1,1 @@
+"""The encoder that works offline. It is not CLIP."""

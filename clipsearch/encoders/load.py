@@ -1,0 +1,104 @@
+"""Which encoder a spec means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clipsearch.encoders.base import Encoder, EncoderOptions, same_model
+from clipsearch.encoders.specs import BUILTIN_SPEC, FALLBACK_NOTICE, parse_spec
+from clipsearch.errors import ModelMismatchError, UsageError
+from clipsearch.types import EncoderInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clipsearch.encoders.clip.openclip import OpenClipEncoder
+
+
+def load_encoder(spec: str, options: EncoderOptions = EncoderOptions()) -> Encoder:
+    """The encoder that `spec` names, its fingerprint known (from memory where its files are unchanged).
+
+    Downloads the weights where the spec names a hub's model that is not cached.
+    Raises UsageError for a spec that means nothing, or an 8-bit one (see `quantise`), EncoderError and DownloadError.
+    """
+    parsed = parse_spec(spec)
+    if parsed.int8:
+        name = parsed.base.name
+        raise UsageError(
+            f"{spec}: int8 has to see your pictures first: clipsearch index --model {name} --precision int8"
+        )
+    if parsed.kind == "builtin":
+        from clipsearch.encoders.builtin.encoder import BuiltinEncoder
+
+        return BuiltinEncoder(options)
+    from clipsearch.encoders.clip.openclip import load_open_clip
+
+    return load_open_clip(parsed, options)
+
+
+def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()) -> Encoder:
+    """An encoder that a library recorded, without touching its weights until a side is used.
+
+    Raises, at first use, ModelMismatchError where the spec now resolves to other weights.
+    """
+    if info.spec != BUILTIN_SPEC:
+        from clipsearch.encoders.clip.openclip import reload_open_clip
+
+        return reload_open_clip(info, options)
+    from clipsearch.encoders.builtin.encoder import BuiltinEncoder
+
+    encoder = BuiltinEncoder(options)
+    if not same_model(encoder.info.details, info.details):
+        raise ModelMismatchError(
+            "this library was made with another version of the built-in encoder; fill it anew: "
+            f"clipsearch index --model {BUILTIN_SPEC}"
+        )
+    return encoder
+
+
+def quantise(encoder: Encoder, pixels: NDArray[np.uint8]) -> EncoderInfo:
+    """The info of `encoder` with its image side in 8 bits, for `reload_encoder`.
+
+    It is rounded by what `pixels`, prepared by the encoder from a sample of the user's own pictures, of shape
+    (n, 3, S, S), send through it. Raises UsageError where the encoder has no such form, EncoderError.
+    """
+    return _with_int8(encoder).quantised(pixels)
+
+
+def refuse_int8(encoder: Encoder) -> None:
+    """Raise UsageError where an encoder is known, without loading it, to have no 8-bit form."""
+    from clipsearch.encoders.onnx.quantisation import may_have_int8
+
+    if not may_have_int8(_with_int8(encoder).info):
+        raise UsageError(
+            f"--precision int8: {encoder.info.spec} has no 8-bit form, only vision transformers; leave it out"
+        )
+
+
+def _with_int8(encoder: Encoder) -> OpenClipEncoder:
+    from clipsearch.encoders.clip.openclip import OpenClipEncoder
+
+    if not isinstance(encoder, OpenClipEncoder):
+        raise UsageError(f"--precision int8: {encoder.info.spec} has no 8-bit form; leave it out")
+    return encoder
+
+
+def default_spec() -> tuple[str, str | None]:
+    """The spec for a new library, with the reason where it is the fallback (see docs/models.md).
+
+    Raises DownloadError where the hub answers with a failure of its own.
+    """
+    from clipsearch.encoders.clip import hub
+
+    return hub.default_spec()
+
+
+def load_alone(model: str | None, options: EncoderOptions | None) -> tuple[Encoder, tuple[str, ...]]:
+    """The encoder for work without a library: `model`, or the one that a new library would get.
+
+    The second part says that it is the fallback, where it is. Raises as `load_encoder` and `default_spec`.
+    """
+    spec, fallback = (model, None) if model is not None else default_spec()
+    notices = (f"{FALLBACK_NOTICE} ({fallback}); --model names another",) if fallback else ()
+    return load_encoder(spec, options or EncoderOptions()), notices

@@ -1,0 +1,27 @@
+"""A fixed set of plain prompts: what an encoder's text side is tried with where nobody has asked anything yet."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+TEMPLATE = "a photo of a {label}"
+
+
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """The names of ImageNet's 1,000 classes in their order: open_clip's (a test holds them to it)."""
+    file = resources.files("clipsearch.encoders").joinpath("builtin", "data", "class_names.txt")
+    return tuple(file.read_text(encoding="utf-8").splitlines())
+
+
+def everyday_names(count: int) -> list[str]:
+    """`count` names of everyday things and animals, spread over the 1,000 classes of ImageNet."""
+    names = imagenet_names()
+    step = len(names) / count
+    return [names[int(i * step)] for i in range(count)]
+
+
+def everyday(count: int) -> list[str]:
+    """`count` prompts that name everyday things and animals, spread over the 1,000 classes of ImageNet."""
+    return [TEMPLATE.format(label=name) for name in everyday_names(count)]

@@ -1,0 +1,73 @@
+"""How good an encoder, and a library's search, is on one's own pictures.
+
+
+    for one in classify(folder_per_class("flowers"), models=["ViT-B/32", "RN50"]):
+        print(one.model, one.top1)
+
+`classify`, `retrieve` and `find_again` compare encoders, `measure_engines` the engines that search a library. They take
+vectors that a library holds from there and keep what they compute (`store`); a second run encodes nothing. What they
+return are frozen dataclasses with all that a plot needs (`results`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipsearch.evaluate.alterations import ALTERATIONS as ALTERATIONS
+    from clipsearch.evaluate.alterations import Alteration as Alteration
+    from clipsearch.evaluate.captions import read_captions as read_captions
+    from clipsearch.evaluate.classification import classify as classify
+    from clipsearch.evaluate.copies import find_again as find_again
+    from clipsearch.evaluate.copies import library_pictures as library_pictures
+    from clipsearch.evaluate.datasets import Captioned as Captioned
+    from clipsearch.evaluate.datasets import LabelledPictures as LabelledPictures
+    from clipsearch.evaluate.datasets import folder_per_class as folder_per_class
+    from clipsearch.evaluate.encode import Workplace as Workplace
+    from clipsearch.evaluate.engines import ENGINES as ENGINES
+    from clipsearch.evaluate.engines import measure_engines as measure_engines
+    from clipsearch.evaluate.results import AlterationRecall as AlterationRecall
+    from clipsearch.evaluate.results import ClassificationScores as ClassificationScores
+    from clipsearch.evaluate.results import Direction as Direction
+    from clipsearch.evaluate.results import EngineScores as EngineScores
+    from clipsearch.evaluate.results import Guess as Guess
+    from clipsearch.evaluate.results import Lost as Lost
+    from clipsearch.evaluate.results import Missed as Missed
+    from clipsearch.evaluate.results import RetrievalScores as RetrievalScores
+    from clipsearch.evaluate.results import SelfScores as SelfScores
+    from clipsearch.evaluate.retrieval import retrieve as retrieve
+
+_HOMES = {
+    "ALTERATIONS": "alterations",
+    "Alteration": "alterations",
+    "AlterationRecall": "results",
+    "Captioned": "datasets",
+    "ClassificationScores": "results",
+    "Direction": "results",
+    "ENGINES": "engines",
+    "EngineScores": "results",
+    "Guess": "results",
+    "LabelledPictures": "datasets",
+    "Lost": "results",
+    "Missed": "results",
+    "RetrievalScores": "results",
+    "SelfScores": "results",
+    "Workplace": "encode",
+    "classify": "classification",
+    "find_again": "copies",
+    "folder_per_class": "datasets",
+    "library_pictures": "copies",
+    "measure_engines": "engines",
+    "read_captions": "captions",
+    "retrieve": "retrieval",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever the public name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"clipsearch.evaluate.{_HOMES[name]}"), name)

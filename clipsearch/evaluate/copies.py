@@ -1,0 +1,121 @@
+"""Altered copies of pictures must find their originals: a measure that needs neither labels nor captions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.evaluate import metrics
+from clipsearch.evaluate.alterations import ALTERATIONS, Alteration
+from clipsearch.evaluate.comparison import open_catalog, opened
+from clipsearch.evaluate.encode import ALONE, Source, Work, Workplace, usable
+from clipsearch.evaluate.results import AlterationRecall, Lost, SelfScores
+from clipsearch.evaluate.retrieval import recall_curve, scores_of
+from clipsearch.files import PathLike
+
+AT = (1, 5)
+
+
+def library_pictures(folder: PathLike) -> tuple[bytes, ...]:
+    """A path of each picture of a library that can be read now, ascending. Raises NoLibraryError, DamagedError."""
+    with open_catalog(folder) as catalog:
+        rows = catalog.conn.execute(
+            "SELECT min(f.path) FROM files f JOIN contents c ON c.id = f.content_id "
+            "WHERE f.state = 'present' AND c.state IN ('ok', 'partial') GROUP BY c.id ORDER BY 1"
+        )
+        return tuple(bytes(path) for (path,) in rows)
+
+
+def find_again(
+    pictures: Sequence[bytes],
+    *,
+    models: Sequence[str] = (),
+    at: Sequence[int] = AT,
+    alterations: Sequence[Alteration] = ALTERATIONS,
+    place: Workplace = ALONE,
+    resamples: int = metrics.RESAMPLES,
+) -> tuple[SelfScores, ...]:
+    """Compare encoders by how well altered copies of `pictures` return their originals; a result for each of `models`.
+
+    The gallery is the pictures themselves, exact copies folded into the first. A picture that is as near to a copy as
+    its original is counts against the encoder. Raises UsageError where no picture can be read, StoppedError, and what
+    `choosing.opened` raises.
+    """
+    with opened(models, place, items=len(pictures) * (1 + len(alterations))) as sources:
+        return tuple(_found_again(source, pictures, alterations, at, resamples) for source in sources)
+
+
+def _found_again(
+    source: Source, pictures: Sequence[bytes], alterations: Sequence[Alteration], at: Sequence[int], resamples: int
+) -> SelfScores:
+    originals = source.pictures([Work(path) for path in pictures])
+    there, _, missed = usable(originals)
+    distinct = list({originals[i].digest: originals[i] for i in reversed(there)}.values())[::-1]
+    source.spare((len(pictures) - len(distinct)) * len(alterations))
+    gallery = np.stack([one.vector for one in distinct if one.vector is not None])
+    copies = source.pictures([Work(one.work.path, each) for each in alterations for one in distinct])
+    source.let_go()
+    recalls: list[AlterationRecall] = []
+    lost: list[Lost] = []
+    for number, alteration in enumerate(alterations):
+        own = copies[number * len(distinct) : (number + 1) * len(distinct)]
+        truth, vectors, failed = usable(own)
+        missed += failed
+        found = _look(vectors, gallery, np.array(truth, np.int64))
+        recalls.append(_recall(alteration, found, len(gallery), at, resamples))
+        for place, rank, nearest in zip(truth, found.first.tolist(), found.nearest.tolist(), strict=True):
+            if rank > 1:
+                path, other = (os.fsdecode(distinct[i].work.path) for i in (place, nearest))
+                lost.append(Lost(path, alteration.name, rank, other))
+    alone = "there is one picture only, which each copy of it finds: the figures say nothing"
+    return SelfScores(
+        model=source.info,
+        pictures=len(gallery),
+        alterations=tuple(recalls),
+        lost=tuple(lost),
+        missed=missed,
+        effort=source.effort,
+        notices=(*source.notices, *([alone] if len(gallery) == 1 else [])),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """For each copy the rank of its original, its cosine with it, and which other picture is nearest; shape (n,)."""
+
+    first: NDArray[np.int64]
+    cosine: NDArray[np.float64]
+    nearest: NDArray[np.int64]
+
+
+def _look(vectors: NDArray[np.float32], gallery: NDArray[np.float32], truth: NDArray[np.int64]) -> _Found:
+    first: list[int] = []
+    cosine: list[NDArray[np.float32]] = []
+    nearest: list[NDArray[np.int64]] = []
+    for start, scores in scores_of(vectors, gallery):
+        own = truth[start : start + len(scores)]
+        rows = np.arange(len(scores))
+        first += [int(ranks[0]) for ranks in metrics.relevant_ranks(scores, list(own[:, None]))]
+        cosine.append(scores[rows, own])
+        scores[rows, own] = -np.inf
+        nearest.append(scores.argmax(axis=1))
+    return _Found(np.array(first, np.int64), np.concatenate(cosine).astype(np.float64), np.concatenate(nearest))
+
+
+def _recall(alteration: Alteration, found: _Found, gallery: int, at: Sequence[int], resamples: int) -> AlterationRecall:
+    def figures(weights: metrics.Weights) -> NDArray[np.float64]:
+        return np.array([metrics.recall_at_k(found.first, k, weights=weights) for k in at])
+
+    recalls = metrics.bootstrap(figures, len(found.first), resamples=resamples)
+    return AlterationRecall(
+        alteration=alteration.name,
+        what=alteration.what,
+        copies=len(found.first),
+        recall=dict(zip(at, recalls, strict=True)),
+        cosine=float(found.cosine.mean()),
+        curve=recall_curve(found.first, gallery),
+    )

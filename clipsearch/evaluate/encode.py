@@ -1,0 +1,320 @@
+"""Vectors for an evaluation: from the library, from the store, else computed, batch by batch, and stored."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.encoders import devices
+from clipsearch.encoders.base import Encoder, EncoderOptions, encode_halving
+from clipsearch.errors import ImageError, StoppedError, TruncatedImageError, UsageError
+from clipsearch.evaluate.alterations import Alteration
+from clipsearch.evaluate.results import Effort, Missed
+from clipsearch.evaluate.store import Kept, VectorStore
+from clipsearch.files import PathLike
+from clipsearch.images.open import open_picture
+from clipsearch.indexing.progress import Meter
+from clipsearch.search.embed import SHOWN_CUT, read_bytes
+from clipsearch.types import EncoderInfo, Progress
+
+TEXT_BATCH = 32
+"""Texts that are encoded together; between two batches a run can be stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where an evaluation finds vectors, and whom it tells how far it is.
+
+    library: a folder, whose vectors are used; None for none. cache: the folder of the store; None for the cache
+    directory. `stop` is asked between batches: once it is true, the one in hand is finished and StoppedError raised.
+    """
+
+    library: PathLike | None = None
+    options: EncoderOptions = field(default_factory=EncoderOptions)
+    progress: Callable[[Progress], None] | None = None
+    stop: Callable[[], bool] = lambda: False
+    cache: Path | None = None
+
+
+ALONE = Workplace()
+"""Without a library, and without telling anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A picture to embed, as it is or altered."""
+
+    path: bytes
+    alteration: Alteration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A picture's unit vector (dim,), or the reason why there is none; `digest`: SHA-256 of its file's bytes."""
+
+    work: Work
+    vector: NDArray[np.float32] | None
+    digest: bytes = b""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a decoder thread found: a vector that is there already, pixels to encode, or a reason for neither."""
+
+    work: Work
+    digest: bytes = b""
+    kept: bytes | None = None
+    pixels: NDArray[np.uint8] | None = None
+    partial: bool = False
+    reason: str | None = None
+
+
+class Source:
+    """The vectors of one encoder."""
+
+    def __init__(
+        self,
+        info: EncoderInfo,
+        load: Callable[[], Encoder],
+        *,
+        row: EncoderRow | None,
+        catalog: Catalog | None,
+        store: VectorStore,
+        place: Workplace,
+        meter: Meter,
+        notices: Sequence[str] = (),
+    ) -> None:
+        self.info = info
+        self.row = row
+        self._load = load
+        self._catalog = catalog if row is not None else None
+        self._store = store
+        self._place = place
+        self._meter = meter
+        self._batch_size = devices.batch_size(place.options.device)
+        self._lock = threading.Lock()
+        self._encoded = self._taken = 0
+        self._seconds = 0.0
+        self._notices = list(notices)
+        self._partial: dict[str, None] = {}  # Files that end early, each once, however many copies are made of it.
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What should be known about the vectors."""
+        if not self._partial:
+            return tuple(self._notices)
+        more = f" and {len(self._partial) - 1} more end" if len(self._partial) > 1 else " ends"
+        return (*self._notices, f"{next(iter(self._partial))}{more} early; what there is was used")
+
+    @property
+    def effort(self) -> Effort:
+        return Effort(self._encoded, self._taken, self._seconds)
+
+    def let_go(self) -> None:
+        """Forget the encoder, once all is embedded: the next one needs the memory."""
+
+        def gone() -> Encoder:
+            raise RuntimeError("a source was asked for vectors after it was let go")
+
+        self._load = gone
+
+    def spare(self, count: int) -> None:
+        """So many of the items that were announced need not be asked for."""
+        self._meter.done(count)
+
+    # Pictures
+
+    def pictures(self, works: Sequence[Work]) -> list[Embedded]:
+        """Embed pictures; the answers are in the order of `works`. Raises StoppedError, EncoderError."""
+        begun = time.monotonic()
+        done: dict[int, Embedded] = {}
+        waiting: list[tuple[int, _Loaded]] = []
+        with contextlib.closing(self._ahead(works)) as ahead:
+            for place, loaded in enumerate(ahead):
+                if loaded.partial:
+                    self._partial[os.fsdecode(loaded.work.path)] = None
+                if loaded.pixels is not None:
+                    waiting.append((place, loaded))
+                    if len(waiting) >= self._batch_size:
+                        done |= self._encode(waiting)
+                        waiting = []
+                else:
+                    vector = None if loaded.kept is None else np.frombuffer(loaded.kept, "<f4")
+                    self._taken += vector is not None
+                    done[place] = Embedded(loaded.work, vector, loaded.digest, loaded.reason)
+                    self._meter.done(1, skipped=vector is None)
+                if self._place.stop():
+                    break
+        done |= self._encode(waiting)
+        self._seconds += time.monotonic() - begun
+        self.stop_if_asked()
+        return [done[place] for place in range(len(works))]
+
+    def _ahead(self, works: Sequence[Work]) -> Generator[_Loaded, None, None]:
+        """Loaded pictures in their order, a bounded number of them being read and decoded ahead."""
+        waiting: deque[Future[_Loaded]] = deque()
+        threads = os.cpu_count() or 1
+        with ThreadPoolExecutor(threads, thread_name_prefix="decoder") as pool:
+            try:
+                for work in works:
+                    waiting.append(pool.submit(self._read, work))
+                    if len(waiting) >= self._batch_size + threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _encode(self, waiting: Sequence[tuple[int, _Loaded]]) -> dict[int, Embedded]:
+        pixels = [loaded.pixels for _, loaded in waiting if loaded.pixels is not None]
+        if not pixels:
+            return {}
+        vectors = np.ascontiguousarray(encode_halving(self._load(), np.stack(pixels)), "<f4")
+        self._store.put(
+            self.info.fingerprint,
+            {
+                _key(loaded.digest, loaded.work.alteration): Kept(vector.tobytes(), loaded.partial)
+                for (_, loaded), vector in zip(waiting, vectors, strict=True)
+            },
+        )
+        self._encoded += len(vectors)
+        self._meter.done(len(vectors), encoded=len(vectors))
+        return {
+            place: Embedded(loaded.work, vector, loaded.digest)
+            for (place, loaded), vector in zip(waiting, vectors, strict=True)
+        }
+
+    def _read(self, work: Work) -> _Loaded:
+        """In a decoder thread. Raises nothing for what may be wrong with the picture."""
+        if self._place.stop():
+            return _Loaded(work, reason="stopped")  # It is not asked for any more.
+        known = self._by_stat(work.path)
+        digest = known[0] if known else b""
+        data = None
+        try:
+            if known is None:
+                data = read_bytes(work.path)
+                digest = hashlib.sha256(data).digest()
+            kept = self._kept(digest, work.alteration, known[1] if known else None)
+            if kept is not None:
+                return _Loaded(work, digest, kept=kept.vector, partial=kept.curtailed)
+            pixels, partial = self._prepare(read_bytes(work.path) if data is None else data, work.alteration)
+        except ImageError as exc:
+            return _Loaded(work, digest, reason=str(exc))
+        except UsageError as exc:
+            return _Loaded(work, digest, reason=str(exc).removeprefix(f"{os.fsdecode(work.path)}: "))
+        except (MemoryError, ValueError) as exc:  # A name with a zero byte in it is a ValueError.
+            return _Loaded(work, digest, reason=str(exc) or "not enough memory")
+        return _Loaded(work, digest, pixels=pixels, partial=partial)
+
+    def _by_stat(self, path: bytes) -> tuple[bytes, int] | None:
+        """(digest, content id) of a file that is as the catalog saw it last."""
+        if self._catalog is None:
+            return None
+        try:
+            about = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        with self._lock:
+            found = self._catalog.conn.execute(
+                "SELECT c.digest, c.id FROM files f JOIN contents c ON c.id = f.content_id "
+                "WHERE f.path = ? AND f.size = ? AND f.mtime_ns = ?",
+                (path, about.st_size, about.st_mtime_ns),
+            ).fetchone()
+        return None if found is None else (bytes(found[0]), int(found[1]))
+
+    def _kept(self, digest: bytes, alteration: Alteration | None, content_id: int | None) -> Kept | None:
+        """The vector of a content, from the library or from the store."""
+        with self._lock:
+            if alteration is None and self._catalog is not None and self.row is not None:
+                if content_id is None:
+                    content = self._catalog.content_by_digest(digest)
+                    content_id = content[0] if content else None
+                vector = None if content_id is None else self._catalog.vector_of(content_id, self.row.id)
+                if vector is not None:
+                    return Kept(vector)
+            key = _key(digest, alteration)
+            kept = self._store.get(self.info.fingerprint, [key]).get(key)
+        return kept if kept is not None and len(kept.vector) == 4 * self.info.dim else None
+
+    def _prepare(self, data: bytes, alteration: Alteration | None) -> tuple[NDArray[np.uint8], bool]:
+        """Pixels for the encoder, and whether the file ends early. Raises ImageError."""
+
+        def prepare(*, truncated: bool) -> NDArray[np.uint8]:
+            picture = open_picture(data, truncated=truncated)
+            if alteration is None:
+                return self._load().prepare(picture)
+            return self._load().prepare(open_picture(alteration.applied(picture)))
+
+        try:
+            return prepare(truncated=False), False
+        except TruncatedImageError:
+            return prepare(truncated=True), True
+
+    # Texts
+
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit rows of shape (len(texts), dim). Raises StoppedError, EncoderError."""
+        begun = time.monotonic()
+        keys = {text: hashlib.sha256(b"text\0" + text.encode("utf-8", "surrogateescape")).digest() for text in texts}
+        kept = self._store.get(self.info.fingerprint, keys.values())
+        known = {t: kept[key] for t, key in keys.items() if key in kept and len(kept[key].vector) == 4 * self.info.dim}
+        self._taken += len(known)
+        missing = [text for text in keys if text not in known]
+        self._meter.done(len(known))
+        for start in range(0, len(missing), TEXT_BATCH):
+            part = missing[start : start + TEXT_BATCH]
+            encoder = self._load()
+            vectors = np.ascontiguousarray(encoder.encode_texts(part), "<f4")
+            new = {t: Kept(v.tobytes(), bool(encoder.overflow(t))) for t, v in zip(part, vectors, strict=True)}
+            self._store.put(self.info.fingerprint, {keys[text]: one for text, one in new.items()})
+            known |= new
+            self._encoded += len(part)
+            self._meter.done(len(part))
+            self.stop_if_asked()
+        self._seconds += time.monotonic() - begun
+        cut = [text for text, one in known.items() if one.curtailed]
+        if cut:
+            shown = cut[0] if len(cut[0]) <= SHOWN_CUT else cut[0][:SHOWN_CUT] + "…"
+            many = f"{len(cut)} texts are" if len(cut) > 1 else "a text is"
+            self._notices.append(f"{many} too long for {self.info.spec}, and cut: {shown!r}")
+        return np.stack([np.frombuffer(known[text].vector, "<f4") for text in texts])
+
+    def stop_if_asked(self) -> None:
+        """Raise StoppedError where the workplace's `stop` says so."""
+        if self._place.stop():
+            raise StoppedError("stopped early; what was embedded is kept, and the same command goes on from there")
+
+
+def _key(digest: bytes, alteration: Alteration | None) -> bytes:
+    """What a vector is kept under: the picture's SHA-256, or one over that and how it was altered."""
+    return digest if alteration is None else hashlib.sha256(digest + b"\0" + alteration.key.encode()).digest()
+
+
+def usable(embedded: Iterable[Embedded]) -> tuple[list[int], NDArray[np.float32], tuple[Missed, ...]]:
+    """The places of the pictures that have vectors, those vectors as rows, and the other pictures.
+
+    Raises UsageError where no picture has one.
+    """
+    items = list(embedded)
+    there = [place for place, item in enumerate(items) if item.vector is not None]
+    missed = {item.work.path: item.reason or "" for item in items if item.vector is None}
+    if not there:
+        path, reason = next(iter(missed.items()))
+        raise UsageError(f"none of the {len(missed)} pictures can be read; the first: {os.fsdecode(path)}: {reason}")
+    vectors = np.stack([vector for item in items if (vector := item.vector) is not None])
+    return there, vectors, tuple(Missed(os.fsdecode(path), reason) for path, reason in missed.items())

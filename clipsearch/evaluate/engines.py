@@ -1,0 +1,232 @@
+"""The engines that search a library: what they find of the nearest vectors, and how long one query takes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.catalog import snapshots
+from clipsearch.catalog.cache import NO_CACHE
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.encoders import prompts
+from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
+from clipsearch.evaluate import metrics
+from clipsearch.evaluate.comparison import open_catalog, opened
+from clipsearch.evaluate.encode import ALONE, Source, Workplace
+from clipsearch.evaluate.results import EngineScores
+from clipsearch.vectors import exact
+from clipsearch.vectors.engines import open_snapshot, write_snapshot
+from clipsearch.vectors.index import DamagedSnapshot, Engine, VectorIndex
+
+ENGINES: tuple[Engine, ...] = ("exact", "ivf")
+
+QUERIES = 200
+"""Of each kind, unless asked otherwise."""
+
+K = 10
+
+_WARM = 5
+"""Queries ahead of those that are timed: the first ones map the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """One kind of query, shape (m, dim), with the k best scores that there are, shape (m, w), best first.
+
+    own: the id of each query's own vector, which is no answer; -1 for a text.
+    """
+
+    rows: NDArray[np.float32]
+    own: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    index: VectorIndex
+    origin: Literal["library", "made"]
+    bytes: int
+    build_s: float | None
+    details: dict[str, int]
+
+
+def measure_engines(
+    library: str | os.PathLike[str],
+    *,
+    models: Sequence[str] = (),
+    engines: Sequence[Engine] = ENGINES,
+    k: int = K,
+    queries: int = QUERIES,
+    place: Workplace = ALONE,
+    resamples: int = metrics.RESAMPLES,
+) -> tuple[EngineScores, ...]:
+    """Measure `engines` over the vectors that a library holds of each of `models`; without any, of the answering one.
+
+    The library's own snapshot is measured where it is of that engine; else one is made in a temporary folder, as
+    `clipsearch index --engine` would make it. `queries` of the library's own vectors ask, which do not count as answers
+    to themselves, and as many everyday prompts. A result counts as found where its score is that of the k-th nearest
+    or better, so that ties count for each other. Raises UsageError for a library without vectors, NoLibraryError, and
+    ModelMismatchError for a model that it holds none of.
+    """
+    here = Workplace(library, place.options, place.progress, place.stop, place.cache)
+    found: list[EngineScores] = []
+    with open_catalog(library) as catalog:
+        if not models and catalog.answering() is None:
+            raise NoLibraryError(f"the library in {catalog.folder} holds no pictures yet; clipsearch index FOLDER")
+        with opened(models, here, items=queries) as sources:
+            for source in sources:
+                row = source.row
+                if row is None:
+                    raise ModelMismatchError(
+                        f"the library in {catalog.folder} holds no vectors of {source.info.spec}; "
+                        f"clipsearch index --model {source.info.spec} adds them"
+                    )
+                found += _measured(catalog, source, row, engines, k, queries, resamples)
+    return tuple(found)
+
+
+def _measured(
+    catalog: Catalog, source: Source, row: EncoderRow, engines: Sequence[Engine], k: int, queries: int, resamples: int
+) -> list[EngineScores]:
+    texts = source.texts(prompts.everyday(queries))
+    with catalog.reading():
+        last = catalog.last_seq(row.id)
+        count = catalog.count_vectors(row.id, until=last)
+        if count < 2:
+            raise UsageError(f"the library in {catalog.folder} holds {count} pictures; two are the least to search")
+        asked = _queries(catalog, row, last, count, texts, k, queries)
+        scores = []
+        for engine in engines:
+            source.stop_if_asked()
+            with ExitStack() as stack:
+                one = _open(catalog, row, engine, last, count, texts, stack)
+                recall, times = _ask(one.index, asked, k, resamples)
+            p50, p95 = np.percentile(times, [50, 95])
+            scores.append(
+                EngineScores(
+                    row.info,
+                    engine,
+                    one.origin,
+                    count,
+                    k,
+                    recall,
+                    float(p50),
+                    float(p95),
+                    one.bytes,
+                    one.build_s,
+                    one.details,
+                )
+            )
+    return scores
+
+
+def _queries(
+    catalog: Catalog, row: EncoderRow, last: int, count: int, texts: NDArray[np.float32], k: int, queries: int
+) -> dict[str, _Queries]:
+    """Pictures of the library, drawn evenly, and texts, with the scores of what is nearest to them."""
+    drawn = np.sort(np.random.default_rng(count).permutation(count)[:queries])
+    rows, ids, position = [], [], 0
+    for seqs, part in snapshots.chunks(catalog, row, until=last):
+        here = drawn[(drawn >= position) & (drawn < position + len(seqs))] - position
+        rows.append(part[here])
+        ids.append(seqs[here])
+        position += len(seqs)
+    pictures, own = np.concatenate(rows), np.concatenate(ids)
+    nearest = exact.TopK(np.concatenate([pictures, texts]), k + 1)
+    for seqs, part in snapshots.chunks(catalog, row, until=last):
+        nearest.add(seqs, part)
+    scores, found = nearest.result()
+    return {
+        "pictures": _Queries(pictures, own, _others(scores[: len(own)], found[: len(own)], own)[:, :k]),
+        "texts": _Queries(texts, np.full(len(texts), -1), scores[len(own) :, :k]),
+    }
+
+
+def _others(scores: NDArray[np.float32], ids: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.float32]:
+    """`scores` (m, w) without each query's own vector, shape (m, w − 1); without the last where that is not there."""
+    drop = ids == own[:, None]
+    drop[:, -1] |= ~drop.any(axis=1)
+    kept: NDArray[np.float32] = scores[~drop].reshape(len(scores), -1)
+    return kept
+
+
+def _open(
+    catalog: Catalog,
+    row: EncoderRow,
+    engine: Engine,
+    last: int,
+    count: int,
+    texts: NDArray[np.float32],
+    stack: ExitStack,
+) -> _Opened:
+    """The library's own snapshot where it is of that engine and covers everything, else one that `stack` removes."""
+    own = catalog.snapshot(row.id)
+    if own is not None and own.details["engine"] == engine and own.watermark == last and own.count == count:
+        try:
+            index = snapshots.open_trusted(catalog, own, NO_CACHE, dim=row.info.dim).index
+        except DamagedSnapshot:
+            pass  # `doctor` speaks of it; here another one does as well.
+        else:
+            return _Opened(index, "library", own.bytes, None, _numbers(own.details))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipsearch-")))
+    begun = time.monotonic()
+    written = write_snapshot(
+        folder,
+        "vectors.faiss",
+        dim=row.info.dim,
+        count=count,
+        chunks=lambda: snapshots.chunks(catalog, row, until=last),
+        engine=engine,
+        probes=lambda: texts,
+    )
+    seconds = time.monotonic() - begun
+    index = open_snapshot(folder, written, dim=row.info.dim).index
+    return _Opened(index, "made", written.bytes, seconds, _numbers(written.details))
+
+
+def _numbers(details: object) -> dict[str, int]:
+    named = details if isinstance(details, dict) else {}
+    return {key: int(named[key]) for key in ("nlist", "nprobe") if key in named}
+
+
+def _ask(
+    index: VectorIndex, asked: dict[str, _Queries], k: int, resamples: int
+) -> tuple[dict[str, metrics.Estimate], NDArray[np.float64]]:
+    """Recall by kind of query, and the milliseconds of each query, one at a time."""
+    times: list[float] = []
+    recall: dict[str, metrics.Estimate] = {}
+    for one in asked.values():
+        for row in one.rows[:_WARM]:
+            index.search(row[None], k)
+    for kind, one in asked.items():
+        shares = np.array([_share(index.search, one, i, k, times) for i in range(len(one.rows))])
+        recall[kind] = metrics.bootstrap_mean(shares, resamples=resamples)
+    return recall, np.array(times)
+
+
+def _share(
+    search: Callable[..., tuple[NDArray[np.float32], NDArray[np.int64]]],
+    asked: _Queries,
+    i: int,
+    k: int,
+    times: list[float],
+) -> float:
+    """What a search finds of the nearest of query i: the share, 0 … 1. Its milliseconds are added to `times`."""
+    wanted = k + 1 if asked.own[i] >= 0 else k
+    begun = time.perf_counter()
+    scores, ids = search(asked.rows[i : i + 1], wanted)
+    times.append((time.perf_counter() - begun) * 1000)
+    if asked.own[i] >= 0:
+        scores = _others(scores, ids, asked.own[i : i + 1])
+    truth = asked.scores[i]
+    good = scores[0] >= truth[-1] - exact.ROUNDING
+    return float(good[: len(truth)].sum() / len(truth))

@@ -1,0 +1,185 @@
+"""How good answers are, as the field measures it: pure functions of arrays.
+
+`weights` says how often each item counts, shape (n,); without it, each counts once. That is what a bootstrap asks for:
+it draws items again, and hands over how often it drew each.
+
+Ties are settled in one of two ways. Among classes the first one wins, as in `Classifier.predict`, so that the accuracy
+is the share on the diagonal of the confusion matrix. Among ranked items those that are not relevant come first: an
+encoder that gives everything the same score finds nothing, in whatever order the items stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Weights = NDArray[np.float64]
+    Statistic = Callable[[Weights], NDArray[np.float64]]
+    """Weights of the items, shape (n,) → the figures that they give, shape (m,)."""
+
+
+LEVEL = 0.95
+
+RESAMPLES = 1000
+"""Draws of a bootstrap: the ends of a 95 % interval are then the 25th of them from either side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its bootstrap interval; all NaN where there was nothing to measure."""
+
+    value: float
+    low: float
+    high: float
+
+
+def top_k_hits(ranked: NDArray[np.integer], truth: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
+    """Whether each item's class is among its first `k`, shape (n,).
+
+    `ranked`: classes, best first, shape (n, w), where w is at least k or the number of classes; `truth`: shape (n,).
+    """
+    hits: NDArray[np.bool_] = (ranked[:, :k] == truth[:, None]).any(axis=1)
+    return hits
+
+
+def mean(values: NDArray[np.generic], weights: Weights | None = None) -> float:
+    """The mean over the items, NaN for none. Of `top_k_hits` it is the top-k accuracy (Russakovsky et al. 2015).
+
+    Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", arXiv:1409.0575, section 4.1.
+    """
+    import numpy as np
+
+    wide = values.astype(np.float64)
+    total = float(len(wide)) if weights is None else float(weights.sum())
+    if not total:
+        return float("nan")
+    return float(wide.sum() if weights is None else wide @ weights) / total
+
+
+def mean_per_class(values: NDArray[np.generic], truth: NDArray[np.integer], *, weights: Weights | None = None) -> float:
+    """The mean over classes of the mean over each one's items: every class counts the same, however many items it has.
+
+    Of top-1 hits it is the mean per-class accuracy, as in the CLIP paper's tables for Caltech-101, Pets and Flowers
+    (arXiv:2103.00020, table 9). Classes without items are left out; NaN where there is none with any.
+    """
+    import numpy as np
+
+    wide = np.ones(len(truth)) if weights is None else weights
+    sizes = np.bincount(truth, weights=wide)
+    sums = np.bincount(truth, weights=wide * values.astype(np.float64))
+    there = sizes > 0
+    return float((sums[there] / sizes[there]).mean()) if there.any() else float("nan")
+
+
+def confusion_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """How often each class (row) was taken for each (column): counts of shape (classes, classes)."""
+    import numpy as np
+
+    cells = truth.astype(np.int64) * classes + predicted
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def relevant_ranks(scores: NDArray[np.floating], relevant: Sequence[NDArray[np.integer]]) -> list[NDArray[np.int64]]:
+    """The ranks (1 is the best) of each query's relevant items, ascending: of `scores`, shape (queries, items).
+
+    `relevant`: for each query the indices of its relevant items, at least one. Items that are not relevant come before
+    relevant ones of the same score.
+    """
+    import numpy as np
+
+    found = []
+    for row, wanted in zip(scores, relevant, strict=True):
+        own = -np.sort(-row[wanted])
+        at_least = (row >= own[:, None]).sum(axis=1)
+        before = at_least - (own >= own[:, None]).sum(axis=1)
+        found.append((before + np.arange(1, len(own) + 1)).astype(np.int64))
+    return found
+
+
+def recall_at_k(first: NDArray[np.integer], k: int, *, weights: Weights | None = None) -> float:
+    """R@K: the share of queries with a relevant item among the first `k`. `first`: the best rank of each, shape (n,).
+
+    As image-text retrieval has it where a picture has several captions: any one of them will do. Karpathy & Fei-Fei
+    2015, "Deep Visual-Semantic Alignments for Generating Image Descriptions" (arXiv:1412.2306), section 4.1. Other
+    fields call that the hit rate, and by recall mean the share of all relevant items.
+    """
+    return mean(first <= k, weights)
+
+
+def average_precisions(ranks: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:
+    """Average precision of each query, shape (n,), from its relevant items' ranks, ascending; their `mean` is the mAP.
+
+    The mean over the relevant items of the precision at each one's rank: Manning, Raghavan & Schütze 2008,
+    "Introduction to Information Retrieval", section 8.4.
+    """
+    import numpy as np
+
+    return np.array([(np.arange(1, len(own) + 1) / own).mean() for own in ranks], np.float64)
+
+
+def median_rank(first: NDArray[np.integer], *, weights: Weights | None = None) -> float:
+    """The median of the queries' best ranks, shape (n,); the mean of the middle two where there are two. NaN for none.
+
+    Karpathy & Fei-Fei 2015 (arXiv:1412.2306), section 4.1.
+    """
+    import numpy as np
+
+    wide = np.ones(len(first)) if weights is None else weights
+    half = wide.sum() / 2
+    if not half:
+        return float("nan")
+    order = np.argsort(first, kind="stable")
+    below = np.cumsum(wide[order])
+    ordered = np.asarray(first, np.float64)[order]
+    low = ordered[np.searchsorted(below, half)]
+    high = ordered[np.searchsorted(below, half, side="right")]
+    return float(low + high) / 2
+
+
+def bootstrap(
+    statistic: Statistic,
+    count: int,
+    *,
+    groups: NDArray[np.integer] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[Estimate, ...]:
+    """The figures that `statistic` gives for `count` items, each with its bootstrap percentile interval.
+
+    Items are drawn anew with replacement, as many as there are; with `groups`, shape (count,), whole groups are: the
+    captions of one picture are no independent samples. The same `seed` gives the same draws, so that figures of several
+    encoders over the same items move together. The interval says how much the choice of these items matters, nothing
+    else. Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3; groups: Davison & Hinkley 1997,
+    "Bootstrap Methods and their Application", section 3.8.
+    """
+    import numpy as np
+
+    values = statistic(np.ones(count))
+    if not count:
+        return tuple(Estimate(float(v), float("nan"), float("nan")) for v in values)
+    which = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sets = int(which.max()) + 1
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((resamples, len(values)))
+    for row in drawn:
+        times = np.bincount(rng.integers(sets, size=sets), minlength=sets)
+        row[:] = statistic(times[which].astype(np.float64))
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
+    return tuple(Estimate(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True))
+
+
+def bootstrap_mean(
+    values: NDArray[np.generic], *, groups: NDArray[np.integer] | None = None, resamples: int = RESAMPLES
+) -> Estimate:
+    """The mean of `values`, shape (n,), with its interval; see `bootstrap`."""
+    import numpy as np
+
+    [estimate] = bootstrap(lambda w: np.array([mean(values, w)]), len(values), groups=groups, resamples=resamples)
+    return estimate

@@ -1,0 +1,141 @@
+"""Pictures found by their captions, and captions by their pictures, as on Flickr30k and COCO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.evaluate import metrics
+from clipsearch.evaluate.comparison import opened
+from clipsearch.evaluate.datasets import Captioned
+from clipsearch.evaluate.encode import ALONE, Source, Work, Workplace, usable
+from clipsearch.evaluate.results import CURVE, Direction, Missed, RetrievalScores
+
+AT = (1, 5, 10)
+
+_BLOCK = 1 << 24
+"""Scores that are held at once: 128 MB as float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """One kind of query: the ranks of what is relevant to each, and which picture each query belongs to."""
+
+    ranks: list[NDArray[np.int64]]
+    groups: NDArray[np.int64]
+    gallery: int
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        return np.array([own[0] for own in self.ranks], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Retrieved:
+    source: Source
+    captioned: Captioned
+    texts: _Ranked
+    images: _Ranked
+    missed: tuple[Missed, ...]
+
+
+def retrieve(
+    captioned: Captioned,
+    *,
+    models: Sequence[str] = (),
+    at: Sequence[int] = AT,
+    place: Workplace = ALONE,
+    resamples: int = metrics.RESAMPLES,
+) -> tuple[RetrievalScores, ...]:
+    """Compare encoders on pictures with captions; one result for each of `models`, in their order.
+
+    A caption is a query with one right answer, a picture one with as many as it has captions; `at` are the K of R@K.
+    Equal scores count against an encoder (`metrics.relevant_ranks`). Pictures that cannot be read are left out with
+    their captions. Intervals come from `resamples` draws of pictures, each with its captions, among a gallery that
+    stays. Raises UsageError where no picture can be read, StoppedError, and what `choosing.opened` raises.
+    """
+    items = len(captioned.paths) + len(set(captioned.captions))
+    with opened(models, place, items=items) as sources:
+        found = [_retrieved(source, captioned) for source in sources]
+    return tuple(_scores(one, found[0], at, resamples) for one in found)
+
+
+def _retrieved(source: Source, captioned: Captioned) -> _Retrieved:
+    there, vectors, missed = usable(source.pictures([Work(path) for path in captioned.paths]))
+    kept = captioned.only(there)
+    texts = source.texts(kept.captions)
+    source.let_go()
+    owner = np.array(kept.pictures, np.int64)
+    # Stable, so that the captions of a picture stay in their order.
+    order = np.argsort(owner, kind="stable")
+    captions_of = np.split(order, np.cumsum(np.bincount(owner, minlength=len(there)))[:-1])
+    return _Retrieved(
+        source,
+        kept,
+        _Ranked(_ranks(texts, vectors, [owner[i : i + 1] for i in range(len(owner))]), owner, len(vectors)),
+        _Ranked(_ranks(vectors, texts, captions_of), np.arange(len(there)), len(texts)),
+        missed,
+    )
+
+
+def _ranks(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], relevant: Sequence[NDArray[np.int64]]
+) -> list[NDArray[np.int64]]:
+    ranks: list[NDArray[np.int64]] = []
+    for start, scores in scores_of(queries, gallery):
+        ranks += metrics.relevant_ranks(scores, relevant[start : start + len(scores)])
+    return ranks
+
+
+def scores_of(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Inner products, some queries at a time: summed in float64 and rounded, so that equal vectors do tie."""
+    wide = gallery.astype(np.float64).T
+    step = max(1, _BLOCK // max(1, len(gallery)))
+    for start in range(0, len(queries), step):
+        yield start, (queries[start : start + step].astype(np.float64) @ wide).astype(np.float32)
+
+
+def _scores(one: _Retrieved, first: _Retrieved, at: Sequence[int], resamples: int) -> RetrievalScores:
+    difference = None
+    if one is not first and one.captioned == first.captioned:
+        gains = (one.texts.first <= 1).astype(np.float64) - (first.texts.first <= 1)
+        difference = metrics.bootstrap_mean(gains, groups=one.texts.groups, resamples=resamples)
+    alone = "there is one picture only, which each caption finds: the figures say nothing"
+    return RetrievalScores(
+        model=one.source.info,
+        text_to_image=_direction(one.texts, at, resamples),
+        image_to_text=_direction(one.images, at, resamples),
+        difference=difference,
+        missed=one.missed,
+        effort=one.source.effort,
+        notices=(*one.source.notices, *([alone] if one.texts.gallery == 1 else [])),
+    )
+
+
+def _direction(ranked: _Ranked, at: Sequence[int], resamples: int) -> Direction:
+    first, precisions = ranked.first, metrics.average_precisions(ranked.ranks)
+
+    def figures(weights: metrics.Weights) -> NDArray[np.float64]:
+        recalls = [metrics.recall_at_k(first, k, weights=weights) for k in at]
+        return np.array([*recalls, metrics.mean(precisions, weights), metrics.median_rank(first, weights=weights)])
+
+    *recalls, mean_ap, median = metrics.bootstrap(figures, len(first), groups=ranked.groups, resamples=resamples)
+    return Direction(
+        queries=len(first),
+        gallery=ranked.gallery,
+        recall=dict(zip(at, recalls, strict=True)),
+        mean_average_precision=mean_ap,
+        median_rank=median,
+        curve=recall_curve(first, ranked.gallery),
+    )
+
+
+def recall_curve(first: NDArray[np.int64], gallery: int) -> NDArray[np.float64]:
+    """R@K for K = 1 … the size of the gallery, at most CURVE."""
+    length = min(CURVE, gallery)
+    counts = np.bincount(np.minimum(first, length + 1), minlength=length + 2)
+    curve: NDArray[np.float64] = np.cumsum(counts[1 : length + 1]) / max(1, len(first))
+    return curve

@@ -1,0 +1,1 @@
+"""Copies of and links to images, outside the library."""

@@ -1,0 +1,202 @@
+"""The pixel path: a picture's file → the upright sRGB pixels that an encoder's own preprocessing would make of it.
+
+Order: draft (JPEG), colours, resize, crop, turn; colours come after the crop where there are many pixels. Geometry is
+planned on the upright picture and mapped back to the stored one, so a turned file gives the pixels of its plain twin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from clipsearch.errors import ImageError, TruncatedImageError
+from clipsearch.images import colour, raw
+from clipsearch.images.geometry import Plan, plan, stored_box
+from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, Source
+from clipsearch.images.rwlock import Gate
+from clipsearch.types import Box, ImageFacts, Preprocess
+
+_MAX_RESIZED = 16_000_000
+"""Pixels of a resized picture before its crop: a strip of 1 × 20,000 would be blown up to gigabytes."""
+
+_BLANK = 0.99
+"""Share of one colour; the rest is what a decoder makes of the first bytes."""
+
+_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class Picture:
+    """One picture. It belongs to one thread; decoded pixels are kept for the next call that needs the same ones."""
+
+    def __init__(self, stream: BinaryIO, kind: str, *, max_pixels: int, truncated: bool) -> None:
+        self._truncated = truncated
+        with _translated(truncated):
+            self._source = _source(stream, kind, max_pixels)
+            self.facts: ImageFacts = self._source.facts
+        if self.facts.width < 1 or self.facts.height < 1:
+            raise ImageError("the picture has no pixels")
+
+    def pixels(self, preprocess: Preprocess, *, box: Box | None = None) -> NDArray[np.uint8]:
+        """What the encoder's image tower takes before normalisation: uint8 of shape (3, S, S), C-contiguous.
+
+        `box` takes a part of the upright picture, as if it had been cut out first. Only a JPEG that is scaled down
+        4 times or more is decoded at less than full size, and then at 2 times the target or more.
+        Raises TruncatedImageError where the file ends early, ImageError where it cannot be decoded.
+        """
+        planned = plan(self.facts.width, self.facts.height, preprocess, box)
+        with _translated(self._truncated):
+            frame = self._source.decode(planned.reduction)
+            if self._truncated:
+                _refuse_blank(frame.image)
+            square = self._render(frame, planned, _RESAMPLE[preprocess.interpolation])
+            return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+
+    def upright(self, *, max_side: int | None = None) -> Image.Image:
+        """The whole picture in RGB, upright, in sRGB; scaled so that neither side exceeds `max_side` pixels."""
+        width, height = self.facts.width, self.facts.height
+        scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
+        resized = (max(1, round(width * scale)), max(1, round(height * scale)))
+        whole = Plan((0, 0, width, height), resized, (0, 0, *resized), 0)
+        with _translated(self._truncated):
+            return self._render(self._source.decode(whole.reduction), whole, Image.Resampling.BICUBIC)
+
+    def _render(self, frame: Frame, planned: Plan, resample: Image.Resampling) -> Image.Image:
+        turn = self._source.orientation
+        small = _resize(frame, self._stored_plan(planned, turn), resample, columns_first=turn >= 5)
+        small = colour.to_srgb(small, frame.profile)
+        if turn in TURNS:
+            small = small.transpose(TURNS[turn])
+        if not planned.size or small.size == (planned.size, planned.size):
+            return small
+        square = Image.new("RGB", (planned.size, planned.size), (planned.fill,) * 3)
+        square.paste(small, ((planned.size - small.width) // 2, (planned.size - small.height) // 2))
+        return square
+
+    def _stored_plan(self, planned: Plan, turn: int) -> Plan:
+        return replace(
+            planned,
+            region=stored_box(planned.region, self.facts.width, self.facts.height, turn),
+            resized=planned.resized[::-1] if turn >= 5 else planned.resized,
+            window=stored_box(planned.window, *planned.resized, turn),
+        )
+
+
+def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_first: bool) -> Image.Image:
+    """The window of `stored`, whose geometry is that of the stored picture at full size.
+
+    Pillow scales rows, rounds, and then scales columns. `columns_first` does it the other way round, for a picture that
+    lies on its side: so it comes out as its upright twin does, to the last bit.
+    """
+    image, (width, height) = frame.image, stored.resized
+    left, top, right, bottom = stored.region
+    part: tuple[float, float, float, float]
+    if frame.scale_x == frame.scale_y == 1:
+        if stored.region != (0, 0, *image.size):
+            image = image.crop(stored.region)
+        part = (0, 0, *image.size)
+    else:
+        part = (
+            left / frame.scale_x,
+            top / frame.scale_y,
+            min(right / frame.scale_x, image.width),
+            min(bottom / frame.scale_y, image.height),
+        )
+    if width * height <= _MAX_RESIZED:
+        if columns_first:
+            image = image.resize((image.width, height), resample, (0, part[1], image.width, part[3]))
+            part = (part[0], 0, part[2], height)
+        resized = image.resize((width, height), resample, part)
+        return resized if stored.window == (0, 0, width, height) else resized.crop(stored.window)
+    # Pillow takes a box in single precision: the same picture, but not to the last bit.
+    x, y = (part[2] - part[0]) / width, (part[3] - part[1]) / height
+    window = stored.window
+    part = (part[0] + window[0] * x, part[1] + window[1] * y, part[0] + window[2] * x, part[1] + window[3] * y)
+    return image.resize((window[2] - window[0], window[3] - window[1]), resample, part)
+
+
+def _refuse_blank(image: Image.Image) -> None:
+    """A file that ends before its first rows is filled up with one colour, in which nothing can be found."""
+    values = np.asarray(image)
+    same = values == values[-1, -1]
+    if (same if same.ndim == 2 else same.all(axis=-1)).mean() >= _BLANK:
+        raise ImageError("the file ends before its first pixels")
+
+
+def _source(stream: BinaryIO, kind: str, max_pixels: int) -> Source:
+    if kind == "RAW" or (kind == "TIFF" and raw.is_raw_tiff(stream)):
+        return raw.RawSource(stream, max_pixels)
+    return PillowSource(stream, kind, max_pixels)
+
+
+@contextlib.contextmanager
+def _translated(truncated: bool) -> Iterator[None]:
+    """Decode quietly; every error but MemoryError comes out as one of ours, in one line."""
+    try:
+        with _QUIET, _switched(truncated):
+            yield
+    except ImageError:
+        raise
+    except DECODE_ERRORS as exc:
+        reason = " ".join(str(exc).split()) or type(exc).__name__
+        lowered = reason.lower()
+        if isinstance(exc, EOFError) or any(sign in lowered for sign in ("truncat", "not enough data", "end of file")):
+            raise TruncatedImageError(f"the file ends early: {reason}"[:300]) from exc
+        raise ImageError(f"the pixels cannot be decoded: {reason}"[:300]) from exc
+
+
+@contextlib.contextmanager
+def _switched(truncated: bool) -> Iterator[None]:
+    """Pillow's switch for files that end early is the whole process's.
+
+    Set in one thread, it made 31 of 60 damaged files pass as sound in another: so such a file is decoded alone.
+    """
+    if not truncated:
+        with _GATE.shared():
+            yield
+        return
+    with _GATE.alone():
+        before = ImageFile.LOAD_TRUNCATED_IMAGES
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+class _Quiet:
+    """Pillow's warnings (odd EXIF, palettes) are about the file, not for the caller.
+
+    Filters are the process's: the first thread that comes sets them, the last that leaves puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.|pi_heif")
+            self._inside += 1
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._saved is not None:
+                self._saved.__exit__(None, None, None)
+                self._saved = None
+
+
+_QUIET = _Quiet()
+_GATE = Gate()

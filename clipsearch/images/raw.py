@@ -1,0 +1,160 @@
+"""Raw files of cameras, by LibRaw (extra `raw`): the embedded preview where it is large enough, else half size."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from clipsearch.errors import ImageError, UnsupportedImageError
+from clipsearch.images import exif
+from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, picture_facts
+from clipsearch.types import ImageFacts
+
+# TIFF tags that tell a raw file from a picture (TIFF 6.0, TIFF/EP, DNG 1.7).
+_SUBFILE, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION = 254, 259, 262, 271, 330, 50706
+_SENSOR_PHOTOMETRIC = {32803, 34892}
+"""Colour filter array; linear raw."""
+_SENSOR_COMPRESSION = {32767, 34713, 65535}
+"""Sony, Nikon, Pentax."""
+
+_EXIF_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
+"""LibRaw's flip (bit 0 mirrors columns, bit 1 rows, bit 2 transposes) as an EXIF orientation."""
+
+_SAME_SHAPE = 0.03
+"""How far, relatively, a preview's shape may be off: more, and it shows another part of the scene, or black bars."""
+
+
+def is_raw_tiff(stream: BinaryIO) -> bool:
+    """Whether a TIFF holds a sensor's data: Pillow would take the thumbnail in its first directory for all of it."""
+    tags = _first_directory(stream)
+    return (
+        _DNG_VERSION in tags
+        or tags.get(_PHOTOMETRIC) in _SENSOR_PHOTOMETRIC
+        or tags.get(_COMPRESSION) in _SENSOR_COMPRESSION
+        or (bool(tags.get(_SUBFILE, 0) & 1) and _SUB_IFDS in tags and _MAKE in tags)
+    )
+
+
+def _first_directory(stream: BinaryIO) -> dict[int, int]:
+    """The first directory's tags with their value fields: the values themselves where those are one short or long."""
+    stream.seek(0)
+    head = stream.read(8)
+    order = "<" if head[:2] == b"II" else ">"
+    if len(head) < 8 or struct.unpack(f"{order}H", head[2:4]) != (42,):
+        return {}
+    stream.seek(struct.unpack(f"{order}L", head[4:])[0])
+    count = stream.read(2)
+    entries = stream.read(12 * struct.unpack(f"{order}H", count)[0]) if len(count) == 2 else b""
+    tags: dict[int, int] = {}
+    for at in range(0, len(entries) - 11, 12):
+        tag, kind = struct.unpack_from(f"{order}HH", entries, at)
+        tags[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'L'}", entries, at + 8)[0]
+    return tags
+
+
+class RawSource:
+    """One raw file. All frames come upright, so `orientation` is 1; sizes are those of the visible sensor."""
+
+    orientation = 1
+
+    def __init__(self, stream: BinaryIO, max_pixels: int) -> None:
+        try:
+            import rawpy
+        except ImportError as exc:
+            raise UnsupportedImageError("a camera's raw file; to read it: pip install 'clipsearch[raw]'") from exc
+        self._rawpy: Any = rawpy
+        self._max_pixels = max_pixels
+        stream.seek(0)
+        try:
+            self._raw: Any = rawpy.imread(stream)
+        except rawpy.LibRawFileUnsupportedError as exc:
+            raise ImageError("a raw file that is damaged, or of a camera that LibRaw does not know") from exc
+        except rawpy.LibRawError as exc:
+            raise _failed(exc) from exc
+        sizes = self._raw.sizes
+        turn = _EXIF_OF_FLIP.get(int(sizes.flip), 1)
+        width, height = (sizes.height, sizes.width) if turn >= 5 else (sizes.width, sizes.height)
+        self._preview = self._find_preview()
+        self._preview_turn = 1
+        if self._preview is not None:
+            self._preview_turn = self._preview.orientation
+            if self._preview_turn == 1 and not _alike(self._preview.facts, width, height):
+                self._preview_turn = turn
+        told = exif.read_facts(lambda: self._exif(stream))
+        self.facts: ImageFacts = picture_facts("RAW", (int(width), int(height)), told)
+        self._developed: Frame | None = None
+
+    def decode(self, reduction: float) -> Frame:
+        frame = self._from_preview(reduction)
+        if frame is not None:
+            return frame
+        if self._developed is None:
+            self._developed = self._develop()
+        return self._developed
+
+    def _from_preview(self, reduction: float) -> Frame | None:
+        """The preview, if it shows the whole picture with at least as many pixels as are wanted."""
+        if self._preview is None:
+            return None
+        width, height = self._preview.facts.width, self._preview.facts.height
+        if self._preview.orientation == 1 and self._preview_turn >= 5:
+            width, height = height, width
+        left = reduction * width / self.facts.width
+        if left < 1 or abs(width / height * self.facts.height / self.facts.width - 1) > _SAME_SHAPE:
+            return None
+        try:
+            frame = self._preview.decode(left)
+            image = frame.image.transpose(TURNS[self._preview_turn]) if self._preview_turn in TURNS else frame.image
+        except DECODE_ERRORS:
+            return None
+        return replace(
+            frame, image=image, scale_x=self.facts.width / image.width, scale_y=self.facts.height / image.height
+        )
+
+    def _develop(self) -> Frame:
+        count = self.facts.width * self.facts.height // 4
+        if count > self._max_pixels:
+            raise ImageError(
+                f"{count / 1e6:.0f} megapixels would be decoded; "
+                f"the limit is {self._max_pixels / 1e6:g} (index --max-pixels)"
+            )
+        try:
+            pixels = self._raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)
+        except self._rawpy.LibRawError as exc:
+            raise _failed(exc) from exc
+        # A sensor without colour filters gives one channel.
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+        return Frame(image, None, self.facts.width / image.width, self.facts.height / image.height)
+
+    def _find_preview(self) -> PillowSource | None:
+        try:
+            found = self._raw.extract_thumb()
+            if found.format == self._rawpy.ThumbFormat.JPEG:
+                return PillowSource(io.BytesIO(found.data), "JPEG", self._max_pixels)
+        except (self._rawpy.LibRawError, self._rawpy.NotSupportedError, ImageError, *DECODE_ERRORS):
+            pass
+        return None
+
+    def _exif(self, stream: BinaryIO) -> Image.Exif:
+        """The file's own EXIF where it is a TIFF at heart, else its preview's."""
+        stream.seek(0)
+        if stream.read(4) not in (b"II*\0", b"MM\0*") and self._preview is not None:
+            return self._preview.exif()
+        own = Image.Exif()
+        stream.seek(0)
+        own.load_from_fp(stream)
+        return own
+
+
+def _alike(facts: ImageFacts, width: int, height: int) -> bool:
+    return (facts.width > facts.height) == (width > height)
+
+
+def _failed(exc: Exception) -> ImageError:
+    reason = exc.args[0].decode(errors="replace") if exc.args and isinstance(exc.args[0], bytes) else str(exc)
+    return ImageError(f"the raw file cannot be decoded: {reason}")

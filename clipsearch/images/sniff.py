@@ -1,0 +1,85 @@
+"""Which files are pictures, and of which format, by their first bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from clipsearch.errors import ImageError, UnsupportedImageError
+
+if TYPE_CHECKING:
+    from clipsearch.images.picture import Picture as Picture
+
+
+MAX_PIXELS = 64_000_000
+"""Pixels that may be decoded for one picture, after a JPEG's draft: 64 MP take about 256 MB."""
+
+_RAW = "3fr arw cr2 cr3 dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+
+_OTHERS = (
+    "jpg jpeg jpe jfif jif mpo png apng gif webp bmp dib tif tiff jp2 j2k jpx jpf j2c jpc pgm ppm pnm pbm "
+    "avif avifs heic heif heics heifs hif"
+)
+
+PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_RAW} {_OTHERS}".split())
+"""What a scan looks at; the content alone decides how a file is read."""
+
+PIXELS_REVISION = 1
+"""Part of every encoder's fingerprint: goes up with a change here that gives other pixels for the same file."""
+
+_MAGIC: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), kind)
+    for pattern, kind in (
+        (rb"\xff\xd8\xff", "JPEG"),
+        (rb"\x89PNG\r\n\x1a\n", "PNG"),
+        (rb"GIF8[79]a", "GIF"),
+        (rb"RIFF....WEBP", "WEBP"),
+        (rb"BM....\0\0\0\0|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+        (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG2000"),
+        (rb"P[1-6][\s#]", "PPM"),
+        (rb"....ftypavi[fs]", "AVIF"),
+        (rb"....ftyp(?:hei[cxms]|hev[cxms])", "HEIF"),
+        (rb"....ftypcrx ", "RAW"),
+        (rb"FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|\0MRM|FOVb", "RAW"),
+        (rb"II[*+]\0.{4}CR", "RAW"),
+        (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    )
+)
+
+_REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL | re.IGNORECASE), name)
+    for pattern, name in (
+        (rb".{0,1024}%PDF-", "a PDF document"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document"),
+        (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg.*?)?<svg[\s>]", "an SVG drawing"),
+        (rb"(?:\xef\xbb\xbf)?\s*<(?:!DOCTYPE html|html)", "an HTML page"),
+        (rb"8BPS", "a Photoshop document"),
+        (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL picture"),
+        (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", "a video"),
+        (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "an archive"),
+    )
+)
+
+
+def sniff(head: bytes) -> str:
+    """The format that `head`, a file's first 4 KiB, begins: Pillow's name for it, "HEIF" or "RAW".
+
+    Raises UnsupportedImageError for formats that are known and not taken, ImageError for anything else.
+    """
+    if not head:
+        raise ImageError("the file is empty")
+    for pattern, kind in _MAGIC:
+        if pattern.match(head):
+            return kind
+    if re.match(rb"....ftypm(?:if1|sf1)", head, re.DOTALL):  # any HEIF container: its other brands say what is inside
+        return "AVIF" if b"avif" in head[12 : max(16, int.from_bytes(head[:4], "big"))] else "HEIF"
+    for pattern, name in _REFUSED:
+        if pattern.match(head):
+            raise UnsupportedImageError(f"{name}, which is not read")
+    raise ImageError("not a picture in any known format")
+
+
+def is_picture_path(text: str) -> bool:
+    """Whether a word is the name of a regular file that a scan would take for a picture."""
+    return os.path.splitext(text)[1].lower() in PICTURE_SUFFIXES and os.path.isfile(text)

@@ -1,0 +1,201 @@
+"""Decides about files that no walk found: left out by the scan options, on a drive that is away, or gone.
+
+A drive that was unplugged must not empty a library. So a file counts as missing only where its folder is there and
+shows that it is not in it; whatever looks like an absent drive leaves its files offline, and they stay hits.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.files import is_within, span, upwards
+from clipsearch.indexing.roots import Area, Roots
+from clipsearch.indexing.scanner import GONE, Walk
+from clipsearch.types import FileState
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """A walk with the area it was for. `mount` is the mount point that held the area's root when the walk began."""
+
+    area: Area
+    walk: Walk
+    mount: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unseen:
+    file_id: int
+    path: bytes
+    state: FileState
+    zone: bool
+
+
+class Verdicts:
+    """The judgement over one run's walks; it reads and marks the temporary table `unseen` of the reconciler."""
+
+    def __init__(self, catalog: Catalog, roots: Roots, walked: list[Walked], suffixes: Collection[str]) -> None:
+        self._catalog = catalog
+        self._roots = roots
+        self._walked = walked
+        self._suffixes = suffixes
+
+    def mark_zones(self) -> None:
+        """Mark what lies below a root, mount point or folder that cannot be looked into now."""
+        looks = _Looks()
+        for index, walked in enumerate(self._walked):
+            for folder in self._zones(walked, looks):
+                self._catalog.conn.execute(
+                    "UPDATE temp.unseen SET zone = 1 WHERE area = ? AND (path = ? OR (path >= ? AND path < ?))",
+                    (index, folder, *span(folder)),
+                )
+
+    def _zones(self, walked: Walked, looks: _Looks) -> set[bytes]:
+        """Folders below which nothing can be said to be missing, the root or a named file among them."""
+        root = walked.area.root
+        zones = set(walked.walk.unreadable)
+        # A named file is missing when its folder is there and shows other things.
+        if looks.is_away(os.path.dirname(root.path) if root.is_file else root.path):
+            zones.add(root.path)
+        mounts = {*root.mounts, *walked.walk.mounts}
+        if walked.mount is not None:
+            mounts.add(walked.mount)
+        return zones | {mount for mount in mounts if looks.is_unmounted(mount)}
+
+    def pass_judgement(self, *, record: bool = False) -> dict[str, int]:
+        """How many files are excluded, offline and missing; those that were missing before count no more.
+
+        `record` writes it down, and drops the rows of excluded files; call inside a transaction then.
+        """
+        counts = {"excluded": 0, "offline": 0, "missing": 0}
+        for index, walked in enumerate(self._walked):
+            if not walked.walk.complete:
+                continue
+            emptied = self._emptied(index, walked)
+            for unseen in self._unseen(index):
+                verdict = self._verdict(walked, unseen, emptied)
+                if verdict is None:
+                    continue
+                counts[verdict] += unseen.state != "missing"
+                if record:
+                    self._record(unseen, verdict)
+        return counts
+
+    def _unseen(self, index: int) -> Iterator[_Unseen]:
+        for file_id, path, state, zone in self._catalog.conn.execute(
+            "SELECT file_id, path, state, zone FROM temp.unseen WHERE area = ? AND NOT moved ORDER BY path", (index,)
+        ):
+            yield _Unseen(file_id, path, state, bool(zone))
+
+    def _verdict(self, walked: Walked, unseen: _Unseen, emptied: Collection[bytes]) -> str | None:
+        """None: nothing can be said, for instance of a file that came after the walk."""
+        if not walked.walk.rules.reaches(unseen.path):
+            return "excluded"
+        if unseen.zone or (emptied and any(at in emptied for at in upwards(unseen.path))):
+            return "offline"
+        if _is_gone(unseen.path):
+            return "missing"
+        return None if self._is_walked(walked, unseen.path) else "excluded"
+
+    def _is_walked(self, walked: Walked, path: bytes) -> bool:
+        """Whether a walk of today would come to this file by this path, now that it is there."""
+        root = walked.area.root
+        if root.is_file:
+            return True
+        if os.fsdecode(os.path.splitext(path)[1]).lower() not in self._suffixes:
+            return False
+        # One that is reached through a link only was passed over because the walk knew another way to it.
+        return os.path.realpath(path) == os.path.realpath(root.path) + path[len(root.path) :]
+
+    def _record(self, unseen: _Unseen, verdict: str) -> None:
+        conn = self._catalog.conn
+        if verdict == "excluded":
+            conn.execute("DELETE FROM files WHERE id = ?", (unseen.file_id,))
+        elif unseen.state != "missing":  # A missing file stays missing when its drive goes away.
+            conn.execute("UPDATE files SET state = ?, reason = NULL WHERE id = ?", (verdict, unseen.file_id))
+
+    def _emptied(self, index: int, walked: Walked) -> set[bytes]:
+        """Folders that are empty now and whose files mostly turned up nowhere: something is not mounted."""
+        balance = dict.fromkeys(walked.walk.empty, 0)
+        if balance:
+            for path, moved in self._catalog.conn.execute(
+                "SELECT path, moved FROM temp.unseen WHERE area = ? AND state != 'missing'", (index,)
+            ):
+                for at in upwards(path):
+                    if at in balance:
+                        balance[at] += -1 if moved else 1
+        return {folder for folder, count in balance.items() if count > 0}
+
+    def remember_mounts(self) -> None:
+        """Keep with each root the mount points that were seen, and those away below which files are offline."""
+        looks = _Looks()
+        for walked in self._walked:
+            root = self._roots.all.get(walked.area.root.path)
+            if root is None or not walked.walk.complete:
+                continue
+            mounts = set(walked.walk.mounts)
+            if walked.mount is not None and not looks.is_unmounted(walked.mount):
+                mounts.add(walked.mount)
+            for mount in root.mounts:
+                passed_by = is_within(mount, root.path) and not is_within(mount, walked.area.start)
+                if passed_by or (looks.is_unmounted(mount) and self._holds_offline(mount)):
+                    mounts.add(mount)
+            if mounts != set(root.mounts):
+                self._roots.put(replace(root, mounts=tuple(sorted(mounts))))
+
+    def _holds_offline(self, folder: bytes) -> bool:
+        return (
+            self._catalog.conn.execute(
+                "SELECT 1 FROM files WHERE path >= ? AND path < ? AND state = 'offline' LIMIT 1",
+                span(folder),
+            ).fetchone()
+            is not None
+        )
+
+
+class _Looks:
+    """What folders look like now; each is looked at once."""
+
+    def __init__(self) -> None:
+        self._away: dict[bytes, bool] = {}
+
+    def is_away(self, folder: bytes) -> bool:
+        """Whether a folder is gone, empty or unreadable."""
+        if folder not in self._away:
+            try:
+                with os.scandir(folder) as entries:
+                    self._away[folder] = next(entries, None) is None
+            except OSError:
+                self._away[folder] = True
+        return self._away[folder]
+
+    def is_unmounted(self, mount: bytes) -> bool:
+        """Whether a former mount point is away, or a plain folder now."""
+        return self.is_away(mount) or not _is_mount(mount)
+
+
+def mount_above(path: bytes) -> bytes | None:
+    """The innermost mount point that holds `path`, itself included; None for the top of the file system."""
+    for at in upwards(path):
+        if _is_mount(at):
+            return at
+    return None
+
+
+def _is_mount(folder: bytes) -> bool:
+    try:
+        return os.stat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev
+    except OSError:
+        return False
+
+
+def _is_gone(path: bytes) -> bool:
+    """Whether there is certainly no regular file at a path."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as exc:
+        return exc.errno in GONE

@@ -1,0 +1,208 @@
+"""Writes what became of each file into the catalog, one transaction a batch, and counts it for the report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.images.tiles import Tiles
+from clipsearch.indexing.reader import Broken, Changing, Decoded, Known, Outcome, Settled, Unread
+from clipsearch.indexing.reconcile import UNKNOWN_MTIME, Reconciler, Work
+from clipsearch.types import ContentState, Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = Sequence[NDArray[np.float32]] | NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What reading the files told; `Counts` has what the comparison could tell."""
+
+    indexed: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    copied: int = 0
+    restored: int = 0
+    unsupported: int = 0
+    failed_before: int = 0
+    encoded: int = 0
+    pictures: int = 0
+    failed: list[Problem] = field(default_factory=list)
+    changing: list[Problem] = field(default_factory=list)
+    partial: list[Problem] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the next commit holds: `pictures` by digest, each with every file of this batch that has these bytes.
+
+    `views` counts those of all pictures.
+    """
+
+    pictures: dict[bytes, Decoded] = field(default_factory=dict)
+    files: dict[bytes, list[Decoded]] = field(default_factory=dict)
+    others: list[Outcome] = field(default_factory=list)
+    views: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.pictures or self.others)
+
+    def add(self, picture: Decoded) -> None:
+        if picture.digest not in self.pictures:
+            self.pictures[picture.digest] = picture
+            self.views += len(picture.views)
+        self.files.setdefault(picture.digest, []).append(picture)
+
+
+class Recorder:
+    """Records for one run, whose vectors are those of the encoder `row`, for the views that `tiles` says."""
+
+    def __init__(
+        self, catalog: Catalog, reconciler: Reconciler, row: EncoderRow, *, tiles: Tiles, decoder: str
+    ) -> None:
+        self.tally = Tally()
+        self._catalog = catalog
+        self._reconciler = reconciler
+        self._row = row
+        self._tiles: Tiles = tiles
+        self._decoder = decoder
+
+    def commit(self, batch: Batch, vectors: Vectors) -> None:
+        """Everything of a batch, or nothing. `vectors` belong to the views of `batch.pictures`, in their order."""
+        if len(vectors) != batch.views:
+            raise ValueError(f"{len(vectors)} vectors for {batch.views} views")
+        time = now()
+        with self._catalog.transaction():
+            for outcome in batch.others:
+                self._record_other(outcome, time)
+            start = 0
+            for picture in batch.pictures.values():
+                end = start + len(picture.views)
+                self._record_picture(picture, batch.files[picture.digest], vectors[start:end], time)
+                start = end
+
+    def already_paid(self, picture: Decoded) -> Known | None:
+        """What a picture is if a copy of it was committed since it was decoded, ahead of its turn."""
+        found = self._catalog.content_by_digest(picture.digest)
+        if found is None or self._catalog.lacks_views(found[0], self._row.id, self._tiles):
+            return None
+        return Known(picture.work, picture.size, picture.mtime_ns, found[0], found[1])
+
+    def _record_picture(self, picture: Decoded, files: list[Decoded], vectors: Vectors, time: str) -> None:
+        import numpy as np
+
+        state: ContentState = picture.state
+        reason = picture.reason
+        finite = bool(np.isfinite(np.asarray(vectors)).all())
+        if not finite:
+            state, reason = "failed", f"{self._row.info.spec} gave no finite vector for it"
+        content_id = self._catalog.put_content(
+            picture.digest,
+            size=picture.size,
+            state=state,
+            reason=reason,
+            decoder=self._decoder,
+            facts=picture.facts,
+            now=time,
+        )
+        if finite:
+            for view, vector in zip(picture.views, vectors, strict=True):
+                data = np.ascontiguousarray(vector, "<f4").tobytes()
+                self._catalog.put_vector(content_id, self._row.id, data, view=view.number, box=view.box)
+            self.tally.encoded += len(picture.views)
+            self.tally.pictures += 1
+        for i, file in enumerate(files):
+            path = os.fsdecode(file.work.path)
+            if not finite:
+                self.tally.failed.append(Problem(path, reason or ""))
+            elif i == 0:
+                self.tally.indexed += 1
+                if file.work.content_id != content_id:
+                    self._reconciler.take_moved(content_id, file.work.path)
+            else:
+                self._count_known(file.work, content_id)
+            if state == "partial":
+                self.tally.partial.append(Problem(path, reason or ""))
+            self._put_file(file, content_id)
+
+    def _record_other(self, outcome: Outcome, time: str) -> None:
+        work = outcome.work
+        path = os.fsdecode(work.path)
+        if isinstance(outcome, Settled):
+            self.tally.unchanged += 1
+        elif isinstance(outcome, Known):
+            if outcome.state in ("ok", "partial"):
+                self._count_known(work, outcome.content_id)
+            else:
+                if work.content_id != outcome.content_id:
+                    self._reconciler.take_moved(outcome.content_id, work.path)
+                self._count_useless(outcome.state)
+            self._put_file(outcome, outcome.content_id)
+        elif isinstance(outcome, Broken):
+            self._record_broken(outcome, time)
+        elif isinstance(outcome, Changing):
+            self.tally.changing.append(Problem(path, "it changed while it was read; the next run reads it again"))
+        elif isinstance(outcome, Unread):
+            if outcome.vanished and work.elsewhere:
+                return  # Its drive may be away: a run that comes by there will tell.
+            self.tally.failed.append(Problem(path, outcome.reason))
+            if not outcome.vanished:
+                self._catalog.put_file(
+                    work.path,
+                    content_id=work.content_id,
+                    size=work.size,
+                    mtime_ns=UNKNOWN_MTIME,  # Nobody knows whose size and time these are.
+                    state="unreadable",
+                    reason=outcome.reason,
+                )
+
+    def _record_broken(self, broken: Broken, time: str) -> None:
+        content_id = self._catalog.put_content(
+            broken.digest,
+            size=broken.size,
+            state=broken.state,
+            reason=broken.reason,
+            decoder=self._decoder,
+            facts=None,
+            now=time,
+        )
+        if broken.work.content_id != content_id:
+            self._reconciler.take_moved(content_id, broken.work.path)
+        if broken.state == "unsupported":
+            self.tally.unsupported += 1
+        else:
+            self.tally.failed.append(Problem(os.fsdecode(broken.work.path), broken.reason))
+        self._put_file(broken, content_id)
+
+    def _count_known(self, work: Work, content_id: int) -> None:
+        """A file whose content was there already: unchanged, restored, moved or copied."""
+        if work.content_id == content_id:
+            if work.state == "present":
+                self.tally.unchanged += 1
+            else:
+                self.tally.restored += 1
+        elif self._reconciler.take_moved(content_id, work.path):
+            self.tally.moved += 1
+        else:
+            self.tally.copied += 1
+
+    def _count_useless(self, state: ContentState) -> None:
+        if state == "unsupported":
+            self.tally.unsupported += 1
+        else:
+            self.tally.failed_before += 1
+
+    def _put_file(self, outcome: Known | Broken | Decoded, content_id: int) -> None:
+        self._catalog.put_file(outcome.work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns)
+
+
+def now() -> str:
+    """The present as the catalog writes it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,386 @@
+"""One index run: scan, compare, decode ahead, encode in batches, commit each batch, judge what was not seen.
+
+The caller holds the library's lock. Every batch is one transaction, so a kill loses at most the batch in hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from clipsearch.catalog import pending, snapshots
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.encoders import prompts
+from clipsearch.encoders.base import Encoder, encode_halving
+from clipsearch.images.open import decoder_version
+from clipsearch.images.sniff import MAX_PIXELS, PICTURE_SUFFIXES
+from clipsearch.images.tiles import Tiles
+from clipsearch.indexing.lookahead import Room
+from clipsearch.indexing.progress import Meter
+from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Truncated, Unread
+from clipsearch.indexing.reconcile import Reconciler, Work
+from clipsearch.indexing.recorder import Batch, Recorder, now
+from clipsearch.indexing.results import IndexReport
+from clipsearch.indexing.roots import GivenOptions, Roots
+from clipsearch.types import Progress
+from clipsearch.vectors.engines import EngineChoice
+from clipsearch.vectors.index import SnapshotError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_ROWS_A_COMMIT = 512
+"""Files that need no encoding are committed this many at a time."""
+
+PROBES = 256
+"""Prompts that nprobe is chosen with."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How one run works. `threads` are decoders, 0 for one a core; `batch_size` 0 leaves it to the device.
+
+    `engine` and `tiles` are kept for later runs; None leaves them as they are.
+    """
+
+    given: GivenOptions = field(default_factory=GivenOptions)
+    threads: int = 0
+    batch_size: int = 0
+    max_pixels: int = MAX_PIXELS
+    rehash: bool = False
+    switch: bool = False
+    engine: EngineChoice | None = None
+    tiles: Tiles | None = None
+
+
+def dry_run(
+    catalog: Catalog, paths: Sequence[bytes], options: RunOptions, *, encoder: EncoderRow | None
+) -> IndexReport:
+    """What a run would read, by file names and times alone; nothing is opened and nothing recorded.
+
+    `indexed` are the files it would read, `missing` those that are gone or have moved.
+    """
+    started = time.monotonic()
+    roots = Roots(catalog)
+    reconciler = _reconciler(catalog, roots, options, encoder.id if encoder else None, lambda: False)
+    reconciler.scan(roots.plan(paths, options.given, suffixes=PICTURE_SUFFIXES, own=_own(catalog)))
+    if catalog.filling() is not None or options.tiles is not None:
+        reconciler.add_owing_elsewhere()
+    reconciler.foresee()
+    counts = reconciler.counts
+    return IndexReport(
+        model=encoder.info if encoder else None,
+        library=str(catalog.folder),
+        indexed=reconciler.count_work(),
+        unchanged=counts.unchanged,
+        restored=counts.restored,
+        missing=counts.missing,
+        offline=counts.offline,
+        excluded=counts.excluded,
+        unsupported=counts.unsupported,
+        failed=tuple(counts.problems),
+        failed_before=counts.failed_before,
+        tiles=_tiles(catalog, options),
+        dry_run=True,
+        seconds=time.monotonic() - started,
+    )
+
+
+def check_paths(catalog: Catalog, paths: Sequence[bytes], options: RunOptions) -> None:
+    """Raise UsageError for paths that a run would refuse."""
+    Roots(catalog).plan(paths, options.given, suffixes=PICTURE_SUFFIXES, own=_own(catalog))
+
+
+class IndexRun:
+    """One run over `paths` (none: over all known roots), filling the vectors of `row`.
+
+    `load` gives the encoder of `row`; it is asked only where there is a file to read. `stop` is asked between files.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        load: Callable[[], Encoder],
+        row: EncoderRow,
+        options: RunOptions,
+        *,
+        batch_size: int,
+        progress: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._catalog = catalog
+        self._load = load
+        self._row = row
+        self._options = options
+        self._batch_size = max(1, batch_size)
+        self._meter = Meter(progress)
+        self._stop = stop
+        self._tiles = _tiles(catalog, options)
+        self._deleted = 0
+        self._batch = Batch()
+        self._truncated: list[Work] = []
+        self._opened = 0
+        self._published = False
+        self._notices: list[str] = []
+
+    def run(self, paths: Sequence[bytes]) -> IndexReport:
+        """Do it. Raises UsageError for paths that cannot be, EncoderError where the encoder fails."""
+        started = time.monotonic()
+        catalog = self._catalog
+        roots = Roots(catalog)
+        filling = catalog.filling()
+        areas = roots.plan(paths, self._options.given, suffixes=PICTURE_SUFFIXES, own=_own(catalog))
+        self._reconciler = _reconciler(catalog, roots, self._options, self._row.id, self._stop)
+        self._recorder = Recorder(
+            catalog,
+            self._reconciler,
+            self._row,
+            tiles=self._tiles,
+            decoder=decoder_version(self._options.max_pixels),
+        )
+        with catalog.transaction():
+            roots.save()
+            if self._options.engine is not None:
+                catalog.set_meta("engine", self._options.engine)
+            if self._tiles != catalog.tiles():
+                catalog.set_meta("tiles", self._tiles)
+                self._deleted = pending.delete_surplus(catalog.conn, self._tiles)
+        with catalog.transaction():
+            self._reconciler.scan(areas, found=self._meter.found)
+            if filling is not None or self._options.tiles is not None:
+                self._reconciler.add_owing_elsewhere()
+            self._reconciler.restore()
+        self._owed = catalog.count_owed(self._row.id) if filling is not None else 0
+        self._meter.start(self._reconciler.count_work())
+        self._work_through()
+        interrupted = self._stop()
+        if not interrupted:
+            with catalog.transaction():
+                self._reconciler.judge()
+                roots.save(scanned=self._reconciler.scanned_roots(), now=now())
+        switched = self._switch_if_filled() or (filling is not None and catalog.filling() is None)
+        self._meter.publishing()
+        self._publish_at_end()
+        report = self._report(interrupted=interrupted, switched=switched, seconds=time.monotonic() - started)
+        self._record(report)
+        return report
+
+    # Reading and encoding
+
+    def _work_through(self) -> None:
+        if self._stop() or not self._meter.left:
+            return
+        threads = self._options.threads or os.cpu_count() or 1
+        with (
+            contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
+            ThreadPoolExecutor(threads, thread_name_prefix="decoder") as pool,
+        ):
+            ahead = 2 * self._batch_size + threads
+            room = Room(ahead)
+            reader = Reader(
+                catalog,
+                self._load(),
+                self._row.id,
+                tiles=self._tiles,
+                max_pixels=self._options.max_pixels,
+                room=room,
+            )
+            with contextlib.closing(self._ahead(pool, reader, room, ahead)) as outcomes:
+                for outcome in outcomes:
+                    self._take(outcome, reader)
+                    if self._stop():
+                        break
+            # Decoding truncated files may fill a batch anew.
+            while self._batch or (self._truncated and not self._stop()):
+                self._flush(reader)
+            self._opened = reader.opened
+
+    def _ahead(
+        self, pool: ThreadPoolExecutor, reader: Reader, room: Room, ahead: int
+    ) -> Generator[Outcome, None, None]:
+        """Outcomes in the order of the files' paths, up to `ahead` of them being read ahead, and as many views."""
+        waiting: deque[tuple[int, Future[Outcome]]] = deque()
+
+        def first() -> Outcome:
+            turn, future = waiting.popleft()
+            room.call(turn)
+            outcome = future.result()
+            room.leave(len(outcome.views) if isinstance(outcome, Decoded) else 0)
+            return outcome
+
+        try:
+            for turn, work in enumerate(self._reconciler.work()):
+                waiting.append((turn, pool.submit(reader.read, work, turn=turn)))
+                if len(waiting) >= ahead:
+                    yield first()
+            while waiting:
+                yield first()
+        finally:
+            room.lift()
+            for _, future in waiting:
+                future.cancel()
+
+    def _take(self, outcome: Outcome, reader: Reader) -> None:
+        if isinstance(outcome, Decoded):
+            outcome = self._recorder.already_paid(outcome) or outcome
+        if isinstance(outcome, Truncated):
+            self._truncated.append(outcome.work)
+        elif isinstance(outcome, Decoded):
+            self._batch.add(outcome)
+        else:
+            self._batch.others.append(outcome)
+            self._meter.done(1, skipped=isinstance(outcome, Broken | Unread))
+        full = self._batch.views >= self._batch_size or len(self._truncated) >= self._batch_size
+        if full or len(self._batch.others) >= MAX_ROWS_A_COMMIT:
+            self._flush(reader)
+
+    def _flush(self, reader: Reader) -> None:
+        """Encode and commit what is in hand, then decode the truncated files that were set aside."""
+        batch, self._batch = self._batch, Batch()
+        if batch:
+            self._commit(batch)
+        truncated, self._truncated = self._truncated, []
+        for i, work in enumerate(truncated):
+            if self._stop():
+                self._truncated += truncated[i:]
+                return
+            self._take(reader.read(work, truncated=True), reader)
+
+    def _commit(self, batch: Batch) -> None:
+        import numpy as np
+
+        if batch.pictures:
+            pixels = np.concatenate([picture.pixels for picture in batch.pictures.values()])
+            starts = range(0, len(pixels), self._batch_size)  # A picture of many views may exceed it.
+            parts = [encode_halving(self._load(), pixels[start : start + self._batch_size]) for start in starts]
+            self._recorder.commit(batch, np.concatenate(parts))
+            files = sum(len(same) for same in batch.files.values())
+            self._meter.done(files, encoded=len(batch.pictures))
+            self._owed -= sum(any(f.work.owing for f in same) for same in batch.files.values())
+            if self._owed <= 0:
+                self._switch_if_filled()
+            self._publish(final=False)
+        else:
+            self._recorder.commit(batch, ())
+
+    # Switching encoders and publishing
+
+    def _switch_if_filled(self) -> bool:
+        """Let the encoder that was filled answer from now on, once no live content owes it a vector."""
+        catalog = self._catalog
+        if catalog.filling() is None:
+            return False
+        owed = catalog.count_owed(self._row.id, reachable=self._options.switch)
+        if owed:
+            return False
+        with catalog.transaction():
+            catalog.set_meta("encoder_id", str(self._row.id))
+            catalog.set_meta("filling_id", None)
+            catalog.set_meta("fallback", None)
+        return True
+
+    def _publish_at_end(self) -> None:
+        """Bring the snapshots of both encoders up to date: a damaged one is written anew by whoever writes next."""
+        self._notices.clear()
+        self._publish(final=True)
+        answering = self._catalog.answering()
+        if answering is not None and answering.id != self._row.id:
+            self._publish(answering, final=True)
+
+    def _publish(self, other: EncoderRow | None = None, *, final: bool) -> None:
+        if self._notices and not final:
+            return  # It failed before in this run; once more at its end will do.
+        probes = None if other else self._probes
+        try:
+            self._published |= snapshots.publish_if_due(self._catalog, other or self._row, final=final, probes=probes)
+        except SnapshotError as exc:
+            # The vectors are in the catalog, and queries answer from there.
+            self._notices.append(str(exc))
+
+    def _probes(self) -> NDArray[np.float32]:
+        """Text vectors that an approximate engine's recall is measured with."""
+        return self._load().encode_texts(prompts.everyday(PROBES))
+
+    # Reporting
+
+    def _report(self, *, interrupted: bool, switched: bool, seconds: float) -> IndexReport:
+        counts, tally = self._reconciler.counts, self._recorder.tally
+        filling = self._catalog.filling()
+        answering = self._catalog.answering()
+        return IndexReport(
+            model=answering.info if answering else None,
+            library=str(self._catalog.folder),
+            indexed=tally.indexed,
+            unchanged=counts.unchanged + tally.unchanged,
+            moved=tally.moved,
+            copied=tally.copied,
+            restored=counts.restored + tally.restored,
+            missing=counts.missing,
+            offline=counts.offline,
+            excluded=counts.excluded,
+            unsupported=counts.unsupported + tally.unsupported,
+            failed=(*counts.problems, *tally.failed),
+            failed_before=counts.failed_before + tally.failed_before,
+            changing=tuple(tally.changing),
+            partial=tuple(tally.partial),
+            encoded=tally.encoded,
+            pictures=tally.pictures,
+            deleted=self._deleted,
+            tiles=self._tiles,
+            opened=self._opened,
+            filling=filling.info.spec if filling else None,
+            filling_left=self._catalog.count_owed(filling.id) if filling else 0,
+            switched=switched,
+            interrupted=interrupted,
+            published=self._published,
+            seconds=seconds,
+            notices=tuple(self._notices),
+        )
+
+    def _record(self, report: IndexReport) -> None:
+        counts = {
+            key: len(value) if isinstance(value, tuple) else value
+            for key, value in vars_of(report).items()
+            if isinstance(value, int | float | tuple) and key != "notices"
+        }
+        with self._catalog.transaction():
+            self._catalog.set_meta("last_run", json.dumps(counts | {"finished_at": now()}))
+
+
+def vars_of(report: IndexReport) -> dict[str, object]:
+    """The report's fields by name."""
+    return {f.name: getattr(report, f.name) for f in dataclasses.fields(report)}
+
+
+def _reconciler(
+    catalog: Catalog, roots: Roots, options: RunOptions, encoder_id: int | None, stop: Callable[[], bool]
+) -> Reconciler:
+    return Reconciler(
+        catalog,
+        roots,
+        encoder_id=encoder_id,
+        tiles=_tiles(catalog, options),
+        decoder=decoder_version(options.max_pixels),
+        suffixes=PICTURE_SUFFIXES,
+        own=_own(catalog),
+        rehash=options.rehash,
+        stop=stop,
+    )
+
+
+def _tiles(catalog: Catalog, options: RunOptions) -> Tiles:
+    """The tiles that this run makes: those asked for, else the library's."""
+    return options.tiles or catalog.tiles()
+
+
+def _own(catalog: Catalog) -> bytes:
+    return os.fsencode(catalog.folder.absolute())

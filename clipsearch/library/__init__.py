@@ -1,0 +1,1 @@
+"""`Library`, which the command line and Python both use, and what keeps one in order."""

@@ -1,0 +1,119 @@
+"""Keeps a library in order: prune, forget, reroot."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from clipsearch.catalog import snapshots
+from clipsearch.catalog.cache import CACHE_NAME
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.errors import UsageError
+from clipsearch.files import below, is_within, span
+from clipsearch.indexing.roots import Root, Roots
+from clipsearch.library.results import Pruned
+
+FREE_SHARE = 4
+"""The catalog is rewritten when more than a quarter of its pages are free."""
+
+
+def prune(catalog: Catalog, *, encoder: str | None = None, cache: bool = False) -> Pruned:
+    """Remove missing files, contents that no file has, an encoder's vectors, the query cache. Needs the lock."""
+    conn = catalog.conn
+    with catalog.transaction():
+        dropped = _drop_encoder(catalog, encoder) if encoder is not None else 0
+        files = conn.execute("DELETE FROM files WHERE state = 'missing'").rowcount
+        orphans = "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id)"
+        dropped += conn.execute(f"DELETE FROM embeddings WHERE content_id IN ({orphans})").rowcount
+        contents = conn.execute(f"DELETE FROM contents WHERE id IN ({orphans})").rowcount
+    if cache:
+        for name in (CACHE_NAME, f"{CACHE_NAME}-journal"):
+            (catalog.folder / name).unlink(missing_ok=True)
+    snapshots.remove_strays(catalog)
+    for row in catalog.encoders():
+        snapshots.publish_if_due(catalog, row, final=True)
+    free = conn.execute("PRAGMA freelist_count").fetchone()[0]
+    if free * FREE_SHARE > conn.execute("PRAGMA page_count").fetchone()[0]:
+        conn.execute("VACUUM")
+    return Pruned(files, contents, dropped, encoder, cache)
+
+
+def _drop_encoder(catalog: Catalog, spec: str) -> int:
+    rows = [row for row in catalog.encoders() if row.info.spec == spec or row.info.fingerprint == spec]
+    if not rows:
+        held = ", ".join(row.info.spec for row in catalog.encoders())
+        raise UsageError(f"the library holds no vectors of {spec}; it holds {held}")
+    used = {catalog.meta("encoder_id"), catalog.meta("filling_id")}
+    unused = [row for row in rows if str(row.id) not in used]
+    if not unused:
+        raise UsageError(f"{spec} is in use; clipsearch index --model OTHER replaces it first")
+    return sum(catalog.drop_encoder(row.id) for row in unused)
+
+
+def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:
+    """Drop files and folders, and never scan them again; how many files that were. Needs the lock.
+
+    A folder inside a root becomes an exclusion of that root. Raises UsageError for a path that nothing is known of.
+    """
+    roots = Roots(catalog)
+    forgotten = 0
+    with catalog.transaction():
+        for path in paths:
+            inside = [r for r in roots.all.values() if is_within(r.path, path)]
+            for root in inside:
+                del roots.all[root.path]
+            owner = roots.owner(path)
+            if owner is not None:
+                relative = os.fsdecode(path[len(below(owner.path)) :])
+                pattern = "/" + glob.escape(relative)
+                options = replace(owner.options, exclude=(*owner.options.exclude, pattern))
+                roots.put(replace(owner, options=options))
+            gone = catalog.conn.execute(
+                "DELETE FROM files WHERE path = ? OR (path >= ? AND path < ?)", (path, *span(path))
+            ).rowcount
+            if not gone and not inside:
+                raise UsageError(f"{os.fsdecode(path)}: nothing in the library is there")
+            forgotten += gone
+        roots.save()
+    return forgotten
+
+
+def reroot(catalog: Catalog, old: bytes, new: bytes) -> int:
+    """Move what is known below `old` to `new`; how many files that were. Needs the lock.
+
+    Where `new` has a row, that row stays. Raises UsageError where `new` is no folder or nothing is known below `old`.
+    """
+    if not os.path.isdir(new):
+        raise UsageError(f"{os.fsdecode(new)}: no such folder; mount or make it first")
+    if is_within(old, new) or is_within(new, old):
+        raise UsageError("the old and the new folder lie within one another; index the new one instead")
+    roots = Roots(catalog)
+    conn = catalog.conn
+    moved = 0
+    with catalog.transaction():
+        rows = conn.execute(
+            "SELECT id, path, state FROM files WHERE path = ? OR (path >= ? AND path < ?)", (old, *span(old))
+        ).fetchall()
+        inside = [r for r in roots.all.values() if is_within(r.path, old)]
+        if not rows and not inside:
+            raise UsageError(f"{os.fsdecode(old)}: nothing in the library is there")
+        for file_id, path, state in rows:
+            target = new + path[len(old) :]
+            if conn.execute("SELECT 1 FROM files WHERE path = ?", (target,)).fetchone():
+                conn.execute("DELETE FROM files WHERE id = ?", (file_id,))
+                continue
+            back = state in ("offline", "missing") and os.path.isfile(target)
+            conn.execute(
+                "UPDATE files SET path = ?, state = ? WHERE id = ?", (target, "present" if back else state, file_id)
+            )
+            moved += 1
+        for root in inside:
+            del roots.all[root.path]
+            target = new + root.path[len(old) :]
+            if target not in roots.all:
+                mounts = tuple(new + m[len(old) :] for m in root.mounts if is_within(m, old))
+                roots.put(Root(target, root.options, root.is_file, mounts))
+        roots.save()
+    return moved

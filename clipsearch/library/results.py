@@ -1,0 +1,98 @@
+"""What info, show, prune and doctor return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from clipsearch.types import Box, ContentState, EncoderInfo, FileState, Hit, ImageFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Everything known about one picture."""
+
+    id: int
+    digest: str
+    """SHA-256 of its bytes, in hex."""
+    bytes: int
+    facts: ImageFacts | None
+    state: ContentState
+    reason: str | None
+    decoder: str
+    added_at: str
+    files: tuple[tuple[str, FileState], ...]
+    views: tuple[tuple[str, int, Box | None], ...]
+    """Spec of the encoder, number of the view (0: the whole picture) and its box, for every vector."""
+    neighbours: tuple[Hit, ...] = ()
+    """The pictures nearest to it, best first, by the encoder that answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderStatus:
+    """An encoder that the library holds vectors of."""
+
+    info: EncoderInfo
+    role: Literal["answering", "filling", "kept"]
+    vectors: int
+    owed: int
+    """Live contents that it has no vector for yet, or not one for each of their views."""
+    engine: str
+    """What a query over its snapshot uses: "exact", "ivf", or "none" without a snapshot."""
+    snapshot_bytes: int
+    tail: int
+    """Vectors that are newer than the snapshot; a query scans them in SQLite."""
+    snapshot_details: Mapping[str, Any] = field(default_factory=dict)
+    """For "ivf": nlist, nprobe and the recall it was chosen by."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryInfo:
+    path: str
+    library_id: str
+    schema_version: int
+    contents: Mapping[str, int]
+    """Contents by state."""
+    files: Mapping[str, int]
+    """Files by state."""
+    roots: tuple[str, ...]
+    encoders: tuple[EncoderStatus, ...]
+    catalog_bytes: int
+    last_run: Mapping[str, Any] | None
+    """Counts of the last index run, with `finished_at` (ISO 8601, UTC)."""
+    fallback: str | None = None
+    """Why the built-in encoder answers, where nobody asked for it."""
+    tiles: str = "none"
+    """Which parts of pictures are looked at by themselves; see tiles.Tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A line of `clipsearch info --files STATE`."""
+
+    path: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `clipsearch doctor`."""
+
+    level: Literal["ok", "note", "problem"]
+    text: str
+    advice: str = ""
+
+
+ListedState = Literal["failed", "unsupported", "partial", "missing", "offline", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What `prune` removed."""
+
+    files: int
+    contents: int
+    vectors: int
+    encoder: str | None
+    cache: bool

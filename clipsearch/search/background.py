@@ -1,0 +1,91 @@
+"""What is usual in a library: where an encoder's picture and text vectors lie, and how its pictures scatter.
+
+A cosine means little by itself. These few numbers say what a text's score against this library would be by chance:
+for a unit vector q and pictures with mean μ and covariance C, the scores q·x have mean q·μ and variance qᵀCq.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clipsearch.catalog import snapshots
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.encoders import prompts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
+
+SAMPLE = 10_000
+"""Vectors that the numbers are taken from; a larger library is sampled evenly."""
+
+PROMPTS = 256
+"""Everyday prompts whose mean is taken for the centre of an encoder's text vectors."""
+
+GROWTH = 5
+"""The numbers are taken anew when the library has grown by a fifth since."""
+
+MIN_PICTURES = 200
+"""Below this many pictures their mean says more about them than about the encoder, and nothing is centred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """text_mean and mean: shape (dim,); covariance: shape (dim, dim), float32. `count` is that of pictures."""
+
+    count: int
+    text_mean: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    covariance: NDArray[np.float32]
+
+    def standardise(self, queries: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores (m, n) of `queries` (m, dim) as distances from what is usual for each query, in its deviations."""
+        import numpy as np
+
+        usual = queries @ self.mean
+        spread = np.sqrt(np.maximum(np.einsum("md,de,me->m", queries, self.covariance, queries), 1e-12))
+        result: NDArray[np.float32] = ((scores - usual[:, None]) / spread[:, None]).astype(np.float32)
+        return result
+
+
+def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedTexts) -> Background:
+    """The background of an encoder in a library: from the cache, or taken anew where the library has grown."""
+    import numpy as np
+
+    dim = row.info.dim
+    count = snapshots.count_about(catalog, row)
+    pictures = count if catalog.tiles() == "none" else catalog.count_pictures(row.id)
+    text_mean = embed(prompts.everyday(PROMPTS)).mean(axis=0)
+    known = cache.fact(row.info.fingerprint, "background")
+    whole = 4 * dim * (dim + 1)
+    if known is not None and abs(count - known[0]) * GROWTH <= known[0] and len(known[1]) == whole:
+        numbers = np.frombuffer(known[1], "<f4").reshape(dim + 1, dim)
+        return Background(pictures, text_mean, numbers[0], numbers[1:])
+    vectors = sample(catalog, row, count)[0]
+    mean = vectors.mean(axis=0) if len(vectors) else np.zeros(dim)
+    covariance = np.cov(vectors.T, bias=True) if len(vectors) > 1 else np.eye(dim) / dim
+    numbers = np.vstack([mean, covariance]).astype("<f4")
+    cache.put_fact(row.info.fingerprint, "background", count, numbers.tobytes())
+    return Background(pictures, text_mean, numbers[0], numbers[1:])
+
+
+def sample(catalog: Catalog, row: EncoderRow, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """About SAMPLE of an encoder's `count` vectors, spread evenly over the library, and their contents' ids.
+
+    Shapes (n, dim) and (n,). Tiles are among them, all those of a picture: hits are scored by them, too.
+    """
+    import numpy as np
+
+    step = max(1, -(-count // SAMPLE))
+    rows = catalog.conn.execute(
+        "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND content_id % ? = 0 "
+        "ORDER BY content_id, view",
+        (row.id, step),
+    ).fetchall()
+    vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f4").reshape(-1, row.info.dim)
+    return vectors.astype(np.float64), np.array([content_id for content_id, _ in rows], np.int64)

@@ -1,0 +1,63 @@
+"""From neighbours to hits: what a query returns of each content, and in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from clipsearch.catalog import filters
+from clipsearch.catalog.catalog import Catalog, ContentRow
+from clipsearch.catalog.filters import Filter
+from clipsearch.encoders.base import Encoder
+from clipsearch.search.neighbours import Neighbour
+from clipsearch.types import Hit, Sort
+
+
+def make_hits(
+    catalog: Catalog,
+    neighbours: Sequence[Neighbour],
+    *,
+    where: Filter | None = None,
+    encoder: Encoder | None = None,
+) -> tuple[Hit, ...]:
+    """Hits in the order of `neighbours`; paths that `where` leaves come first. `encoder` adds what it saw."""
+    rows = catalog.contents([n.content_id for n in neighbours])
+    inside = filters.paths_inside(catalog.conn, list(rows), where) if where and where.within else None
+    return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
+
+
+def make_many_hits(
+    catalog: Catalog, found: Sequence[Sequence[Neighbour]], *, where: Filter | None = None
+) -> list[tuple[Hit, ...]]:
+    """`make_hits` for many answers, each content read once."""
+    ids = sorted({n.content_id for neighbours in found for n in neighbours})
+    rows = catalog.contents(ids)
+    inside = filters.paths_inside(catalog.conn, ids, where) if where and where.within else None
+    return [tuple(_hit(rows[n.content_id], n, inside, None) for n in neighbours) for neighbours in found]
+
+
+def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encoder: Encoder | None) -> Hit:
+    files = sorted(row.files, key=lambda file: inside is not None and file[0] not in inside)
+    return Hit(
+        id=row.id,
+        path=os.fsdecode(files[0][0]),
+        paths=tuple(os.fsdecode(p) for p, _ in files),
+        score=neighbour.score,
+        bytes=row.bytes,
+        format=row.format,
+        width=row.width,
+        height=row.height,
+        taken_at=row.taken_at,
+        state=row.state,
+        offline=all(state != "present" for _, state in files),
+        explain=encoder.explain(neighbour.vector) if encoder and neighbour.vector is not None else (),
+        view=neighbour.view,
+        box=neighbour.box,
+    )
+
+
+def sort_hits(hits: tuple[Hit, ...], sort: Sort) -> tuple[Hit, ...]:
+    """A page of hits, arranged."""
+    if sort == "taken":
+        return tuple(sorted(hits, key=lambda hit: (hit.taken_at is None, hit.taken_at)))
+    return tuple(sorted(hits, key=lambda hit: hit.path)) if sort == "path" else hits

@@ -1,0 +1,97 @@
+"""A library laid out in two dimensions by principal component analysis: what looks alike lies together.
+
+Pearson 1901, "On lines and planes of closest fit to systems of points in space"; computed by scikit-learn.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clipsearch.catalog.catalog import LIVE, Catalog, EncoderRow
+from clipsearch.errors import ClipsearchError, UsageError
+from clipsearch.search.hits import make_hits
+from clipsearch.search.neighbours import Neighbour
+from clipsearch.types import EncoderInfo, Hit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FITTED = 10_000
+"""Pictures that the directions are found from; a larger library is sampled."""
+
+_SEED = 0
+"""The same library gives the same map."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Pictures with their places. `positions`: (len(hits), 2), float64, along the two directions of most variance.
+
+    `shares`: the part of the variance that each direction holds, 0 … 1. `total`: pictures in the library that have a
+    vector, of which `hits` are all, or a sample in random order.
+    """
+
+    model: EncoderInfo
+    hits: tuple[Hit, ...]
+    positions: NDArray[np.float64]
+    shares: tuple[float, float]
+    total: int
+    notices: tuple[str, ...] = ()
+
+
+def require() -> None:
+    """Raises ClipsearchError without the extra `plot`; imports nothing."""
+    import importlib.util
+
+    if importlib.util.find_spec("sklearn") is None:
+        raise ClipsearchError("the map needs scikit-learn, which is not installed: pip install 'clipsearch[plot]'")
+
+
+def project(catalog: Catalog, row: EncoderRow, *, most: int) -> Projection:
+    """Lay out the library's live pictures by the vectors of one encoder, `most` of them where it holds more.
+
+    Raises UsageError where there is no picture, ClipsearchError without the extra `plot`.
+    """
+    import numpy as np
+
+    require()
+    rng = random.Random(_SEED)
+    with catalog.reading():
+        ids = [
+            content_id
+            for (content_id,) in catalog.conn.execute(
+                f"""SELECT e.content_id FROM embeddings e WHERE e.encoder_id = ? AND e.view = 0
+                  AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})
+                ORDER BY e.content_id""",
+                (row.id,),
+            )
+        ]
+        if not ids:
+            raise UsageError("the library holds no picture to lay out; clipsearch index FOLDER")
+        sample = rng.sample(ids, min(len(ids), max(most, FITTED)))
+        stored = catalog.vectors_of(sample, row.id)
+        found = [(each, stored[each]) for each in sample if each in stored]
+        shown = [content_id for content_id, _ in found[:most]]
+        hits = make_hits(catalog, [Neighbour(content_id, 0.0, 0) for content_id in shown])
+    matrix = np.frombuffer(b"".join(vector for _, vector in found), "<f4").reshape(-1, row.info.dim)
+    positions, shares = principal(matrix.astype(np.float64))
+    return Projection(row.info, hits, positions[: len(shown)], shares, len(ids))
+
+
+def principal(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Places (n, 2) of `vectors` (n, dim) on their two principal components, and the share of variance of each."""
+    import numpy as np
+    from sklearn.decomposition import PCA
+
+    places = np.zeros((len(vectors), 2))
+    # Where all vectors are one, there is no direction to find.
+    if len(vectors) < 2 or np.ptp(vectors, axis=0).max() < 1e-9:
+        return places, (0.0, 0.0)
+    model = PCA(n_components=min(2, *vectors.shape), svd_solver="covariance_eigh")
+    found = model.fit_transform(vectors)
+    places[:, : found.shape[1]] = found
+    shares = [*(float(share) for share in model.explained_variance_ratio_), 0.0]
+    return places, (shares[0], shares[1])

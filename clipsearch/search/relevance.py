@@ -1,0 +1,264 @@
+"""How sure a hit is: where its score stands against what is usual in this library and for this query.
+
+For a unit query q, a score s stands out by
+
+    standing = (s − m) / √(σ · σ₀)
+
+in which m and σ are mean and deviation of this query's scores over (a sample of) the library, without the best tenth:
+the matches would else hide themselves. σ₀ is the median of σ over the background's queries: 256 everyday prompts for a
+text, pictures of the library for a picture, pairs of both for a combined query. The own spread alone would let a string
+of letters stand out, whose scores are all alike; the background's alone a thing that many pictures come near to. Both
+cancel whatever an encoder adds to all scores or multiplies them by.
+
+What the best of n pictures reaches by chance grows with n. So the standing is held against that of the background's own
+best hits, of which the lowest tenth is taken: an everyday prompt may well have its picture in the library.
+
+    relevance = 1 / (1 + exp(−(standing − usual best − MARGIN) / WIDTH))
+
+Its meaning: where half of the queries have an answer in the library, about this share of the best hits that stand so
+high are right. MARGIN and WIDTH were fitted on one half of the labelled data of `benchmarks/relevance.py`, over
+libraries of 10 to 20,000 pictures and two encoders; the other half is what is reported. Its limit: of what half of the
+library shows nothing stands out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from clipsearch.catalog import snapshots
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.encoders import prompts
+from clipsearch.search import background
+from clipsearch.search.background import MIN_PICTURES, PROMPTS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Kind = Literal["text", "picture", "mixed"]
+"""What a query vector is made of: one text, one picture, or several terms that were centred and added."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+RELEVANT = 0.5
+"""A hit with more than this is one that `--relevant` lets through."""
+
+MARGIN: Mapping[Kind, float] = {"text": 2.1, "picture": 1.0, "mixed": 1.45}
+"""How far above the usual best hit a right one stands, at the least (`benchmarks/relevance.py`)."""
+
+WIDTH = 0.45
+"""How far the standing must rise for the odds to grow e-fold (`benchmarks/relevance.py`)."""
+
+USUAL = 0.1
+"""The quantile of the background's best hits that is taken for what chance reaches."""
+
+LEFT_OUT = 0.1
+"""Share of a query's best scores that are not held against it."""
+
+KEPT_NUMBERS = 500_000
+"""Numbers of the sample that are kept, in 1 MB: 976 pictures of 512 dimensions."""
+
+FEWEST = 10
+"""Below this many pictures nothing is usual, and there is no yardstick."""
+
+QUARTERS = 4
+ENOUGH_TO_QUARTER = 400
+"""The growth with n is measured between a sample and its quarters where these have 100 pictures each."""
+
+_NAME = "yardstick 2"
+"""Under which the cache keeps it; the number goes up with any change of what is learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """spread: median σ of background queries of a kind; best: low quantile of the standing of their best hits."""
+
+    spread: float
+    best: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Pictures of a library: unit rows of shape (n, dim), float32, n ≥ 2."""
+
+    vectors: NDArray[np.float32]
+
+    def tail(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and deviation of the scores of each of `queries` (m, dim), the best tenth left out; shapes (m,)."""
+        import numpy as np
+
+        scores = (queries @ self.vectors.T).astype(np.float64)
+        kept = max(2, round(len(self.vectors) * (1 - LEFT_OUT)))
+        rest = np.partition(scores, kept - 1, axis=1)[:, :kept]
+        return rest.mean(axis=1), rest.std(axis=1)
+
+    def standing(self, queries: NDArray[np.float32], scores: NDArray[np.float32], spread: float) -> NDArray[np.float64]:
+        """How far `scores` (m, n) of `queries` (m, dim) stand out."""
+        import numpy as np
+
+        spread = max(spread, 1e-3)  # Below is what float16 makes of it.
+        mean, own = self.tail(queries)
+        own = np.maximum(own, spread / 4)  # Anything would stand out from copies of one picture.
+        result: NDArray[np.float64] = (scores - mean[:, None]) / np.sqrt(own * spread)[:, None]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What is usual for an encoder in a library that held `count` vectors, by kind of query."""
+
+    count: int
+    sample: Sample
+    usual: Mapping[Kind, Usual]
+
+    def to_bytes(self) -> bytes:
+        """A line of JSON, then the sample as little-endian float16: a score moves by less than 0.001."""
+        usual = {kind: asdict(numbers) for kind, numbers in self.usual.items()}
+        head = json.dumps({"count": self.count, "usual": usual})
+        return b"%s\n%s" % (head.encode(), self.sample.vectors.astype("<f2").tobytes())
+
+    @classmethod
+    def from_bytes(cls, data: bytes, dim: int) -> Yardstick:
+        """Raises ValueError where `data` is none, or of another dim."""
+        import numpy as np
+
+        head, _, body = data.partition(b"\n")
+        try:
+            known = json.loads(head)
+            usual: dict[Kind, Usual] = {kind: Usual(**known["usual"][kind]) for kind in KINDS}
+            count = int(known["count"])
+        except (KeyError, TypeError) as exc:
+            raise ValueError("not a yardstick") from exc
+        vectors = np.frombuffer(body, "<f2").reshape(-1, dim).astype(np.float32)
+        if len(vectors) < 2:
+            raise ValueError("not a yardstick")
+        return cls(count, Sample(vectors), usual)
+
+
+def relevance(
+    yardstick: Yardstick, query: NDArray[np.float32], scores: NDArray[np.float32], *, kind: Kind = "text"
+) -> NDArray[np.float32]:
+    """The relevance of each hit of one query, 0 … 1; see the module's text for what it means.
+
+    `query`: unit vector of shape (dim,); `scores`: inner products of hits with it, shape (n,).
+    """
+    import numpy as np
+
+    usual = yardstick.usual[kind]
+    above = (
+        yardstick.sample.standing(query[None], np.asarray(scores)[None], usual.spread)[0] - usual.best - MARGIN[kind]
+    )
+    result: NDArray[np.float32] = (1 / (1 + np.exp(np.clip(-above / WIDTH, -80, 80)))).astype(np.float32)
+    return result
+
+
+def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Yardstick | None:
+    """The yardstick that the cache holds; None where there is none, or the library has grown by a fifth since."""
+    known = cache.fact(row.info.fingerprint, _NAME)
+    if known is None or abs(snapshots.count_about(catalog, row) - known[0]) * background.GROWTH > known[0]:
+        return None
+    try:
+        return Yardstick.from_bytes(known[1], row.info.dim)
+    except ValueError:
+        return None
+
+
+def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: background.EmbedTexts) -> Yardstick | None:
+    """The yardstick of an encoder in a library: from the cache, else taken from up to 10,000 pictures and kept there.
+
+    `embed` gives unit rows (n, dim) for texts; it is called for the everyday prompts where the cache does not hold
+    the yardstick. None where the library has fewer than FEWEST pictures.
+    """
+    known = recall(catalog, row, cache)
+    if known is not None:
+        return known
+    count = catalog.count_vectors(row.id)
+    vectors, owners = background.sample(catalog, row, count)
+    if len(set(owners.tolist())) < FEWEST:
+        return None
+    centred = row.info.is_clip and catalog.count_pictures(row.id) >= MIN_PICTURES
+    yardstick = measure(vectors, embed(prompts.everyday(PROMPTS)), owners=owners, count=count, centred=centred)
+    cache.put_fact(row.info.fingerprint, _NAME, snapshots.count_about(catalog, row), yardstick.to_bytes())
+    return yardstick
+
+
+def measure(
+    pictures: NDArray[np.floating],
+    texts: NDArray[np.float32],
+    *,
+    count: int,
+    owners: NDArray[np.int64] | None = None,
+    centred: bool = True,
+) -> Yardstick:
+    """The yardstick of a library of `count` vectors, from a sample of its pictures and from everyday texts.
+
+    `pictures`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim). `owners`, shape (n,), says which rows are views
+    of one picture, the whole one first: without it, each row is a picture. `centred` says whether combined queries
+    centre their terms, which they do from MIN_PICTURES on.
+    """
+    import numpy as np
+
+    pictures = pictures.astype(np.float32)
+    if owners is None:
+        owners = np.arange(len(pictures))
+    _, wholes, owners = np.unique(owners, return_index=True, return_inverse=True)
+    mean = pictures.mean(axis=0)
+    step = -(-len(pictures) // max(FEWEST, KEPT_NUMBERS // pictures.shape[1]))
+    kept = Sample(pictures[::step].astype(np.float16).astype(np.float32))  # As the cache will give it back.
+    chosen = np.sort(wholes)[np.unique(np.linspace(0, len(wholes) - 1, len(texts)).astype(int))]
+    beside = np.linspace(0, len(texts) - 1, len(chosen)).astype(int)
+    words, shown = texts[beside], pictures[chosen]
+    if centred and count >= MIN_PICTURES:
+        words, shown = _unit(words - texts.mean(axis=0)), _unit(shown - mean)
+    usual: dict[Kind, Usual] = {
+        "text": _usual(kept, texts, pictures, owners, count=count),
+        "picture": _usual(kept, pictures[chosen], pictures, owners, itself=chosen, count=count),
+        "mixed": _usual(kept, _unit(words + shown), pictures, owners, itself=chosen, count=count),
+    }
+    return Yardstick(count, kept, usual)
+
+
+def _usual(
+    sample: Sample,
+    queries: NDArray[np.float32],
+    pictures: NDArray[np.float32],
+    owners: NDArray[np.int64],
+    *,
+    count: int,
+    itself: NDArray[np.int64] | None = None,
+) -> Usual:
+    """What is usual for queries (m, dim) of a kind; `itself` says which row of `pictures` each one is made of.
+
+    `owners` numbers the pictures that the rows are views of, from 0.
+    """
+    import numpy as np
+
+    spread = float(np.median(sample.tail(queries)[1]))
+    scores = queries @ pictures.T
+    if itself is not None:
+        scores[owners[itself][:, None] == owners[None, :]] = -np.inf
+
+    def best(some: slice | NDArray[np.bool_]) -> float:
+        top = scores[:, some].max(axis=1, keepdims=True)
+        return float(np.quantile(sample.standing(queries, top, spread), USUAL))
+
+    whole = best(slice(None))
+    if count <= len(pictures) or len(pictures) < ENOUGH_TO_QUARTER:
+        return Usual(spread, whole)
+    # The best of more pictures than were sampled is better, for each e-fold by as much as from the sample's quarters to
+    # the whole. From 10,000 to 100,000 made-up pictures (`benchmarks/labelled.py`) that was right to .03.
+    quarters = [best(owners % QUARTERS == start) for start in range(QUARTERS)]
+    growth = max(0.0, whole - sum(quarters) / QUARTERS) / math.log(QUARTERS)
+    return Usual(spread, whole + growth * math.log(count / len(pictures)))
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    import numpy as np
+
+    result: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return result

@@ -1,0 +1,88 @@
+"""What a vector index is, and the snapshot files that hold one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from clipsearch.errors import ClipsearchError
+from clipsearch.files import Stamp
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Chunk = tuple[NDArray[np.int64], NDArray[np.float32]]
+    """Ids of shape (n,) and their vectors of shape (n, dim)."""
+    Chunks = Callable[[], Iterator[Chunk]]
+    """Starts a pass over the same vectors: ids strictly ascending over all its chunks."""
+
+
+Engine = Literal["exact", "ivf"]
+
+
+class SnapshotError(ClipsearchError):
+    """A snapshot could not be written; the one before it stands."""
+
+
+class DamagedSnapshot(SnapshotError):
+    """A snapshot is missing, damaged, or of other vectors than it was recorded for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """A published snapshot and what it must be to be trusted. `details` is JSON-able, for people and the next build.
+
+    For "ivf" the details are nlist, nprobe, trained_on (vectors at the time of training), recall (by set of probes),
+    recall_at, target and probes (how many of each set).
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    stat: Stamp
+    count: int
+    engine: Engine
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSnapshot:
+    """An index over a mapped file. `hashed`: its stat was new, its hash was taken and is right; worth noting `stat`."""
+
+    index: VectorIndex
+    stat: Stamp
+    hashed: bool
+
+
+class VectorIndex(Protocol):
+    """Something that finds the vectors of largest inner product. Safe to search from several threads at once."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.int64] | None = None,
+        exhaustive: bool = False,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The `k` best of each of `queries`, shape (m, dim): scores and ids, both of shape (m, w), best first.
+
+        w is k, or the number of vectors (of those that `allowed` leaves) where that is smaller. A row for which an
+        approximate search found fewer is padded with score -inf and id -1.
+        Scores are those of `exact.inner_products`, the same to the last bit whatever the engine; equal ones come in
+        ascending order of id. `allowed` restricts the search to these ids (unknown ones do no harm) and makes it
+        exhaustive; `exhaustive` alone asks an approximate engine to look at every vector.
+        Raises ValueError where the queries' dimension is not the index's, or k < 1.
+        """
+        ...
