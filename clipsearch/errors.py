@@ -14,7 +14,8 @@
     ├── LockedError                exit 75   another run is writing to the library
     └── StoppedError               exit 130  the caller asked to stop before there was an answer
 
-A message is one line: what happened, to which file, and what to do next.
+A message is one line: what happened, to which file, and what to do next. A parameter stands in backquotes, as
+`batch_size` or `device="cpu"`: the command line shows it as its option (`cli.output.as_options`).
 """
 
 from __future__ import annotations
@@ -37,9 +38,19 @@ __all__ = [
 
 
 class ClipsearchError(Exception):
-    """The root of the tree. `exit_code` is what the command line leaves with."""
+    """The root of the tree: "path: reason; advice", each part of it a field.
+
+    reason: what happened. path: to which file, readable. advice: what to do next. `exit_code` is what the command line
+    leaves with.
+    """
 
     exit_code: int = 1
+
+    def __init__(self, reason: str, *, path: str = "", advice: str = "") -> None:
+        super().__init__(f"{path}: " * bool(path) + reason + f"; {advice}" * bool(advice))
+        self.reason = reason
+        self.path = path
+        self.advice = advice
 
 
 class UsageError(ClipsearchError):
@@ -95,8 +106,8 @@ class LockedError(ClipsearchError):
 
     exit_code = 75
 
-    def __init__(self, message: str, *, pid: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, *, path: str = "", advice: str = "", pid: int | None = None) -> None:
+        super().__init__(reason, path=path, advice=advice)
         self.pid = pid
 
 

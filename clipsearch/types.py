@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 MAX_INTEGER = 2**63 - 1
 """What SQLite can count to: what is larger is in no library."""
@@ -22,6 +22,24 @@ Sort = Literal["score", "taken", "path"]
 
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels of the upright picture, right and bottom excluded."""
+
+
+NoticeKind = Literal["fallback", "switching", "truncated", "partial", "damaged", "approximate", "labels", "advice"]
+"""What a notice is about: nobody chose the built-in encoder; another encoder is being built; the end of a text was
+ignored; a file ends early; a snapshot cannot be used; not every image was scored; labels that cannot be told apart or
+read; something the caller may want to do."""
+
+
+class Notice(str):
+    """What a caller should know beside a result: one line, with its kind. Parameters stand in backquotes."""
+
+    __slots__ = ("kind",)
+    kind: NoticeKind
+
+    def __new__(cls, kind: NoticeKind, text: str) -> Self:
+        notice = super().__new__(cls, text)
+        notice.kind = kind
+        return notice
 
 
 @dataclass(frozen=True, slots=True)

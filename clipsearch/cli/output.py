@@ -13,6 +13,30 @@ from clipsearch.errors import reason
 
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
+_PARAMETER = re.compile(r"`(\w+)(?:=(?:\"([^`\"]*)\"|(\w+)))?`")
+_OPTIONS = {"k": "-k", "match_all": "--all", "within": "--in"} | {
+    name: f"--{name.replace('_', '-')}"
+    for name in (
+        *(
+            "arch",
+            "batch_size",
+            "blend",
+            "cache",
+            "camera",
+            "copy_to",
+            "csv",
+            "device",
+            "engine",
+            "examples",
+            "exclude",
+        ),
+        *("index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size", "model", "multi"),
+        *("near", "open", "page", "plot", "precision", "relevant", "replace", "state", "taken", "template"),
+        *("threshold", "tiles", "trust_checkpoint", "unknown", "wait", "without"),
+    )
+}
+"""The parameters that messages of the library name, with their options."""
+
 BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
 
 
@@ -22,6 +46,22 @@ class ClosedPipe(Exception):
 
 class Unwritable(Exception):
     """What stdout goes to does not take any more: a full disk, say. No OSError either, so that it is told apart."""
+
+
+def as_options(text: str) -> str:
+    """A message of the library as the command line has it: the parameters in backquotes become options.
+
+    `batch_size` becomes --batch-size, `device="cpu"` becomes --device cpu, `relevant=True` becomes --relevant.
+    """
+    return _PARAMETER.sub(_option, text)
+
+
+def _option(found: re.Match[str]) -> str:
+    name, quoted, plain = found.groups()
+    if name not in _OPTIONS:
+        return found[0]
+    value = quoted or (plain if plain != "True" else None)
+    return f"{_OPTIONS[name]} {value}" if value else _OPTIONS[name]
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -106,7 +146,7 @@ def _say(mark: str, style: str, text: str, *, before: str = "", end: str = "\n",
         return
     with contextlib.suppress(Unwritable):
         flush()  # so that both keep their order where they go to the same place
-    line = before + (styled(mark, style, sys.stderr) if mark else "") + printable(text, keep=keep) + end
+    line = before + (styled(mark, style, sys.stderr) if mark else "") + printable(as_options(text), keep=keep) + end
     try:
         sys.stderr.buffer.write(line.encode("utf-8", "replace"))
         sys.stderr.flush()

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.cli import output
+
 if TYPE_CHECKING:
     from clipsearch.library.results import ListedFile
     from clipsearch.types import Problem
@@ -37,5 +39,7 @@ def problems_json(problems: Iterable[Problem | ListedFile]) -> list[dict[str, An
 
 
 def clean(text: str | None) -> str | None:
-    """Text for JSON, which has no way to write lone surrogates."""
-    return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A message for JSON, which has no way to write lone surrogates; see `output.as_options`."""
+    return (
+        None if text is None else output.as_options(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    )
