@@ -253,7 +253,9 @@ def test_many_prompts_give_what_few_give_and_are_read_once(tmp_path: Path) -> No
     alone = Classifier.build(reader.info, LABELS, reader.encode_texts, templates=SEVERAL)
     assert (rows == alone.prototypes).all()
     assert steps[-1] == Step("prompts", count, count)
-    assert not cache.texts(reader.info.fingerprint, ["a thing 0"])  # Nothing of a query's is pushed out.
+    assert not cache.texts(
+        reader.info.fingerprint, ["a thing 0"], dim=reader.info.dim
+    )  # Nothing of a query's is pushed out.
     reader.read = 0
     again = side.prototypes(LABELS[::-1], SEVERAL, [])
     assert (again == rows[::-1]).all() and reader.read == 0
@@ -270,7 +272,10 @@ def test_few_prompts_are_texts_that_queries_share(tmp_path: Path) -> None:
     cache = QueryCache(tmp_path)
     side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
     side.prototypes(LABELS[:5], ["a {label}"], [])
-    assert set(cache.texts(reader.info.fingerprint, ["a thing 0", "a it"])) == {"a thing 0", "a it"}
+    assert set(cache.texts(reader.info.fingerprint, ["a thing 0", "a it"], dim=reader.info.dim)) == {
+        "a thing 0",
+        "a it",
+    }
     cache.close()
 
 
@@ -296,7 +301,7 @@ def test_explaining_many_labels_pushes_no_query_out_of_the_cache(tmp_path: Path)
         predictions = [tuple(Prediction(label.name, 1.0, 1.0) for label in some)]
         [told] = explain.with_prompts(predictions, vector, built, side, [], every=True)
         assert told[1].prompt == "my it"
-        assert bool(cache.texts(reader.info.fingerprint, ["my it", "a thing 0"])) is kept
+        assert bool(cache.texts(reader.info.fingerprint, ["my it", "a thing 0"], dim=reader.info.dim)) is kept
     cache.close()
 
 

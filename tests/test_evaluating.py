@@ -366,13 +366,13 @@ def test_a_store_that_cannot_be_used_costs_no_answer(tiny: dict[str, TinyEncoder
 
 def test_the_store_drops_the_oldest(tmp_path: Path) -> None:
     store = VectorStore(tmp_path)
-    store.put("print", {bytes([i]): Kept(bytes(8), curtailed=i == 4) for i in range(5)})
-    store.put("other", {b"x": Kept(bytes(8))})
+    store.put("print", {bytes([i]): Kept(np.ones(2), curtailed=i == 4) for i in range(5)})
+    store.put("other", {b"x": Kept(np.ones(2))})
     store.trim("print", limit=3)
-    assert len(store.get("print", [bytes([i]) for i in range(5)])) == 3
-    assert len(store.get("other", [b"x"])) == 1
+    assert len(store.get("print", [bytes([i]) for i in range(5)], dim=2)) == 3
+    assert len(store.get("other", [b"x"], dim=2)) == 1
     store.close()
-    assert store.get("print", [b"\0"]) == {}
+    assert store.get("print", [b"\0"], dim=2) == {}
 
 
 def test_without_a_library_where_one_is_named(tiny: dict[str, TinyEncoder], tmp_path: Path) -> None:

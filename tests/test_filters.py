@@ -140,7 +140,7 @@ def build(folder: Path, contents: list[Made], engine: str, published: int) -> tu
             )
             for path, state in made.files:
                 catalog.put_file(os.fsencode(path), content_id=content, size=1, mtime_ns=1, state=state)
-            catalog.put_vector(content, row.id, made.vector.tobytes())
+            catalog.embeddings.put(content, row.id, made.vector)
         by_id[content] = made
     return catalog, by_id
 

@@ -75,8 +75,7 @@ def answering(catalog: Catalog) -> EncoderRow:
 
 def vectors(catalog: Catalog) -> Rows:
     row = answering(catalog)
-    parts = [vector for chunk in catalog.vectors(row.id) for _, vector in chunk]
-    return np.frombuffer(b"".join(parts), "<f4").reshape(-1, row.info.dim)
+    return catalog.embeddings.between(row.id, dim=row.info.dim)[1]
 
 
 def test_photographs_are_found_and_what_is_in_none_of_them_is_not(
@@ -222,14 +221,14 @@ def catalog(photos: Catalog, tmp_path: Path) -> Iterator[Catalog]:
 def fill(catalog: Catalog, count: int) -> None:
     """Add pictures until there are `count`."""
     row = answering(catalog)
-    present = catalog.count_vectors(row.id)
+    present = catalog.embeddings.count(row.id)
     with catalog.transaction():
         for number in range(present, count):
             catalog.conn.execute(
                 "INSERT INTO contents (id, digest, bytes, state, decoder, added_at) VALUES (?, ?, 1, 'ok', '', '')",
                 (number + 1, str(number).encode()),
             )
-            catalog.put_vector(number + 1, row.id, some(1, 100 + number)[0].astype("<f4").tobytes())
+            catalog.embeddings.put(number + 1, row.id, some(1, 100 + number)[0])
 
 
 def test_it_is_learnt_once_and_again_when_the_library_has_grown_by_a_fifth(catalog: Catalog, tmp_path: Path) -> None:

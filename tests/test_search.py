@@ -45,7 +45,7 @@ class Filled:
                     number.to_bytes(32, "big"), size=1, state="ok", reason=None, decoder="", facts=None, now=""
                 )
                 self.catalog.put_file(f"/pictures/{number}.jpg".encode(), content_id=content, size=1, mtime_ns=1)
-                self.catalog.put_vector(content, self.row.id, vector.tobytes())
+                self.catalog.embeddings.put(content, self.row.id, vector)
                 self.vectors[content] = vector
 
     def lose(self, contents: list[int]) -> None:

@@ -362,7 +362,7 @@ def add(catalog: Catalog, encoder_id: int, made: Made, count: int, rng: np.rando
     catalog.put_file(path, content_id=content, size=1, mtime_ns=1, state="missing" if dead else "present")
     for view, vector in enumerate(views):
         box = (view, 0, view + 1, 1) if view else None
-        catalog.put_vector(content, encoder_id, vector.tobytes(), view=view, box=box)
+        catalog.embeddings.put(content, encoder_id, vector, view=view, box=box)
     if not dead:
         made.vectors[content] = views
         made.wide |= {content} if wide else set()
@@ -460,7 +460,7 @@ def test_what_is_usual_is_taken_from_all_views_and_counts_pictures_once(tmp_path
         for i in range(50):
             content = catalog.put_content(bytes([i]), size=1, state="ok", reason=None, decoder="", facts=None, now="")
             for view in range(5):
-                catalog.put_vector(content, row.id, rows[5 * i + view].tobytes(), view=view)
+                catalog.embeddings.put(content, row.id, rows[5 * i + view], view=view)
     texts = rows[:: 250 // 25][:25]
     known = background.learn(catalog, row, cache, lambda asked: texts)
     assert known.count == 50, "five views of 50 pictures are too few to centre by"

@@ -141,5 +141,5 @@ def _snapshot_index(library: str) -> tuple[VectorIndex, NDArray[np.float32]]:
     row = catalog.snapshot(encoder.id)
     assert row is not None
     opened = open_trusted(catalog, row, QueryCache(catalog.folder), dim=encoder.info.dim)
-    ((_, vector),) = next(catalog.vectors(encoder.id, chunk=1))
-    return opened.index, np.frombuffer(vector, "<f4")[None].astype(np.float32)
+    _, vectors = next(catalog.embeddings.chunks(encoder.id))
+    return opened.index, vectors[:1].copy()

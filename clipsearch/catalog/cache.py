@@ -10,6 +10,13 @@ import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipsearch.catalog.embeddings import from_bytes, to_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CACHE_NAME = "cache.db"
 
@@ -64,9 +71,9 @@ class QueryCache:
         if self._conn is not None:
             self._conn.close()
 
-    def texts(self, fingerprint: str, texts: Iterable[str]) -> dict[str, bytes]:
-        """Vectors of those texts that an encoder was asked for before: float32 bytes by text."""
-        found: dict[str, bytes] = {}
+    def texts(self, fingerprint: str, texts: Iterable[str], *, dim: int) -> dict[str, NDArray[np.float32]]:
+        """Unit vectors (dim,) of those texts that an encoder was asked for before, by text."""
+        found: dict[str, NDArray[np.float32]] = {}
         if self._conn is None:
             return found
         try:
@@ -74,20 +81,20 @@ class QueryCache:
                 row = self._conn.execute(
                     "SELECT vector FROM texts WHERE fingerprint = ? AND text = ?", (fingerprint, text)
                 ).fetchone()
-                if row is not None:
-                    found[text] = row[0]
+                if row is not None and len(row[0]) == 4 * dim:
+                    found[text] = from_bytes(row[0])
         except _ERRORS:
             return {}
         return found
 
-    def put_texts(self, fingerprint: str, vectors: Mapping[str, bytes], *, now: int) -> None:
+    def put_texts(self, fingerprint: str, vectors: Mapping[str, NDArray[np.float32]], *, now: int) -> None:
         """Keep vectors by text. `now`: seconds since the epoch."""
         self._put("texts", "text", fingerprint, vectors, now=now)
         self._trim("texts", "text", fingerprint, MAX_TEXTS)
 
-    def prototypes(self, fingerprint: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Prototypes of labels that were classified by before: float32 bytes by what they were made from."""
-        found: dict[bytes, bytes] = {}
+    def prototypes(self, fingerprint: str, keys: Iterable[bytes], *, dim: int) -> dict[bytes, NDArray[np.float32]]:
+        """Prototypes (dim,) of labels that were classified by before, by what they were made from."""
+        found: dict[bytes, NDArray[np.float32]] = {}
         if self._conn is None:
             return found
         wanted = list(keys)
@@ -99,12 +106,12 @@ class QueryCache:
                     f"SELECT key, vector FROM prototypes WHERE fingerprint = ? AND key IN ({marks})",
                     (fingerprint, *part),
                 )
-                found.update(rows)
+                found.update((key, from_bytes(data)) for key, data in rows if len(data) == 4 * dim)
         except _ERRORS:
             return {}
         return found
 
-    def put_prototypes(self, fingerprint: str, vectors: Mapping[bytes, bytes], *, now: int) -> None:
+    def put_prototypes(self, fingerprint: str, vectors: Mapping[bytes, NDArray[np.float32]], *, now: int) -> None:
         """Keep prototypes by their key, a digest; `trim_prototypes` after the last. `now`: seconds since the epoch."""
         self._put("prototypes", "key", fingerprint, vectors, now=now)
 
@@ -117,7 +124,7 @@ class QueryCache:
         table: str,
         key: str,
         fingerprint: str,
-        vectors: Mapping[str, bytes] | Mapping[bytes, bytes],
+        vectors: Mapping[str, NDArray[np.float32]] | Mapping[bytes, NDArray[np.float32]],
         *,
         now: int,
     ) -> None:
@@ -127,7 +134,7 @@ class QueryCache:
             self._conn.execute("BEGIN IMMEDIATE")
             self._conn.executemany(
                 f"INSERT OR REPLACE INTO {table} (fingerprint, {key}, vector, kept) VALUES (?, ?, ?, ?)",
-                [(fingerprint, name, vector, now) for name, vector in vectors.items()],
+                [(fingerprint, name, to_bytes(vector), now) for name, vector in vectors.items()],
             )
             self._conn.execute("COMMIT")
         except _ERRORS:

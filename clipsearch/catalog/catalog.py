@@ -12,16 +12,17 @@ import os
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from clipsearch.catalog import migrations
 from clipsearch.catalog.connections import Stats, connect, connect_unwritable, stats
+from clipsearch.catalog.embeddings import LIVE, Embeddings, batches
 from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
-from clipsearch.types import MAX_INTEGER, Box, ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+from clipsearch.types import Candidate, ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
 
 if TYPE_CHECKING:
     from clipsearch.images.tiles import Tiles
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 CATALOG_NAME = "catalog.db"
 
 PathBytes = bytes
-
-LIVE = "('present', 'offline', 'unreadable')"
-"""File states that make a content a hit, as SQL. Missing files are no hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +54,6 @@ class SnapshotRow:
     details: Mapping[str, Any]
 
 
-class LiveView(NamedTuple):
-    """A view of a live content; `box` as the catalog has it, JSON. A tuple: a batch of queries makes many thousands."""
-
-    content_id: int
-    view: int
-    box: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class ContentRow:
     """What a search result shows of a content; `files` are its live ones as (path, state), present ones first."""
@@ -84,6 +74,7 @@ class Catalog:
     def __init__(self, folder: Path, conn: sqlite3.Connection, *, writable: bool, scratch: Path | None = None) -> None:
         self.folder = folder
         self.conn = conn
+        self.embeddings = Embeddings(conn)
         self.writable = writable
         self._scratch = scratch
         self._read_as: Stats | None = None
@@ -305,19 +296,29 @@ class Catalog:
             self.conn.execute("SELECT id, state, decoder FROM contents WHERE digest = ?", (digest,)).fetchone(),
         )
 
-    def held_views(self, content_id: int, encoder_id: int) -> set[int]:
-        """The numbers of the views that an encoder has vectors of; 0 is the whole picture."""
-        rows = self.conn.execute(
-            "SELECT view FROM embeddings WHERE encoder_id = ? AND content_id = ?", (encoder_id, content_id)
-        )
-        return {view for (view,) in rows}
+    def digest_of(self, content_id: int) -> bytes:
+        """The SHA-256 of a content's bytes."""
+        return bytes(self.conn.execute("SELECT digest FROM contents WHERE id = ?", (content_id,)).fetchone()[0])
 
-    def lacks_views(self, content_id: int, encoder_id: int, tiles: Tiles) -> bool:
-        """Whether a content that can be decoded owes an encoder a view, in this mode."""
-        from clipsearch.images.tiles import count_views
+    def unchanged_content(self, path: bytes) -> int | None:
+        """The content of a file that is as the catalog saw it last: opening it would tell nothing new."""
+        try:
+            about = os.stat(path)
+        except (OSError, ValueError):  # A name with a zero byte in it is a ValueError.
+            return None
+        return self.unchanged_contents([Candidate(path, about.st_size, about.st_mtime_ns)]).get(path)
 
-        size = self.conn.execute("SELECT width, height FROM contents WHERE id = ?", (content_id,)).fetchone()
-        return not self.held_views(content_id, encoder_id).issuperset(range(count_views(*size, tiles)))
+    def unchanged_contents(self, candidates: Sequence[Candidate]) -> dict[bytes, int]:
+        """The contents of those files that have the size and time under which the catalog saw them last, by path."""
+        found: dict[bytes, int] = {}
+        now = {candidate.path: (candidate.size, candidate.mtime_ns) for candidate in candidates}
+        for part, marks in batches(list(now)):
+            for path, size, mtime_ns, content_id in self.conn.execute(
+                f"SELECT path, size, mtime_ns, content_id FROM files WHERE path IN ({marks})", part
+            ):
+                if content_id is not None and now[path] == (size, mtime_ns):
+                    found[path] = content_id
+        return found
 
     def put_content(
         self,
@@ -382,94 +383,12 @@ class Catalog:
             (path, content_id, size, mtime_ns, state, reason),
         )
 
-    def put_vector(
-        self, content_id: int, encoder_id: int, vector: bytes, *, view: int = 0, box: Box | None = None
-    ) -> None:
-        """Record the embedding of a view: little-endian float32, a unit vector. One that stands, stays.
-
-        View 0 is the whole picture; `box` is the part that another one shows.
-        """
-        self.conn.execute(
-            "INSERT INTO embeddings (content_id, encoder_id, view, box, vector) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (encoder_id, content_id, view) DO NOTHING",
-            (content_id, encoder_id, view, None if box is None else json.dumps(box), vector),
-        )
-
-    # Embeddings and snapshots, as a search reads them
-
-    def count_vectors(self, encoder_id: int, *, after: int = 0, until: int | None = None) -> int:
-        """Embeddings of an encoder with after < seq ≤ until."""
-        row = self.conn.execute(
-            "SELECT count(*) FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ?",
-            (encoder_id, after, MAX_INTEGER if until is None else until),
-        ).fetchone()
-        return int(row[0])
-
-    def count_pictures(self, encoder_id: int) -> int:
-        """Contents that an encoder has a vector of; without tiles, as many as it has vectors."""
-        row = self.conn.execute("SELECT count(*) FROM embeddings WHERE encoder_id = ? AND view = 0", (encoder_id,))
-        return int(row.fetchone()[0])
-
-    def last_seq(self, encoder_id: int) -> int:
-        row = self.conn.execute("SELECT max(seq) FROM embeddings WHERE encoder_id = ?", (encoder_id,)).fetchone()
-        return int(row[0] or 0)
-
-    def vectors(
-        self, encoder_id: int, *, after: int = 0, until: int | None = None, chunk: int = 4096
-    ) -> Iterator[list[tuple[int, bytes]]]:
-        """(seq, vector) in the order of seq, after < seq ≤ until, a list of up to `chunk` at a time."""
-        rows = self.conn.execute(
-            "SELECT seq, vector FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ? ORDER BY seq",
-            (encoder_id, after, MAX_INTEGER if until is None else until),
-        )
-        while part := rows.fetchmany(chunk):
-            yield part
-
-    def live_embeddings(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, tuple[LiveView, bytes]]:
-        """View and vector by seq, for those of `seqs` that belong to a live content."""
-        return {seq: (LiveView(*about), vector) for seq, vector, *about in self._live(encoder_id, seqs, "e.vector")}
-
-    def live_views(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, LiveView]:
-        """View by seq, for those of `seqs` that belong to a live content."""
-        return {seq: LiveView(*about) for seq, _, *about in self._live(encoder_id, seqs, "0")}
-
-    def _live(self, encoder_id: int, seqs: Sequence[int], column: str) -> Iterator[tuple[Any, ...]]:
-        for part in _parts(seqs):
-            marks = ",".join("?" * len(part))
-            rows = self.conn.execute(
-                f"""SELECT e.seq, {column}, e.content_id, e.view, e.box FROM embeddings e
-                WHERE e.seq IN ({marks}) AND e.encoder_id = ?
-                  AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
-                (*part, encoder_id),
-            )
-            yield from rows.fetchall()  # Ctrl-C in between would leave an open cursor to a closed connection.
-
-    def vector_of(self, content_id: int, encoder_id: int) -> bytes | None:
-        row = self.conn.execute(
-            "SELECT vector FROM embeddings WHERE encoder_id = ? AND content_id = ? AND view = 0",
-            (encoder_id, content_id),
-        ).fetchone()
-        return None if row is None else row[0]
-
-    def vectors_of(self, ids: Sequence[int], encoder_id: int) -> dict[int, bytes]:
-        """Vectors of whole pictures, by content, of those that this encoder has one of."""
-        found: dict[int, bytes] = {}
-        for part in _parts(ids):
-            marks = ",".join("?" * len(part))
-            found.update(
-                self.conn.execute(
-                    "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND view = 0 "
-                    f"AND content_id IN ({marks})",
-                    (encoder_id, *part),
-                )
-            )
-        return found
+    # Contents and snapshots, as a search reads them
 
     def contents(self, ids: Sequence[int]) -> dict[int, ContentRow]:
         """Contents with their live files, by id."""
         files: dict[int, list[tuple[bytes, FileState]]] = {}
-        for part in _parts(ids):
-            marks = ",".join("?" * len(part))
+        for part, marks in batches(ids):
             for content_id, path, state in self.conn.execute(
                 f"""SELECT content_id, path, state FROM files WHERE content_id IN ({marks}) AND state IN {LIVE}
                 ORDER BY state != 'present', path""",
@@ -477,8 +396,7 @@ class Catalog:
             ):
                 files.setdefault(content_id, []).append((path, state))
         rows: dict[int, ContentRow] = {}
-        for part in _parts(ids):
-            marks = ",".join("?" * len(part))
+        for part, marks in batches(ids):
             for row in self.conn.execute(
                 f"SELECT id, bytes, format, width, height, taken_at, state FROM contents WHERE id IN ({marks})", part
             ):
@@ -550,14 +468,3 @@ def _encoder_row(row: Sequence[Any]) -> EncoderRow:
         details=details,
     )
     return EncoderRow(row[0], info)
-
-
-def read_box(text: str) -> Box:
-    """A box as `put_vector` writes it."""
-    left, top, right, bottom = json.loads(text)
-    return left, top, right, bottom
-
-
-def _parts(ids: Sequence[int], size: int = 500) -> Iterable[list[int]]:
-    for start in range(0, len(ids), size):
-        yield [int(i) for i in ids[start : start + size]]

@@ -11,11 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from clipsearch.catalog.catalog import LIVE
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.catalog.embeddings import CHUNK, LIVE, stacked
 from clipsearch.errors import UsageError
 from clipsearch.files import absolute, span
 from clipsearch.types import MAX_INTEGER
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""
@@ -133,25 +139,50 @@ def _compiled(glob: bytes) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(os.fsdecode(glob)))
 
 
-def matching(conn: sqlite3.Connection, encoder_id: int, chosen: Filter) -> list[int]:
-    """The seq of every embedding of an encoder whose content passes, ascending."""
-    install(conn)
+def matching(catalog: Catalog, encoder_id: int, chosen: Filter) -> NDArray[np.int64]:
+    """The seq of every embedding of an encoder whose content passes, ascending, shape (n,)."""
+    import numpy as np
+
+    install(catalog.conn)
     condition, values = chosen.where()
-    rows = conn.execute(
+    rows = catalog.conn.execute(
         f"SELECT e.seq FROM embeddings e JOIN contents c ON c.id = e.content_id "
         f"WHERE e.encoder_id = ? AND {condition} ORDER BY e.seq",
         (encoder_id, *values),
     )
-    return [row[0] for row in rows]
+    return np.array([seq for (seq,) in rows], np.int64)
 
 
-def paths_inside(conn: sqlite3.Connection, content_ids: Sequence[int], chosen: Filter) -> set[bytes]:
-    """The paths of these contents that lie where the filter looks."""
-    install(conn)
+def matching_vectors(catalog: Catalog, row: EncoderRow, chosen: Filter) -> tuple[list[int], NDArray[np.float32]]:
+    """The contents that pass and have a vector of the whole image, and these vectors, shape (n, dim)."""
+    import numpy as np
+
+    install(catalog.conn)
+    condition, values = chosen.where()
+    vectors = np.empty((catalog.embeddings.count_images(row.id), row.info.dim), np.float32)
+    ids: list[int] = []
+    found = catalog.conn.execute(
+        "SELECT c.id, e.vector FROM embeddings e JOIN contents c ON c.id = e.content_id "
+        f"WHERE e.encoder_id = ? AND e.view = 0 AND {condition}",
+        (row.id, *values),
+    )
+    while part := found.fetchmany(CHUNK):
+        vectors[len(ids) : len(ids) + len(part)] = stacked([vector for _, vector in part], row.info.dim)
+        ids += [content_id for content_id, _ in part]
+    return ids, vectors[: len(ids)]
+
+
+def paths_inside(catalog: Catalog, content_ids: Sequence[int], chosen: Filter | None) -> set[bytes] | None:
+    """The paths of these contents that lie where the filter looks; None where it looks everywhere."""
+    if chosen is None or not chosen.within:
+        return None
+    install(catalog.conn)
     condition, values = chosen.where_file()
     found: set[bytes] = set()
     for content_id in content_ids:
-        rows = conn.execute(f"SELECT f.path FROM files f WHERE f.content_id = ? AND {condition}", (content_id, *values))
+        rows = catalog.conn.execute(
+            f"SELECT f.path FROM files f WHERE f.content_id = ? AND {condition}", (content_id, *values)
+        )
         found.update(path for (path,) in rows)
     return found
 

@@ -6,7 +6,7 @@ scans in SQLite. So adding one picture to a million writes one row, and no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -49,8 +49,8 @@ def count_about(catalog: Catalog, row: EncoderRow) -> int:
     """
     snapshot = catalog.snapshot(row.id)
     if snapshot is None:
-        return catalog.count_vectors(row.id)
-    return snapshot.count + catalog.count_vectors(row.id, after=snapshot.watermark)
+        return catalog.embeddings.count(row.id)
+    return snapshot.count + catalog.embeddings.count(row.id, after=snapshot.watermark)
 
 
 def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, probes: Probes | None = None) -> bool:
@@ -60,16 +60,16 @@ def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, probes: Pr
     snapshots together stays a small multiple of the last one's. `probes` gives text vectors, shape (m, dim), that an
     approximate engine is tuned with. Needs the library's lock. Raises SnapshotError where it cannot be written.
     """
-    last = catalog.last_seq(row.id)
+    last = catalog.embeddings.last_seq(row.id)
     old = catalog.snapshot(row.id)
     if last == 0:
         return False
     if old is None:
-        due = final or catalog.count_vectors(row.id) > MIN_TAIL
+        due = final or catalog.embeddings.count(row.id) > MIN_TAIL
     else:
         # seq grows with every encoder's vectors, so its distance bounds the tail from above: often enough to say no.
         limit = tail_limit(old.count)
-        tail = 0 if last - old.watermark <= limit else catalog.count_vectors(row.id, after=old.watermark)
+        tail = 0 if last - old.watermark <= limit else catalog.embeddings.count(row.id, after=old.watermark)
         due = tail > limit and (final or tail > old.count)
         if final and not due:
             due = (
@@ -87,15 +87,15 @@ def publish(catalog: Catalog, row: EncoderRow, *, probes: Probes | None = None) 
     from clipsearch.vectors import snapshot_file
 
     old = catalog.snapshot(row.id)
-    watermark = catalog.last_seq(row.id)
-    count = catalog.count_vectors(row.id, until=watermark)
+    watermark = catalog.embeddings.last_seq(row.id)
+    count = catalog.embeddings.count(row.id, until=watermark)
     revision = old.revision + 1 if old else 1
     written = write_snapshot(
         catalog.folder,
         f"vectors-{row.id}-{revision}{snapshot_file.SUFFIX}",
         dim=row.info.dim,
         count=count,
-        chunks=lambda: chunks(catalog, row, until=watermark),
+        chunks=lambda: catalog.embeddings.chunks(row.id, until=watermark),
         engine=engine_choice(catalog),
         probes=probes,
         previous=_file(old) if old else None,
@@ -145,15 +145,11 @@ def open_trusted(catalog: Catalog, row: SnapshotRow, cache: QueryCache, *, dim: 
 def _read_small(
     catalog: Catalog, row: SnapshotRow, *, dim: int, trusted: Collection[tuple[int, int, int]]
 ) -> OpenedSnapshot:
-    import numpy as np
-
     from clipsearch.vectors import exact, snapshot_file
 
     stat, hashed = snapshot_file.verify(catalog.folder, _file(row), trusted=trusted)
-    parts = list(chunks(catalog, catalog.encoder(row.encoder_id), until=row.watermark))
-    ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
-    rows = np.concatenate([np.empty((0, dim), np.float32), *(rows for _, rows in parts)])
-    return OpenedSnapshot(exact.ExactIndex(ids, rows), stat, hashed)
+    ids, vectors = catalog.embeddings.between(row.encoder_id, dim=dim, until=row.watermark)
+    return OpenedSnapshot(exact.ExactIndex(ids, vectors), stat, hashed)
 
 
 def check(catalog: Catalog, row: SnapshotRow) -> None:
@@ -187,16 +183,4 @@ def _is_damaged(catalog: Catalog, row: SnapshotRow) -> bool:
 
 def _dead(catalog: Catalog, row: SnapshotRow) -> int:
     """Vectors of a snapshot that the catalog no longer holds."""
-    return row.count - catalog.count_vectors(row.encoder_id, until=row.watermark)
-
-
-def chunks(
-    catalog: Catalog, row: EncoderRow, *, after: int = 0, until: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Ids (seq) and vectors of an encoder with after < seq ≤ until, in the order of seq, a few thousand at a time."""
-    import numpy as np
-
-    for part in catalog.vectors(row.id, after=after, until=until):
-        ids = np.fromiter((seq for seq, _ in part), np.int64, len(part))
-        rows = np.frombuffer(b"".join(vector for _, vector in part), "<f4").reshape(len(part), row.info.dim)
-        yield ids, rows
+    return row.count - catalog.embeddings.count(row.encoder_id, until=row.watermark)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.catalog import filters
-from clipsearch.catalog.catalog import LIVE, Catalog, EncoderRow
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.catalog.embeddings import LIVE
 from clipsearch.catalog.filters import Filter
 from clipsearch.classify.prototypes import Report, Step, quiet
 from clipsearch.errors import UsageError, reason
@@ -28,9 +29,6 @@ from clipsearch.types import Candidate
 
 if TYPE_CHECKING:
     from clipsearch.search.embed import LoadEncoder
-
-PART = 500
-"""Paths in one SQL statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +57,12 @@ class Gathered:
     notices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A file as the catalog has it."""
-
-    size: int
-    mtime_ns: int
-    content_id: int | None
-
-
 def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = None) -> Gathered:
     """Every live picture of a library that `where` leaves, by path; exact copies are one picture."""
-    condition, values = where.where() if where else (_LIVE_CONTENT, [])
-    filters.install(catalog.conn)
-    [most] = catalog.conn.execute("SELECT count(*) FROM contents").fetchone()
-    vectors = np.empty((most, row.info.dim), "<f4")  # What is not filled takes no memory.
-    rows: dict[int, int] = {}
-    for content_id, vector in catalog.conn.execute(
-        "SELECT c.id, e.vector FROM embeddings e JOIN contents c ON c.id = e.content_id "
-        f"WHERE e.encoder_id = ? AND e.view = 0 AND {condition}",
-        (row.id, *values),
-    ):
-        vectors[len(rows)] = np.frombuffer(vector, "<f4")
-        rows[content_id] = len(rows)
-    contents = catalog.contents(list(rows))
-    inside = filters.paths_inside(catalog.conn, list(rows), where) if where and where.within else None
+    ids, vectors = filters.matching_vectors(catalog, row, where or Filter())
+    rows = {content_id: place for place, content_id in enumerate(ids)}
+    contents = catalog.contents(ids)
+    inside = filters.paths_inside(catalog, ids, where)
     items = []
     for content_id, content in contents.items():
         files = content.files
@@ -103,10 +82,7 @@ def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = N
         notices.append(
             f"{offline:,} of these {len(items):,} {_are(offline)} offline: no path of theirs can be read now"
         )
-    return Gathered(tuple(items), vectors[: len(rows)], tuple(notices))
-
-
-_LIVE_CONTENT = f"EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id AND f.state IN {LIVE})"
+    return Gathered(tuple(items), vectors, tuple(notices))
 
 
 def named(
@@ -120,24 +96,17 @@ def named(
     found: list[Candidate | Item] = []
     for path in paths:
         found += _at(path, catalog)
-    fresh = [candidate for candidate in found if isinstance(candidate, Candidate)]
-    known = _as_seen([candidate.path for candidate in fresh], catalog)
-    items: list[Item] = []
-    for one in found:
-        if isinstance(one, Item):
-            items.append(one)
-            continue
-        seen = known.get(one.path)
-        same = seen is not None and (seen.size, seen.mtime_ns) == (one.size, one.mtime_ns)
-        items.append(Item(one.path, (one.path,), seen.content_id if seen and same else None))
+    candidates = [candidate for candidate in found if isinstance(candidate, Candidate)]
+    known = catalog.unchanged_contents(candidates) if catalog else {}
+    items = [one if isinstance(one, Item) else Item(one.path, (one.path,), known.get(one.path)) for one in found]
     held = {item.content_id for item in items if item.content_id is not None}
-    stored = catalog.vectors_of(sorted(held), row.id) if catalog else {}
+    stored = catalog.embeddings.vectors_of(sorted(held), row.id) if catalog else {}
     return _filled(items, stored, catalog, row, load, report=report)
 
 
 def _filled(
     items: Sequence[Item],
-    stored: Mapping[int, bytes],
+    stored: Mapping[int, NDArray[np.float32]],
     catalog: Catalog | None,
     row: EncoderRow,
     load: LoadEncoder,
@@ -147,12 +116,11 @@ def _filled(
     """Items with their place in the matrix; those without a stored vector are read and encoded."""
     readable = [item.path for item in items if item.content_id not in stored and not item.away and item.reason is None]
     new = iter(embed_pictures(readable, catalog, row, load))
-    vectors = np.empty((len(items), row.info.dim), "<f4")
+    vectors = np.empty((len(items), row.info.dim), np.float32)
     placed: list[Item] = []
     count = done = 0
     for item in items:
-        known = None if item.content_id is None else stored.get(item.content_id)
-        vector = None if known is None else np.frombuffer(known, "<f4")
+        vector = None if item.content_id is None else stored.get(item.content_id)
         if vector is None and item.away:
             item = replace(item, reason=f"not there now, and the library has no vector of {row.info.spec} for it")
         elif vector is None and item.reason is None:
@@ -209,18 +177,6 @@ def _remembered(path: bytes, catalog: Catalog | None, states: str) -> list[Item]
         (path, *span(path)),
     )
     return [Item(at, (at,), content_id, away=True) for at, content_id in found]
-
-
-def _as_seen(paths: Sequence[bytes], catalog: Catalog | None) -> dict[bytes, _Seen]:
-    seen: dict[bytes, _Seen] = {}
-    if catalog is None:
-        return seen
-    for start in range(0, len(paths), PART):
-        part = paths[start : start + PART]
-        marks = ",".join("?" * len(part))
-        rows = catalog.conn.execute(f"SELECT path, size, mtime_ns, content_id FROM files WHERE path IN ({marks})", part)
-        seen.update((path, _Seen(*rest)) for path, *rest in rows)
-    return seen
 
 
 def _are(count: int) -> str:

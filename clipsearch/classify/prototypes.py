@@ -79,9 +79,7 @@ class TextSide:
             return means(self.embed([text for group in groups for text in group], notices), groups)
         dim, fingerprint = self.row.info.dim, self.row.info.fingerprint
         keys = [_key(group) for group in groups]
-        known = {
-            key: data for key, data in self.cache.prototypes(fingerprint, set(keys)).items() if len(data) == 4 * dim
-        }
+        known = self.cache.prototypes(fingerprint, set(keys), dim=dim)
         missing = {key: group for key, group in zip(keys, groups, strict=True) if key not in known}
         cut: list[str] = []
         done, total = 0, sum(map(len, missing.values()))
@@ -89,10 +87,7 @@ class TextSide:
             cut_before = len(cut)
             texts = [text for key in block for text in missing[key]]
             vectors = self.embed(texts, cut, keep=False)
-            made = {
-                key: row.astype("<f4").tobytes()
-                for key, row in zip(block, means(vectors, [missing[key] for key in block]), strict=True)
-            }
+            made = dict(zip(block, means(vectors, [missing[key] for key in block]), strict=True))
             known |= made
             if len(cut) == cut_before:  # What is cut is said each time, hence never cached.
                 self.cache.put_prototypes(fingerprint, made, now=int(time.time()))
@@ -103,7 +98,7 @@ class TextSide:
         notices += cut[:TOLD]
         if len(cut) > TOLD:
             notices.append(f"{len(cut) - TOLD:,} more prompts are too long for {self.row.info.spec}")
-        return np.stack([np.frombuffer(known[key], "<f4") for key in keys])
+        return np.stack([known[key] for key in keys])
 
 
 def _key(prompts: Sequence[str]) -> bytes:

@@ -76,7 +76,7 @@ class _Loaded:
 
     work: Work
     digest: bytes = b""
-    kept: bytes | None = None
+    kept: NDArray[np.float32] | None = None
     pixels: NDArray[np.uint8] | None = None
     partial: bool = False
     reason: str | None = None
@@ -152,10 +152,9 @@ class Source:
                         done |= self._encode(waiting)
                         waiting = []
                 else:
-                    vector = None if loaded.kept is None else np.frombuffer(loaded.kept, "<f4")
-                    self._taken += vector is not None
-                    done[place] = Embedded(loaded.work, vector, loaded.digest, loaded.reason)
-                    self._meter.done(1, skipped=vector is None)
+                    self._taken += loaded.kept is not None
+                    done[place] = Embedded(loaded.work, loaded.kept, loaded.digest, loaded.reason)
+                    self._meter.done(1, skipped=loaded.kept is None)
                 if self._place.stop():
                     break
         done |= self._encode(waiting)
@@ -183,11 +182,11 @@ class Source:
         pixels = [loaded.pixels for _, loaded in waiting if loaded.pixels is not None]
         if not pixels:
             return {}
-        vectors = np.ascontiguousarray(encode_halving(self._load(), np.stack(pixels)), "<f4")
+        vectors = encode_halving(self._load(), np.stack(pixels))
         self._store.put(
             self.info.fingerprint,
             {
-                _key(loaded.digest, loaded.work.alteration): Kept(vector.tobytes(), loaded.partial)
+                _key(loaded.digest, loaded.work.alteration): Kept(vector, loaded.partial)
                 for (_, loaded), vector in zip(waiting, vectors, strict=True)
             },
         )
@@ -225,17 +224,9 @@ class Source:
         """(digest, content id) of a file that is as the catalog saw it last."""
         if self._catalog is None:
             return None
-        try:
-            about = os.stat(path)
-        except (OSError, ValueError):
-            return None
         with self._lock:
-            found = self._catalog.conn.execute(
-                "SELECT c.digest, c.id FROM files f JOIN contents c ON c.id = f.content_id "
-                "WHERE f.path = ? AND f.size = ? AND f.mtime_ns = ?",
-                (path, about.st_size, about.st_mtime_ns),
-            ).fetchone()
-        return None if found is None else (bytes(found[0]), int(found[1]))
+            content_id = self._catalog.unchanged_content(path)
+            return None if content_id is None else (self._catalog.digest_of(content_id), content_id)
 
     def _kept(self, digest: bytes, alteration: Alteration | None, content_id: int | None) -> Kept | None:
         """The vector of a content, from the library or from the store."""
@@ -244,12 +235,11 @@ class Source:
                 if content_id is None:
                     content = self._catalog.content_by_digest(digest)
                     content_id = content[0] if content else None
-                vector = None if content_id is None else self._catalog.vector_of(content_id, self.row.id)
+                vector = None if content_id is None else self._catalog.embeddings.vector_of(content_id, self.row.id)
                 if vector is not None:
                     return Kept(vector)
             key = _key(digest, alteration)
-            kept = self._store.get(self.info.fingerprint, [key]).get(key)
-        return kept if kept is not None and len(kept.vector) == 4 * self.info.dim else None
+            return self._store.get(self.info.fingerprint, [key], dim=self.info.dim).get(key)
 
     def _prepare(self, data: bytes, alteration: Alteration | None) -> tuple[NDArray[np.uint8], bool]:
         """Pixels for the encoder, and whether the file ends early. Raises ImageError."""
@@ -271,16 +261,16 @@ class Source:
         """Unit rows of shape (len(texts), dim). Raises StoppedError, EncoderError."""
         begun = time.monotonic()
         keys = {text: hashlib.sha256(b"text\0" + text.encode("utf-8", "surrogateescape")).digest() for text in texts}
-        kept = self._store.get(self.info.fingerprint, keys.values())
-        known = {t: kept[key] for t, key in keys.items() if key in kept and len(kept[key].vector) == 4 * self.info.dim}
+        kept = self._store.get(self.info.fingerprint, keys.values(), dim=self.info.dim)
+        known = {text: kept[key] for text, key in keys.items() if key in kept}
         self._taken += len(known)
         missing = [text for text in keys if text not in known]
         self._meter.done(len(known))
         for start in range(0, len(missing), TEXT_BATCH):
             part = missing[start : start + TEXT_BATCH]
             encoder = self._load()
-            vectors = np.ascontiguousarray(encoder.encode_texts(part), "<f4")
-            new = {t: Kept(v.tobytes(), bool(encoder.overflow(t))) for t, v in zip(part, vectors, strict=True)}
+            vectors = encoder.encode_texts(part)
+            new = {t: Kept(v, bool(encoder.overflow(t))) for t, v in zip(part, vectors, strict=True)}
             self._store.put(self.info.fingerprint, {keys[text]: one for text, one in new.items()})
             known |= new
             self._encoded += len(part)
@@ -292,7 +282,7 @@ class Source:
             shown = cut[0] if len(cut[0]) <= SHOWN_CUT else cut[0][:SHOWN_CUT] + "…"
             many = f"{len(cut)} texts are" if len(cut) > 1 else "a text is"
             self._notices.append(f"{many} too long for {self.info.spec}, and cut: {shown!r}")
-        return np.stack([np.frombuffer(known[text].vector, "<f4") for text in texts])
+        return np.stack([known[text].vector for text in texts])
 
     def stop_if_asked(self) -> None:
         """Raise StoppedError where the workplace's `stop` says so."""

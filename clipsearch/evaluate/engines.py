@@ -99,8 +99,8 @@ def _measured(
 ) -> list[EngineScores]:
     texts = source.texts(prompts.everyday(queries))
     with catalog.reading():
-        last = catalog.last_seq(row.id)
-        count = catalog.count_vectors(row.id, until=last)
+        last = catalog.embeddings.last_seq(row.id)
+        count = catalog.embeddings.count(row.id, until=last)
         if count < 2:
             raise UsageError(f"the library in {catalog.folder} holds {count} pictures; two are the least to search")
         asked = _queries(catalog, row, last, count, texts, k, queries)
@@ -135,14 +135,14 @@ def _queries(
     """Pictures of the library, drawn evenly, and texts, with the scores of what is nearest to them."""
     drawn = np.sort(np.random.default_rng(count).permutation(count)[:queries])
     rows, ids, position = [], [], 0
-    for seqs, part in snapshots.chunks(catalog, row, until=last):
+    for seqs, part in catalog.embeddings.chunks(row.id, until=last):
         here = drawn[(drawn >= position) & (drawn < position + len(seqs))] - position
         rows.append(part[here])
         ids.append(seqs[here])
         position += len(seqs)
     pictures, own = np.concatenate(rows), np.concatenate(ids)
     nearest = exact.TopK(np.concatenate([pictures, texts]), k + 1)
-    for seqs, part in snapshots.chunks(catalog, row, until=last):
+    for seqs, part in catalog.embeddings.chunks(row.id, until=last):
         nearest.add(seqs, part)
     scores, found = nearest.result()
     return {
@@ -184,7 +184,7 @@ def _open(
         "vectors.faiss",
         dim=row.info.dim,
         count=count,
-        chunks=lambda: snapshots.chunks(catalog, row, until=last),
+        chunks=lambda: catalog.embeddings.chunks(row.id, until=last),
         engine=engine,
         probes=lambda: texts,
     )

@@ -11,6 +11,13 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipsearch.catalog.embeddings import from_bytes, to_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 STORE_NAME = "evaluated.db"
 
@@ -31,9 +38,9 @@ _PART = 500
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """float32 bytes of a vector, little-endian; `curtailed` where the file ended early, or the text was too long."""
+    """A unit vector (dim,); `curtailed` where the file ended early, or the text was too long."""
 
-    vector: bytes
+    vector: NDArray[np.float32]
     curtailed: bool = False
 
 
@@ -61,7 +68,7 @@ class VectorStore:
             self._conn.close()
             self._conn = None
 
-    def get(self, fingerprint: str, keys: Iterable[bytes]) -> dict[bytes, Kept]:
+    def get(self, fingerprint: str, keys: Iterable[bytes], *, dim: int) -> dict[bytes, Kept]:
         """What is kept of an encoder, by key."""
         found: dict[bytes, Kept] = {}
         if self._conn is None:
@@ -75,7 +82,8 @@ class VectorStore:
                     f"({','.join('?' * len(part))})",
                     (fingerprint, *part),
                 ):
-                    found[key] = Kept(vector, bool(curtailed))
+                    if len(vector) == 4 * dim:
+                        found[key] = Kept(from_bytes(vector), bool(curtailed))
         except sqlite3.Error:
             return {}
         return found
@@ -90,7 +98,7 @@ class VectorStore:
                 self._conn.execute("BEGIN IMMEDIATE")
                 self._conn.executemany(
                     "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)",
-                    [(fingerprint, key, kept.vector, kept.curtailed, now) for key, kept in vectors.items()],
+                    [(fingerprint, key, to_bytes(kept.vector), kept.curtailed, now) for key, kept in vectors.items()],
                 )
         except sqlite3.Error:
             return

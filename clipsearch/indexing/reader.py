@@ -223,7 +223,7 @@ class Reader:
         views = tiles.views(picture.facts.width, picture.facts.height, self._tiles)
         with self._lock:
             row = self._catalog.content_by_digest(digest)
-            held = self._catalog.held_views(row[0], self._encoder_id) if row else set()
+            held = self._catalog.embeddings.held_views(row[0], self._encoder_id) if row else set()
         return tuple(view for view in views if view.number not in held) or views
 
     def _prepare(self, picture: Picture, views: Sequence[View]) -> tuple[NDArray[np.uint8], tuple[View, ...]]:
@@ -247,7 +247,7 @@ class Reader:
 
     def _paid(self, content_id: int) -> bool:
         with self._lock:
-            return not self._catalog.lacks_views(content_id, self._encoder_id, self._tiles)
+            return not self._catalog.embeddings.lacks_views(content_id, self._encoder_id, self._tiles)
 
     def _known(self, digest: bytes) -> tuple[int, ContentState] | None:
         """The content with this digest, if it owes nothing: it has its vectors, or a failure that is not due again."""
@@ -257,7 +257,7 @@ class Reader:
                 return None
             content_id, state, decoder = row
             if state in ("ok", "partial"):
-                settled = not self._catalog.lacks_views(content_id, self._encoder_id, self._tiles)
+                settled = not self._catalog.embeddings.lacks_views(content_id, self._encoder_id, self._tiles)
             else:
                 settled = decoder == self.decoder
             return (content_id, state) if settled else None

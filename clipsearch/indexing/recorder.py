@@ -91,7 +91,7 @@ class Recorder:
     def already_paid(self, picture: Decoded) -> Known | None:
         """What a picture is if a copy of it was committed since it was decoded, ahead of its turn."""
         found = self._catalog.content_by_digest(picture.digest)
-        if found is None or self._catalog.lacks_views(found[0], self._row.id, self._tiles):
+        if found is None or self._catalog.embeddings.lacks_views(found[0], self._row.id, self._tiles):
             return None
         return Known(picture.work, picture.size, picture.mtime_ns, found[0], found[1])
 
@@ -114,8 +114,7 @@ class Recorder:
         )
         if finite:
             for view, vector in zip(picture.views, vectors, strict=True):
-                data = np.ascontiguousarray(vector, "<f4").tobytes()
-                self._catalog.put_vector(content_id, self._row.id, data, view=view.number, box=view.box)
+                self._catalog.embeddings.put(content_id, self._row.id, vector, view=view.number, box=view.box)
             self.tally.encoded += len(picture.views)
             self.tally.pictures += 1
         for i, file in enumerate(files):

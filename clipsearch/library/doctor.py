@@ -70,7 +70,7 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
 def _examine_snapshot(catalog: Catalog, row: EncoderRow) -> Finding:
     snapshot = catalog.snapshot(row.id)
     if snapshot is None:
-        if not catalog.count_vectors(row.id):
+        if not catalog.embeddings.count(row.id):
             return Finding("ok", f"{row.info.spec}: no vectors yet")
         return Finding("note", f"{row.info.spec}: no snapshot yet", "clipsearch index writes it")
     try:

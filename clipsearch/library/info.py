@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from clipsearch.catalog.catalog import CATALOG_NAME, LIVE, Catalog, EncoderRow, read_box
+from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
+from clipsearch.catalog.embeddings import LIVE, read_box
 from clipsearch.errors import UsageError
 from clipsearch.indexing.roots import Roots
 from clipsearch.library.results import EncoderStatus, LibraryInfo, ListedFile, ListedState, Shown
@@ -45,11 +46,11 @@ def _encoder_status(catalog: Catalog, row: EncoderRow) -> EncoderStatus:
     return EncoderStatus(
         info=row.info,
         role=role,
-        vectors=catalog.count_vectors(row.id),
+        vectors=catalog.embeddings.count(row.id),
         owed=catalog.count_owed(row.id),
         engine=str(snapshot.details["engine"]) if snapshot else "none",
         snapshot_bytes=snapshot.bytes if snapshot else 0,
-        tail=catalog.count_vectors(row.id, after=snapshot.watermark if snapshot else 0),
+        tail=catalog.embeddings.count(row.id, after=snapshot.watermark if snapshot else 0),
         snapshot_details=snapshot.details if snapshot else {},
     )
 

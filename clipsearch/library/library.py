@@ -326,7 +326,7 @@ class Library:
         def ask(catalog: Catalog) -> tuple[Shown, bool]:
             content_id = picture if isinstance(picture, int) else content_at(catalog, absolute(picture))
             row, _ = self._roster.answering(catalog, model)
-            return describe(catalog, content_id), catalog.vector_of(content_id, row.id) is not None
+            return describe(catalog, content_id), catalog.embeddings.vector_of(content_id, row.id) is not None
 
         shown, has_vector = self._ask(ask)
         if not has_vector:

@@ -154,4 +154,4 @@ class Roster:
 def _gives_way(catalog: Catalog, answering: EncoderRow, info: EncoderInfo) -> bool:
     """Whether an encoder without any vectors is the same model as `info` in the other precision: a new library's."""
     same = taken_apart(answering.info)[0].fingerprint == taken_apart(info)[0].fingerprint
-    return same and not catalog.count_vectors(answering.id)
+    return same and not catalog.embeddings.count(answering.id)

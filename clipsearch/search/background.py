@@ -59,7 +59,7 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedText
 
     dim = row.info.dim
     count = snapshots.count_about(catalog, row)
-    pictures = count if catalog.tiles() == "none" else catalog.count_pictures(row.id)
+    pictures = count if catalog.tiles() == "none" else catalog.embeddings.count_images(row.id)
     text_mean = embed(prompts.everyday(PROMPTS)).mean(axis=0)
     known = cache.fact(row.info.fingerprint, "background")
     whole = 4 * dim * (dim + 1)
@@ -82,10 +82,5 @@ def sample(catalog: Catalog, row: EncoderRow, count: int) -> tuple[NDArray[np.fl
     import numpy as np
 
     step = max(1, -(-count // SAMPLE))
-    rows = catalog.conn.execute(
-        "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND content_id % ? = 0 "
-        "ORDER BY content_id, view",
-        (row.id, step),
-    ).fetchall()
-    vectors = np.frombuffer(b"".join(vector for _, vector in rows), "<f4").reshape(-1, row.info.dim)
-    return vectors.astype(np.float64), np.array([content_id for content_id, _ in rows], np.int64)
+    vectors, owners = catalog.embeddings.every(row.id, step, dim=row.info.dim)
+    return vectors.astype(np.float64), owners

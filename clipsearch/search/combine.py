@@ -184,16 +184,14 @@ class Asker:
         return self._background
 
     def _embed(self, term: Term) -> _Embedded:
-        import numpy as np
-
         if isinstance(term, Text):
             [vector] = self._embed_texts([term.words])
             return _Embedded(vector, "text", term.weight)
         if isinstance(term, Known):
-            stored = self._catalog.vector_of(term.id, self._row.id)
+            stored = self._catalog.embeddings.vector_of(term.id, self._row.id)
             if stored is None:
                 raise UsageError(f"id:{term.id}: the library holds no such picture")
-            return _Embedded(np.frombuffer(stored, "<f4"), "picture", term.weight)
+            return _Embedded(stored, "picture", term.weight)
         return _Embedded(self._embed_picture(term), "picture", term.weight)
 
     def _embed_picture(self, term: Picture) -> NDArray[np.float32]:

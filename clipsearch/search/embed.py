@@ -43,15 +43,13 @@ def embed_texts(
     """
     import numpy as np
 
-    whole = 4 * row.info.dim
-    known = {text: v for text, v in cache.texts(row.info.fingerprint, texts).items() if len(v) == whole}
+    known = cache.texts(row.info.fingerprint, texts, dim=row.info.dim)
     missing = [text for text in dict.fromkeys(texts) if text not in known]
     if missing:
         encoder = load()
-        vectors = np.ascontiguousarray(encoder.encode_texts(missing), "<f4")
         new = {}
-        for text, vector in zip(missing, vectors, strict=True):
-            known[text] = vector.tobytes()
+        for text, vector in zip(missing, encoder.encode_texts(missing), strict=True):
+            known[text] = vector
             cut = encoder.overflow(text)
             if cut:
                 shown = repr(cut if len(cut) <= SHOWN_CUT else cut[:SHOWN_CUT] + "…")
@@ -59,7 +57,7 @@ def embed_texts(
             else:
                 new[text] = known[text]  # A text that is cut is announced each time, hence never cached.
         cache.put_texts(row.info.fingerprint, new, now=int(time.time()))
-    return np.stack([np.frombuffer(known[text], "<f4") for text in texts])
+    return np.stack([known[text] for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +78,13 @@ def embed_picture(
     Adds a notice for a file that ends early. Raises ImageError where it cannot be decoded, UsageError where it cannot
     be read, with messages that name the file.
     """
-    import numpy as np
-
     stored = _stored_by_stat(path, catalog, row)
     if stored is None:
         data = read_bytes(path)
         stored = _stored_by_digest(data, catalog, row)
         if stored is None:
             return embed_bytes(data, os.fsdecode(path), load, notices=notices)
-    return np.frombuffer(stored, "<f4")
+    return stored
 
 
 def embed_bytes(
@@ -147,7 +143,7 @@ def embed_pictures(
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     path: bytes
-    stored: bytes | None = None
+    stored: NDArray[np.float32] | None = None
     pixels: NDArray[np.uint8] | None = None
     partial: bool = False
     error: ImageError | UsageError | None = None
@@ -163,7 +159,7 @@ def _encode(loaded: Sequence[_Loaded], load: LoadEncoder) -> list[Embedded]:
         if item.error is not None:
             embedded.append(Embedded(item.path, None, str(item.error)))
         elif item.stored is not None:
-            embedded.append(Embedded(item.path, np.frombuffer(item.stored, "<f4")))
+            embedded.append(Embedded(item.path, item.stored))
         else:
             embedded.append(Embedded(item.path, next(vectors), partial=item.partial))
     return embedded
@@ -196,22 +192,13 @@ def _batched(paths: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _stored_by_digest(data: bytes, catalog: Catalog | None, row: EncoderRow) -> bytes | None:
+def _stored_by_digest(data: bytes, catalog: Catalog | None, row: EncoderRow) -> NDArray[np.float32] | None:
     """The vector of a picture with these bytes."""
     known = catalog.content_by_digest(hashlib.sha256(data).digest()) if catalog else None
-    return catalog.vector_of(known[0], row.id) if catalog and known else None
+    return catalog.embeddings.vector_of(known[0], row.id) if catalog and known else None
 
 
-def _stored_by_stat(path: bytes, catalog: Catalog | None, row: EncoderRow) -> bytes | None:
+def _stored_by_stat(path: bytes, catalog: Catalog | None, row: EncoderRow) -> NDArray[np.float32] | None:
     """The vector of a file that is as the catalog saw it last."""
-    if catalog is None:
-        return None
-    try:
-        about = os.stat(path)
-    except OSError:
-        return None
-    found = catalog.conn.execute(
-        "SELECT content_id FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND content_id IS NOT NULL",
-        (path, about.st_size, about.st_mtime_ns),
-    ).fetchone()
-    return None if found is None else catalog.vector_of(found[0], row.id)
+    known = catalog.unchanged_content(path) if catalog else None
+    return catalog.embeddings.vector_of(known, row.id) if catalog and known is not None else None

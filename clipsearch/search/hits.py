@@ -22,7 +22,7 @@ def make_hits(
 ) -> tuple[Hit, ...]:
     """Hits in the order of `neighbours`; paths that `where` leaves come first. `encoder` adds what it saw."""
     rows = catalog.contents([n.content_id for n in neighbours])
-    inside = filters.paths_inside(catalog.conn, list(rows), where) if where and where.within else None
+    inside = filters.paths_inside(catalog, list(rows), where)
     return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
 
 
@@ -32,7 +32,7 @@ def make_many_hits(
     """`make_hits` for many answers, each content read once."""
     ids = sorted({n.content_id for neighbours in found for n in neighbours})
     rows = catalog.contents(ids)
-    inside = filters.paths_inside(catalog.conn, ids, where) if where and where.within else None
+    inside = filters.paths_inside(catalog, ids, where)
     return [tuple(_hit(rows[n.content_id], n, inside, None) for n in neighbours) for neighbours in found]
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from clipsearch.catalog import filters, snapshots
 from clipsearch.catalog.cache import QueryCache
-from clipsearch.catalog.catalog import Catalog, EncoderRow, LiveView, SnapshotRow, read_box
+from clipsearch.catalog.catalog import Catalog, EncoderRow, SnapshotRow
+from clipsearch.catalog.embeddings import LiveView, read_box
 from clipsearch.catalog.filters import Filter
 from clipsearch.types import Box
 from clipsearch.vectors.engines import EXACT_LIMIT
@@ -120,7 +121,7 @@ class Searcher:
             if self._catalog.tiles() != "none":
                 want *= CROWDED  # A picture may stand there several times, by several views.
             ids, scores = self._candidates(row, view, queries, want, allowed, exhaustive=allowed is not None)
-            live = self._catalog.live_views(row.id, sorted({int(i) for i in ids.ravel() if i >= 0}))
+            live = self._catalog.embeddings.live_views(row.id, sorted({int(i) for i in ids.ravel() if i >= 0}))
             return [
                 _first_contents(live, ids[i], scores[i], k) or self._fetch(row, view, queries[i], k, allowed)
                 for i in range(len(queries))
@@ -146,7 +147,7 @@ class Searcher:
         import numpy as np
 
         def search() -> list[Neighbour]:
-            allowed = np.asarray(filters.matching(self._catalog.conn, row.id, where or Filter()), np.int64)
+            allowed = filters.matching(self._catalog, row.id, where or Filter())
             if len(allowed) > EXACT_LIMIT:
                 self._say(
                     f"{len(allowed)} pictures are too many to score each one: the nearest {UNION} of each term compete"
@@ -197,15 +198,11 @@ class Searcher:
             self._say(f"{exc}; answering from the catalog, the next index run writes it anew")
             index = None
         watermark = snapshot.watermark if snapshot and index else 0
-        return _View(index, watermark, self._catalog.last_seq(row.id))
+        return _View(index, watermark, self._catalog.embeddings.last_seq(row.id))
 
     def _allowed(self, row: EncoderRow, where: Filter | None) -> NDArray[np.int64] | None:
         """The ids that a filter leaves, ascending; None where nothing is filtered."""
-        import numpy as np
-
-        if not where:
-            return None
-        return np.asarray(filters.matching(self._catalog.conn, row.id, where), np.int64)
+        return filters.matching(self._catalog, row.id, where) if where else None
 
     def _index(self, row: EncoderRow, snapshot: SnapshotRow | None) -> VectorIndex | None:
         if snapshot is None:
@@ -279,20 +276,15 @@ class Searcher:
                 tail = self._load_tail(row, view.watermark, view.last)
                 best.add(tail.ids, tail.vectors)
             else:
-                for ids, vectors in snapshots.chunks(self._catalog, row, until=view.last):
+                for ids, vectors in self._catalog.embeddings.chunks(row.id, until=view.last):
                     best.add(ids, vectors)
         return best.result()
 
     def _load_tail(self, row: EncoderRow, watermark: int, last: int) -> _Tail:
-        import numpy as np
-
         tail = self._tail
         if tail is None or (tail.encoder_id, tail.watermark, tail.last) != (row.id, watermark, last):
-            parts = list(snapshots.chunks(self._catalog, row, after=watermark, until=last))
-            empty = np.empty((0, row.info.dim), np.float32)
-            ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
-            tail = _Tail(row.id, watermark, last, ids, np.concatenate([empty, *(rows for _, rows in parts)]))
-            self._tail = tail
+            found = self._catalog.embeddings.between(row.id, dim=row.info.dim, after=watermark, until=last)
+            tail = self._tail = _Tail(row.id, watermark, last, *found)
         return tail
 
     def _gather(self, row: EncoderRow, allowed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -303,7 +295,7 @@ class Searcher:
 
         ids, vectors = [np.empty(0, np.int64)], [np.empty((0, row.info.dim), np.float32)]
         last = int(allowed[-1]) if len(allowed) else 0
-        for some, rows in snapshots.chunks(self._catalog, row, until=last):
+        for some, rows in self._catalog.embeddings.chunks(row.id, until=last):
             chosen = exact.members(some, allowed)
             ids.append(some[chosen])
             vectors.append(rows[chosen])
@@ -322,10 +314,10 @@ class Searcher:
         step = 2 * k + SPARE
         for start in range(0, len(seqs), step):
             part = seqs[start : start + step].tolist()
-            live = self._catalog.live_embeddings(row.id, part)
+            live = self._catalog.embeddings.live_views(row.id, part)
             for i, seq in enumerate(part, start):
-                if seq in live and live[seq][0].content_id not in best:
-                    best[live[seq][0].content_id] = _neighbour(live[seq][0], scores[i], seq, vectors[i])
+                if seq in live and live[seq].content_id not in best:
+                    best[live[seq].content_id] = _neighbour(live[seq], scores[i], seq, vectors[i])
             if len(best) >= k:
                 break
         return list(best.values())[:k]
@@ -336,15 +328,14 @@ class Searcher:
 
         from clipsearch.vectors import exact
 
-        live = self._catalog.live_embeddings(row.id, seqs)
+        live, vectors = self._catalog.embeddings.live_vectors(row.id, seqs, dim=row.info.dim)
         if not live:
             return [], 0
-        found = sorted(live)
-        vectors = np.frombuffer(b"".join(live[seq][1] for seq in found), "<f4").reshape(len(found), row.info.dim)
+        found = list(live)
         scores = exact.inner_products(queries, vectors)[0]
         best: dict[int, Neighbour] = {}
         for i in np.lexsort((found, -scores)):
-            about = live[found[i]][0]
+            about = live[found[i]]
             if about.content_id not in best:
                 best[about.content_id] = _neighbour(about, scores[i], found[i], vectors[i])
         return list(best.values()), len(found)

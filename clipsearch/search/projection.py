@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipsearch.catalog.catalog import LIVE, Catalog, EncoderRow
+from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.search.hits import make_hits
 from clipsearch.search.neighbours import Neighbour
@@ -60,24 +60,15 @@ def project(catalog: Catalog, row: EncoderRow, *, most: int) -> Projection:
     require()
     rng = random.Random(_SEED)
     with catalog.reading():
-        ids = [
-            content_id
-            for (content_id,) in catalog.conn.execute(
-                f"""SELECT e.content_id FROM embeddings e WHERE e.encoder_id = ? AND e.view = 0
-                  AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})
-                ORDER BY e.content_id""",
-                (row.id,),
-            )
-        ]
+        ids = catalog.embeddings.live_contents(row.id)
         if not ids:
             raise UsageError("the library holds no picture to lay out; clipsearch index FOLDER")
         sample = rng.sample(ids, min(len(ids), max(most, FITTED)))
-        stored = catalog.vectors_of(sample, row.id)
-        found = [(each, stored[each]) for each in sample if each in stored]
-        shown = [content_id for content_id, _ in found[:most]]
+        stored = catalog.embeddings.vectors_of(sample, row.id)
+        found = [content_id for content_id in sample if content_id in stored]
+        shown = found[:most]
         hits = make_hits(catalog, [Neighbour(content_id, 0.0, 0) for content_id in shown])
-    matrix = np.frombuffer(b"".join(vector for _, vector in found), "<f4").reshape(-1, row.info.dim)
-    positions, shares = principal(matrix.astype(np.float64))
+    positions, shares = principal(np.stack([stored[content_id] for content_id in found]).astype(np.float64))
     return Projection(row.info, hits, positions[: len(shown)], shares, len(ids))
 
 

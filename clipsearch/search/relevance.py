@@ -177,11 +177,11 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
     known = recall(catalog, row, cache)
     if known is not None:
         return known
-    count = catalog.count_vectors(row.id)
+    count = catalog.embeddings.count(row.id)
     vectors, owners = background.sample(catalog, row, count)
     if len(set(owners.tolist())) < FEWEST:
         return None
-    centred = row.info.is_clip and catalog.count_pictures(row.id) >= MIN_PICTURES
+    centred = row.info.is_clip and catalog.embeddings.count_images(row.id) >= MIN_PICTURES
     yardstick = measure(vectors, embed(prompts.everyday(PROMPTS)), owners=owners, count=count, centred=centred)
     cache.put_fact(row.info.fingerprint, _NAME, snapshots.count_about(catalog, row), yardstick.to_bytes())
     return yardstick

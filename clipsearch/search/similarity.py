@@ -257,10 +257,10 @@ class _Embedder:
         if isinstance(item, Text):
             return self._of_text[item.words]
         if isinstance(item, Known):
-            stored = self._catalog.vector_of(item.id, self._row.id) if self._catalog else None
+            stored = self._catalog.embeddings.vector_of(item.id, self._row.id) if self._catalog else None
             if stored is None:
                 raise UsageError(f"id:{item.id}: the library holds no such picture")
-            return np.frombuffer(stored, "<f4")
+            return stored
         if isinstance(item.source, Path) and item.region is None:
             return self._of_file[absolute(item.source)]
         data, name = item.source, "the picture on standard input"

@@ -1,0 +1,210 @@
+"""The embeddings in a catalog: the only place that knows how a vector is stored, little-endian float32.
+
+An embedding has a `seq`, which grows with every one that is added, whatever its encoder: a range of it is what a
+snapshot covers. View 0 of a content is the whole image, the others are parts of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from clipsearch.types import MAX_INTEGER, Box
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clipsearch.images.tiles import Tiles
+
+LIVE = "('present', 'offline', 'unreadable')"
+"""File states that make a content a hit, as SQL. Missing files are no hits."""
+
+CHUNK = 4096
+"""Vectors that are read at a time."""
+
+
+class LiveView(NamedTuple):
+    """A view of a live content; `box` as the catalog has it, JSON. A tuple: a batch of queries makes many thousands."""
+
+    content_id: int
+    view: int
+    box: str | None
+
+
+class Embeddings:
+    """The embeddings of one catalog, through its connection."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+
+    def put(
+        self,
+        content_id: int,
+        encoder_id: int,
+        vector: NDArray[np.float32],
+        *,
+        view: int = 0,
+        box: Box | None = None,
+    ) -> None:
+        """Record the unit vector (dim,) of a view; `box` is the part that the view shows. An existing row is kept."""
+        self._conn.execute(
+            "INSERT INTO embeddings (content_id, encoder_id, view, box, vector) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (encoder_id, content_id, view) DO NOTHING",
+            (content_id, encoder_id, view, None if box is None else json.dumps(box), to_bytes(vector)),
+        )
+
+    # Counts
+
+    def count(self, encoder_id: int, *, after: int = 0, until: int | None = None) -> int:
+        """Embeddings of an encoder with after < seq ≤ until."""
+        row = self._conn.execute(
+            "SELECT count(*) FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ?",
+            (encoder_id, after, MAX_INTEGER if until is None else until),
+        ).fetchone()
+        return int(row[0])
+
+    def count_images(self, encoder_id: int) -> int:
+        """Contents that an encoder has a vector of; without tiles, as many as it has vectors."""
+        row = self._conn.execute("SELECT count(*) FROM embeddings WHERE encoder_id = ? AND view = 0", (encoder_id,))
+        return int(row.fetchone()[0])
+
+    def last_seq(self, encoder_id: int) -> int:
+        row = self._conn.execute("SELECT max(seq) FROM embeddings WHERE encoder_id = ?", (encoder_id,)).fetchone()
+        return int(row[0] or 0)
+
+    # By content
+
+    def vector_of(self, content_id: int, encoder_id: int) -> NDArray[np.float32] | None:
+        """The unit vector (dim,) of a whole image; None where this encoder has none."""
+        row = self._conn.execute(
+            "SELECT vector FROM embeddings WHERE encoder_id = ? AND content_id = ? AND view = 0",
+            (encoder_id, content_id),
+        ).fetchone()
+        return None if row is None else from_bytes(row[0])
+
+    def vectors_of(self, ids: Sequence[int], encoder_id: int) -> dict[int, NDArray[np.float32]]:
+        """Unit vectors (dim,) of whole images by content, for those that this encoder has one of."""
+        found: dict[int, NDArray[np.float32]] = {}
+        for part, marks in batches(ids):
+            rows = self._conn.execute(
+                "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND view = 0 "
+                f"AND content_id IN ({marks})",
+                (encoder_id, *part),
+            )
+            found.update((content_id, from_bytes(vector)) for content_id, vector in rows)
+        return found
+
+    def live_contents(self, encoder_id: int) -> list[int]:
+        """The ids of the live contents that this encoder has a vector of, ascending."""
+        rows = self._conn.execute(
+            f"""SELECT e.content_id FROM embeddings e WHERE e.encoder_id = ? AND e.view = 0
+              AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})
+            ORDER BY e.content_id""",
+            (encoder_id,),
+        )
+        return [content_id for (content_id,) in rows]
+
+    def every(self, encoder_id: int, step: int, *, dim: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The vectors of all views of every `step`-th content, shape (n, dim), and their contents' ids, shape (n,)."""
+        import numpy as np
+
+        rows = self._conn.execute(
+            "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND content_id % ? = 0 "
+            "ORDER BY content_id, view",
+            (encoder_id, step),
+        ).fetchall()
+        return stacked([vector for _, vector in rows], dim), np.array([content_id for content_id, _ in rows], np.int64)
+
+    def held_views(self, content_id: int, encoder_id: int) -> set[int]:
+        """The numbers of the views that an encoder has vectors of; 0 is the whole image."""
+        rows = self._conn.execute(
+            "SELECT view FROM embeddings WHERE encoder_id = ? AND content_id = ?", (encoder_id, content_id)
+        )
+        return {view for (view,) in rows}
+
+    def lacks_views(self, content_id: int, encoder_id: int, tiles: Tiles) -> bool:
+        """Whether an encoder has no vector of one of the views that a decodable content has in this mode."""
+        from clipsearch.images.tiles import count_views
+
+        size = self._conn.execute("SELECT width, height FROM contents WHERE id = ?", (content_id,)).fetchone()
+        return not self.held_views(content_id, encoder_id).issuperset(range(count_views(*size, tiles)))
+
+    # By seq
+
+    def chunks(
+        self, encoder_id: int, *, after: int = 0, until: int | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """seq (n,) and vectors (n, dim) with after < seq ≤ until, in the order of seq, up to CHUNK at a time."""
+        import numpy as np
+
+        rows = self._conn.execute(
+            "SELECT seq, vector FROM embeddings WHERE encoder_id = ? AND seq > ? AND seq <= ? ORDER BY seq",
+            (encoder_id, after, MAX_INTEGER if until is None else until),
+        )
+        while part := rows.fetchmany(CHUNK):
+            ids = np.fromiter((seq for seq, _ in part), np.int64, len(part))
+            yield ids, from_bytes(b"".join(vector for _, vector in part)).reshape(len(part), -1)
+
+    def between(
+        self, encoder_id: int, *, dim: int, after: int = 0, until: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """All `chunks` as one: seq (n,) and vectors (n, dim)."""
+        import numpy as np
+
+        parts = list(self.chunks(encoder_id, after=after, until=until))
+        ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
+        return ids, np.concatenate([np.empty((0, dim), np.float32), *(vectors for _, vectors in parts)])
+
+    def live_views(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, LiveView]:
+        """View by seq, for those of `seqs` that belong to a live content."""
+        return {seq: LiveView(*about) for seq, _, *about in self._live(encoder_id, seqs, "0")}
+
+    def live_vectors(
+        self, encoder_id: int, seqs: Sequence[int], *, dim: int
+    ) -> tuple[dict[int, LiveView], NDArray[np.float32]]:
+        """`live_views` in ascending order of seq, and their vectors in the same order, shape (n, dim)."""
+        rows = sorted(self._live(encoder_id, seqs, "e.vector"))
+        return {seq: LiveView(*about) for seq, _, *about in rows}, stacked([row[1] for row in rows], dim)
+
+    def _live(self, encoder_id: int, seqs: Sequence[int], column: str) -> Iterator[tuple[Any, ...]]:
+        for part, marks in batches(seqs):
+            rows = self._conn.execute(
+                f"""SELECT e.seq, {column}, e.content_id, e.view, e.box FROM embeddings e
+                WHERE e.seq IN ({marks}) AND e.encoder_id = ?
+                  AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
+                (*part, encoder_id),
+            )
+            yield from rows.fetchall()  # Ctrl-C in between would leave an open cursor to a closed connection.
+
+
+def to_bytes(vectors: NDArray[np.floating]) -> bytes:
+    """Vectors of any shape as they are stored."""
+    return vectors.astype("<f4").tobytes()
+
+
+def from_bytes(data: bytes) -> NDArray[np.float32]:
+    """What `to_bytes` stored, flat and read-only."""
+    import numpy as np
+
+    return np.frombuffer(data, "<f4")
+
+
+def stacked(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
+    """Stored vectors as a matrix of shape (len(rows), dim), read-only."""
+    return from_bytes(b"".join(rows)).reshape(len(rows), dim)
+
+
+def read_box(text: str) -> Box:
+    """A box as `Embeddings.put` writes it."""
+    left, top, right, bottom = json.loads(text)
+    return left, top, right, bottom
+
+
+def batches(values: Sequence[Any], size: int = 500) -> Iterable[tuple[list[Any], str]]:
+    """`values` in lists that fit into one SQL statement, each with its question marks."""
+    for start in range(0, len(values), size):
+        part = list(values[start : start + size])
+        yield part, ",".join("?" * len(part))
