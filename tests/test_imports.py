@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-NEVER = {"torch", "open_clip", "transformers", "timm", "sqlite_utils", "pydantic", "rich", "onnx", "onnxscript"}
+NEVER = {
+    "torch",
+    "jinja2",
+    "open_clip",
+    "transformers",
+    "timm",
+    "sqlite_utils",
+    "pydantic",
+    "rich",
+    "onnx",
+    "onnxscript",
+}
 HEAVY = NEVER | {"numpy", "faiss", "PIL", "onnxruntime", "tokenizers", "huggingface_hub", "safetensors", "tqdm"}
 
 REPORT = """

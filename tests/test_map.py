@@ -96,7 +96,7 @@ def test_the_command_writes_a_page_and_opens_no_model(cli: Cli, copied: Path) ->
     }
     ran = cli("map", "--html", "map.html", "--pictures", "2", cwd=copied)
     assert (ran.code, ran.out) == (0, b"") and "2 pictures on the map map.html, a sample of 4" in ran.err
-    assert "a sample of 2 of 4 pictures" in (copied / "map.html").read_text("utf-8")
+    assert "2 of 4 pictures (random sample)" in (copied / "map.html").read_text("utf-8")
     (copied / "photo.html").write_text("mine")
     ran = cli("map", "--html", "photo.html", cwd=copied)
     assert ran.code == 2 and "photo.html exists and is no map of clipsearch" in ran.err
@@ -143,7 +143,10 @@ def test_no_name_gets_out_of_its_place_and_nothing_is_asked_for(drawn: tuple[Pro
         for name in ("src", "href", "data-src", "action"):
             value = attributes.get(name) or "#"
             assert value == "#" or value.startswith(("data:image/jpeg;base64,", "file:///")), (tag, value)
-    assert "a sample of 300 of 1,234 pictures" in page.text and "80 % of the variance" in page.text
+    assert (
+        "300 of 1,234 pictures (random sample)" in page.text
+        and "first two principal components (80 % of variance)" in page.text
+    )
     labels = [each["aria-label"] or "" for each in page.all("a") if each.get("tabindex")]
     assert labels[1].startswith("1.png, not shown: no such file") and labels[2] == "gone.png, not shown: offline"
     assert file.stat().st_size < 600 * 1024
@@ -245,7 +248,7 @@ def test_keys_go_to_the_next_picture_that_way(opened: Page, drawn: tuple[Project
     settle(opened)
     inside = opened.run("(b => b.left >= 0 && b.right <= innerWidth)(document.activeElement.getBoundingClientRect())")
     assert inside and opened.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    assert opened.run(HERE) in opened.run("document.getElementById('told').innerText")
+    assert opened.run(HERE) in opened.run("document.getElementById('hint').innerText")
 
 
 @pytest.mark.browser
@@ -296,14 +299,12 @@ def test_wheel_and_drag_move_the_map(opened: Page) -> None:
 def test_it_is_readable_light_and_dark_on_any_width(opened: Page, dark: bool, width: int) -> None:
     opened.size(width, 760, dark=dark)
     settle(opened)
-    texts = "h1 .about .axis #told .notices button"
-    contrast = opened.run(
-        CONTRAST.replace("h1 .about .name .rank .where .facts .relevance>span .mark.warn .none button", texts)
-    )
+    texts = "h1 .about .axis #hint .notices button"
+    contrast = opened.run(CONTRAST.replace("h1 .about .name .rank .where .facts .mark.warn .none button", texts))
     assert min(contrast.values()) >= 4.5, contrast
     assert opened.run("document.documentElement.scrollWidth") <= width
     assert opened.run("document.getElementById('map').clientHeight") > 300
-    foot = opened.run("[told.scrollWidth - told.clientWidth, told.scrollHeight - told.clientHeight]")
+    foot = opened.run("[hint.scrollWidth - hint.clientWidth, hint.scrollHeight - hint.clientHeight]")
     assert max(foot) <= 0, "what is said below the map is cut off"
     shot = np.asarray(Image.open(io.BytesIO(opened.screenshot())).convert("L"))
     assert (shot[:, :3].mean() < 60) == dark

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -54,12 +54,20 @@ def open_hit(hit: Hit) -> tuple[str, BinaryIO]:
     raise ImageError(why)
 
 
-def thumbnails(hits: Iterable[Hit], *, side: int) -> Iterator[Thumbnail]:
-    """The hits in their order, each with its picture, neither side above `side` pixels.
+def thumbnails(hits: Iterable[Hit], *, side: int, progress: Callable[[int], None] | None = None) -> Iterator[Thumbnail]:
+    """The hits in their order, each with its image, at most `side` pixels wide and high.
 
-    A few are decoded ahead in threads, so memory does not grow with the number of hits. A picture that cannot be read
-    has a reason instead; one that ends early is shown as far as it goes.
+    A few are decoded ahead in threads, so memory does not grow with the number of hits. An image that cannot be read
+    has a reason instead; a truncated one is shown as far as it goes. `progress` receives the number of thumbnails that
+    the caller is done with.
     """
+    for number, thumbnail in enumerate(_decoded(hits, side), 1):
+        yield thumbnail
+        if progress is not None:
+            progress(number)
+
+
+def _decoded(hits: Iterable[Hit], side: int) -> Iterator[Thumbnail]:
     ahead: deque[tuple[Hit, Future[Thumbnail]]] = deque()
     left = iter(hits)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:

@@ -26,9 +26,9 @@
     const thumb = thumbs[at];
     const picture = thumb.firstElementChild.cloneNode(true);
     byId("stage").replaceChildren(picture);
-    const told = byId("told");
-    told.replaceChildren(thumb.parentElement.querySelector(".more").content.cloneNode(true));
-    told.scrollTop = 0;
+    const details = byId("details");
+    details.replaceChildren(thumb.parentElement.querySelector(".more").content.cloneNode(true));
+    details.scrollTop = 0;
     byId("original").href = thumb.href;
     byId("before").disabled = at === 0;
     byId("after").disabled = at === thumbs.length - 1;
@@ -63,7 +63,7 @@
     } else if (keys.open || !thumbs.length) {
       return;
     } else if (event.key in steps) {
-      // Up and down scroll what is told beside a large picture.
+      // Up and down scroll the details beside a large picture.
       if (large.open && ["ArrowUp", "ArrowDown"].includes(event.key)) return;
       go(onThumb || large.open ? steps[event.key]() : at);
     } else if (event.key === " " && large.open && event.target.tagName !== "BUTTON") {

@@ -110,7 +110,7 @@
   const tell = (point) => {
     const name = document.createElement("b");
     name.textContent = point.item.dataset.name;
-    byId("told").replaceChildren(name, ` ${point.item.dataset.where} · ${point.item.dataset.facts}`);
+    byId("hint").replaceChildren(name, ` ${point.item.dataset.where} · ${point.item.dataset.facts}`);
   };
 
   const go = (to) => {

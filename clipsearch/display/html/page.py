@@ -1,87 +1,123 @@
-"""What pages that need nothing but themselves are made of: a head whose policy shuts everything else out, and values.
+"""Self-contained web pages: one template environment that escapes every value, and how a page is written.
 
-A content security policy lets a page run its own script and reach nothing else, whatever a file may be called.
+A content security policy lets a page run its own script and load nothing else, whatever a file is called.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import io
+import itertools
 import os
 import urllib.parse
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from clipsearch import files
-from clipsearch.display.text import printable
+from clipsearch.display.text import home_path, model_name, part_of, printable, size
+from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["check", "data_url", "file_url", "foot", "head", "text", "writing"]
+__all__ = ["Kind", "check", "write"]
+
+Kind = Literal["gallery", "map"]
+"""What a page is; its template, style and script are the files of that name in this folder."""
+
+_HERE = Path(__file__).parent
 
 
-@contextlib.contextmanager
-def writing(file: str | Path, *, mark: str, what: str) -> Iterator[TextIO]:
-    """A stream for a page that begins with `mark`; only a page that begins so is replaced. See files.writing_own."""
-    with files.writing_own(file, is_own=lambda found: found.startswith(mark.encode()), what=what) as binary:
-        stream = io.TextIOWrapper(binary, encoding="utf-8")
-        try:
-            yield stream
-            stream.flush()
-        finally:
-            stream.detach()
+def write(
+    file: TextIO | str | Path,
+    kind: Kind,
+    *,
+    title: str,
+    model: EncoderInfo,
+    notices: tuple[str, ...],
+    **values: object,
+) -> None:
+    """Render the template `kind` with `values` to `file`, piece by piece: iterators in `values` are used up lazily.
 
-
-def check(file: str | Path, *, mark: str, what: str) -> None:
-    """Refuse early what `writing` would refuse."""
-    files.check_own(file, is_own=lambda found: found.startswith(mark.encode()), what=what)
-
-
-def head(title: str, *, style: str, script: str) -> str:
-    """The head of a page from its charset on; `style` and `script` name files beside this module."""
-    policy = (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: file:; "
-        f"style-src {_source(style)}; script-src {_source(script)}"
+    A path is written whole or not at all; only a page of the same kind is replaced. Raises UsageError if another file
+    is in the way, ClipsearchError if writing fails.
+    """
+    style = Markup(_read("page.css") + _read(f"{kind}.css"))
+    template = _environment().get_template(f"{kind}.html.jinja")
+    body = template.generate(
+        title=title, model=model, notices=notices, style=style, script=Markup(_read(f"{kind}.js")), **values
     )
-    return (
-        '<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{text(title)} – clipsearch</title>\n<style>{_asset(style)}</style>\n"
+    pieces = itertools.chain([_mark(kind)], body)
+    if not isinstance(file, str | Path):
+        file.writelines(pieces)
+        return
+    with files.writing_own(file, is_own=_is_own(kind), what=kind) as stream:
+        stream.writelines(piece.encode() for piece in pieces)
+
+
+def check(file: str | Path, kind: Kind) -> None:
+    """Raise at once what `write` would raise for this file: see files.check_own."""
+    files.check_own(file, is_own=_is_own(kind), what=kind)
+
+
+def _mark(kind: Kind) -> str:
+    """The start of every page of this kind, by which it is recognised as one that may be replaced."""
+    return f'<!doctype html>\n<html lang="en">\n<!-- clipsearch {kind} -->\n'
+
+
+def _is_own(kind: Kind) -> Callable[[bytes], bool]:
+    return lambda start: start.startswith(_mark(kind).encode())
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
     )
+    environment.filters |= {
+        "basename": os.path.basename,
+        "data_url": _data_url,
+        "dirname": os.path.dirname,
+        "file_url": _file_url,
+        "home_path": home_path,
+        "model_name": model_name,
+        "part_of": part_of,
+        "sha256": _sha256,
+        "size": size,
+        "thousands": "{:,}".format,
+    }
+    return environment
 
 
-def foot(*, script: str) -> str:
-    """The end of a page, its script included."""
-    return f"<script>{_asset(script)}</script>\n</html>\n"
+def _finalize(value: object) -> object:
+    """What a template shows of any value: text without control characters and direction marks, before escaping."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def text(words: str) -> str:
-    """`words` as they may stand in an element or an attribute's quotes."""
-    return escape(printable(words))
-
-
-def file_url(path: str) -> str:
+def _file_url(path: str) -> str:
     return f"file://{urllib.parse.quote(os.fsencode(path))}"
 
 
-def data_url(picture: Image.Image, *, quality: int = 80) -> str:
-    """A picture as a JPEG in an address of its own."""
+def _data_url(image: Image.Image, *, quality: int = 80) -> Markup:
+    """The image itself, as a JPEG."""
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    image.save(stream, "JPEG", quality=quality, optimize=True)
+    return Markup(f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}")
 
 
-def _asset(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
 
 
-def _source(name: str) -> str:
-    """By what the policy allows a style or script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()}'"
+def _sha256(text: str) -> str:
+    """The hash by which a content security policy allows an inline style or script."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
