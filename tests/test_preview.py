@@ -192,7 +192,11 @@ def test_colours_of_the_palette_come_out_as_they_are() -> None:
     for number in range(16, 256):
         for y in range(2):
             palette.putpixel((number - 16, y), xterm_colour(number))
-    assert same(from_blocks(preview.render(palette, "blocks256", columns=240, rows=1, cell=(1, 2))), palette)
+    painted = from_blocks(preview.render(palette, "blocks256", columns=240, rows=1, cell=(1, 2)))
+    off = ImageChops.difference(painted.convert("RGB"), palette)
+    # Of four greys the palette has two each, 3 levels apart.
+    assert max(high for _, high in off.getextrema()) <= 3
+    assert sum(any(off.getpixel((x, 0))) for x in range(240)) <= 4
 
 
 @pytest.mark.parametrize("colour", [(120, 90, 60), (60, 70, 110), (200, 180, 160), (30, 50, 30)])

@@ -1,4 +1,4 @@
-"""Pictures in a terminal: by the graphics protocol it has, or drawn with half blocks.
+"""Images in a terminal: through its graphics protocol, or drawn with half blocks.
 
 Sources: kitty's graphics protocol (its documentation, "Terminal graphics protocol"), iTerm2's inline images (its
 documentation, "Images"), colours by SGR 38 and 48 (ISO 8613-6; xterm's "ctlseqs" for the palette of 256).
@@ -7,10 +7,8 @@ documentation, "Images"), colours by SGR 38 and 48 (ISO 8613-6; xterm's "ctlseqs
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import itertools
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -25,34 +23,34 @@ if TYPE_CHECKING:
 __all__ = ["CELL", "Protocol", "cell_pixels", "detect", "render", "strips"]
 
 Protocol = Literal["kitty", "iterm2", "blocks", "blocks256", "none"]
-"""How a terminal shows pictures; "blocks" in 24-bit colour, "blocks256" in the palette of 256."""
+"""How a terminal shows images; "blocks" in 24-bit colour, "blocks256" in the palette of 256."""
 
 CELL = (10, 20)
-"""Width and height of a character's cell in pixels where the terminal does not say; the shape matters, not the size."""
+"""Default width and height of a character's cell in pixels; the shape matters, not the size."""
 
 _KITTY_CHUNK = 4096
 """Characters of base64 in one escape sequence: the protocol's limit."""
 
-_PLACE = (24, 10)
-_BLOCK_PLACE = (38, 16)
-"""Columns at least and rows at most for a picture in a strip; half blocks show little in a small one."""
+_SLOT = (24, 10)
+_BLOCK_SLOT = (38, 16)
+"""Minimum columns and maximum rows of an image in a strip; half blocks show little in a small one."""
 
 _GAP = 2
-"""Empty columns between pictures of one strip."""
+"""Empty columns between the images of a strip."""
 
 
 def detect(environ: Mapping[str, str], is_tty: bool) -> Protocol:
-    """What the terminal can show, judged by the environment alone: asking it would wait for an answer and eat keys.
+    """What the terminal can show, judging by the environment alone: a query would wait for the answer and swallow keys.
 
-    "none" for what is no terminal, TERM=dumb, NO_COLOR, and a locale of another charset than UTF-8. Inside tmux, screen
-    and zellij only half blocks: they pass no pictures on, or lose track of them.
+    "none" if it is not a terminal, for TERM=dumb and NO_COLOR, and if the locale's charset is not UTF-8. Inside tmux,
+    screen and zellij only half blocks: they drop images or lose track of them.
     """
     term, program = environ.get("TERM", ""), environ.get("TERM_PROGRAM", "")
     if not is_tty or term in ("", "dumb") or environ.get("NO_COLOR"):
         return "none"
     inside = any(environ.get(name) for name in ("TMUX", "STY", "ZELLIJ")) or term.startswith(("tmux", "screen"))
     if not inside:
-        # TERM says it for the terminal itself; the others may be left from one that this one was started from.
+        # TERM is about this terminal; the other variables may come from one that it was started from.
         if term in ("xterm-kitty", "xterm-ghostty") or program == "ghostty":
             return "kitty"
         if program in ("iTerm.app", "WezTerm", "mintty") or environ.get("LC_TERMINAL") == "iTerm2":
@@ -74,7 +72,7 @@ def _takes_unicode(environ: Mapping[str, str]) -> bool:
 
 
 def cell_pixels(descriptor: int) -> tuple[int, int]:
-    """Width and height of a cell in pixels, as the terminal at `descriptor` says; CELL where it does not."""
+    """Width and height of a cell in pixels, as the terminal at `descriptor` reports them; default: CELL."""
     import fcntl
     import struct
     import termios
@@ -90,10 +88,10 @@ def cell_pixels(descriptor: int) -> tuple[int, int]:
 
 
 def render(picture: Image.Image, protocol: Protocol, *, columns: int, rows: int, cell: tuple[int, int] = CELL) -> str:
-    """What draws `picture` (RGB or RGBA) within `columns` × `rows` cells, with a line's end behind; "" for "none".
+    """Text that draws `picture` (RGB or RGBA) within `columns` × `rows` cells and ends the line; "" for "none".
 
-    The picture keeps its proportions, and its pixels are never enlarged beyond one of the screen, or beyond half a cell
-    where it is drawn with half blocks. Where it is transparent the terminal's own ground shows.
+    The image keeps its proportions, and its pixels are never enlarged beyond one of the screen, or beyond half a cell
+    with half blocks. Where it is transparent, the terminal's background shows.
     """
     if protocol == "none":
         return ""
@@ -101,7 +99,7 @@ def render(picture: Image.Image, protocol: Protocol, *, columns: int, rows: int,
     if protocol in ("blocks", "blocks256"):
         across, down = max(1, round(wide / cell[0])), max(1, round(2 * high / cell[1]))
         return _blocks(_scaled(picture, across, down), many=protocol == "blocks")
-    # One side is given in cells; the terminal finds the other by its own cells' shape.
+    # One side is given in cells; the terminal derives the other from the shape of its cells.
     side = (
         ("columns", -(-wide // cell[0]))
         if wide * rows * cell[1] >= high * columns * cell[0]
@@ -115,7 +113,7 @@ def render(picture: Image.Image, protocol: Protocol, *, columns: int, rows: int,
 def _fitted(
     picture: Image.Image, protocol: Protocol, columns: int, rows: int, cell: tuple[int, int]
 ) -> tuple[float, float]:
-    """Width and height in the screen's pixels that `picture` takes within `columns` × `rows` cells."""
+    """Width and height of `picture` in screen pixels within `columns` × `rows` cells."""
     largest = 1.0 if protocol in ("kitty", "iterm2") else min(cell[0], cell[1] / 2)
     scale = min(largest, columns * cell[0] / picture.width, rows * cell[1] / picture.height)
     return picture.width * scale, picture.height * scale
@@ -138,7 +136,7 @@ def _png(picture: Image.Image) -> bytes:
 def _kitty(data: bytes, side: str, count: int) -> str:
     text = base64.b64encode(data).decode("ascii")
     chunks = [text[start : start + _KITTY_CHUNK] for start in range(0, len(text), _KITTY_CHUNK)]
-    # q=2: no answer, which the shell would take for keys.
+    # q=2: no response, which the shell would take for keys.
     keys = f"a=T,f=100,q=2,{'c' if side == 'columns' else 'r'}={count},"
     parts = []
     for number, chunk in enumerate(chunks):
@@ -154,11 +152,11 @@ def _iterm2(data: bytes, side: str, count: int) -> str:
 
 
 def _blocks(picture: Image.Image, *, many: bool) -> str:
-    """Two pixels in a cell: ▀ in the upper one's colour on the lower one's."""
-    pixels = picture.convert("RGBA")
-    width, height = pixels.size
-    flat = pixels.tobytes()
-    colours = _true(flat) if many else _dithered(flat, width)
+    """Two pixels per cell: ▀ in the upper one's colour on the lower one's. Transparent pixels have the colour ""."""
+    width, height = picture.size
+    image, alpha = picture.convert("RGB"), picture.convert("RGBA").getchannel("A").tobytes()
+    shades = _true_colours(image) if many else _palette_colours(image)
+    colours = [shade if opacity >= 128 else "" for shade, opacity in zip(shades, alpha, strict=True)]
     lines = []
     for top in range(0, height, 2):
         upper = colours[top * width : (top + 1) * width]
@@ -172,7 +170,7 @@ def _line(upper: Sequence[str], lower: Sequence[str]) -> str:
     for (above, below), same in itertools.groupby(zip(upper, lower, strict=True)):
         count = len(list(same))
         if above == below:
-            # Not every font's block fills its half; the ground always does.
+            # Not every font's block fills its half; the background always does.
             parts.append(f"\x1b[0{f';48;{above}' if above else ''}m" + " " * count)
         elif above:
             parts.append(f"\x1b[0;38;{above}{f';48;{below}' if below else ''}m" + "▀" * count)
@@ -181,52 +179,28 @@ def _line(upper: Sequence[str], lower: Sequence[str]) -> str:
     return "".join(parts) + "\x1b[0m"
 
 
-def _true(flat: bytes) -> list[str]:
-    """What follows SGR 38 and 48 for each pixel of RGBA; "" where it is transparent."""
-    return [
-        f"2;{flat[start]};{flat[start + 1]};{flat[start + 2]}" if flat[start + 3] >= 128 else ""
-        for start in range(0, len(flat), 4)
-    ]
+def _true_colours(image: Image.Image) -> list[str]:
+    flat = image.tobytes()
+    return [f"2;{red};{green};{blue}" for red, green, blue in zip(flat[::3], flat[1::3], flat[2::3], strict=True)]
 
 
-def _dithered(flat: bytes, width: int) -> list[str]:
-    """The same in the palette, what each colour is off by spread over its neighbours (Floyd and Steinberg, 1976).
+def _palette_colours(image: Image.Image) -> list[str]:
+    """Dithered: the nearest colour alone would turn photographs grey, since the palette has few muted colours."""
+    from PIL import Image
 
-    The nearest colour alone turns photographs grey: the palette has few muted ones.
-    """
-    owed = [[0.0] * (4 * width + 8) for _ in range(2)]
-    colours = []
-    for start in range(0, len(flat), 4):
-        x = 4 * (start // 4 % width) + 4
-        if x == 4:
-            owed = [owed[1], [0.0] * (4 * width + 8)]
-        if flat[start + 3] < 128:
-            colours.append("")
-            continue
-        wanted = [min(255.0, max(0.0, flat[start + part] + owed[0][x + part])) for part in range(3)]
-        number = _nearest(*(round(value) for value in wanted))
-        colours.append(f"5;{number}")
-        for part, (value, got) in enumerate(zip(wanted, _PALETTE[number - 16], strict=True)):
-            for row, to, share in ((0, 4, 7), (1, -4, 3), (1, 0, 5), (1, 4, 1)):
-                owed[row][x + to + part] += (value - got) * share / 16
-    return colours
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(_PALETTE)
+    dithered = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    return [f"5;{_FIRST + number}" for number in dithered.tobytes()]
 
 
 _LEVELS = (0, 95, 135, 175, 215, 255)
+_FIRST = 16
 _PALETTE = [
-    *((red, green, blue) for red in _LEVELS for green in _LEVELS for blue in _LEVELS),
-    *((grey, grey, grey) for grey in range(8, 239, 10)),
+    *itertools.chain.from_iterable(itertools.product(_LEVELS, repeat=3)),
+    *itertools.chain.from_iterable((grey, grey, grey) for grey in range(8, 239, 10)),
 ]
-"""Colours 16 … 255: a cube and greys. The first 16 are the user's own."""
-
-
-@functools.lru_cache(maxsize=65536)
-def _nearest(red: int, green: int, blue: int) -> int:
-    """The number of the palette's nearest colour."""
-    steps = [min(range(6), key=lambda step: abs(_LEVELS[step] - value)) for value in (red, green, blue)]
-    cube = 16 + 36 * steps[0] + 6 * steps[1] + steps[2]
-    grey = 232 + min(23, max(0, round((red + green + blue) / 30 - 0.8)))
-    return min(cube, grey, key=lambda number: math.dist(_PALETTE[number - 16], (red, green, blue)))
+"""Red, green and blue of the colours 16 … 255: a cube and greys. The first 16 depend on the user's theme."""
 
 
 def strips(
@@ -236,14 +210,14 @@ def strips(
     columns: int,
     cell: tuple[int, int] = CELL,
 ) -> Iterator[str]:
-    """The hits' pictures side by side in strips of `columns` cells, numbered from 1 as they rank.
+    """The hits' images side by side in strips of `columns` cells, numbered by rank from 1.
 
-    Each strip is text to be written as it is. Nothing comes for "none". A picture that cannot be read leaves its place
-    empty but for its number and the reason.
+    Each strip is text to be written unchanged. "none" gives no strips. An image that cannot be read leaves its slot
+    empty except for its number and the reason.
     """
     if protocol == "none":
         return
-    wanted, rows = _PLACE if protocol in ("kitty", "iterm2") else _BLOCK_PLACE
+    wanted, rows = _SLOT if protocol in ("kitty", "iterm2") else _BLOCK_SLOT
     across = max(1, (columns + _GAP) // (wanted + _GAP))
     width = max(1, (columns + _GAP) // across - _GAP)
     side = max(width * cell[0], rows * cell[1])
@@ -277,7 +251,7 @@ def _strip(
     box = whole.getbbox()
     drawn = ""
     if box is not None:
-        # Cut at whole cells above, so that a strip of wide pictures is not padded with empty lines.
+        # Cut off whole cells at the top, so that a strip of wide images is not padded with empty lines.
         top = box[1] // cell[1] * cell[1]
         whole = whole.crop((0, top, whole.width, whole.height))
         drawn = render(whole, protocol, columns=whole.width // cell[0], rows=whole.height // cell[1], cell=cell)
@@ -286,6 +260,6 @@ def _strip(
 
 
 def _fit(text: str, width: int) -> str:
-    """`text` in exactly `width` cells."""
+    """`text` cut or padded to exactly `width` cells."""
     text = cut(text, width)
     return text + " " * (width - cell_width(text))
