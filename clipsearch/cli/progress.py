@@ -1,100 +1,85 @@
-"""The progress bar of a long run, and what Ctrl-C does to it."""
+"""Progress of a long run on stderr, and what Ctrl-C does to the run."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from clipsearch.cli import output
 from clipsearch.cli.render.tables import duration
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from clipsearch.types import Progress
 
+_SCANNING = "{desc}"
 _FORMAT = "{desc} {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}{postfix}"
-_STOPPING = b"\nstopping: the batch in hand is finished first; Ctrl-C again stops at once\n"
+_COUNT = "{desc}: {n:,} of {total:,}"
+_STOPPING = b"\nfinishing the current batch; Ctrl-C again stops at once\n"
+
+_DELAY_S = 1
+"""A count is shown only once the work has taken this long."""
 
 
-class Bar:
-    """Shows `Progress` on stderr, where that is a terminal."""
+class _Line:
+    """A line on stderr that changes and vanishes at the end; `_open` gives none if stderr is not a terminal."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
-        self._shown = output.is_terminal(sys.stderr)
+        self._line: tqdm[Any] | None = None
+
+    def _open(self, bar_format: str, *, delay: float = 0) -> tqdm[Any] | None:
+        if self._line is None and output.is_terminal(sys.stderr):
+            from tqdm import tqdm
+
+            self._line = tqdm(bar_format=bar_format, delay=delay, miniters=1, dynamic_ncols=True, leave=False)
+        return self._line
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
+    def __exit__(self, *raised: object) -> None:
+        if self._line is not None:
+            self._line.close()
+
+
+class Bar(_Line):
+    """Shows `Progress` on stderr if it is a terminal."""
 
     def show(self, progress: Progress) -> None:
-        if not self._shown:
+        if progress.total == 0 or (line := self._open(_SCANNING)) is None:
             return
-        if progress.stage == "scanning" or progress.total is None:
-            sys.stderr.write(f"\r\x1b[Kscanning: {progress.found:,} pictures")
-            sys.stderr.flush()
+        if progress.total is None:
+            line.set_description_str(f"scanning: {progress.found:,} pictures")
             return
-        if progress.total == 0:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            sys.stderr.write("\r\x1b[K")
-            self._bar = tqdm(
-                total=progress.total, desc=progress.stage, bar_format=_FORMAT, dynamic_ncols=True, leave=False
-            )
-        self._bar.n = progress.done
-        self._bar.set_description_str(progress.stage, refresh=False)
+        line.bar_format, line.n, line.total = _FORMAT, progress.done, progress.total
+        line.set_description_str(progress.stage, refresh=False)
         left = f", {duration(progress.seconds_left)} left" if progress.seconds_left else ""
         skipped = f", {progress.skipped} skipped" if progress.skipped else ""
-        self._bar.set_postfix_str(f"{progress.images_per_second:.1f} images/s{left}{skipped}", refresh=True)
+        line.set_postfix_str(f"{progress.images_per_second:.1f} images/s{left}{skipped}")
 
     def note(self, text: str) -> None:
-        """Say something on a line of its own, in place of what is shown so far."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
+        """Print a note above the progress shown."""
+        if self._line is not None:
+            self._line.clear()
         output.note(text)
 
 
-class Counter:
-    """Says on stderr how far something long is, where that is a terminal, once it has taken a second."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-        self._shown = output.is_terminal(sys.stderr)
-        self._drawn = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+class Counter(_Line):
+    """Shows on stderr, if it is a terminal, how far a long task is."""
 
     def show(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not self._shown or now - self._begun < 1 or now - self._drawn < 0.1:
-            return
-        self._drawn = now
-        sys.stderr.write(f"\r\x1b[K{what}: {done:,} of {total:,}")
-        sys.stderr.flush()
+        if (line := self._open(_COUNT, delay=_DELAY_S)) is not None:
+            line.total = total
+            line.set_description_str(what, refresh=False)
+            line.update(done - line.n)
 
 
 class Stopper:
-    """While entered, a first SIGINT or SIGTERM makes `asked()` true, and a second one ends the program as usual."""
+    """Inside the context, the first SIGINT or SIGTERM makes `asked()` true; the second ends the program as usual."""
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -107,14 +92,12 @@ class Stopper:
 
     def __enter__(self) -> Self:
         for number in self._SIGNALS:
-            # A shell has jobs in the background ignore SIGINT; that is left as it is.
+            # A shell lets background jobs ignore SIGINT; they go on ignoring it.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._stop)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._restore()
 
     def _restore(self) -> None:
@@ -124,5 +107,5 @@ class Stopper:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
         self._restore()
-        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        # Not through sys.stderr: the signal may have interrupted a write to it.
         os.write(2, _STOPPING)
