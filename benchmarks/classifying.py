@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.labelled import TINY, embed, groups
-from clipsearch.catalog.cache import NO_CACHE
 from clipsearch.catalog.catalog import EncoderRow
 from clipsearch.classify import few_shot
 from clipsearch.classify import unknown as distractors
@@ -27,13 +26,14 @@ from clipsearch.classify.calibration import expected_calibration_error
 from clipsearch.classify.classifier import Classifier, softmax
 from clipsearch.classify.labels import Label, imagenet
 from clipsearch.classify.options import MARGIN
-from clipsearch.classify.prototypes import TextSide
+from clipsearch.classify.prototypes import prototypes
 from clipsearch.classify.templates import expand
 from clipsearch.classify.unknown import Neutral
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.load import load_encoder
 from clipsearch.images.open import open_picture
+from clipsearch.search.embed import Embedder
 
 Rows = NDArray[np.float32]
 MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -52,8 +52,8 @@ class Photos:
     files: tuple[Path, ...]
 
     def text(self, labels: Sequence[Label], *templates: str) -> Rows:
-        side = TextSide(EncoderRow(0, self.encoder.info), lambda: self.encoder, NO_CACHE)
-        return side.prototypes(labels, expand(templates, default=self.encoder.info.template), [])
+        embedder = Embedder(EncoderRow(0, self.encoder.info), lambda: self.encoder)
+        return prototypes(embedder, labels, expand(templates, default=self.encoder.info.template))
 
     def classifier(self, labels: Sequence[Label], rows: Rows) -> Classifier:
         return Classifier(self.encoder.info, tuple(labels), rows, (self.encoder.info.template,))

@@ -92,7 +92,7 @@ def measure(folder: Path, model: str, questions: list[Question]) -> str:
             asked = {
                 "words": library.query(words, k=k).hits,
                 "picture": library.query(picture, k=k).hits,
-                "both, balanced": library.query(words, plus=[Picture(picture)], k=k).hits,
+                "both, balanced": library.query([words, Picture(picture)], k=k).hits,
             }
             answers = {way: [Path(hit.path).name for hit in hits] for way, hits in asked.items()}
             answers["both, added plainly"] = [names[i] for i in np.argsort(-(vectors @ plain), kind="stable")[:k]]

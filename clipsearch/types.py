@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar, overload
 
 MAX_INTEGER = 2**63 - 1
 """What SQLite can count to: what is larger is in no library."""
@@ -24,10 +24,42 @@ Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels of the upright picture, right and bottom excluded."""
 
 
-NoticeKind = Literal["fallback", "switching", "truncated", "partial", "damaged", "approximate", "labels", "advice"]
+Item = TypeVar("Item", covariant=True)
+
+
+class Listing(Sequence[Item]):
+    """A result that is a sequence of its items: `for hit in result`, `len(result)`, `result[0]`."""
+
+    __slots__ = ()
+
+    def _items(self) -> tuple[Item, ...]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._items())
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        return self._items()[index]
+
+
+NoticeKind = Literal[
+    "fallback",
+    "switching",
+    "truncated",
+    "partial",
+    "offline",
+    "damaged",
+    "approximate",
+    "labels",
+    "advice",
+]
 """What a notice is about: nobody chose the built-in encoder; another encoder is being built; the end of a text was
-ignored; a file ends early; a snapshot cannot be used; not every image was scored; labels that cannot be told apart or
-read; something the caller may want to do."""
+ignored; a file is truncated or cannot be used; files cannot be reached now; a snapshot cannot be used; not every image
+was scored; labels that cannot be told apart; something the caller may want to do."""
 
 
 class Notice(str):
@@ -143,13 +175,17 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class QueryResult:
+class QueryResult(Listing[Hit]):
+    """The hits of a query, best first; a sequence of them."""
+
     query: str
     model: EncoderInfo
     hits: tuple[Hit, ...]
-    notices: tuple[str, ...] = ()
-    """What the asker should know: words that were cut off, a model that is being replaced, a damaged snapshot."""
+    notices: tuple[Notice, ...] = ()
     kind: ScoreKind = "cosine"
+
+    def _items(self) -> tuple[Hit, ...]:
+        return self.hits
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import pytest
 from clipsearch import Library
 from clipsearch.catalog.filters import Filter
 from clipsearch.errors import UsageError
+from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Known, Picture, Region, Text, parse_term
 from clipsearch.types import Hit
 
@@ -71,7 +72,7 @@ def precision(ask: Callable[[str, str, Path], tuple[Hit, ...]], folder: Path) ->
 def test_words_and_a_picture_together_beat_either_alone(library: Library, tmp_path: Path) -> None:
     words = precision(lambda c, b, p: library.query(on(b), k=20).hits, tmp_path)
     picture = precision(lambda c, b, p: library.query(p, k=20).hits, tmp_path)
-    both = precision(lambda c, b, p: library.query(on(b), plus=[Picture(p)], k=20).hits, tmp_path)
+    both = precision(lambda c, b, p: library.query([on(b), Picture(p)], k=20).hits, tmp_path)
     print(f"words {words:.3f}, picture {picture:.3f}, both {both:.3f}")
     assert both > 1.2 * max(words, picture)
 
@@ -83,7 +84,7 @@ def test_what_is_excluded_goes_down_and_the_rest_stays_up(library: Library) -> N
         colour, background = rng.sample(list(COLOURS), 2)
         wanted = f"a large {colour} circle"
         before += sum(scene.background == background for scene in shown(library.query(wanted).hits))
-        result = library.query(wanted, without=[Text(on(background))])
+        result = library.query(wanted, options=QueryOptions(negative=[Text(on(background))]))
         assert result.kind == "penalised"
         after += sum(scene.background == background for scene in shown(result.hits))
         kept += sum(colour in (scene.first.colour, scene.second.colour) for scene in shown(result.hits))
@@ -97,9 +98,9 @@ def test_every_term_must_match_where_a_sum_lets_one_win(library: Library) -> Non
     for _ in range(12):
         colour, background = rng.sample(list(COLOURS), 2)
         terms = Text(f"a large {colour} circle"), [Text(on(background))]
-        every = library.query(terms[0], plus=terms[1], every=True, k=5)
+        every = library.query([terms[0], *terms[1]], k=5, options=QueryOptions(match_all=True))
         assert every.kind == "least"
-        added = library.query(terms[0], plus=terms[1], k=5)
+        added = library.query([terms[0], *terms[1]], k=5)
         right = [sum(has(s, colour, background) for s in shown(result.hits)) for result in (every, added)]
         gained += right[0] - right[1]
     assert gained >= 0
@@ -126,13 +127,18 @@ def test_an_earlier_hit_and_a_part_of_a_picture_can_be_asked_for(library: Librar
 def test_pages_follow_one_another_and_filters_reach_every_kind_of_question(library: Library) -> None:
     wanted = "a large red circle on a white background"
     first = library.query(wanted, k=10).hits
-    assert library.query(wanted, k=5, page=2).hits == first[5:]
-    by_path = library.query(wanted, k=10, sort="path").hits
+    assert library.query(wanted, k=5, options=QueryOptions(page=2)).hits == first[5:]
+    by_path = library.query(wanted, k=10, options=QueryOptions(sort="path")).hits
     assert [hit.path for hit in by_path] == sorted(hit.path for hit in first)
     nowhere = Filter(formats=("JPEG",))
-    for extra in ({}, {"plus": [Text("a blue star")]}, {"without": [Text("a blue star")]}):
-        assert library.query(wanted, where=nowhere, **extra).hits == ()  # type: ignore[arg-type]
-        assert len(library.query(wanted, where=Filter(formats=("PNG",)), **extra).hits) == 10  # type: ignore[arg-type]
+    star = Text("a blue star")
+    for terms, options in (
+        ([wanted], QueryOptions()),
+        ([wanted, star], QueryOptions()),
+        ([wanted], QueryOptions(negative=[star])),
+    ):
+        assert len(library.query(terms, where=nowhere, options=options)) == 0
+        assert len(library.query(terms, where=Filter(formats=("PNG",)), options=options)) == 10
 
 
 def test_terms_that_cannot_be_are_refused(library: Library, tmp_path: Path) -> None:

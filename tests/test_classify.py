@@ -20,12 +20,13 @@ from clipsearch.classify import explain, unknown
 from clipsearch.classify.classifier import BLOCK, Classifier, best_columns
 from clipsearch.classify.labels import Label, checked, format_labels, imagenet, parse_labels
 from clipsearch.classify.options import ClassifyOptions
-from clipsearch.classify.prototypes import FEW, Step, TextSide
+from clipsearch.classify.prototypes import FEW, Step, prototypes
 from clipsearch.classify.results import Prediction
 from clipsearch.classify.templates import expand, fill, prompts_of, published, read_lambdas
 from clipsearch.classify.unknown import Neutral
 from clipsearch.cli.labels import read_labels
 from clipsearch.errors import UsageError
+from clipsearch.search.embed import Embedder
 from clipsearch.types import EncoderInfo, Preprocess
 
 INFO = EncoderInfo("test", "print", 4, 20.0, None, Preprocess(8))
@@ -245,11 +246,11 @@ SEVERAL = ["a {label}", "the {label}", "my {label}", "{label}"]
 def test_many_prompts_give_what_few_give_and_are_read_once(tmp_path: Path) -> None:
     reader = Reader()
     cache = QueryCache(tmp_path)
-    side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
+    embedder = Embedder(EncoderRow(1, reader.info), lambda: reader, cache)
     steps: list[Step] = []
     count = sum(len(prompts_of(label, SEVERAL)) for label in LABELS)
     assert count > FEW
-    rows = side.prototypes(LABELS, SEVERAL, [], report=steps.append)
+    rows = prototypes(embedder, LABELS, SEVERAL, progress=steps.append)
     alone = Classifier.build(reader.info, LABELS, reader.encode_texts, templates=SEVERAL)
     assert (rows == alone.prototypes).all()
     assert steps[-1] == Step("prompts", count, count)
@@ -257,12 +258,12 @@ def test_many_prompts_give_what_few_give_and_are_read_once(tmp_path: Path) -> No
         reader.info.fingerprint, ["a thing 0"], dim=reader.info.dim
     )  # Nothing of a query's is pushed out.
     reader.read = 0
-    again = side.prototypes(LABELS[::-1], SEVERAL, [])
+    again = prototypes(embedder, LABELS[::-1], SEVERAL)
     assert (again == rows[::-1]).all() and reader.read == 0
     changed = [Label("thing 0", ("it",)), *LABELS[1:]]
-    side.prototypes(changed, SEVERAL, [])
+    prototypes(embedder, changed, SEVERAL)
     assert reader.read == len(prompts_of(changed[0], SEVERAL))
-    side.prototypes(LABELS, SEVERAL[::-1], [])  # Others: a key is what it is made from, in its order.
+    prototypes(embedder, LABELS, SEVERAL[::-1])  # Others: a key is what it is made from, in its order.
     assert reader.read > 4 * len(LABELS)
     cache.close()
 
@@ -270,8 +271,8 @@ def test_many_prompts_give_what_few_give_and_are_read_once(tmp_path: Path) -> No
 def test_few_prompts_are_texts_that_queries_share(tmp_path: Path) -> None:
     reader = Reader()
     cache = QueryCache(tmp_path)
-    side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
-    side.prototypes(LABELS[:5], ["a {label}"], [])
+    embedder = Embedder(EncoderRow(1, reader.info), lambda: reader, cache)
+    prototypes(embedder, LABELS[:5], ["a {label}"])
     assert set(cache.texts(reader.info.fingerprint, ["a thing 0", "a it"], dim=reader.info.dim)) == {
         "a thing 0",
         "a it",
@@ -282,11 +283,11 @@ def test_few_prompts_are_texts_that_queries_share(tmp_path: Path) -> None:
 def test_prompts_that_are_cut_are_named_each_time(tmp_path: Path) -> None:
     reader = Reader()
     cache = QueryCache(tmp_path)
-    side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
     long = ["a very very long sentence about one single {label}", *SEVERAL]
     for _ in range(2):
-        notices: list[str] = []
-        side.prototypes(LABELS, long, notices)
+        embedder = Embedder(EncoderRow(1, reader.info), lambda: reader, cache)
+        prototypes(embedder, LABELS, long)
+        notices = embedder.notices
         assert "too long" in notices[0] and "more prompts are too long" in notices[-1] and len(notices) == 4
     cache.close()
 
@@ -294,12 +295,12 @@ def test_prompts_that_are_cut_are_named_each_time(tmp_path: Path) -> None:
 def test_explaining_many_labels_pushes_no_query_out_of_the_cache(tmp_path: Path) -> None:
     reader = Reader()
     cache = QueryCache(tmp_path)
-    side = TextSide(EncoderRow(1, reader.info), lambda: reader, cache)
+    embedder = Embedder(EncoderRow(1, reader.info), lambda: reader, cache)
     built = Classifier(reader.info, tuple(LABELS), np.zeros((len(LABELS), 48), np.float32), tuple(SEVERAL))
     vector = reader.encode_texts(["my it"])
     for some, kept in ((LABELS, False), (LABELS[:2], True)):
         predictions = [tuple(Prediction(label.name, 1.0, 1.0) for label in some)]
-        [told] = explain.with_prompts(predictions, vector, built, side, [], every=True)
+        [told] = explain.with_prompts(predictions, vector, built, embedder, every=True)
         assert told[1].prompt == "my it"
         assert bool(cache.texts(reader.info.fingerprint, ["my it", "a thing 0"], dim=reader.info.dim)) is kept
     cache.close()

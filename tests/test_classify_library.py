@@ -20,6 +20,7 @@ from test_imports import NEVER
 
 from clipsearch import Library
 from clipsearch.catalog.catalog import Catalog
+from clipsearch.classify.options import ClassifyOptions
 from clipsearch.cli.run import main
 from clipsearch.errors import UsageError
 
@@ -228,8 +229,8 @@ def test_a_table_for_many_and_bars_for_few(own: Path) -> None:
     from clipsearch.cli.render import classification
 
     with Library.open(own / "index") as library:
-        few = library.classify(None, ["cat", "rocket"], unknown=True)
-        many = library.classify([own / "photos"] * 2, ["cat", "rocket"], unknown=True)
+        few = library.classify(None, ["cat", "rocket"], options=ClassifyOptions(unknown=True))
+        many = library.classify([own / "photos"] * 2, ["cat", "rocket"], options=ClassifyOptions(unknown=True))
     assert "█" in classification.text(few)
     head, *rows = classification.text(many).splitlines()
     assert head.split() == ["label", "sure", "others", "path"] and len(rows) == 10
@@ -490,7 +491,7 @@ def test_a_bad_classifier_hides_no_other(here: Run, taught: Path) -> None:
 def test_python_makes_and_uses_classifiers(taught: Path) -> None:
     with Library.open(taught / "index") as library:
         made = library.make_classifier(examples=taught / "examples", blend=1.0)
-        result = library.classify([taught / "photos" / "rocket.jpg"], classifier=made, k=1)
+        result = library.classify([taught / "photos" / "rocket.jpg"], classifier=made, options=ClassifyOptions(k=1))
         assert result.results[0].predictions[0].label == "other" and result.labels == ("first kind", "other")
         with pytest.raises(UsageError, match="from 0"):
             library.make_classifier(examples=taught / "examples", blend=2.0)

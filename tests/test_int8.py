@@ -29,6 +29,7 @@ from clipsearch.errors import ModelMismatchError, UsageError
 from clipsearch.images.open import open_picture
 from clipsearch.indexing.results import IndexReport
 from clipsearch.library import int8
+from clipsearch.search.query import QueryOptions
 from clipsearch.types import EncoderInfo, Progress
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
@@ -280,7 +281,7 @@ def test_there_and_back(index: Any) -> None:
     report, heard, _ = index(precision="int8")
     assert report.switched and report.encoded == 60 and len(heard.agreement()) == 1
     assert specs(library) == {SPEC: "kept", SPEC8: "answering"}
-    assert library.query("a red circle", model=SPEC).model.spec == SPEC
+    assert library.query("a red circle", options=QueryOptions(model=SPEC)).model.spec == SPEC
     back, _, _ = index(precision="fp32")
     assert back.switched and back.encoded == 0
     assert specs(library) == {SPEC: "answering", SPEC8: "kept"}
@@ -290,15 +291,15 @@ def test_there_and_back(index: Any) -> None:
     assert by_name.switched
     assert library.prune(encoder=SPEC8).vectors == 60
     with pytest.raises(ModelMismatchError, match="holds no vectors"):
-        library.query("a red circle", model=SPEC8)
+        library.query("a red circle", options=QueryOptions(model=SPEC8))
 
 
 def test_a_checkpoint_that_moved_is_still_the_same_model(index: Any, tmp_path: Path) -> None:
     _, _, library = index(new=True, precision="int8")
     moved = shutil.copy(TINY, tmp_path / "moved.pt")
-    assert library.query("a red circle", model=f"{moved}+int8").model.spec == SPEC8
+    assert library.query("a red circle", options=QueryOptions(model=f"{moved}+int8")).model.spec == SPEC8
     with pytest.raises(ModelMismatchError):
-        library.query("a red circle", model=str(moved))
+        library.query("a red circle", options=QueryOptions(model=str(moved)))
     report, heard, _ = index(count=70, model=str(moved), precision="int8")
     assert report.encoded == 10 and not heard.agreement()
 

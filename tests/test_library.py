@@ -18,6 +18,7 @@ from clipsearch import Label, Library
 from clipsearch.catalog import snapshots
 from clipsearch.catalog.cache import CACHE_NAME
 from clipsearch.catalog.lock import writer_lock
+from clipsearch.classify.options import ClassifyOptions
 from clipsearch.errors import (
     DamagedError,
     EncoderError,
@@ -27,6 +28,7 @@ from clipsearch.errors import (
     NoLibraryError,
     UsageError,
 )
+from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Text
 
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -77,7 +79,9 @@ def test_a_hit_names_every_path_of_its_content(library: Library, photos: Path) -
 def test_classify_uses_stored_vectors_and_reports_what_it_cannot_read(library: Library, photos: Path) -> None:
     bad = photos / "bad.jpg"
     bad.write_bytes(b"no picture")
-    result = library.classify([photos], ["cat", Label("drink", ("a cup of coffee",)), "rocket"], k=1)
+    result = library.classify(
+        [photos], ["cat", Label("drink", ("a cup of coffee",)), "rocket"], options=ClassifyOptions(k=1)
+    )
     best = {Path(r.path).name: [p.label for p in r.predictions] for r in result.results}
     assert best == {"chelsea.png": ["cat"], "coffee.png": ["drink"], "rocket.jpg": ["rocket"], "bad.jpg": []}
     assert next(r.reason for r in result.results if r.path == str(bad))
@@ -142,7 +146,7 @@ def test_creating_twice_is_refused(library: Library) -> None:
 def test_a_model_that_is_not_held_is_a_mismatch(library: Library) -> None:
     tiny = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
     with pytest.raises(ModelMismatchError, match="holds no vectors"):
-        library.query("a cat", model=str(tiny))
+        library.query("a cat", options=QueryOptions(model=str(tiny)))
 
 
 def test_only_one_may_write(library: Library) -> None:
@@ -242,7 +246,7 @@ def test_many_texts_at_once_answer_as_one_by_one(library: Library) -> None:
     together = library.query_many(texts, k=2)
     assert [r.query for r in together] == texts
     for text, result in zip(texts, together, strict=True):
-        assert result.hits == library.query(text, k=2, explain=False).hits
+        assert result.hits == library.query(text, k=2, options=QueryOptions(explain=False)).hits
     assert library.query_many([]) == ()
 
 
@@ -273,7 +277,7 @@ def test_answers_are_whole_while_files_come_and_go(library: Library, photos: Pat
     writer = threading.Thread(target=come_and_go)
     writer.start()
     try:
-        counts = {len(library.query("a cat", explain=False).hits) for _ in range(150)}
+        counts = {len(library.query("a cat", options=QueryOptions(explain=False)).hits) for _ in range(150)}
     finally:
         done.set()
         writer.join()
@@ -282,14 +286,16 @@ def test_answers_are_whole_while_files_come_and_go(library: Library, photos: Pat
 
 def test_threads_may_share_a_library(library: Library) -> None:
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: library.query("a cat", k=1, explain=False).hits[0].id, range(60)))
+        answers = list(
+            pool.map(lambda _: library.query("a cat", k=1, options=QueryOptions(explain=False)).hits[0].id, range(60))
+        )
     assert len(set(answers)) == 1
 
 
 def test_a_snapshots_name_may_come_again_for_another_encoder(library: Library) -> None:
     from clipsearch.catalog.catalog import Catalog
 
-    [before] = library.query("a cat", k=1, explain=False).hits
+    [before] = library.query("a cat", k=1, options=QueryOptions(explain=False)).hits
     with contextlib.closing(Catalog.open(library.path, writable=True)) as catalog:
         [row] = catalog.encoders()
         snapshot = catalog.snapshot(row.id)
@@ -300,7 +306,7 @@ def test_a_snapshots_name_may_come_again_for_another_encoder(library: Library) -
             catalog.conn.execute("DELETE FROM snapshots")
         again = snapshots.publish(catalog, row)
         assert again.file == snapshot.file
-    assert [hit.id for hit in library.query("a cat", k=1, explain=False).hits] == [before.id]
+    assert [hit.id for hit in library.query("a cat", k=1, options=QueryOptions(explain=False)).hits] == [before.id]
 
 
 def test_damage_inside_the_catalog_is_known_as_such(library: Library) -> None:
@@ -317,10 +323,10 @@ def test_damage_inside_the_catalog_is_known_as_such(library: Library) -> None:
 
 
 def test_a_cache_with_rubbish_in_it_costs_no_answer(library: Library) -> None:
-    before = library.query("a cat", k=1, relevant=False).hits
+    before = library.query("a cat", k=1, options=QueryOptions(relevant=False)).hits
     with sqlite3.connect(library.path / "cache.db") as cache:
         cache.execute("UPDATE texts SET vector = x'0102'")
         cache.execute("INSERT INTO facts SELECT fingerprint, 'background', 3, x'00' FROM texts LIMIT 1")
         cache.execute("INSERT INTO checked SELECT sha, '7' FROM (SELECT 'x' AS sha)")
     assert library.query("a cat", k=1).hits == before
-    assert library.query("a cat", without=[Text("a dog")], k=1).hits
+    assert library.query("a cat", k=1, options=QueryOptions(negative=[Text("a dog")])).hits

@@ -18,6 +18,7 @@ import pytest
 from released.make import TEXTS, Answers, Ask, answers, hits, labels, library, unpacked
 
 from clipsearch import Library
+from clipsearch.search.query import QueryOptions
 
 RELEASES = sorted(path.parent for path in (Path(__file__).parent / "released").glob("*/expected.json"))
 
@@ -107,7 +108,7 @@ def test_what_queries_have_learnt_needs_no_model(released: Released) -> None:
 def test_python_opens_it(released: Released, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPSEARCH_CACHE", os.fspath(released.folder / "cache"))
     with Library.open(released.folder / "index") as opened:
-        found = opened.query(TEXTS[0], k=6, use_cache=False)
+        found = opened.query(TEXTS[0], k=6, options=QueryOptions(use_cache=False))
         fingerprint = found.model.fingerprint
     assert fingerprint == released.expected["library"]["encoders"]["answering"]["fingerprint"]
     assert [hit.id for hit in found.hits] == [hit["id"] for hit in released.expected["queries"][TEXTS[0]]]

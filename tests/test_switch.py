@@ -19,6 +19,7 @@ from clipsearch import Library
 from clipsearch.errors import ModelMismatchError, UsageError
 from clipsearch.indexing.run import RunOptions
 from clipsearch.library.results import EncoderStatus
+from clipsearch.search.query import QueryOptions
 
 COUNT = 12
 
@@ -227,9 +228,11 @@ def test_copies_are_encoded_once_by_the_new_one_too(library: Library, photos: Pa
 
 def test_a_query_may_ask_the_other_encoder(library: Library, photos: Path) -> None:
     library.index(model="./new")
-    assert library.query(photos / "03.png", k=1, model="./old").hits[0].path == str(photos / "03.png")
+    assert library.query(photos / "03.png", k=1, options=QueryOptions(model="./old")).hits[0].path == str(
+        photos / "03.png"
+    )
     with pytest.raises(ModelMismatchError, match=r"no vectors of \./third"):
-        library.query(photos / "03.png", model="./third")
+        library.query(photos / "03.png", options=QueryOptions(model="./third"))
 
 
 def test_the_old_snapshot_is_mended_while_the_new_one_is_filled(library: Library, photos: Path) -> None:

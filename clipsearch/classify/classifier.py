@@ -19,7 +19,7 @@ from clipsearch.classify.prototypes import means
 from clipsearch.classify.results import Prediction
 from clipsearch.classify.templates import expand, prompts_of
 from clipsearch.errors import UsageError
-from clipsearch.types import EncoderInfo
+from clipsearch.types import EncoderInfo, Notice
 
 if TYPE_CHECKING:
     from clipsearch.classify.unknown import Neutral
@@ -66,7 +66,7 @@ class Classifier:
     prototypes: NDArray[np.float32]
     templates: tuple[str, ...] = ()
     fit: Fit | None = None
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
     """What should be known of how it was made: prompts that were cut off, examples that could not be read."""
 
     @classmethod

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.classify.classifier import Classifier
-from clipsearch.classify.prototypes import FEW, TextSide
+from clipsearch.classify.prototypes import FEW
 from clipsearch.classify.results import Prediction
 from clipsearch.classify.templates import prompts_of
 from clipsearch.search.hits import make_many_hits
 from clipsearch.types import Hit
 
 if TYPE_CHECKING:
+    from clipsearch.search.embed import Embedder
     from clipsearch.search.neighbours import Searcher
 
 NEAREST = 3
@@ -28,8 +29,7 @@ def with_prompts(
     predictions: Sequence[tuple[Prediction, ...]],
     vectors: NDArray[np.float32],
     classifier: Classifier,
-    texts: TextSide,
-    notices: list[str],
+    embedder: Embedder,
     *,
     every: bool,
 ) -> list[tuple[Prediction, ...]]:
@@ -47,7 +47,7 @@ def with_prompts(
     keep = sum(map(len, said.values())) <= FEW  # More would push what queries have asked for out of the cache.
     for name, places in wanted.items():
         prompts = said[name]
-        scores = vectors[[i for i, _ in places]] @ texts.embed(prompts, notices, keep=keep).T
+        scores = vectors[[i for i, _ in places]] @ embedder.texts(prompts, keep=keep).T
         for (i, j), best in zip(places, scores.argmax(axis=1), strict=True):
             told[i][j] = replace(told[i][j], prompt=prompts[best])
     return [tuple(some) for some in told]

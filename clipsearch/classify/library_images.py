@@ -24,11 +24,10 @@ from clipsearch.errors import UsageError, reason
 from clipsearch.files import span
 from clipsearch.images.sniff import PICTURE_SUFFIXES
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
-from clipsearch.search.embed import embed_pictures
-from clipsearch.types import Candidate
+from clipsearch.types import Candidate, Notice
 
 if TYPE_CHECKING:
-    from clipsearch.search.embed import LoadEncoder
+    from clipsearch.search.embed import Embedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Gathered:
 
     items: tuple[Item, ...]
     vectors: NDArray[np.float32]
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = None) -> Gathered:
@@ -75,24 +74,23 @@ def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = N
     notices = []
     unseen = catalog.count_unseen(row.id) if where is None else 0
     if unseen:
-        have = "picture has" if unseen == 1 else "pictures have"
-        notices.append(f"{unseen:,} {have} no vector of {row.info.spec} yet; clipsearch index makes them")
+        have = "image has" if unseen == 1 else "images have"
+        text = f"{unseen:,} {have} no embedding by {row.info.spec} yet; `clipsearch index` adds them"
+        notices.append(Notice("switching", text))
     offline = sum(item.away for item in items)
     if offline:
-        notices.append(
-            f"{offline:,} of these {len(items):,} {_are(offline)} offline: no path of theirs can be read now"
-        )
+        text = f"{offline:,} of these {len(items):,} {_are(offline)} offline: none of their paths can be read now"
+        notices.append(Notice("offline", text))
     return Gathered(tuple(items), vectors, tuple(notices))
 
 
-def named(
-    paths: Sequence[bytes], catalog: Catalog | None, row: EncoderRow, load: LoadEncoder, *, report: Report = quiet
-) -> Gathered:
+def named(paths: Sequence[bytes], embedder: Embedder, *, progress: Report = quiet) -> Gathered:
     """Files as they are named, and the pictures in folders, each folder in the byte order of its paths.
 
     A path that is not there is answered from the library where that has seen pictures at it or below. Raises UsageError
     where it has not.
     """
+    catalog, row = embedder.catalog, embedder.row
     found: list[Candidate | Item] = []
     for path in paths:
         found += _at(path, catalog)
@@ -101,21 +99,20 @@ def named(
     items = [one if isinstance(one, Item) else Item(one.path, (one.path,), known.get(one.path)) for one in found]
     held = {item.content_id for item in items if item.content_id is not None}
     stored = catalog.embeddings.vectors_of(sorted(held), row.id) if catalog else {}
-    return _filled(items, stored, catalog, row, load, report=report)
+    return _filled(items, stored, embedder, progress=progress)
 
 
 def _filled(
     items: Sequence[Item],
     stored: Mapping[int, NDArray[np.float32]],
-    catalog: Catalog | None,
-    row: EncoderRow,
-    load: LoadEncoder,
+    embedder: Embedder,
     *,
-    report: Report,
+    progress: Report,
 ) -> Gathered:
     """Items with their place in the matrix; those without a stored vector are read and encoded."""
+    row = embedder.row
     readable = [item.path for item in items if item.content_id not in stored and not item.away and item.reason is None]
-    new = iter(embed_pictures(readable, catalog, row, load))
+    new = iter(embedder.images(readable))
     vectors = np.empty((len(items), row.info.dim), np.float32)
     placed: list[Item] = []
     count = done = 0
@@ -125,23 +122,25 @@ def _filled(
             item = replace(item, reason=f"not there now, and the library has no vector of {row.info.spec} for it")
         elif vector is None and item.reason is None:
             embedded = next(new)
-            why = embedded.reason and embedded.reason.removeprefix(f"{os.fsdecode(item.path)}: ")
-            item = replace(item, reason=why, partial=embedded.partial)
+            item = replace(item, reason=embedded.reason, partial=embedded.partial)
             vector = embedded.vector
             done += 1
-            report(Step("pictures", done, len(readable)))
+            progress(Step("pictures", done, len(readable)))
         if vector is not None:
             vectors[count] = vector
             item = replace(item, row=count)
             count += 1
         placed.append(item)
     notices = [
-        f"{os.fsdecode(item.path)} ends early; what there is of it was classified" for item in placed if item.partial
+        Notice("partial", f"{os.fsdecode(item.path)} is truncated; only its existing part was classified")
+        for item in placed
+        if item.partial
     ]
     away = sum(item.away and item.row is not None for item in placed)
     if away:
         one = "its stored vector was" if away == 1 else "their stored vectors were"
-        notices.append(f"{away:,} of these pictures {_are(away)} not there now; {one} used")
+        text = f"{away:,} of these images {_are(away)} unreachable now; {one} used"
+        notices.append(Notice("offline", text))
     return Gathered(tuple(placed), vectors[:count], tuple(notices))
 
 

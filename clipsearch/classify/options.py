@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ MARGIN = 2.0
 class ClassifyOptions:
     """k: labels a picture, all of them for None. multi: judge every label by itself, and give those whose probability
     is `threshold` at the least. unknown: say so where the best label stands less than `margin` above unrelated ones.
-    explain: add the loudest prompt, and the pictures of the library nearest to a label.
+    explain: add the best-matching prompt, and the images of the library nearest to a label. templates: sentences with
+    {} for the label, "simple" or "openai"; by default the encoder's own. model: another encoder that the library holds.
     """
 
     k: int | None = 5
@@ -31,6 +33,8 @@ class ClassifyOptions:
     unknown: bool = False
     margin: float = MARGIN
     explain: bool = False
+    templates: Sequence[str] = ()
+    model: str | None = None
 
     def check(self, classifier: Classifier) -> None:
         """Raises UsageError for what contradicts itself, or cannot be asked of `classifier`."""

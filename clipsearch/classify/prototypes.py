@@ -14,17 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from clipsearch.catalog.cache import NO_CACHE, QueryCache
-from clipsearch.catalog.catalog import EncoderRow
 from clipsearch.classify.labels import Label
 from clipsearch.classify.templates import prompts_of
-from clipsearch.search.embed import embed_texts
+from clipsearch.types import Notice
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from clipsearch.search.embed import LoadEncoder
+    from clipsearch.search.embed import Embedder
 
 FEW = 256
 """So many prompts at most are kept as texts."""
@@ -52,53 +50,44 @@ Report = Callable[[Step], None]
 
 
 def quiet(step: Step) -> None:
-    """Hears nothing."""
+    """Ignores its argument."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextSide:
-    """What prompts are embedded with: an encoder that loads when it is needed, and what earlier runs have learnt."""
+def prototypes(
+    embedder: Embedder, labels: Sequence[Label], templates: Sequence[str], *, progress: Report = quiet
+) -> NDArray[np.float32]:
+    """Unit rows of shape (len(labels), dim); see the module's text. Notices name what the encoder cuts off."""
+    import numpy as np
 
-    row: EncoderRow
-    load: LoadEncoder
-    cache: QueryCache
+    groups = [prompts_of(label, templates) for label in labels]
+    if sum(map(len, groups)) <= FEW:
+        return means(embedder.texts([text for group in groups for text in group]), groups)
+    info, cache = embedder.row.info, embedder.cache
+    keys = [_key(group) for group in groups]
+    known = cache.prototypes(info.fingerprint, set(keys), dim=info.dim)
+    missing = {key: group for key, group in zip(keys, groups, strict=True) if key not in known}
+    before = len(embedder.notices)
+    done, total = 0, sum(map(len, missing.values()))
+    for block in _blocks(missing):
+        told = len(embedder.notices)
+        vectors = embedder.texts([text for key in block for text in missing[key]], keep=False)
+        made = dict(zip(block, means(vectors, [missing[key] for key in block]), strict=True))
+        known |= made
+        if len(embedder.notices) == told:  # A truncated prompt is announced each time, hence never cached.
+            cache.put_prototypes(info.fingerprint, made, now=int(time.time()))
+        done += len(vectors)
+        progress(Step("prompts", done, total))
+    if missing:
+        cache.trim_prototypes(info.fingerprint)
+    _shorten(embedder.notices, before, info.spec)
+    return np.stack([known[key] for key in keys])
 
-    def embed(self, texts: Sequence[str], notices: list[str], *, keep: bool = True) -> NDArray[np.float32]:
-        """Unit rows of shape (len(texts), dim); `keep` says that the cache may have them."""
-        cache = self.cache if keep else NO_CACHE
-        return embed_texts(texts, self.row, self.load, cache, notices=notices)
 
-    def prototypes(
-        self, labels: Sequence[Label], templates: Sequence[str], notices: list[str], *, report: Report = quiet
-    ) -> NDArray[np.float32]:
-        """Unit rows of shape (len(labels), dim); see the module's text. Notices name what the encoder cuts off."""
-        import numpy as np
-
-        groups = [prompts_of(label, templates) for label in labels]
-        if sum(map(len, groups)) <= FEW:
-            return means(self.embed([text for group in groups for text in group], notices), groups)
-        dim, fingerprint = self.row.info.dim, self.row.info.fingerprint
-        keys = [_key(group) for group in groups]
-        known = self.cache.prototypes(fingerprint, set(keys), dim=dim)
-        missing = {key: group for key, group in zip(keys, groups, strict=True) if key not in known}
-        cut: list[str] = []
-        done, total = 0, sum(map(len, missing.values()))
-        for block in _blocks(missing):
-            cut_before = len(cut)
-            texts = [text for key in block for text in missing[key]]
-            vectors = self.embed(texts, cut, keep=False)
-            made = dict(zip(block, means(vectors, [missing[key] for key in block]), strict=True))
-            known |= made
-            if len(cut) == cut_before:  # What is cut is said each time, hence never cached.
-                self.cache.put_prototypes(fingerprint, made, now=int(time.time()))
-            done += len(texts)
-            report(Step("prompts", done, total))
-        if missing:
-            self.cache.trim_prototypes(fingerprint)
-        notices += cut[:TOLD]
-        if len(cut) > TOLD:
-            notices.append(f"{len(cut) - TOLD:,} more prompts are too long for {self.row.info.spec}")
-        return np.stack([known[key] for key in keys])
+def _shorten(notices: list[Notice], before: int, spec: str) -> None:
+    """Keep the first TOLD of the notices behind `before`, and the number of the others."""
+    more = len(notices) - before - TOLD
+    if more > 0:
+        notices[before + TOLD :] = [Notice("truncated", f"{more:,} more prompts are too long for {spec}")]
 
 
 def _key(prompts: Sequence[str]) -> bytes:

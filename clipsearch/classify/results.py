@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from clipsearch.types import EncoderInfo, Hit
+from clipsearch.types import EncoderInfo, Hit, Listing, Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,18 @@ class Classification:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassifyResult:
+class ClassifyResult(Listing[Classification]):
+    """What each image is, in the order of the images; a sequence of classifications."""
+
     model: EncoderInfo
     results: tuple[Classification, ...]
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
     labels: tuple[str, ...] = ()
     """All that could be chosen, in their order."""
     threshold: float | None = None
     """Where every label was judged by itself: the probability that those in `predictions` have at the least."""
     nearest: Mapping[str, tuple[Hit, ...]] = field(default_factory=dict)
     """The pictures of the library nearest to a label that was chosen, where it was asked for."""
+
+    def _items(self) -> tuple[Classification, ...]:
+        return self.results

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,132 +13,129 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.catalog.cache import QueryCache
-from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.catalog.catalog import EncoderRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.classify import explain, few_shot
 from clipsearch.classify import unknown as distractors
 from clipsearch.classify.classifier import Classifier, best_columns, softmax
-from clipsearch.classify.folders import example_folders
+from clipsearch.classify.folders import ClassFolders, example_folders
 from clipsearch.classify.labels import Label, checked
-from clipsearch.classify.library_images import Gathered, Item, named, whole_library
+from clipsearch.classify.library_images import Item, named, whole_library
 from clipsearch.classify.options import ClassifyOptions
-from clipsearch.classify.prototypes import Report, TextSide, quiet
+from clipsearch.classify.prototypes import Report, prototypes, quiet
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
 from clipsearch.classify.templates import expand
 from clipsearch.classify.unknown import Neutral
-from clipsearch.encoders.base import Encoder, EncoderOptions
+from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.cache import cache_dir
 from clipsearch.encoders.load import load_alone
 from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, absolute
+from clipsearch.search.embed import Embedder
+from clipsearch.types import Notice
 
 if TYPE_CHECKING:
     from clipsearch.search.neighbours import Searcher
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What classification works with: an encoder, and a library where there is one."""
-
-    row: EncoderRow
-    load: Callable[[], Encoder]
-    cache: QueryCache
-    catalog: Catalog | None = None
-    searcher: Searcher | None = None
-    report: Report = quiet
-
-    @property
-    def texts(self) -> TextSide:
-        return TextSide(self.row, self.load, self.cache)
-
-    def named(self, paths: Iterable[PathLike]) -> Gathered:
-        """Pictures and folders by their paths. Raises UsageError for what is nowhere."""
-        return named([absolute(path) for path in paths], self.catalog, self.row, self.load, report=self.report)
-
-
 def make_classifier(
-    desk: Desk,
+    embedder: Embedder,
     labels: Sequence[str | Label],
     *,
     templates: Sequence[str] = (),
-    folder: PathLike | None = None,
+    examples: PathLike | None = None,
     blend: float | None = None,
+    progress: Report = quiet,
 ) -> Classifier:
-    """A classifier from labels, or from a folder of examples, or both; see `examples` for `blend`.
+    """A classifier from labels, or from a folder of examples, or both; see `few_shot` for `blend`.
 
-    Raises UsageError for labels, templates and folders that cannot be, EncoderError.
+    Raises UsageError for labels, templates and folders that cannot be used, EncoderError.
     """
-    filled = expand(templates, default=desk.row.info.template)
-    classes = example_folders(Path(os.fsdecode(absolute(folder))), labels) if folder is not None else None
+    before = len(embedder.notices)
+    filled = expand(templates, default=embedder.row.info.template)
+    classes = example_folders(Path(os.fsdecode(absolute(examples))), labels) if examples is not None else None
     chosen = checked(labels) if labels or classes is None else classes.labels
     if blend is not None and not 0 <= blend <= 1:
-        raise UsageError(f"--blend {blend:g}: from 0, the prompts alone, to 1, the examples alone")
-    notices: list[str] = []
-    rows = desk.texts.prototypes(chosen, filled, notices, report=desk.report)
-    plain = Classifier(desk.row.info, chosen, rows, filled, notices=tuple(dict.fromkeys(notices)))
-    if classes is None:
-        return plain
-    gathered = desk.named(classes.paths)
+        raise UsageError(f"`blend={blend:g}`: from 0 (the prompts alone) to 1 (the examples alone)")
+    rows = prototypes(embedder, chosen, filled, progress=progress)
+    notices = tuple(dict.fromkeys(embedder.notices[before:]))
+    plain = Classifier(embedder.row.info, chosen, rows, filled, notices=notices)
+    return plain if classes is None else _taught(plain, classes, embedder, blend=blend, progress=progress)
+
+
+def _taught(
+    plain: Classifier, classes: ClassFolders, embedder: Embedder, *, blend: float | None, progress: Report
+) -> Classifier:
+    """A classifier with the examples of its classes blended in. Raises UsageError where none can be read."""
+    gathered = named(classes.paths, embedder, progress=progress)
     kept = [
         (item.row, place) for item, place in zip(gathered.items, classes.places, strict=True) if item.row is not None
     ]
-    problems = [f"{problem.path}: {problem.reason}" for problem in classes.problems]
-    problems += [f"{os.fsdecode(item.path)} is no example: {item.reason}" for item in gathered.items if item.reason]
+    problems = [Notice("partial", f"{problem.path}: {problem.reason}") for problem in classes.problems]
+    problems += [
+        Notice("partial", f"{os.fsdecode(item.path)} cannot be used as an example: {item.reason}")
+        for item in gathered.items
+        if item.reason
+    ]
     if not kept:
-        raise UsageError(f"--examples {os.fspath(folder or '')!s}: none of its pictures can be read; {problems[0]}")
-    rows_of, places = (np.array(numbers, np.int64) for numbers in zip(*kept, strict=True))
-    fitted = few_shot.fit(plain, gathered.vectors[rows_of], places, blend=blend)
+        raise UsageError(f"`examples`: none of the images can be read; {problems[0]}")
+    rows, places = (np.array(numbers, np.int64) for numbers in zip(*kept, strict=True))
+    fitted = few_shot.fit(plain, gathered.vectors[rows], places, blend=blend)
     return replace(fitted, notices=(*plain.notices, *gathered.notices, *problems))
 
 
-def classify_pictures(
-    desk: Desk,
-    pictures: Iterable[PathLike] | None,
+def classify_images(
+    embedder: Embedder,
+    images: Iterable[PathLike] | None,
     classifier: Classifier,
     options: ClassifyOptions,
     *,
     where: Filter | None = None,
+    searcher: Searcher | None = None,
+    progress: Report = quiet,
 ) -> ClassifyResult:
-    """Labels for pictures and the pictures in folders; for all of the library, or what `where` leaves, for None.
+    """Labels for images and the images in folders; for all of the library, or what `where` leaves, for None.
 
-    A picture that cannot be read gets a result with the reason instead of predictions. Raises UsageError for paths that
-    are nowhere, and for options that contradict each other.
+    An image that cannot be read gets a result with the reason instead of predictions. `searcher` finds the images of
+    the library that are nearest to a label. Raises UsageError for paths that do not exist, and for options that
+    contradict each other.
     """
     options.check(classifier)
-    notices: list[str] = list(classifier.notices)
+    catalog, notices = embedder.catalog, list(classifier.notices)
     if len(classifier.labels) == 1 and not (options.multi or options.unknown):
-        better = "--unknown says" if classifier.fit else "--unknown or --multi says"
-        notices.append(f"there is one label only, so it has 100 % of every picture; {better} whether it fits")
-    if pictures is not None:
-        gathered = desk.named(pictures)
-    elif desk.catalog is None:
-        raise UsageError("no picture to classify, and no library here; pictures come before --labels")
+        notices.append(_only_one(classifier))
+    if images is not None:
+        gathered = named([absolute(path) for path in images], embedder, progress=progress)
+    elif catalog is None:
+        raise UsageError("no image to classify, and no library here")
     else:
-        with desk.catalog.reading():
-            gathered = whole_library(desk.catalog, desk.row, where=where)
+        with catalog.reading():
+            gathered = whole_library(catalog, embedder.row, where=where)
     beside = None
     if (options.unknown and classifier.fit is None) or (options.multi and classifier.info.logit_bias is None):
-        rows = desk.texts.prototypes(distractors.labels(), classifier.templates, notices, report=desk.report)
-        beside = Neutral(rows)
+        beside = Neutral(prototypes(embedder, distractors.labels(), classifier.templates, progress=progress))
     judged = _judged(classifier, gathered.vectors, options, beside)
     predictions = judged.predictions
     nearest = {}
     if options.explain:
-        predictions = explain.with_prompts(
-            predictions, gathered.vectors, classifier, desk.texts, notices, every=options.multi
-        )
-        if desk.catalog is not None and desk.searcher is not None:
+        predictions = explain.with_prompts(predictions, gathered.vectors, classifier, embedder, every=options.multi)
+        if catalog is not None and searcher is not None:
             shown = {p.label for some in predictions for p in (some if options.multi else some[:1])}
-            nearest = explain.nearest(shown, classifier, desk.row, desk.catalog, desk.searcher)
-            notices += desk.searcher.take_notices()
-    results = tuple(_classification(item, predictions, judged) for item in gathered.items)
+            nearest = explain.nearest(shown, classifier, embedder.row, catalog, searcher)
+            notices += searcher.take_notices()
     return ClassifyResult(
-        desk.row.info,
-        results,
-        tuple(dict.fromkeys((*notices, *gathered.notices))),
+        embedder.row.info,
+        tuple(_classification(item, predictions, judged) for item in gathered.items),
+        tuple(dict.fromkeys((*embedder.notices, *notices, *gathered.notices))),
         tuple(label.name for label in classifier.labels),
         options.threshold if options.multi else None,
         nearest,
     )
+
+
+def _only_one(classifier: Classifier) -> Notice:
+    better = "`unknown=True`" if classifier.fit else "`unknown=True` or `multi=True`"
+    return Notice("labels", f"there is only one label, so every image gets it with 100 %; {better} shows if it fits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,29 +187,23 @@ def _classification(item: Item, predictions: Sequence[tuple[Prediction, ...]], j
 
 
 def classify_alone(
-    pictures: Iterable[PathLike],
+    images: Iterable[PathLike],
     labels: Sequence[str | Label] = (),
     *,
-    model: str | None = None,
-    templates: Sequence[str] = (),
+    options: ClassifyOptions = ClassifyOptions(),  # noqa: B008
     examples: PathLike | None = None,
     blend: float | None = None,
-    choice: ClassifyOptions = ClassifyOptions(),  # noqa: B008
-    options: EncoderOptions | None = None,
-    report: Report = quiet,
+    load: EncoderOptions | None = None,
+    progress: Report = quiet,
 ) -> tuple[ClassifyResult, Classifier]:
-    """Classify without a library, with the encoder that a new one would get; see `classify_pictures`.
+    """Classify without a library, with the encoder that a new one would get; see `classify_images`.
 
-    Prototypes are kept in the cache directory. Raises as `Library.create` does.
+    `load` says how the encoder is loaded. Prototypes are kept in the cache directory. Raises as `Library.create` does.
     """
-    from clipsearch.encoders.cache import cache_dir
-
-    encoder, notices = load_alone(model, options)
-    cache = QueryCache(cache_dir())
-    desk = Desk(EncoderRow(0, encoder.info), lambda: encoder, cache, report=report)
-    try:
-        classifier = make_classifier(desk, labels, templates=templates, folder=examples, blend=blend)
-        result = classify_pictures(desk, pictures, classifier, choice)
-    finally:
-        cache.close()
-    return replace(result, notices=(*notices, *result.notices)), classifier
+    encoder, notices = load_alone(options.model, load)
+    with contextlib.closing(QueryCache(cache_dir())) as cache:
+        embedder = Embedder(EncoderRow(0, encoder.info), lambda: encoder, cache, notices=notices)
+        classifier = make_classifier(
+            embedder, labels, templates=options.templates, examples=examples, blend=blend, progress=progress
+        )
+        return classify_images(embedder, images, classifier, options, progress=progress), classifier

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from clipsearch.encoders.base import Encoder, EncoderOptions, same_model
 from clipsearch.encoders.specs import BUILTIN_SPEC, FALLBACK_NOTICE, parse_spec
 from clipsearch.errors import ModelMismatchError, UsageError
-from clipsearch.types import EncoderInfo
+from clipsearch.types import EncoderInfo, Notice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,11 +94,11 @@ def default_spec() -> tuple[str, str | None]:
     return hub.default_spec()
 
 
-def load_alone(model: str | None, options: EncoderOptions | None) -> tuple[Encoder, tuple[str, ...]]:
+def load_alone(model: str | None, options: EncoderOptions | None) -> tuple[Encoder, tuple[Notice, ...]]:
     """The encoder for work without a library: `model`, or the one that a new library would get.
 
     The second part says that it is the fallback, where it is. Raises as `load_encoder` and `default_spec`.
     """
     spec, fallback = (model, None) if model is not None else default_spec()
-    notices = (f"{FALLBACK_NOTICE} ({fallback}); --model names another",) if fallback else ()
+    notices = (Notice("fallback", f"{FALLBACK_NOTICE} ({fallback}); `model` names another"),) if fallback else ()
     return load_encoder(spec, options or EncoderOptions()), notices

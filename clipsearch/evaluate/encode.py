@@ -23,10 +23,10 @@ from clipsearch.errors import ImageError, StoppedError, TruncatedImageError, Usa
 from clipsearch.evaluate.alterations import Alteration
 from clipsearch.evaluate.results import Effort, Missed
 from clipsearch.evaluate.store import Kept, VectorStore
-from clipsearch.files import PathLike
+from clipsearch.files import PathLike, read_bytes
 from clipsearch.images.open import open_picture
 from clipsearch.indexing.progress import Meter
-from clipsearch.search.embed import SHOWN_CUT, read_bytes
+from clipsearch.search.embed import SHOWN_CUT
 from clipsearch.types import EncoderInfo, Progress
 
 TEXT_BATCH = 32

@@ -13,14 +13,14 @@ from clipsearch.encoders.load import load_encoder, reload_encoder
 from clipsearch.encoders.onnx.quantisation import quantised_info, taken_apart
 from clipsearch.encoders.specs import FALLBACK_NOTICE, parse_spec
 from clipsearch.errors import EncoderError, ModelMismatchError, NoLibraryError, UsageError
-from clipsearch.types import EncoderInfo
+from clipsearch.types import EncoderInfo, Notice
 
 if TYPE_CHECKING:
     from clipsearch.indexing.roots import GivenOptions
     from clipsearch.library.int8 import Precision
 
 
-class Roster:
+class Models:
     """Encoders for the library in `folder`, each loaded once, as `options` say. Thread-safe where it loads."""
 
     def __init__(self, folder: Path, options: EncoderOptions) -> None:
@@ -106,22 +106,26 @@ class Roster:
 
     # What answers
 
-    def answering(self, catalog: Catalog, model: str | None) -> tuple[EncoderRow, list[str]]:
+    def active(self, catalog: Catalog, model: str | None) -> tuple[EncoderRow, list[Notice]]:
         """The encoder that answers, and what the asker should know of it."""
         answering, filling = catalog.answering(), catalog.filling()
         if answering is None:
             raise NoLibraryError(f"the library in {self._folder} holds no pictures yet; clipsearch index FOLDER")
         if model is not None:
             return self._held(catalog, model), []
-        notices = []
+        notices: list[Notice] = []
         fallback = catalog.meta("fallback")
         if fallback is not None:
-            notices.append(f"{FALLBACK_NOTICE} ({fallback}); clipsearch index --model default changes to CLIP")
+            better = 'indexing with `model="default"` switches to CLIP'
+            notices.append(Notice("fallback", f"{FALLBACK_NOTICE} ({fallback}); {better}"))
         if filling is not None:
             lacks = catalog.count_unseen(answering.id)
             if lacks:
+                new = filling.info.spec
                 notices.append(
-                    f"{answering.info.spec} answers until {filling.info.spec} is filled; it lacks {lacks} pictures"
+                    Notice(
+                        "switching", f"{answering.info.spec} is active until {new} is ready; it lacks {lacks} images"
+                    )
                 )
         return answering, notices
 

@@ -1,11 +1,10 @@
-"""Terms to unit vectors: texts and images, from the cache and the catalog where they are known."""
+"""Texts, terms and images to unit vectors, taken from the cache and the catalog where they are known."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,17 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.cache import NO_CACHE, QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders.base import Encoder, encode_halving
-from clipsearch.errors import ImageError, TruncatedImageError, UsageError, reason
+from clipsearch.errors import ImageError, TruncatedImageError, UsageError
+from clipsearch.files import absolute, read_bytes
 from clipsearch.images.open import open_picture
-from clipsearch.search.terms import Region
+from clipsearch.search.terms import Known, Region, Term, Text
+from clipsearch.types import Notice
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
 
 LoadEncoder = Callable[[], Encoder]
 
@@ -31,38 +31,12 @@ SHOWN_CUT = 60
 """Characters that are shown of the end of a text that is too long."""
 
 BATCH = 16
-"""Pictures that are encoded together; more gains nothing on a CPU."""
-
-
-def embed_texts(
-    texts: Sequence[str], row: EncoderRow, load: LoadEncoder, cache: QueryCache, *, notices: list[str]
-) -> NDArray[np.float32]:
-    """Unit rows of shape (len(texts), dim), from the cache where these texts were asked for before.
-
-    Adds a notice for each text whose end the encoder ignores.
-    """
-    import numpy as np
-
-    known = cache.texts(row.info.fingerprint, texts, dim=row.info.dim)
-    missing = [text for text in dict.fromkeys(texts) if text not in known]
-    if missing:
-        encoder = load()
-        new = {}
-        for text, vector in zip(missing, encoder.encode_texts(missing), strict=True):
-            known[text] = vector
-            cut = encoder.overflow(text)
-            if cut:
-                shown = repr(cut if len(cut) <= SHOWN_CUT else cut[:SHOWN_CUT] + "…")
-                notices.append(f"the text is too long for {row.info.spec}; ignored was, {len(cut)} characters: {shown}")
-            else:
-                new[text] = known[text]  # A text that is cut is announced each time, hence never cached.
-        cache.put_texts(row.info.fingerprint, new, now=int(time.time()))
-    return np.stack([known[text] for text in texts])
+"""Images that are encoded together; more gains nothing on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """A picture's unit vector (dim,), or the reason why there is none; `partial` where its file ends early."""
+class EmbeddedImage:
+    """The unit vector of an image file, shape (dim,), or the reason why there is none; `partial`: it ends early."""
 
     path: bytes
     vector: NDArray[np.float32] | None
@@ -70,78 +44,10 @@ class Embedded:
     partial: bool = False
 
 
-def embed_picture(
-    path: bytes, catalog: Catalog | None, row: EncoderRow, load: LoadEncoder, *, notices: list[str]
-) -> NDArray[np.float32]:
-    """The unit vector (dim,) of a picture file; one that the catalog holds is not encoded again.
-
-    Adds a notice for a file that ends early. Raises ImageError where it cannot be decoded, UsageError where it cannot
-    be read, with messages that name the file.
-    """
-    stored = _stored_by_stat(path, catalog, row)
-    if stored is None:
-        data = read_bytes(path)
-        stored = _stored_by_digest(data, catalog, row)
-        if stored is None:
-            return embed_bytes(data, os.fsdecode(path), load, notices=notices)
-    return stored
-
-
-def embed_bytes(
-    data: bytes, name: str, load: LoadEncoder, *, region: Region | None = None, notices: list[str]
-) -> NDArray[np.float32]:
-    """The unit vector (dim,) of a picture, or of a part of it. Raises ImageError and UsageError that name it."""
-    pixels, partial = _prepare(data, name, load, region=region)
-    if partial:
-        notices.append(f"{name} ends early; what there is of it was looked for")
-    vector: NDArray[np.float32] = load().encode_images(pixels[None])[0]
-    return vector
-
-
-def _prepare(
-    data: bytes, name: str, load: LoadEncoder, *, region: Region | None = None
-) -> tuple[NDArray[np.uint8], bool]:
-    """Pixels for the encoder, and whether the file ends early. Raises ImageError and UsageError that name it."""
-
-    def prepare(*, truncated: bool) -> NDArray[np.uint8]:
-        picture = open_picture(data, truncated=truncated)
-        box = region.box(picture.facts.width, picture.facts.height) if region else None
-        return load().prepare(picture, box=box)
-
-    try:
-        try:
-            return prepare(truncated=False), False
-        except TruncatedImageError:
-            return prepare(truncated=True), True
-    except ImageError as exc:
-        raise type(exc)(f"{name}: {exc}") from exc
-
-
-def read_bytes(path: bytes) -> bytes:
-    """A file's bytes. Raises UsageError, naming it."""
-    name = os.fsdecode(path)
-    try:
-        # Opening a FIFO would else wait for somebody to write to it.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"{name}: not a regular file")
-            return file.read()
-    except OSError as exc:
-        raise UsageError(f"{name}: {reason(exc)}") from exc
-
-
-def embed_pictures(
-    paths: Iterable[bytes], catalog: Catalog | None, row: EncoderRow, load: LoadEncoder
-) -> Iterator[Embedded]:
-    """Embed many, in order, a batch at a time; what cannot be read or decoded comes with its reason."""
-    lock = threading.Lock()
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decoder") as pool:
-        for chunk in _batched(paths, BATCH):
-            yield from _encode(list(pool.map(lambda path: _load(path, catalog, row, load, lock), chunk)), load)
-
-
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    """An image before it is encoded: a stored vector, pixels, or the error that left it without either."""
+
     path: bytes
     stored: NDArray[np.float32] | None = None
     pixels: NDArray[np.uint8] | None = None
@@ -149,56 +55,149 @@ class _Loaded:
     error: ImageError | UsageError | None = None
 
 
-def _encode(loaded: Sequence[_Loaded], load: LoadEncoder) -> list[Embedded]:
-    import numpy as np
+class Embedder:
+    """Unit vectors by one encoder, which `load` loads only when something is not known yet.
 
-    pixels = [item.pixels for item in loaded if item.pixels is not None]
-    vectors = iter(encode_halving(load(), np.stack(pixels)) if pixels else ())
-    embedded = []
-    for item in loaded:
-        if item.error is not None:
-            embedded.append(Embedded(item.path, None, str(item.error)))
-        elif item.stored is not None:
-            embedded.append(Embedded(item.path, item.stored))
+    `cache` keeps the vectors of texts, `catalog` holds those of indexed images; None for work without a library.
+    `notices` collects what the caller should know, such as texts that are too long. Not for several threads.
+    """
+
+    def __init__(
+        self,
+        row: EncoderRow,
+        load: LoadEncoder,
+        cache: QueryCache = NO_CACHE,
+        catalog: Catalog | None = None,
+        *,
+        notices: Iterable[Notice] = (),
+    ) -> None:
+        self.row = row
+        self.load = load
+        self.cache = cache
+        self.catalog = catalog
+        self.notices = list(notices)
+        self._reading = threading.Lock()
+        """Held by the thread that reads the catalog."""
+
+    def texts(self, texts: Sequence[str], *, keep: bool = True) -> NDArray[np.float32]:
+        """Unit rows of shape (len(texts), dim). `keep` allows the cache to keep them.
+
+        Adds a notice for each text whose end the encoder ignores.
+        """
+        import numpy as np
+
+        info, cache = self.row.info, self.cache if keep else NO_CACHE
+        known = cache.texts(info.fingerprint, texts, dim=info.dim)
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            known |= dict(zip(missing, self.load().encode_texts(missing), strict=True))
+            # A truncated text is announced each time, hence never cached.
+            whole = {text: known[text] for text in missing if not self._note_overflow(text)}
+            cache.put_texts(info.fingerprint, whole, now=int(time.time()))
+        rows: NDArray[np.float32] = np.stack([known[text] for text in texts])
+        return rows
+
+    def term(self, term: Term) -> NDArray[np.float32]:
+        """The unit vector of a term, shape (dim,). An image that the catalog holds is not encoded again.
+
+        Raises UsageError for an id that the library does not hold, and for an image that cannot be read, ImageError for
+        one that cannot be decoded.
+        """
+        if isinstance(term, Text):
+            return self.texts([term.words])[0]
+        if isinstance(term, Known):
+            return self._known(term)
+        if isinstance(term.source, bytes):
+            loaded = self._prepared(b"the image on standard input", term.source, term.region)
+        elif term.region is not None:
+            loaded = self._prepared(os.fsencode(term.source), read_bytes(absolute(term.source)), term.region)
         else:
-            embedded.append(Embedded(item.path, next(vectors), partial=item.partial))
-    return embedded
+            loaded = self._loaded(absolute(term.source))
+        if loaded.error is not None:
+            raise loaded.error
+        if loaded.partial:
+            self.notices.append(
+                Notice("partial", f"{os.fsdecode(loaded.path)} is truncated; only its existing part was used")
+            )
+        return self._encoded([loaded])[0]
+
+    def images(self, paths: Iterable[bytes]) -> Iterator[EmbeddedImage]:
+        """Embed image files in their order, a batch at a time, decoding in several threads.
+
+        A file that cannot be read or decoded comes with the reason.
+        """
+        iterator = iter(paths)
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decoder") as pool:
+            while batch := list(itertools.islice(iterator, BATCH)):
+                loaded = list(pool.map(self._loaded, batch))
+                vectors = iter(self._encoded([each for each in loaded if each.error is None]))
+                for each in loaded:
+                    if each.error is not None:
+                        yield EmbeddedImage(each.path, None, each.error.reason)
+                    else:
+                        yield EmbeddedImage(each.path, next(vectors), partial=each.partial)
+
+    def _known(self, term: Known) -> NDArray[np.float32]:
+        stored = self.catalog.embeddings.vector_of(term.id, self.row.id) if self.catalog else None
+        if stored is None:
+            raise UsageError(f"{term}: not an image of the library")
+        return stored
+
+    def _loaded(self, path: bytes) -> _Loaded:
+        """An image file with its stored vector, or else its pixels."""
+        stored = self._stored(lambda catalog: catalog.unchanged_content(path))
+        if stored is not None:
+            return _Loaded(path, stored)
+        try:
+            data = read_bytes(path)
+        except UsageError as exc:
+            return _Loaded(path, error=exc)
+        stored = self._stored(lambda catalog: _content_with(data, catalog))
+        return self._prepared(path, data) if stored is None else _Loaded(path, stored)
+
+    def _stored(self, find: Callable[[Catalog], int | None]) -> NDArray[np.float32] | None:
+        """The stored vector of the content that `find` finds, where it has one."""
+        if self.catalog is None:
+            return None
+        with self._reading:
+            content_id = find(self.catalog)
+            return None if content_id is None else self.catalog.embeddings.vector_of(content_id, self.row.id)
+
+    def _prepared(self, path: bytes, data: bytes, region: Region | None = None) -> _Loaded:
+        """The pixels of an image, or of a part of it, as far as its file goes."""
+
+        def pixels(*, truncated: bool) -> NDArray[np.uint8]:
+            image = open_picture(data, truncated=truncated)
+            box = region.box(image.facts.width, image.facts.height) if region else None
+            return self.load().prepare(image, box=box)
+
+        try:
+            try:
+                return _Loaded(path, pixels=pixels(truncated=False))
+            except TruncatedImageError:
+                return _Loaded(path, pixels=pixels(truncated=True), partial=True)
+        except ImageError as exc:
+            return _Loaded(path, error=type(exc)(exc.reason, path=os.fsdecode(path)))
+
+    def _encoded(self, loaded: Sequence[_Loaded]) -> list[NDArray[np.float32]]:
+        """The vectors of images without an error; pixels are encoded together."""
+        import numpy as np
+
+        pixels = [each.pixels for each in loaded if each.pixels is not None]
+        vectors = iter(encode_halving(self.load(), np.stack(pixels)) if pixels else ())
+        return [next(vectors) if each.stored is None else each.stored for each in loaded]
+
+    def _note_overflow(self, text: str) -> bool:
+        """Whether the encoder ignores the end of `text`; adds a notice where it does."""
+        end = self.load().overflow(text)
+        if end:
+            shown = repr(end if len(end) <= SHOWN_CUT else end[:SHOWN_CUT] + "…")
+            about = f"the text is too long for {self.row.info.spec}"
+            self.notices.append(Notice("truncated", f"{about}; its last {len(end)} characters were ignored: {shown}"))
+        return bool(end)
 
 
-def _load(path: bytes, catalog: Catalog | None, row: EncoderRow, load: LoadEncoder, lock: threading.Lock) -> _Loaded:
-    """A picture's stored vector, or its pixels. `lock` guards the catalog."""
-    with lock:
-        stored = _stored_by_stat(path, catalog, row)
-    if stored is not None:
-        return _Loaded(path, stored)
-    try:
-        data = read_bytes(path)
-    except UsageError as exc:
-        return _Loaded(path, error=exc)
-    with lock:
-        stored = _stored_by_digest(data, catalog, row)
-    if stored is not None:
-        return _Loaded(path, stored)
-    try:
-        pixels, partial = _prepare(data, os.fsdecode(path), load)
-    except ImageError as exc:
-        return _Loaded(path, error=exc)
-    return _Loaded(path, pixels=pixels, partial=partial)
-
-
-def _batched(paths: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    iterator = iter(paths)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
-
-
-def _stored_by_digest(data: bytes, catalog: Catalog | None, row: EncoderRow) -> NDArray[np.float32] | None:
-    """The vector of a picture with these bytes."""
-    known = catalog.content_by_digest(hashlib.sha256(data).digest()) if catalog else None
-    return catalog.embeddings.vector_of(known[0], row.id) if catalog and known else None
-
-
-def _stored_by_stat(path: bytes, catalog: Catalog | None, row: EncoderRow) -> NDArray[np.float32] | None:
-    """The vector of a file that is as the catalog saw it last."""
-    known = catalog.unchanged_content(path) if catalog else None
-    return catalog.embeddings.vector_of(known, row.id) if catalog and known is not None else None
+def _content_with(data: bytes, catalog: Catalog) -> int | None:
+    """The id of the content with these bytes."""
+    known = catalog.content_by_digest(hashlib.sha256(data).digest())
+    return None if known is None else known[0]

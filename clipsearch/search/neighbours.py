@@ -16,7 +16,7 @@ from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow, SnapshotRow
 from clipsearch.catalog.embeddings import LiveView, read_box
 from clipsearch.catalog.filters import Filter
-from clipsearch.types import Box
+from clipsearch.types import Box, Notice, NoticeKind
 from clipsearch.vectors.engines import EXACT_LIMIT
 from clipsearch.vectors.index import DamagedSnapshot, VectorIndex
 
@@ -93,7 +93,7 @@ class Searcher:
     """
 
     def __init__(self, catalog: Catalog, cache: QueryCache) -> None:
-        self.notices: list[str] = []
+        self.notices: list[Notice] = []
         self._catalog = catalog
         self._cache = cache
         self._opened: tuple[str, VectorIndex] | None = None
@@ -150,7 +150,8 @@ class Searcher:
             allowed = filters.matching(self._catalog, row.id, where or Filter())
             if len(allowed) > EXACT_LIMIT:
                 self._say(
-                    f"{len(allowed)} pictures are too many to score each one: the nearest {UNION} of each term compete"
+                    "approximate",
+                    f"{len(allowed)} pictures are too many to score each one: the nearest {UNION} of each term compete",
                 )
                 near = [self.nearest(row, query, UNION, where=where) for query in queries[:wanted]]
                 seqs, vectors = _united(near)
@@ -163,7 +164,7 @@ class Searcher:
 
         return self.consistently(search)
 
-    def take_notices(self) -> tuple[str, ...]:
+    def take_notices(self) -> tuple[Notice, ...]:
         """The notices since the last call."""
         taken, self.notices = tuple(self.notices), []
         return taken
@@ -195,7 +196,7 @@ class Searcher:
             gone = snapshot is not None and not (self._catalog.folder / snapshot.file).exists()
             if gone and not self._last_attempt:
                 raise _SnapshotReplacedError from exc
-            self._say(f"{exc}; answering from the catalog, the next index run writes it anew")
+            self._say("damaged", f"{exc}; answering from the catalog, the next index run writes it anew")
             index = None
         watermark = snapshot.watermark if snapshot and index else 0
         return _View(index, watermark, self._catalog.embeddings.last_seq(row.id))
@@ -340,7 +341,8 @@ class Searcher:
                 best[about.content_id] = _neighbour(about, scores[i], found[i], vectors[i])
         return list(best.values()), len(found)
 
-    def _say(self, notice: str) -> None:
+    def _say(self, kind: NoticeKind, text: str) -> None:
+        notice = Notice(kind, text)
         if notice not in self.notices:
             self.notices.append(notice)
 

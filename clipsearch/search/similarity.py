@@ -10,27 +10,27 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.encoders.base import Encoder, EncoderOptions
+from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.cache import cache_dir
 from clipsearch.encoders.load import load_alone
 from clipsearch.errors import NoLibraryError, UsageError
 from clipsearch.files import absolute
-from clipsearch.search.embed import embed_bytes, embed_pictures, embed_texts, read_bytes
+from clipsearch.search.embed import Embedder
 from clipsearch.search.terms import Known, Picture, Region, Term, Text, as_term
-from clipsearch.types import EncoderInfo
+from clipsearch.types import EncoderInfo, Notice
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
-    LoadEncoder = Callable[[], Encoder]
 
 _SHOWN_NUMBERS = 6
 """Numbers of a vector that its name has; one of 512 would fill a screen."""
@@ -79,7 +79,7 @@ class Similarity:
     vectors: FloatArray
     cosines: FloatArray
     angles: FloatArray
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 def parse_vector(text: str) -> Vector | None:
@@ -120,32 +120,21 @@ def compare_vectors(vectors: Sequence[Vector]) -> Similarity:
     return Similarity(None, items, numbers, *measure(numbers))
 
 
-def compare_items(
-    given: Sequence[str | Path | Item],
-    *,
-    row: EncoderRow,
-    load: LoadEncoder,
-    catalog: Catalog | None,
-    cache: QueryCache,
-) -> Similarity:
-    """Compare pictures, texts and vectors, with or without a library; a picture that it holds is not encoded again.
+def compare_items(given: Sequence[str | Path | Item], embedder: Embedder) -> Similarity:
+    """Compare images, texts and vectors, with or without a library; an image that it holds is not encoded again.
 
-    Texts are taken as they are, without a prompt template, as `query` takes them.
-    Raises UsageError for fewer than two, a vector of another dimension, an id that the library does not hold (none is
-    held without one), or a file that cannot be read or decoded, ImageError for a part of one that cannot be.
+    Texts are taken unchanged, without a prompt template, as `query` takes them.
+    Raises UsageError for fewer than two, a vector of another dimension, an id that the library does not hold (without
+    one, it holds none), or a file that cannot be read or decoded, ImageError for a part of one that cannot be.
     """
     import numpy as np
 
     items = [item if isinstance(item, Vector) else as_term(item) for item in given]
     _refuse_few(items)
-    _refuse_other_dimensions(items, row.info)
-    notices: list[str] = []
-    embedder = _Embedder(row, load, catalog, cache, notices)
-    embedder.texts([item.words for item in items if isinstance(item, Text)])
-    embedder.pictures([item.source for item in items if isinstance(item, Picture) and item.region is None])
-    vectors = np.stack([embedder.vector(item).astype(np.float64) for item in items])
-    compared = tuple(_compared(item, catalog) for item in items)
-    return Similarity(row.info, compared, vectors, *measure(vectors), tuple(notices))
+    _refuse_other_dimensions(items, embedder.row.info)
+    vectors = np.stack([vector.astype(np.float64) for vector in _vectors(items, embedder)])
+    compared = tuple(_compared(item, embedder.catalog) for item in items)
+    return Similarity(embedder.row.info, compared, vectors, *measure(vectors), tuple(embedder.notices))
 
 
 def compare_alone(
@@ -156,8 +145,6 @@ def compare_alone(
     Text embeddings are kept in the cache directory. Raises NoLibraryError for an earlier hit, and what
     `compare_items` and `encoders.load_alone` raise.
     """
-    from clipsearch.encoders.cache import cache_dir
-
     vectors = [item for item in items if isinstance(item, Vector)]
     if len(vectors) == len(items):
         return compare_vectors(vectors)
@@ -166,8 +153,7 @@ def compare_alone(
             raise NoLibraryError(f"{item}: no library here that could hold it; --index DIR names one elsewhere")
     encoder, notices = load_alone(model, options)
     with contextlib.closing(QueryCache(cache_dir())) as cache:
-        found = compare_items(items, row=EncoderRow(0, encoder.info), load=lambda: encoder, catalog=None, cache=cache)
-    return replace(found, notices=(*notices, *found.notices))
+        return compare_items(items, Embedder(EncoderRow(0, encoder.info), lambda: encoder, cache, notices=notices))
 
 
 def measure(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -219,51 +205,39 @@ def _compared(item: Item, catalog: Catalog | None) -> Compared:
     return Compared("picture", str(item), (os.fsdecode(absolute(item.source)),), region=item.region)
 
 
-class _Embedder:
-    """Vectors of terms, each text and each file embedded once, the model loaded only where one is missing."""
+def _vectors(items: Sequence[Item], embedder: Embedder) -> Iterator[NDArray[np.float32] | FloatArray]:
+    """The vector of each item, (dim,). Texts and files are embedded together, each once."""
+    import numpy as np
 
-    def __init__(
-        self, row: EncoderRow, load: LoadEncoder, catalog: Catalog | None, cache: QueryCache, notices: list[str]
-    ) -> None:
-        self._row = row
-        self._load = load
-        self._catalog = catalog
-        self._cache = cache
-        self._notices = notices
-        self._of_text: dict[str, NDArray[np.float32]] = {}
-        self._of_file: dict[bytes, NDArray[np.float32]] = {}
-
-    def texts(self, words: Sequence[str]) -> None:
-        wanted = list(dict.fromkeys(words))
-        if wanted:
-            vectors = embed_texts(wanted, self._row, self._load, self._cache, notices=self._notices)
-            self._of_text = dict(zip(wanted, vectors, strict=True))
-
-    def pictures(self, sources: Sequence[Path | bytes]) -> None:
-        """Embed files, several at a time. Raises UsageError for the first that cannot be read or decoded."""
-        wanted = dict.fromkeys(absolute(source) for source in sources if isinstance(source, Path))
-        for embedded in embed_pictures(wanted, self._catalog, self._row, self._load):
-            if embedded.vector is None:
-                raise UsageError(embedded.reason or f"{os.fsdecode(embedded.path)}: it cannot be read")
-            if embedded.partial:
-                self._notices.append(f"{os.fsdecode(embedded.path)} ends early; what there is of it was compared")
-            self._of_file[embedded.path] = embedded.vector
-
-    def vector(self, item: Item) -> NDArray[np.float32] | FloatArray:
-        import numpy as np
-
+    words = list(dict.fromkeys(item.words for item in items if isinstance(item, Text)))
+    texts = dict(zip(words, embedder.texts(words), strict=True)) if words else {}
+    files = _files([path for item in items if (path := _whole_file(item)) is not None], embedder)
+    for item in items:
         if isinstance(item, Vector):
-            return np.array(item.numbers, np.float64)
-        if isinstance(item, Text):
-            return self._of_text[item.words]
-        if isinstance(item, Known):
-            stored = self._catalog.embeddings.vector_of(item.id, self._row.id) if self._catalog else None
-            if stored is None:
-                raise UsageError(f"id:{item.id}: the library holds no such picture")
-            return stored
-        if isinstance(item.source, Path) and item.region is None:
-            return self._of_file[absolute(item.source)]
-        data, name = item.source, "the picture on standard input"
-        if isinstance(data, Path):
-            data, name = read_bytes(absolute(data)), str(data)
-        return embed_bytes(data, name, self._load, region=item.region, notices=self._notices)
+            yield np.array(item.numbers, np.float64)
+        elif isinstance(item, Text):
+            yield texts[item.words]
+        elif (path := _whole_file(item)) is not None:
+            yield files[path]
+        else:
+            yield embedder.term(item)
+
+
+def _whole_file(item: Item) -> bytes | None:
+    """The path of an item that is an image file as a whole."""
+    if isinstance(item, Picture) and isinstance(item.source, Path) and item.region is None:
+        return absolute(item.source)
+    return None
+
+
+def _files(paths: Sequence[bytes], embedder: Embedder) -> dict[bytes, NDArray[np.float32]]:
+    """Embed image files, several at a time. Raises UsageError for the first that cannot be read or decoded."""
+    found: dict[bytes, NDArray[np.float32]] = {}
+    for image in embedder.images(dict.fromkeys(paths)):
+        name = os.fsdecode(image.path)
+        if image.vector is None:
+            raise UsageError(image.reason or "it cannot be read", path=name)
+        if image.partial:
+            embedder.notices.append(Notice("partial", f"{name} is truncated; only its existing part was compared"))
+        found[image.path] = image.vector
+    return found

@@ -57,7 +57,7 @@ def similarities(folder: Path) -> None:
 def classification(folder: Path) -> None:
     cat = Path(skimage.__file__).parent / "data" / "chelsea.png"
     labels = ["cat", "dog", "fox", "teddy bear", "cup of coffee"]
-    result, _ = classify_alone([cat], labels, model="builtin")
+    result, _ = classify_alone([cat], labels, options=ClassifyOptions(model="builtin"))
     plot_classification(result, folder / "classify.png")
     shrunk(folder / "classify.png", HERE / "classify.png", colours=128)
 
@@ -66,8 +66,8 @@ def evaluations(folder: Path) -> None:
     labels = list(COLOURS)
     paths = [folder / f"{n}.png" for n in range(len(DRAWN))]
     templates = ["a large circle on a {label} background"]
-    choice = ClassifyOptions(k=1)
-    result, _ = classify_alone(paths, labels, model=TINY, templates=templates, choice=choice)
+    options = ClassifyOptions(k=1, model=TINY, templates=templates)
+    result, _ = classify_alone(paths, labels, options=options)
     best = [item.predictions[0] for item in result.results]
     true = np.array([labels.index(scene.background) for scene in DRAWN])
     said = np.array([labels.index(prediction.label) for prediction in best])

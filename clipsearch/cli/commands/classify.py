@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clipsearch.catalog.filters import Filter
     from clipsearch.classify.classifier import Classifier
     from clipsearch.classify.labels import Label
+    from clipsearch.classify.options import ClassifyOptions
     from clipsearch.classify.prototypes import Report, Step
     from clipsearch.classify.results import ClassifyResult
     from clipsearch.encoders.base import EncoderOptions
@@ -26,20 +27,18 @@ Texts = list[str] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What the command line asks for. `choice` are arguments of `Library.classify`."""
+    """What the command line asks for."""
 
     pictures: list[str] | None
     labels: list[Label]
-    templates: list[str]
     examples: str | None
     blend: float | None
     save: str | None
     use: str | None
     replace: bool
     where: Filter | None
-    model: str | None
     options: EncoderOptions
-    choice: dict[str, Any] = field(default_factory=dict)
+    choice: ClassifyOptions
 
 
 def classify(
@@ -126,6 +125,7 @@ def classify(
     Works without a library; with one, pictures that it holds are neither opened nor encoded again.
     Into a pipe it prints path, label and probability, with tabs between.
     """
+    from clipsearch.classify.options import MARGIN, ClassifyOptions
     from clipsearch.cli.commands import classify_checks as checks
     from clipsearch.cli.labels import read_templates
     from clipsearch.encoders.base import EncoderOptions
@@ -169,23 +169,23 @@ def classify(
     asked = _Asked(
         pictures=pictures or None,
         labels=_labels(labels or [], pictures, library),
-        templates=read_templates(template or []),
         examples=examples,
         blend=blend,
         save=save,
         use=use,
         replace=replace,
         where=_within(in_),
-        model=model,
         options=EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint),
-        choice={
-            "k": k or (None if multi else 5),
-            "multi": multi,
-            "threshold": 0.5 if threshold is None else threshold,
-            "unknown": unknown,
-            "explain": explain,
-            **({} if margin is None else {"margin": margin}),
-        },
+        choice=ClassifyOptions(
+            k=k or (None if multi else 5),
+            multi=multi,
+            threshold=0.5 if threshold is None else threshold,
+            unknown=unknown,
+            margin=MARGIN if margin is None else margin,
+            explain=explain,
+            templates=read_templates(template or []),
+            model=model,
+        ),
     )
     result, classifier = _answer(asked, library, named=index is not None)
     if result is None:
@@ -224,22 +224,21 @@ def _within(places: Texts) -> Filter | None:
 
 def _answer(asked: _Asked, folder: Path | None, *, named: bool) -> tuple[ClassifyResult | None, Classifier | None]:
     """With the library that is there, else without one; no result where a classifier was to be kept only."""
-    from clipsearch.classify.options import ClassifyOptions
     from clipsearch.classify.run import classify_alone
     from clipsearch.cli.progress import Counter
     from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
 
     with Counter() as counter:
 
-        def report(step: Step) -> None:
+        def progress(step: Step) -> None:
             counter.show(step.stage, step.done, step.total)
 
         if folder is not None:
             try:
-                return _with_library(asked, folder, report)
+                return _with_library(asked, folder, progress)
             except ModelMismatchError:
                 needs_it = asked.pictures is None or asked.use is not None or asked.save is not None
-                if named or asked.model is None or needs_it:
+                if named or asked.choice.model is None or needs_it:
                     raise
         for option, value in (("--use", asked.use), ("--save", asked.save), ("--in", asked.where)):
             if value:
@@ -249,18 +248,16 @@ def _answer(asked: _Asked, folder: Path | None, *, named: bool) -> tuple[Classif
         result, classifier = classify_alone(
             asked.pictures,
             asked.labels,
-            model=asked.model,
-            templates=asked.templates,
+            options=asked.choice,
             examples=asked.examples,
             blend=asked.blend,
-            choice=ClassifyOptions(**asked.choice),
-            options=asked.options,
-            report=report,
+            load=asked.options,
+            progress=progress,
         )
         return result, classifier
 
 
-def _with_library(asked: _Asked, folder: Path, report: Report) -> tuple[ClassifyResult | None, Classifier | None]:
+def _with_library(asked: _Asked, folder: Path, progress: Report) -> tuple[ClassifyResult | None, Classifier | None]:
     from clipsearch.classify import store
     from clipsearch.library.library import Library
 
@@ -268,15 +265,15 @@ def _with_library(asked: _Asked, folder: Path, report: Report) -> tuple[Classify
         if asked.save is not None:
             store.classifiers(folder).check_free(asked.save, replace=asked.replace)  # Before minutes of encoding.
         if asked.use is not None:
-            classifier = library.saved_classifier(asked.use, model=asked.model)
+            classifier = library.saved_classifier(asked.use, model=asked.choice.model)
         else:
             classifier = library.make_classifier(
                 asked.labels,
                 examples=asked.examples,
                 blend=asked.blend,
-                templates=asked.templates,
-                model=asked.model,
-                report=report,
+                templates=asked.choice.templates,
+                model=asked.choice.model,
+                progress=progress,
             )
         if asked.save is not None:
             path = store.save_classifier(folder, asked.save, classifier, replace=asked.replace)
@@ -287,7 +284,7 @@ def _with_library(asked: _Asked, folder: Path, report: Report) -> tuple[Classify
                     output.note(text)
                 return None, classifier
         result = library.classify(
-            asked.pictures, classifier=classifier, where=asked.where, model=asked.model, report=report, **asked.choice
+            asked.pictures, where=asked.where, options=asked.choice, classifier=classifier, progress=progress
         )
         return result, classifier
 

@@ -119,6 +119,7 @@ def query(
     """
     from clipsearch.errors import UsageError
     from clipsearch.library.library import Library
+    from clipsearch.search.query import QueryOptions
 
     if json + jsonl + csv + null > 1:
         raise UsageError("--json, --jsonl, --csv and -0 exclude one another")
@@ -137,23 +138,24 @@ def query(
     if not words:
         raise UsageError("nothing to look for: give words, or a picture")
     _stay_on_one_thread()
-    main = _main_term(words, text=text)
-    plus, minus = _terms(with_, like), _terms(without, None)
+    terms = [_main_term(words, text=text), *_terms(with_, like)]
+    negative = _terms(without, None)
     with Library.open(place.require_library(index)) as library:
         result = library.query(
-            main,
+            terms,
             k=k,
-            plus=plus,
-            without=minus,
-            every=all_,
             where=where,
-            page=page,
-            sort=sort,  # type: ignore[arg-type]
-            relevant=relevant,
-            model=model,
-            explain=json or jsonl,
-            judge=json or jsonl or csv or html is not None or output.to_terminal(),
-            use_cache=not no_cache,
+            options=QueryOptions(
+                negative=negative,
+                match_all=all_,
+                page=page,
+                sort=sort,  # type: ignore[arg-type]
+                relevant=relevant,
+                model=model,
+                explain=json or jsonl,
+                judge=json or jsonl or csv or html is not None or output.to_terminal(),
+                use_cache=not no_cache,
+            ),
         )
     if unfold:
         result = _unfolded(result)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import ClipsearchError, TruncatedImageError
+from clipsearch.files import read_bytes
 from clipsearch.images.open import open_picture
-from clipsearch.search.embed import read_bytes
 from clipsearch.search.terms import Region
 
 if TYPE_CHECKING:

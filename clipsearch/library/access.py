@@ -1,0 +1,156 @@
+"""How the catalog of a library is reached: threads share one reader, and one process writes at a time."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from clipsearch.catalog.cache import QueryCache
+from clipsearch.catalog.catalog import CATALOG_NAME, Catalog
+from clipsearch.catalog.connections import damage_translated
+from clipsearch.catalog.lock import writer_lock
+from clipsearch.errors import NoLibraryError, UsageError
+from clipsearch.files import sync
+from clipsearch.search.neighbours import Searcher
+from clipsearch.types import EncoderInfo
+
+Answer = TypeVar("Answer")
+
+LOCK_NAME = "lock"
+
+ATTEMPTS = 3
+
+
+class Access:
+    """The way into the library in the folder `path`, whether there is one yet or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._catalog: Catalog | None = None
+        self._cache: QueryCache | None = None
+        self._searcher: Searcher | None = None
+        self._answering = threading.RLock()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a catalog in the folder."""
+        catalog = self.path / CATALOG_NAME
+        return catalog.is_file() and catalog.stat().st_size > 0
+
+    def require(self) -> None:
+        """Raise NoLibraryError where there is no catalog."""
+        if not self.exists:
+            raise NoLibraryError(f"no library in {self.path}", advice="`clipsearch index FOLDER` creates one")
+
+    def refuse_existing(self) -> None:
+        """Raise UsageError where there is a catalog."""
+        if self.exists:
+            raise UsageError(f"there is already a library in {self.path}")
+
+    def create(self, info: EncoderInfo, fallback: str | None) -> None:
+        """Make the catalog, with the encoder `info` as the active one; `fallback` tells why it is the built-in one.
+
+        Raises UsageError where the folder cannot be written, or where another process was faster.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise UsageError(f"cannot make a library in {self.path}: {exc.strerror}") from exc
+        with self.lock():
+            if not self.exists:
+                _make_catalog(self.path, info, fallback)
+        made = self.reader().answering()
+        if made is None or made.info.fingerprint != info.fingerprint:
+            self.close()
+            self.refuse_existing()
+
+    def close(self) -> None:
+        if self._catalog is not None:
+            self._catalog.close()
+        if self._cache is not None:
+            self._cache.close()
+        self._catalog = self._cache = self._searcher = None
+
+    def reader(self) -> Catalog:
+        """The catalog for reading; opened again where it was read without SQLite's locks and has changed since."""
+        if self._catalog is not None and self._catalog.is_stale():
+            self.close()
+        if self._catalog is None:
+            self._catalog = Catalog.open(self.path)
+        return self._catalog
+
+    def answer(self, question: Callable[[Catalog], Answer]) -> Answer:
+        """Put a question to the catalog; again where it was read without SQLite's locks and changed meanwhile."""
+        with self._answering, damage_translated(self.path):
+            for _ in range(ATTEMPTS):
+                catalog = self.reader()
+                answer = question(catalog)
+                if not catalog.is_stale():
+                    break
+                self.close()
+            return answer
+
+    def search_tools(self, catalog: Catalog) -> tuple[QueryCache, Searcher]:
+        """The query cache and the searcher of the catalog that `answer` hands to a question."""
+        if self._cache is None or self._searcher is None:
+            self._cache = QueryCache(self.path)
+            self._searcher = Searcher(catalog, self._cache)
+        return self._cache, self._searcher
+
+    @contextmanager
+    def lock(self, *, wait: bool = False, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Keep all other writers out. Raises LockedError unless `wait`, which ends once `stop` is true."""
+        with writer_lock(self.path / LOCK_NAME, wait=wait, stop=stop):
+            yield
+
+    @contextmanager
+    def writer(self, *, wait: bool = False, stop: Callable[[], bool] = lambda: False) -> Iterator[Catalog]:
+        """The catalog for writing, locked. Raises NoLibraryError and LockedError."""
+        self.require()
+        with self.lock(wait=wait, stop=stop):
+            catalog = Catalog.open(self.path, writable=True)
+            try:
+                with damage_translated(self.path):
+                    yield catalog
+            finally:
+                catalog.close()
+
+    @contextmanager
+    def reader_or_empty(self) -> Iterator[Catalog]:
+        """The catalog, or an empty one elsewhere while there is none."""
+        if self.exists:
+            yield self.reader()
+            return
+        with tempfile.TemporaryDirectory(prefix="clipsearch-") as folder:
+            catalog = Catalog.create(Path(folder))
+            try:
+                yield catalog
+            finally:
+                catalog.close()
+
+
+def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None:
+    """Make a catalog in a folder of its own, then move it: it appears complete or not at all."""
+    staging = folder / "catalog.new"
+    shutil.rmtree(staging, ignore_errors=True)  # What a killed process has left.
+    try:
+        catalog = Catalog.create(staging)
+        try:
+            with catalog.transaction():
+                catalog.set_meta("encoder_id", str(catalog.add_encoder(info).id))
+                catalog.set_meta("fallback", fallback)
+        finally:
+            catalog.close()
+        for suffix in ("-wal", "-shm"):  # SQLite would play those of a lost catalog into the new one.
+            (folder / (CATALOG_NAME + suffix)).unlink(missing_ok=True)
+        (staging / CATALOG_NAME).replace(folder / CATALOG_NAME)
+        sync(folder)
+    except OSError as exc:
+        raise UsageError(f"cannot make a library in {folder}: {exc.strerror}") from exc
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,203 @@
+"""A query, from words to hits.
+
+terms      a text, an image, a part of one, an earlier hit            search/terms
+  │ embed        unit vectors, from the cache and the catalog         search/embed
+  │ combine      one vector, or several that are scored together      search/combine, search/background
+  │ search       snapshot and tail to the nearest live contents       search/neighbours, vectors/
+  │ describe     paths and facts of each content                      search/hits, catalog/
+  ▼ judge        how far each hit stands out, then the order asked for  search/relevance
+hits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.catalog.filters import Filter
+from clipsearch.errors import UsageError
+from clipsearch.search.combine import balanced_sum, penalised, score_kind
+from clipsearch.search.embed import Embedder
+from clipsearch.search.hits import make_hits, make_many_hits, sort_hits
+from clipsearch.search.neighbours import Neighbour, Searcher
+from clipsearch.search.terms import Term, Text, as_term
+from clipsearch.types import Hit, QueryResult, ScoreKind, Sort
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clipsearch.search.background import Background
+    from clipsearch.search.relevance import Kind
+
+AnyTerm = str | Path | Term
+"""What Python code may give for a term: words, the path of an image, or a term of `search.terms`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """How a query is answered.
+
+    negative: terms that lower the score of an image. match_all: every term must match, where a sum would let one win.
+    page: 2 for the next `k` best, and so on. sort: how a page is arranged. relevant: only hits whose relevance is above
+    `relevance.RELEVANT`; where the library has no baseline yet, it is measured now, once. model: another encoder that
+    the library holds. explain: add what the built-in encoder recognised. judge: add the relevance of each hit.
+    use_cache: False neither reads nor writes embeddings of texts.
+    """
+
+    negative: Sequence[AnyTerm] = ()
+    match_all: bool = False
+    page: int = 1
+    sort: Sort = "score"
+    relevant: bool = False
+    model: str | None = None
+    explain: bool = True
+    judge: bool = True
+    use_cache: bool = True
+
+
+def as_terms(given: AnyTerm | Sequence[AnyTerm]) -> tuple[Term, ...]:
+    """One or several terms as Python code gives them. Raises UsageError for none, and for empty words."""
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return (as_term(given),)
+    if not given:
+        raise UsageError("nothing to look for: no term is given")
+    return tuple(as_term(term) for term in given)
+
+
+def answer(
+    catalog: Catalog,
+    embedder: Embedder,
+    searcher: Searcher,
+    given: AnyTerm | Sequence[AnyTerm],
+    *,
+    k: int,
+    where: Filter | None,
+    options: QueryOptions,
+) -> QueryResult:
+    """The `k` best images for one or several terms; see `Library.query`, which raises the same."""
+    terms, negative = as_terms(given), tuple(as_term(term) for term in options.negative)
+    kind = score_kind(terms, negative, match_all=options.match_all)
+    _check(k, kind, options)
+    row, is_clip = embedder.row, embedder.row.info.is_clip
+
+    vectors = [embedder.term(term) for term in terms]
+    background = _background(catalog, embedder) if kind != "cosine" and (is_clip or kind != "combined") else None
+    vector = balanced_sum(terms, vectors, background if is_clip and background and _is_large(background) else None)
+    queries = [*(vectors if options.match_all else [vector]), *(embedder.term(term) for term in negative)]
+    weights = [term.weight for term in negative]
+    encoder = embedder.load() if options.explain and not is_clip else None
+
+    def search() -> tuple[Hit, ...]:
+        count = k * options.page
+        if background is None or kind == "combined":
+            found = searcher.nearest(row, vector, count, where=where)
+        else:
+            found = _scored(searcher, row, background, queries, weights, count, where)
+        return make_hits(catalog, found[count - k :], where=where, encoder=encoder)
+
+    hits = searcher.consistently(search)
+    if kind in ("cosine", "combined") and (options.judge or options.relevant):
+        hits = _judged(catalog, embedder, terms, vector, hits, relevant=options.relevant)
+    notices = (*embedder.notices, *searcher.take_notices())
+    return QueryResult(str(terms[0]), row.info, sort_hits(hits, options.sort), notices, kind)
+
+
+def answer_many(
+    catalog: Catalog,
+    embedder: Embedder,
+    searcher: Searcher,
+    texts: Sequence[str],
+    *,
+    k: int,
+    where: Filter | None,
+) -> tuple[QueryResult, ...]:
+    """The `k` nearest images of each text, with one model load and one matrix product for all of them."""
+    if k < 1:
+        raise UsageError(f"`k={k}`: at least 1")
+    if not all(text.strip() for text in texts):
+        raise UsageError("nothing to look for: a text is empty")
+    if not texts:
+        return ()
+    row, vectors = embedder.row, embedder.texts(texts)
+
+    def search() -> list[tuple[Hit, ...]]:
+        return make_many_hits(catalog, searcher.nearest_many(row, vectors, k, where=where), where=where)
+
+    hits = searcher.consistently(search)
+    notices = (*embedder.notices, *searcher.take_notices())
+    return tuple(QueryResult(text, row.info, each, notices) for text, each in zip(texts, hits, strict=True))
+
+
+def _check(k: int, kind: ScoreKind, options: QueryOptions) -> None:
+    if k < 1 or options.page < 1:
+        raise UsageError(f"`k={k}`, `page={options.page}`: both start at 1")
+    if options.relevant and kind not in ("cosine", "combined"):
+        raise UsageError("`relevant=True` does not work with `without` or `match_all=True`")
+
+
+def _background(catalog: Catalog, embedder: Embedder) -> Background:
+    from clipsearch.search.background import learn
+
+    return learn(catalog, embedder.row, embedder.cache, embedder.texts)
+
+
+def _is_large(background: Background) -> bool:
+    """Whether the mean of so many images says more about the encoder than about the library."""
+    from clipsearch.search.background import MIN_PICTURES
+
+    return background.count >= MIN_PICTURES
+
+
+def _scored(
+    searcher: Searcher,
+    row: EncoderRow,
+    background: Background,
+    queries: Sequence[NDArray[np.float32]],
+    weights: Sequence[float],
+    count: int,
+    where: Filter | None,
+) -> list[Neighbour]:
+    """The `count` best images by the least z-score of the positive terms, less the penalties of the negative ones."""
+    import numpy as np
+
+    def weigh(queries: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        return penalised(background.standardise(queries, scores), weights)
+
+    positive = len(queries) - len(weights)
+    return searcher.scored(row, np.stack(queries), weigh, count, wanted=positive, where=where)
+
+
+def _judged(
+    catalog: Catalog,
+    embedder: Embedder,
+    terms: Sequence[Term],
+    vector: NDArray[np.float32],
+    hits: tuple[Hit, ...],
+    *,
+    relevant: bool,
+) -> tuple[Hit, ...]:
+    """Hits with their relevance, where the library has a baseline. `relevant` measures one, and keeps relevant hits."""
+    if not hits:
+        return hits
+    import numpy as np
+
+    from clipsearch.search import relevance
+
+    row, cache = embedder.row, embedder.cache
+    if relevant:
+        baseline = relevance.learn(catalog, row, cache, embedder.texts)
+    else:
+        baseline = relevance.recall(catalog, row, cache)
+    if baseline is None:
+        return () if relevant else hits
+    kind: Kind = "mixed"
+    if len(terms) == 1:
+        kind = "text" if isinstance(terms[0], Text) else "picture"
+    scores = np.array([hit.score for hit in hits], np.float32)
+    found = relevance.relevance(baseline, vector, scores, kind=kind)
+    hits = tuple(replace(hit, relevance=float(each)) for hit, each in zip(hits, found, strict=True))
+    return tuple(hit for hit in hits if not relevant or (hit.relevance or 0) > relevance.RELEVANT)
