@@ -119,7 +119,7 @@ def test_pictures_that_are_away_have_their_stored_vectors(here: Run, own: Path) 
         ran = here("classify", *given, *LABELS, "--json")
         assert ran.code == 0 and len(ran.json["results"]) == count, ran.err
         assert all(one["predictions"] == expected[one["path"]] for one in ran.json["results"])
-    assert "not there now" in here("classify", "photos/rocket.jpg", *LABELS).err
+    assert "unreachable now" in here("classify", "photos/rocket.jpg", *LABELS).err
     here("index")
     offline = here("classify", "photos/rocket.jpg", *LABELS, "--json").json["results"][0]
     assert offline["offline"] is True and offline["predictions"][0]["label"] == "rocket"
@@ -132,7 +132,7 @@ def test_pictures_without_a_vector_are_said(own: Path) -> None:
     catalog.close()
     with Library.open(own / "index") as library:
         result = library.classify(None, ["cat", "dog"])
-        assert len(result.results) == 3 and "1 picture has no vector" in result.notices[0]
+        assert len(result.results) == 3 and "1 image has no embedding" in result.notices[0]
 
 
 def test_pictures_that_lack_tiles_only_have_their_labels(own: Path) -> None:
@@ -254,7 +254,7 @@ def test_bars_fit_into_the_terminal(own: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_label_says_nothing_and_that_is_said(here: Run, own: Path) -> None:
-    said = "there is one label only"
+    said = "there is only one label"
     assert said in here("classify", "--labels", "cat").err
     for other in (["--multi"], ["--unknown"], ["dog"]):
         assert said not in here("classify", "--labels", "cat", *other).err
@@ -445,7 +445,7 @@ def test_examples_without_a_library(here: Run, taught: Path, tmp_path_factory: p
     bad.write_text("no picture")
     ran = here("classify", taught / "photos" / "rocket.jpg", "--examples", taught / "examples", "--model", "builtin",
               "-k", "1", cwd=elsewhere)  # fmt: skip
-    assert ran.lines[0].split("\t")[1] == "other" and "bad.jpg is no example: not a picture" in ran.err
+    assert ran.lines[0].split("\t")[1] == "other" and "bad.jpg cannot be used as an example: not a picture" in ran.err
 
 
 def test_a_classifier_belongs_to_its_encoder(here: Run, taught: Path) -> None:

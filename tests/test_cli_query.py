@@ -136,7 +136,7 @@ def test_an_engine_is_kept_and_gives_the_same_answers(cli: Cli, copied: Path) ->
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("query", f"id:{10**22}"), "the library holds no such picture"),
+        (("query", f"id:{10**22}"), "the library holds no such image"),
         (("show", f"id:{10**22}"), "no such picture"),
         (("query", "a cat", "--copy-to", ""), "a path is empty"),
         (("query", "./photos"), "a folder, not a picture"),

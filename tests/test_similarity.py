@@ -187,7 +187,7 @@ def test_a_part_of_a_picture_and_standard_input(cli: Cli, indexed: Path) -> None
         (["photos/chelsea.png"], 2, "two or more"),
         (["[1, 0]", "a cat"], 2, "[1, 0] has 2 numbers, a vector of builtin has 384"),
         (["nowhere.jpg", "a cat"], 2, "nowhere.jpg: no such file"),
-        (["id:99", "a cat"], 2, "id:99: the library holds no such picture"),
+        (["id:99", "a cat"], 2, "id:99: the library holds no such image"),
         (["broken.jpg", "a cat"], 2, "broken.jpg: not a picture"),
         (["-", "-"], 2, "given once"),
         (["photos/chelsea.png#1,2", "a cat"], 2, "#x,y,width,height"),

@@ -104,7 +104,8 @@ class Embedder:
         one that cannot be decoded.
         """
         if isinstance(term, Text):
-            return self.texts([term.words])[0]
+            vector: NDArray[np.float32] = self.texts([term.words])[0]
+            return vector
         if isinstance(term, Known):
             return self._known(term)
         if isinstance(term.source, bytes):
@@ -140,7 +141,7 @@ class Embedder:
     def _known(self, term: Known) -> NDArray[np.float32]:
         stored = self.catalog.embeddings.vector_of(term.id, self.row.id) if self.catalog else None
         if stored is None:
-            raise UsageError(f"{term}: not an image of the library")
+            raise UsageError(f"{term}: the library holds no such image")
         return stored
 
     def _loaded(self, path: bytes) -> _Loaded:
