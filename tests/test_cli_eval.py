@@ -172,7 +172,7 @@ def test_plots_are_drawn_of_each_model(cli: Cli, drawn: Path, tmp_path: Path) ->
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 300
     refused = cli("eval", "self", drawn / "pictures", "--plot", "s.jpg", cwd=tmp_path)
-    assert refused.code == 2 and "a plot is a .png or an .svg" in refused.err
+    assert refused.code == 2 and "must end in .png or .svg" in refused.err
 
 
 def base(drawn: Path) -> list[str | Path]:

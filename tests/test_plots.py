@@ -476,7 +476,7 @@ def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "plot.png"
     with pytest.raises(UsageError, match=r"\(3, 3\) does not fit 2 labels"):
         plot_confusion(np.eye(3, dtype=int), ["a", "b"], file)
-    with pytest.raises(UsageError, match="as many of each"):
+    with pytest.raises(UsageError, match="three arrays of one length"):
         plot_reliability(BINS, BINS[:3], np.arange(10), 0.1, file)
     with pytest.raises(UsageError, match="no recall curve"):
         plot_recall([], file)
@@ -510,7 +510,7 @@ def test_a_plot_is_replaced_and_a_photo_is_not(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="exists and is no plot of clipsearch"):
             attempt()
     assert Path(photo).read_bytes() == kept
-    with pytest.raises(UsageError, match=r"plot\.jpg: a plot is a \.png or an \.svg"):
+    with pytest.raises(UsageError, match=r"plot\.jpg: the name of a plot must end in \.png or \.svg"):
         check("plot.jpg")
     with pytest.raises(ClipsearchError, match=r"cannot write the plot .*there is no folder .*nowhere; make it first"):
         check(tmp_path / "nowhere" / "plot.png")
@@ -548,7 +548,7 @@ def test_what_cannot_be_written_is_found_out_before_the_work(cli: Cli, tmp_path:
         assert (ran.code, ran.out) == (1, b"") and f"there is no folder {tmp_path / 'nodir'}" in ran.err, ran.err
         assert ran.err.count("\n") == 1
     ran = cli("eval", "classify", "gone", "--plot", "x.pdf", cwd=tmp_path)
-    assert ran.code == 2 and ran.err.startswith("error: x.pdf: a plot is a .png")
+    assert ran.code == 2 and ran.err.startswith("error: x.pdf: the name of a plot must end in .png")
     ran = cli("similarity", *["[1, 0]"] * 41, "--plot", "x.png", cwd=tmp_path)
     assert (ran.code, ran.out) == (2, b"") and "41 are too many for one plot" in ran.err
 

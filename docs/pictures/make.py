@@ -1,14 +1,16 @@
-"""Draws the pictures of docs/: one of each plot, from drawings that tests/tinyclip understands and a photograph.
+"""Draws the pictures of docs/: each plot and each page, from drawings that tests/tinyclip understands and from the
+photographs of `clipsearch demo`.
 
     python docs/pictures/make.py
 
-run in a checkout with the extras `demo` and `test`, and Chromium for the map. Light and dark read well in all: an SVG
-follows the reader's mode, a PNG has a ground of its own.
+Run it in a checkout with the extras `demo` and `test`, and with Chromium for the pages. All pictures are readable in
+light and dark mode: an SVG follows the viewer's mode, a PNG has its own background.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +29,8 @@ from clipsearch import Library
 from clipsearch.classify import calibration
 from clipsearch.classify.options import ClassifyOptions
 from clipsearch.classify.run import classify_alone
+from clipsearch.cli import demo
+from clipsearch.display.html.gallery import write_gallery
 from clipsearch.display.html.map import write_map
 from clipsearch.display.plots.classification import plot_classification
 from clipsearch.display.plots.evaluation import plot_confusion, plot_reliability
@@ -41,7 +45,7 @@ DRAWN = list(scenes(400, seed=3))
 
 
 def shrunk(path: Path, target: Path, *, colours: int = 256) -> None:
-    """A PNG of few colours: a third of the size, and hardly another picture."""
+    """A PNG with few colours: a third of the size, and hardly a visible difference."""
     Image.open(path).convert("RGB").quantize(colours, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
 
 
@@ -70,16 +74,16 @@ def evaluations(folder: Path) -> None:
     result, _ = classify_alone(paths, labels, options=options)
     best = [item.predictions[0] for item in result.results]
     true = np.array([labels.index(scene.background) for scene in DRAWN])
-    said = np.array([labels.index(prediction.label) for prediction in best])
-    plot_confusion(metrics.confusion_matrix(true, said, len(labels)), labels, HERE / "confusion.svg")
-    sure = np.array([prediction.probability for prediction in best])
-    bins = calibration.reliability_bins(sure, true == said)
-    ece = calibration.expected_calibration_error(sure, true == said)
+    predicted = np.array([labels.index(prediction.label) for prediction in best])
+    plot_confusion(metrics.confusion_matrix(true, predicted, len(labels)), labels, HERE / "confusion.svg")
+    confidences = np.array([prediction.probability for prediction in best])
+    bins = calibration.reliability_bins(confidences, true == predicted)
+    ece = calibration.expected_calibration_error(confidences, true == predicted)
     plot_reliability(bins.confidence, bins.accuracy, bins.counts, ece, HERE / "reliability.svg")
 
 
 def recall(folder: Path) -> None:
-    """Captions against drawings: all that is said, and only the background."""
+    """Captions as queries for drawings: whole captions, and the background only."""
     k = np.array([1, 2, 5, 10, 20, 50])
     curves = []
     rng = np.random.default_rng(0)
@@ -98,32 +102,50 @@ def recall(folder: Path) -> None:
         drawn_again = np.array([found[rng.integers(0, n, n)].mean(axis=0) for _ in range(1000)])
         low, high = np.quantile(drawn_again, [0.025, 0.975], axis=0)
         curves.append(RecallCurve(name, k, found.mean(axis=0), low, high))
-    plot_recall(curves, HERE / "recall.svg", title="From a caption to its picture, among 400")
+    plot_recall(curves, HERE / "recall.svg", title="Finding the drawing of a caption among 400")
+
+
+def shot(page_file: Path, target: str, width: int, height: int, *keys: str) -> None:
+    """A screenshot of a page after `keys` were pressed."""
+    folder = page_file.parent
+    with browser(folder / f"profile of {target}") as page:
+        page.size(width, height)
+        page.open(page_file)
+        page.press(*keys)
+        page.run("new Promise(done => setTimeout(done, 500))")
+        Image.open(io.BytesIO(page.screenshot())).save(folder / target)
+    shrunk(folder / target, HERE / target)
 
 
 def library_map(folder: Path) -> None:
     with Library.create(folder / "index", model=TINY) as library:
         library.index([folder])
         write_map(library.project(), folder / "map.html", title="Map of 400 drawings")
-    with browser(folder / "profile") as page:
-        page.size(1100, 640)
-        page.open(folder / "map.html")
-        page.press("+")
-        page.run("new Promise(done => setTimeout(done, 500))")
-        Image.open(io.BytesIO(page.screenshot())).save(folder / "map.png")
-    shrunk(folder / "map.png", HERE / "map.png")
+    shot(folder / "map.html", "map.png", 1100, 640, "+")
+
+
+def gallery(folder: Path) -> None:
+    photos = demo.write_photos(folder / "Pictures")
+    with Library.create(photos.library, model="builtin") as library:
+        library.index([photos.folder])
+        write_gallery(library.query("a rocket launch"), folder / "gallery.html")
+    shot(folder / "gallery.html", "gallery.png", 1200, 690)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        # The pages show paths in the home folder as ~.
+        os.environ["HOME"] = name
+        folder, drawings = Path(name), Path(name) / "drawings"
+        drawings.mkdir()
         for number, scene in enumerate(DRAWN):
-            draw(scene).save(folder / f"{number}.png")
-        similarities(folder)
-        evaluations(folder)
-        recall(folder)
-        library_map(folder)
+            draw(scene).save(drawings / f"{number}.png")
+        similarities(drawings)
+        evaluations(drawings)
+        recall(drawings)
+        library_map(drawings)
         classification(folder)
+        gallery(folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Plots, by matplotlib: similarities, classifications and what `eval` measures. The only package that imports it.
 
-Every function here takes plain results or arrays and the name of a file, which ends in .png or .svg. Colours read well
-with colour blindness of any kind; nothing is said by colour alone. A PNG is light, or dark on request, on a ground of
-its own. An SVG follows the reader's light or dark mode, unless dark is asked for.
+Every function here takes plain results or arrays and a file name that ends in .png or .svg. Colours can be told apart
+with any kind of colour blindness, and nothing is shown by colour alone. A PNG has its own background, light by default
+or dark. An SVG follows the viewer's light or dark mode, unless `dark` is set.
 """

@@ -1,4 +1,4 @@
-"""Plots of classifications: a picture beside the bars of its labels, or a sheet of several such."""
+"""Plots of classifications: an image with one bar per label, or a sheet of several such images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from clipsearch.errors import UsageError
 __all__ = ["MOST", "plot_classification"]
 
 MOST = 24
-"""Pictures on a sheet."""
+"""Maximum number of images on a sheet."""
 
 LABELS = 8
-"""Labels beside one picture; on a sheet SHEET_LABELS."""
+"""Maximum number of labels beside a single image; on a sheet SHEET_LABELS."""
 
 SHEET_LABELS = 3
 
@@ -26,19 +26,19 @@ UNKNOWN, NONE = "unknown", "none of the labels"
 
 
 def plot_classification(result: ClassifyResult, file: str | Path, *, dark: bool = False) -> int:
-    """The picture beside a bar for each of its best labels; of several pictures a sheet, with the first MOST of them.
+    """Draw one image with a bar for each of its best labels, or a sheet of the first MOST images.
 
-    What was chosen is in colour: nothing of a picture that is unknown, everything where each label was judged by
-    itself. Pictures that could not be read are left out. Returns how many pictures are shown. Raises UsageError where
-    there is none, or another file is in the way, ClipsearchError where it cannot be written.
+    The labels of the answer are in colour: the best one; none if the image is unknown; all if each label was judged on
+    its own. Images that could not be read are left out. Returns the number of images shown. Raises UsageError if there
+    are none or another file is in the way, ClipsearchError if the plot cannot be written.
     """
     done = [item for item in result.results if item.reason is None]
     if not done:
-        raise UsageError("--plot: no picture was classified, so there is nothing to draw")
+        raise UsageError("`plot`: no picture was classified, so there is nothing to draw")
     shown = done[:MOST]
     texts = [text for item in shown for text in (item.path, *(p.label for p in item.predictions))]
     with drawing([*texts, result.model.spec], file=file, dark=dark) as style:
-        about = [_probability(result, style)]
+        about = [_axis(result, style)]
         if len(shown) < len(done):
             about.append(f"the first {len(shown)} of {len(done):,} pictures")
         draw = _one if len(shown) == 1 else _sheet
@@ -47,11 +47,11 @@ def plot_classification(result: ClassifyResult, file: str | Path, *, dark: bool 
     return len(shown)
 
 
-def _probability(result: ClassifyResult, style: Style) -> str:
-    """What the bars are."""
+def _axis(result: ClassifyResult, style: Style) -> str:
+    """What the length of a bar means."""
     model = model_name(result.model.spec) + ("" if result.model.is_clip else ", not CLIP")
-    alone = "" if result.threshold is None else f"each label by itself, {100 * result.threshold:g} % or more: "
-    return style.readable(f"{alone}probability by {model}")
+    alone = "" if result.threshold is None else f" per label on its own, at least {100 * result.threshold:g} %"
+    return style.readable(f"probability{alone} ({model})")
 
 
 def _answer(item: Classification) -> str:
@@ -61,7 +61,7 @@ def _answer(item: Classification) -> str:
 
 
 def _left_out(items: Sequence[Classification], result: ClassifyResult, most: int) -> list[str]:
-    """That there are more labels than bars, where there are."""
+    """A note that there are more labels than bars, if there are."""
     longest = max(len(item.predictions) for item in items)
     shown = min(most, longest)
     if result.threshold is not None:
@@ -83,8 +83,8 @@ def _one(items: Sequence[Classification], result: ClassifyResult, style: Style, 
         _Label(prediction, bars, style, size=SIZE, lines=3, chosen=chosen)
         for prediction, chosen in zip(predictions, _chosen(item, result), strict=False)
     ]
-    said = _said(item)
-    above = (0.0, 0.32, 0.6)[len(said)]
+    verdict = _verdict(item)
+    above = (0.0, 0.32, 0.6)[len(verdict)]
     tall = sum(label.high for label in labels) + above + (0.4 if labels else 0)
     height = max(high, tall)
     paper = Paper(left + bars, top + height, style)
@@ -92,7 +92,7 @@ def _one(items: Sequence[Classification], result: ClassifyResult, style: Style, 
     paper.text(0, 0.1, name, size=12, bold=True)
     paper.picture(picture, 0, top + (height - high) / 2, wide, high)
     y = top + (height - tall) / 2
-    for number, line in enumerate(said):
+    for number, line in enumerate(verdict):
         colour = style.theme.muted if number else None
         paper.text(left, y + 0.1 + 0.22 * number, line, size=SMALL if number else 12, bold=not number, colour=colour)
     y += above
@@ -108,32 +108,32 @@ def _one(items: Sequence[Classification], result: ClassifyResult, style: Style, 
 
 
 def _chosen(item: Classification, result: ClassifyResult) -> list[bool]:
-    """Which of the predictions are an answer: the first one, none of an unknown picture's, or all."""
+    """Which of the predictions are an answer: the first one, none if the image is unknown, or all."""
     return [not item.unknown and (not i or result.threshold is not None) for i in range(len(item.predictions))]
 
 
-def _said(item: Classification) -> list[str]:
-    """What stands above the bars where no label is the answer."""
+def _verdict(item: Classification) -> list[str]:
+    """The lines above the bars if no label is the answer."""
     if item.unknown:
-        return [UNKNOWN, "no label stands out; the nearest ones:"] if item.predictions else [UNKNOWN]
+        return [UNKNOWN, "no label stands out; the closest:"] if item.predictions else [UNKNOWN]
     return [] if item.predictions else [NONE]
 
 
 def _scale(paper: Paper, left: float, y: float, width: float) -> None:
-    """What a bar's length means."""
+    """The ticks below the bars."""
     for share, across in ((0.0, "left"), (0.5, "center"), (1.0, "right")):
         paper.text(left + share * width, y, f"{100 * share:.0f} %", size=SMALL, colour=paper.theme.muted, across=across)
 
 
 class _Label:
-    """A label with its percentage, and the bar below it; `high` in inches."""
+    """A label with its percentage and a bar below; `high` in inches."""
 
     def __init__(
         self, prediction: Prediction, width: float, style: Style, *, size: float, lines: int, chosen: bool
     ) -> None:
         self._share = prediction.probability
-        self._said = _percent(prediction.probability)
-        room = width - style.width(self._said, size=size, bold=chosen) - 0.15
+        self._percent = _percent(prediction.probability)
+        room = width - style.width(self._percent, size=size, bold=chosen) - 0.15
         self._lines = style.wrap(prediction.label, room, lines=lines, size=size, bold=chosen)
         self._width, self._size, self._chosen = width, size, chosen
         self.high = 0.018 * size + pitch(size) * len(self._lines) + 0.11
@@ -142,7 +142,7 @@ class _Label:
         step, size = pitch(self._size), self._size
         middle = y + step / 2
         paper.lines(x, middle + (len(self._lines) - 1) / 2 * step, self._lines, size=size, bold=self._chosen)
-        paper.text(x + self._width, middle, self._said, size=size, bold=self._chosen, across="right")
+        paper.text(x + self._width, middle, self._percent, size=size, bold=self._chosen, across="right")
         thick, top = 0.011 * size, y + step * len(self._lines) + 0.03
         paper.box(x, top, self._width, thick, paper.theme.panel)
         colour = paper.theme.accent if self._chosen else paper.theme.muted
@@ -150,7 +150,7 @@ class _Label:
 
 
 def _percent(share: float) -> str:
-    """99.97 % is not 100 %, and what is small is not nothing."""
+    """Rounded, but never to 0 or 100 % what is not."""
     if 0 < share < 0.001:
         return "< 0.1 %"
     return "> 99.9 %" if 0.999 < share < 1 else f"{100 * share:.1f} %"
@@ -183,9 +183,9 @@ def _sheet(items: Sequence[Classification], result: ClassifyResult, style: Style
 
 
 def _cell(item: Classification, result: ClassifyResult, wide: float, style: Style) -> list[str | _Label]:
-    """What stands below a picture of a sheet, up to SHEET_LABELS things: its bars, or a word and bars."""
+    """Up to SHEET_LABELS rows below an image of a sheet: bars, or a verdict and bars."""
     bars: list[str | _Label] = [
         _Label(prediction, wide, style, size=SMALL, lines=1, chosen=chosen)
         for prediction, chosen in zip(item.predictions[:SHEET_LABELS], _chosen(item, result), strict=False)
     ]
-    return [*_said(item)[:1], *bars][:SHEET_LABELS]
+    return [*_verdict(item)[:1], *bars][:SHEET_LABELS]

@@ -1,4 +1,4 @@
-"""Plots of what `eval` measures: confusion matrix and reliability diagram. From plain arrays."""
+"""Plots of what `eval` measures, from plain arrays: confusion matrix and reliability diagram."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -21,23 +22,23 @@ if TYPE_CHECKING:
 __all__ = ["plot_confusion", "plot_reliability"]
 
 NAMED = 40
-"""Classes whose matrix is drawn with every name; of more, the likeliest confusions are named instead."""
+"""Maximum number of classes whose matrix has names; above it, the most frequent confusions are listed instead."""
 
 CONFUSIONS = 12
 
 DOTS = 360
-"""Dots of a side of a matrix without names."""
+"""Maximum number of dots along a side of a matrix without names."""
 
 
 # Confusion
 
 
 def plot_confusion(counts: NDArray[np.integer], labels: Sequence[str], file: str | Path, *, dark: bool = False) -> None:
-    """How often pictures of each class got each label; colour is the share of the row.
+    """How often images of each class got each label; the colour shows the share of the row.
 
     counts: (n, n), rows the true classes, columns the predicted ones, in the order of `labels`. Above NAMED classes
-    the matrix has no names, and the commonest confusions stand beside it. Raises UsageError where the shapes disagree,
-    and what `paper.save` raises.
+    the matrix has no names, and the most frequent confusions are listed beside it. Raises UsageError if the shapes
+    disagree, and what `paper.save` raises.
     """
     counts = np.asarray(counts)
     if counts.shape != (len(labels), len(labels)) or not len(labels):
@@ -45,7 +46,7 @@ def plot_confusion(counts: NDArray[np.integer], labels: Sequence[str], file: str
     with drawing(labels, file=file, dark=dark) as style:
         paper = _named(counts, labels, style) if len(labels) <= NAMED else _crowded(counts, labels, style)
         right = int(np.trace(counts))
-        save(paper.figure, file, style, title=f"Confusion matrix: {right:,} of {int(counts.sum()):,} right")
+        save(paper.figure, file, style, title=f"Confusion matrix: {right:,} of {int(counts.sum()):,} correct")
 
 
 def _shares(counts: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -70,22 +71,20 @@ def _named(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -> 
             place = left + j * cell, top + i * cell
             _count(paper, int(counts[i, j]), float(shares[i, j]), place, cell, right=i == j, size=size)
     paper.text(0.1, top + n * cell / 2, "true class", size=SMALL, turned=90, across="center", colour=style.theme.muted)
-    paper.text(left + n * cell / 2, 0.1, "predicted", size=SMALL, across="center", colour=style.theme.muted)
-    told = _told(counts, "colour: share of the row; in outline: right")
-    paper.text(left, top + n * cell + 0.2, told, size=SMALL, colour=style.theme.muted)
+    paper.text(left + n * cell / 2, 0.1, "predicted class", size=SMALL, across="center", colour=style.theme.muted)
+    summary = _summary(counts, "numbers: pictures; colour: share of the row; outlined: correct")
+    paper.text(left, top + n * cell + 0.2, summary, size=SMALL, colour=style.theme.muted)
     return paper
 
 
-def _told(counts: NDArray[np.integer], more: str) -> str:
+def _summary(counts: NDArray[np.integer], more: str) -> str:
     total, right = int(counts.sum()), int(np.trace(counts))
-    return f"{right:,} of {total:,} right ({100 * right / max(total, 1):.1f} %); {more}"
+    return f"{right:,} of {total:,} correct ({100 * right / max(total, 1):.1f} %); {more}"
 
 
 def _blue(share: float) -> tuple[str, str]:
-    """The colour of a share, and of what is written on it. Nothing is paler than a tenth, so that it can be seen."""
-    red, green, blue, _ = colormaps["Blues"](0.22 + 0.6 * share)
-    on = "#000000" if share < 0.55 else "#ffffff"
-    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}", on
+    """The colour of a share and of the text on it. Even the smallest share is dark enough to be seen."""
+    return to_hex(colormaps["Blues"](0.22 + 0.6 * share)), "#000000" if share < 0.55 else "#ffffff"
 
 
 def _count(
@@ -97,10 +96,10 @@ def _count(
     if right:
         corners = [x, x + cell, x + cell, x, x], [y, y, y + cell, y + cell, y]
         paper.axes.plot(*corners, color=paper.theme.text, linewidth=1)
-    # A number must fit its square: of thousands, only the beginning is said.
-    said = str(count) if count < 1000 else f"{count / 1000:.0f}k"
-    if count and paper.style.width(said, size=size) < cell:
-        paper.text(x + cell / 2, y + cell / 2, said, size=size, colour=on, across="center")
+    # A number must fit its square.
+    number = str(count) if count < 1000 else f"{count / 1000:.0f}k"
+    if count and paper.style.width(number, size=size) < cell:
+        paper.text(x + cell / 2, y + cell / 2, number, size=size, colour=on, across="center")
 
 
 def _crowded(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -> Paper:
@@ -108,7 +107,7 @@ def _crowded(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -
     paper = Paper(side + 4.3, side + 0.7, style)
     shares = _shares(counts)
     paper.box(0.3, 0.3, side, side, style.theme.panel)
-    # Of many classes, a dot of the sheet stands for several; the largest of them must not fade into the others.
+    # With many classes a dot stands for several; it shows the largest, which a mean would hide.
     step = -(-len(labels) // DOTS)
     pooled = _pooled(shares, step)
     picture = colormaps["Blues"](0.3 + 0.6 * pooled)
@@ -116,22 +115,22 @@ def _crowded(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -
     extent = (0.3, 0.3 + side, 0.3 + side, 0.3)
     paper.image(picture, extent)
     paper.text(0.1, 0.3 + side / 2, "true class", size=SMALL, turned=90, across="center", colour=style.theme.muted)
-    paper.text(0.3 + side / 2, 0.12, "predicted", size=SMALL, across="center", colour=style.theme.muted)
-    told = _told(counts, f"{len(labels):,} classes in their order")
-    paper.text(0.3, side + 0.5, told, size=SMALL, colour=style.theme.muted)
+    paper.text(0.3 + side / 2, 0.12, "predicted class", size=SMALL, across="center", colour=style.theme.muted)
+    summary = _summary(counts, f"{len(labels):,} classes in order")
+    paper.text(0.3, side + 0.5, summary, size=SMALL, colour=style.theme.muted)
     wrong = counts.astype(np.int64)
     np.fill_diagonal(wrong, 0)
-    # Equal ones in the order of the classes.
-    commonest = [int(i) for i in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS] if wrong.flat[i]]
+    # Ties in the order of the classes.
+    frequent = [int(i) for i in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS] if wrong.flat[i]]
     left = side + 0.7
-    paper.text(left, 0.4, "the commonest confusions", size=SIZE, bold=True)
-    for number, flat in enumerate(commonest):
+    paper.text(left, 0.4, "most frequent confusions", size=SIZE, bold=True)
+    for number, flat in enumerate(frequent):
         true, predicted = divmod(flat, len(labels))
         y = 0.78 + number * row
         paper.text(left + 0.4, y, f"{int(wrong.flat[flat]):,}", size=SIZE, bold=True, across="right")
         paper.text(left + 0.55, y, style.cut(labels[true], 3.0), size=SIZE)
-        said = style.cut(f"taken for {labels[predicted]}", 3.0, size=SMALL)
-        paper.text(left + 0.55, y + pitch(SMALL), said, size=SMALL, colour=style.theme.muted)
+        taken_for = style.cut(f"→ {labels[predicted]}", 3.0, size=SMALL)
+        paper.text(left + 0.55, y + pitch(SMALL), taken_for, size=SMALL, colour=style.theme.muted)
     return paper
 
 
@@ -156,15 +155,17 @@ def plot_reliability(
     *,
     dark: bool = False,
 ) -> None:
-    """Accuracy against confidence by bins, the diagonal as the aim, and below it how many predictions a bin has.
+    """Accuracy against confidence in bins, with perfect calibration as the diagonal; below, the size of each bin.
 
-    confidences, accuracies: the means of each bin, (bins,), 0 … 1, not looked at where counts, (bins,), is 0; bins are
-    of equal width from 0 to 1. `ece`: the expected calibration error, 0 … 1. Guo et al. 2017 (arXiv:1706.04599),
-    figure 1. Raises UsageError where the shapes disagree, and what `paper.save` raises.
+    confidences, accuracies: the means of each bin, (bins,), 0 … 1, ignored where counts, (bins,), is 0; the bins have
+    equal width from 0 to 1. `ece`: the expected calibration error, 0 … 1. Guo et al. 2017 (arXiv:1706.04599),
+    figure 1. Raises UsageError if the shapes disagree, and what `paper.save` raises.
     """
     confidences, accuracies, counts = np.asarray(confidences), np.asarray(accuracies), np.asarray(counts)
     if confidences.ndim != 1 or not confidences.shape == accuracies.shape == counts.shape:
-        raise UsageError("a reliability diagram needs confidence, accuracy and count of each bin, as many of each")
+        raise UsageError(
+            "a reliability diagram needs the confidence, accuracy and count of each bin: three arrays of one length"
+        )
     with drawing([], file=file, dark=dark) as style:
         figure = Figure(figsize=(5, 5.6))
         grid = figure.add_gridspec(2, 1, height_ratios=(4, 1), hspace=0.12)
@@ -173,11 +174,11 @@ def plot_reliability(
         width = 1 / len(counts)
         middles = (np.arange(len(counts)) + 0.5) * width
         below.bar(middles, counts, width * 0.92, color=style.theme.muted)
-        below.set(xlim=(0, 1), xlabel="confidence", ylabel="pictures")
+        below.set(xlim=(0, 1), xlabel="confidence (predicted probability)", ylabel="pictures")
         for axes in (above, below):
             axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        above.set_title(f"Calibration error {100 * ece:.1f} % over {int(counts.sum()):,} pictures", pad=26)
+        above.set_title(f"Expected calibration error {100 * ece:.1f} % ({int(counts.sum()):,} pictures)", pad=26)
         figure.align_ylabels()
         save(figure, file, style, title=f"Reliability diagram, expected calibration error {100 * ece:.1f} %")
 
@@ -194,7 +195,7 @@ def _bins(
     middles = ((np.arange(len(counts)) + 0.5) * width)[held]
     right, sure = accuracies[held], confidences[held]
     axes.bar(middles, right, width * 0.92, color=style.theme.series[0], label="accuracy")
-    # The gap between what was said and what was so, as a hatched bar: its direction is seen without its colour.
+    # Hatched, so that the gap is seen without its colour.
     axes.bar(
         middles,
         sure - right,
@@ -205,7 +206,7 @@ def _bins(
         hatch="////",
         label="gap to confidence",
     )
-    axes.plot([0, 1], [0, 1], color=style.theme.text, linewidth=1.2, linestyle="--", label="calibrated")
+    axes.plot([0, 1], [0, 1], color=style.theme.text, linewidth=1.2, linestyle="--", label="perfectly calibrated")
     axes.set(xlim=(0, 1), ylim=(0, 1.01), ylabel="accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.tick_params(labelbottom=False)

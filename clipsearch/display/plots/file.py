@@ -1,4 +1,4 @@
-"""The file of a plot: its name, its place, and the mark that says that it may be replaced."""
+"""The file of a plot: its name, its folder, and the mark that allows it to be replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipsearch.files import check_own
 __all__ = ["MARK", "check", "check_name", "is_plot"]
 
 MARK = b"clipsearch plot"
-"""Stands near the start of every plot's file: such a file is replaced, any other is not."""
+"""Near the start of every plot's file: such a file is replaced, any other is not."""
 
 SUFFIXES = (".png", ".svg")
 
@@ -20,10 +20,10 @@ EXTRA = "pip install 'clipsearch[plot]'"
 
 
 def check(file: str | Path) -> Path:
-    """The place of a plot, `~` resolved. Refuses early what cannot be drawn: before a model is loaded, or matplotlib.
+    """The path of a plot, with `~` expanded. Fails early, before a model or matplotlib is loaded.
 
-    Raises UsageError for a name of another suffix or a file in the way, ClipsearchError without the extra `plot`, or
-    where the folder cannot be written.
+    Raises UsageError for another suffix or a file in the way, ClipsearchError without the extra `plot` or if the
+    folder cannot be written.
     """
     check_name(file)
     path = Path(file).expanduser()
@@ -32,13 +32,13 @@ def check(file: str | Path) -> Path:
 
 
 def check_name(file: str | Path) -> None:
-    """Raises UsageError for a name of another suffix, ClipsearchError without the extra `plot`; looks at no file."""
+    """Raises UsageError for another suffix, ClipsearchError without the extra `plot`; does not access the file."""
     if os.path.splitext(file)[1].lower() not in SUFFIXES:
-        raise UsageError(f"{file}: a plot is a .png or an .svg; give its file such a name")
+        raise UsageError(f"{file}: the name of a plot must end in .png or .svg")
     if importlib.util.find_spec("matplotlib") is None:
         raise ClipsearchError(f"plots need matplotlib, which is not installed: {EXTRA}")
 
 
 def is_plot(head: bytes) -> bool:
-    """Whether a file that begins so is a plot of ours."""
+    """Whether a file that starts with `head` is one of our plots."""
     return MARK in head

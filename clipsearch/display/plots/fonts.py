@@ -1,4 +1,4 @@
-"""Fonts that have the characters of names and labels, whatever their script; what no font has becomes a box."""
+"""Finds fonts for the characters of names and labels in any script; a character without a font becomes a box."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from clipsearch.display.text import printable
 __all__ = ["FIRST", "families_for", "readable"]
 
 FIRST = "DejaVu Sans"
-"""Comes with matplotlib."""
+"""Bundled with matplotlib."""
 
 _BOX = "□"
 
 _LAST_RESORT = "Last Resort"
-"""A font that has every character, as a box that tells its script."""
+"""A font that shows every character as a box."""
 
 _TRIED = 400
-"""Fonts that are looked into for a character; a machine may have thousands."""
+"""Maximum number of fonts that are searched; a machine may have thousands."""
 
 
 def families_for(texts: Iterable[str]) -> list[str]:
-    """Families that have the characters of `texts` together, DejaVu Sans first, in the order of need."""
+    """Font families that together cover the characters of `texts`, DejaVu Sans first."""
     families = [FIRST]
     missing = {ord(c) for text in texts for c in printable(text)} - _characters(font_manager.findfont(FIRST))
     if not missing:
@@ -48,8 +48,8 @@ def families_for(texts: Iterable[str]) -> list[str]:
 
 
 def readable(text: str, families: Iterable[str]) -> str:
-    """`text` without controls, and with a box for each character that no family has; joiners without a glyph go."""
-    # A family by its name alone, not by a pattern: some names hold what patterns are made of.
+    """`text` without control characters; a character that no family has becomes a box, a joiner is dropped."""
+    # As a list, since a string would be parsed as a pattern, and some names contain its special characters.
     known = [_characters(font_manager.findfont(font_manager.FontProperties(family=[each]))) for each in families]
     shown = []
     for c in printable(text):
@@ -65,7 +65,7 @@ def _characters(path: str) -> frozenset[int]:
     try:
         return frozenset(font_manager.get_font(path).get_charmap())
     except (OSError, RuntimeError):
-        # Fonts of pictures, and broken ones.
+        # Emoji and damaged fonts.
         return frozenset()
 
 

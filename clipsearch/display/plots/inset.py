@@ -1,8 +1,10 @@
-"""Small upright pictures for plots, from files or from bytes."""
+"""Thumbnails for plots, from files or from bytes."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,19 +22,17 @@ __all__ = ["small_picture"]
 def small_picture(
     paths: Sequence[str], *, side: int, data: bytes | None = None, region: Region | None = None
 ) -> Image.Image | None:
-    """The picture in `data`, else in the first of `paths` that can be read, or a part of it; None where none can.
+    """The image in `data`, or by default in the first readable file of `paths`, cut to `region`; None if none is.
 
-    Neither side is above `side` pixels. One that ends early is shown as far as it goes.
+    It is upright and at most `side` pixels wide and high. A truncated image is shown as far as it goes.
     """
-    import os
-
-    for path in [None] if data is not None else paths:
-        try:
-            found = data if path is None else read_bytes(os.fsencode(path))
-            assert found is not None
-            return _decoded(found, side, region)
-        except ClipsearchError:
-            continue
+    if data is not None:
+        with contextlib.suppress(ClipsearchError):
+            return _decoded(data, side, region)
+        return None
+    for path in paths:
+        with contextlib.suppress(ClipsearchError):
+            return _decoded(read_bytes(os.fsencode(path)), side, region)
     return None
 
 

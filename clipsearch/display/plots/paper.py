@@ -1,6 +1,6 @@
-"""A figure measured in inches, with texts that are measured before they are placed; and saving.
+"""A sheet measured in inches, with text that is measured before it is placed; and how a plot is saved.
 
-matplotlib's own state is left as it was: settings hold within `drawing` only, and pyplot is not used.
+matplotlib's global state does not change: settings hold within `drawing` only, and pyplot is not used.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ __all__ = ["SIZE", "SMALL", "Paper", "Style", "drawing", "figure", "pitch", "sav
 
 DPI = 144
 SIZE = 10.0
-"""Points of plain text."""
+"""Font size of plain text in points."""
 SMALL = 8.5
 MARGIN = 0.25
-"""Inches around everything."""
+"""Inches around the plot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """The theme that is drawn in, whether the file may change to dark by itself, and the fonts."""
+    """The theme, whether the file follows the viewer's mode, and the fonts."""
 
     theme: Theme
     adapts: bool
@@ -54,12 +54,12 @@ class Style:
         return readable(text, self.families)
 
     def width(self, text: str, *, size: float = SIZE, bold: bool = False) -> float:
-        """Inches that `text` takes."""
+        """Width of `text` in inches."""
         font = FontProperties(family=list(self.families), size=size, weight="bold" if bold else "normal")
         return float(_renderer().get_text_width_height_descent(text, font, False)[0]) / 72
 
     def cut(self, text: str, width: float, *, size: float = SIZE, bold: bool = False) -> str:
-        """`text` on one line of at most `width` inches, its end left out where it is longer."""
+        """`text` on one line, cut to at most `width` inches."""
         text = " ".join(self.readable(text).split())
         if self.width(text, size=size, bold=bold) <= width:
             return text
@@ -71,14 +71,14 @@ class Style:
         return text[:low].rstrip() + "…"
 
     def wrap(self, text: str, width: float, *, lines: int, size: float = SIZE, bold: bool = False) -> list[str]:
-        """`text` in at most `lines` lines of at most `width` inches, broken between words where that can be."""
+        """`text` in at most `lines` lines of at most `width` inches, broken between words if possible."""
         rest = " ".join(self.readable(text).split())
         wrapped: list[str] = []
         while rest:
             if len(wrapped) == lines - 1 or self.width(rest, size=size, bold=bold) <= width:
                 return [*wrapped, self.cut(rest, width, size=size, bold=bold)]
             end = len(self.cut(rest, width, size=size, bold=bold)) - 1
-            # At a blank, or behind what joins the words of a file's name; in the middle of a word that is too long.
+            # At a space or after a separator in a file name; within a word only if it is too long.
             breaks = [i for i in range(1, end + 1) if rest[i : i + 1] == " " or rest[i - 1] in "_-/."]
             end = max(1, breaks[-1] if breaks else end)
             wrapped.append(rest[:end].rstrip())
@@ -88,7 +88,7 @@ class Style:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """That a font for one script has no bold face is no news to the reader."""
+    """Without matplotlib's warnings that a font for some script has no bold face."""
     logger = logging.getLogger("matplotlib.font_manager")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -105,13 +105,13 @@ def _renderer() -> Any:  # noqa: ANN401 - matplotlib's own methods have no types
 
 @contextlib.contextmanager
 def drawing(texts: Iterable[str], *, file: str | Path, dark: bool) -> Iterator[Style]:
-    """Settings for a plot in which `texts` will stand."""
+    """Settings for a plot that contains `texts`."""
     theme = DARK if dark else LIGHT
     families = families_for(texts)
     settings: dict[str, Any] = {
         "font.family": families,
         "font.size": SIZE,
-        "text.parse_math": False,  # A dollar in a name is a dollar.
+        "text.parse_math": False,  # A dollar sign in a name is literal.
         "text.color": theme.text,
         "axes.unicode_minus": True,
         "axes.facecolor": theme.ground,
@@ -132,18 +132,18 @@ def drawing(texts: Iterable[str], *, file: str | Path, dark: bool) -> Iterator[S
         "savefig.facecolor": theme.ground,
         "legend.frameon": False,
         "image.composite_image": False,
-        "svg.fonttype": "path",  # The reader may have none of these fonts.
+        "svg.fonttype": "path",  # The viewer may have none of these fonts.
         "svg.hashsalt": "clipsearch",  # The same plot is the same file.
     }
-    # Whatever the reader's own matplotlibrc says.
+    # Independent of the user's own matplotlibrc.
     with style.context(["default", settings]), _quiet():
         yield Style(theme, not dark and _is_svg(file), tuple(families))
 
 
 def save(figure: Figure, file: str | Path, used: Style, *, title: str) -> None:
-    """Write a figure, cut to what is drawn; `title` says what it shows to those who do not see it.
+    """Write a figure, cropped to its contents; `title` describes it for screen readers.
 
-    Raises UsageError where another file is in the way, ClipsearchError where it cannot be written.
+    Raises UsageError if another file is in the way, ClipsearchError if it cannot be written.
     """
     stream = io.BytesIO()
     svg = _is_svg(file)
@@ -157,9 +157,9 @@ def save(figure: Figure, file: str | Path, used: Style, *, title: str) -> None:
     data = stream.getvalue()
     if svg:
         end = data.index(b">", data.index(b"<svg"))
-        said = f' role="img" aria-label="{escape(title)}">\n<!-- {MARK.decode()} -->'
+        label = f' role="img" aria-label="{escape(title)}">\n<!-- {MARK.decode()} -->'
         sheet = f"\n<style>\n{adaptive()}\n</style>" if used.adapts else ""
-        data = data[:end] + (said + sheet).encode() + data[end + 1 :]
+        data = data[:end] + (label + sheet).encode() + data[end + 1 :]
     with writing_own(file, is_own=is_plot, what="plot") as output:
         output.write(data)
 
@@ -169,7 +169,7 @@ def _is_svg(file: str | Path) -> bool:
 
 
 def figure(value: float, digits: int) -> str:
-    """A number with a minus sign as wide as a digit, and none before zero."""
+    """A number with a typographic minus sign, and none before zero."""
     return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
@@ -179,7 +179,7 @@ def pitch(size: float) -> float:
 
 
 class Paper:
-    """A sheet of `width` × `height` inches; x runs right and y runs down from its top left corner."""
+    """A sheet of `width` × `height` inches; x runs right and y down from the top left corner."""
 
     def __init__(self, width: float, height: float, style: Style) -> None:
         self.style = style
@@ -207,7 +207,7 @@ class Paper:
         down: str = "center_baseline",
         turned: float = 0,
     ) -> None:
-        """`text` as it is: what came from outside must be `readable` already."""
+        """`text` unchanged: file names and labels must already be `readable`."""
         self.axes.text(
             x,
             y,
@@ -222,7 +222,7 @@ class Paper:
         )
 
     def lines(self, x: float, y: float, lines: Sequence[str], *, size: float = SIZE, **style: Any) -> None:  # noqa: ANN401 - those of `text`
-        """Lines around the height `y`, at an even pitch whatever is in them."""
+        """Lines centred on the height `y`, evenly spaced."""
         for number, line in enumerate(lines):
             self.text(x, y + (number - (len(lines) - 1) / 2) * pitch(size), line, size=size, **style)
 
@@ -230,7 +230,7 @@ class Paper:
         self.axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="none"))
 
     def picture(self, picture: Image.Image | None, x: float, y: float, width: float, height: float) -> None:
-        """`picture` as large as fits there, in the middle; a panel with a cross where it could not be read."""
+        """`picture` as large as fits, centred; a panel with a cross if it could not be read."""
         if picture is None:
             self.box(x, y, width, height, self.theme.panel)
             self.axes.plot([x, x + width], [y, y + height], color=self.theme.line, linewidth=1)
@@ -243,7 +243,7 @@ class Paper:
         self._hold()
 
     def image(self, pixels: NDArray[Any], extent: tuple[float, float, float, float]) -> None:
-        """Pixels (h, w, 3 or 4) from left to right and from bottom to top of `extent`."""
-        # Boxes lie at 1, lines at 2.
+        """Pixels (h, w, 3 or 4) within `extent`: left, right, bottom, top."""
+        # Boxes have zorder 1, lines 2.
         self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="antialiased", zorder=1.5)
         self._hold()

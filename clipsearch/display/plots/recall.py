@@ -1,4 +1,4 @@
-"""Plots of recall@k: how many of the queries find what is right among the first k. From plain arrays."""
+"""Plots of recall@k, from plain arrays: the share of queries with a correct result among the first k."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 __all__ = ["RecallCurve", "plot_recall"]
 
 TICKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""Values of k that a recall curve is marked at."""
+"""Values of k with a mark on the curve."""
 
 ASIDE = 6.5
-"""Points between marks that would hide one another, which are those of recalls up to NEAR apart."""
+"""Horizontal distance in points between marks that would overlap: those whose recalls differ by at most NEAR."""
 
 NEAR = 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class RecallCurve:
-    """One recall@k. k, recall, low and high: shape (m,), k ascending from 1; the others 0 … 1.
+    """recall@k of one system. k, recall, low and high: shape (m,), k ascending from 1; the others 0 … 1.
 
-    name: the model, say; kind: what is looked for, where there are several. low and high bound the 95 % interval, a
-    bootstrap's, say: NaN at a k without one, None where there is none at all.
+    name: such as the model's; kind: the kind of query, if there are several. low and high bound the 95 % confidence
+    interval: NaN at a k without one, None if there are none at all.
     """
 
     name: str
@@ -48,12 +48,11 @@ class RecallCurve:
 
 
 def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str = "Recall", dark: bool = False) -> None:
-    """Recall against k, on a logarithmic scale, a line a curve with its intervals as bars.
+    """Recall against k on a logarithmic scale, one line per curve, with its intervals as bars.
 
-    Where there are several kinds, a kind has its colour and mark and a name its dashes and filled
-    or hollow marks; else a name has them all.
-    Marks that would hide one another stand side by side, so that equal lines can be told. Raises UsageError without a
-    curve, or where shapes disagree, and what `paper.save` raises.
+    With several kinds, the kind determines colour and mark, and the name dashes and filled or hollow marks; otherwise
+    the name determines all of them. Marks that would overlap are drawn side by side, so that equal lines can be told
+    apart. Raises UsageError without a curve or if shapes disagree, and what `paper.save` raises.
     """
     if not curves:
         raise UsageError("no recall curve to draw")
@@ -77,19 +76,19 @@ def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str =
         ticks = [k for k in ks if k in TICKS] or ks
         axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
         axes.minorticks_off()
-        bars = "; bars: 95 % intervals" if any(curve.low is not None for curve in curves) else ""
-        axes.set(xlabel=f"k: results looked at{bars}", ylabel="recall@k", ylim=(0, 1.03))
+        bars = "; bars: 95 % confidence intervals" if any(curve.low is not None for curve in curves) else ""
+        axes.set(xlabel=f"k (number of results){bars}", ylabel="recall@k (share of queries)", ylim=(0, 1.03))
         axes.set_title(style.cut(title, 5.5, size=12, bold=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         axes.grid(linewidth=0.6)
         axes.set_axisbelow(True)
         _legend(axes, curves, names, kinds, style)
-        said = ", ".join(" ".join(part for part in (c.name, c.kind) if part) for c in curves)
-        save(figure, file, style, title=f"{title}: {said}")
+        shown = ", ".join(" ".join(part for part in (c.name, c.kind) if part) for c in curves)
+        save(figure, file, style, title=f"{title}: {shown}")
 
 
 def _look(first: int, second: int, style: Style) -> dict[str, Any]:
-    """Colour and mark by one number, dashes and whether the mark is filled by another."""
+    """Colour and mark depend on `first`, dashes and whether the mark is filled on `second`."""
     series = style.theme.series
     hollow = {"markerfacecolor": style.theme.ground, "markeredgewidth": 1.5}
     return {
@@ -103,7 +102,7 @@ def _look(first: int, second: int, style: Style) -> dict[str, Any]:
 
 
 def _marked(curve: RecallCurve) -> dict[int, tuple[float, float, float]]:
-    """recall, low and high at the k that get a mark: those with an interval; without any, the usual ones."""
+    """recall, low and high at each k with a mark: those with an interval or, without any, TICKS."""
     low, high = (np.full(len(curve.k), np.nan) if each is None else each for each in (curve.low, curve.high))
     rows = list(zip(*(np.asarray(each).tolist() for each in (curve.k, curve.recall, low, high)), strict=True))
     held = [row for row in rows if np.isfinite(row).all()] or [row for row in rows if row[0] in TICKS]
@@ -111,7 +110,7 @@ def _marked(curve: RecallCurve) -> dict[int, tuple[float, float, float]]:
 
 
 def _asides(curves: Sequence[RecallCurve]) -> list[dict[int, float]]:
-    """How many steps beside its k each mark of each curve stands: 0 but where marks would hide each other."""
+    """By how many steps each mark of each curve is moved aside from its k, so that marks do not overlap."""
     marked = [_marked(curve) for curve in curves]
     asides: list[dict[int, float]] = [{} for _ in curves]
     for k in {k for each in marked for k in each}:
@@ -140,7 +139,7 @@ def _curve(axes: Axes, curve: RecallCurve, look: dict[str, Any], asides: dict[in
 def _legend(
     axes: Axes, curves: Sequence[RecallCurve], names: Sequence[str], kinds: Sequence[str], style: Style
 ) -> None:
-    """Kinds with their colours, then names with their dashes; of one kind or of one name only, the others alone."""
+    """Kinds with their colours, then names with their dashes; only what differs is listed."""
 
     def entry(text: str, look: dict[str, Any]) -> Line2D:
         return Line2D([], [], **look, label="\n".join(style.wrap(text, 2.6, lines=3)))

@@ -1,4 +1,4 @@
-"""Plots of similarities: a heat map of the cosines, and arrows where all that is compared is a vector in a plane."""
+"""Plots of similarities: a heat map of cosines, or arrows if all items are 2-D vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Colormap, Normalize, to_hex
 from matplotlib.patches import Arc
 from matplotlib.ticker import MaxNLocator
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST", "check_count", "plot_similarity"]
 
 MOST = 40
-"""Things in a heat map; more could not be told apart."""
+"""Maximum number of items in a heat map; more would be illegible."""
 
 MOST_ARROWS = 12
 
@@ -34,9 +34,9 @@ SIDE = 240
 
 
 def plot_similarity(result: Similarity, file: str | Path, *, dark: bool = False) -> None:
-    """A heat map of the cosines; arrows from the origin where all are vectors of two numbers, up to MOST_ARROWS.
+    """Draw a heat map of the cosines, or arrows from the origin for up to MOST_ARROWS 2-D vectors.
 
-    Raises UsageError for more than MOST things, and what `paper.save` raises.
+    Raises UsageError for more than MOST items, and what `paper.save` raises.
     """
     check_count(len(result.items))
     with drawing([item.name for item in result.items], file=file, dark=dark) as style:
@@ -48,9 +48,9 @@ def plot_similarity(result: Similarity, file: str | Path, *, dark: bool = False)
 
 
 def check_count(items: int) -> None:
-    """Raises UsageError for more than MOST things, before they are compared."""
+    """Raises UsageError for more than MOST items, before they are compared."""
     if items > MOST:
-        raise UsageError(f"--plot: {items} are too many for one plot, {MOST} fit; --csv has them all")
+        raise UsageError(f"`plot`: {items} are too many for one plot, {MOST} fit; `csv` has them all")
 
 
 # The heat map
@@ -76,7 +76,7 @@ def _heat_map(result: Similarity, style: Style) -> Paper:
 
 
 class _Head:
-    """What stands beside a row and above a column: a thumbnail with its name, or words. `wide` and `high` in inches."""
+    """The heading of a row and a column: a thumbnail with its name, or a text. `wide` and `high` in inches."""
 
     _TURN = 60
 
@@ -108,7 +108,7 @@ class _Head:
         paper.lines(right, y + self._cell / 2, self._lines, size=self._size, across="right")
 
     def draw_above(self, paper: Paper, x: float, y: float) -> None:
-        """A picture stands for itself, its name is in the row; words are written over their column."""
+        """A thumbnail alone, since its name is in the row; or the text."""
         if self._is_picture:
             paper.picture(self._picture, x + 0.04, y - 0.04 - self._side, self._side, self._side)
         elif self._upright:
@@ -119,7 +119,7 @@ class _Head:
 
 
 def _name(item: Compared) -> str:
-    """What stands beside a thumbnail: a file by its own name, words in quotes."""
+    """The name of an item in the plot: a file without its folder, a text in quotes."""
     if item.kind == "text":
         return f"“{item.name}”"
     if item.id is not None and item.paths:
@@ -128,9 +128,9 @@ def _name(item: Compared) -> str:
 
 
 def _colours(cosines: NDArray[np.float64]) -> tuple[Colormap, Normalize]:
-    """Cividis over the range of the cosines, in tenths; blue to red around 0 where they lie on both sides of it.
+    """Cividis over the range of the cosines, in tenths; blue to red around 0 if it contains 0.
 
-    The diagonal says nothing and takes no part. Cividis: Nuñez, Anderton and Renslow 2018, PLOS ONE 13(7).
+    The diagonal is always 1 and is ignored. Cividis: Nuñez, Anderton and Renslow 2018, PLOS ONE 13(7).
     """
     others = cosines[~np.eye(len(cosines), dtype=bool)]
     low, high = math.floor(others.min() * 10) / 10, math.ceil(others.max() * 10) / 10
@@ -158,42 +158,34 @@ def _cell(
         paper.text(x + cell / 2, y + cell / 2, said, size=size, colour=paper.theme.muted, across="center")
         return
     red, green, blue, _ = colours(scale(cosine))
-    paper.box(x + gap, y + gap, cell - 2 * gap, cell - 2 * gap, f"#{_hex(red)}{_hex(green)}{_hex(blue)}")
+    paper.box(x + gap, y + gap, cell - 2 * gap, cell - 2 * gap, to_hex((red, green, blue)))
     bright = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
     on = "#000000" if bright > 0.18 else "#ffffff"
     paper.text(x + cell / 2, y + cell / 2, said, size=size, colour=on, across="center")
 
 
-def _hex(share: float) -> str:
-    return f"{round(255 * share):02x}"
-
-
 def _scale(paper: Paper, colours: Colormap, scale: Normalize, x: float, y: float, height: float) -> None:
-    """The colour bar: what is high is above."""
+    """The colour bar, high values on top."""
     height = min(height, 4.0)
-    steps = 64
     low, high = float(scale.vmin or 0), float(scale.vmax or 0)
-    for step in range(steps):
-        red, green, blue, _ = colours(1 - (step + 0.5) / steps)
-        colour = f"#{_hex(red)}{_hex(green)}{_hex(blue)}"
-        paper.box(x, y + height * step / steps, 0.14, height / steps * 1.05, colour)
+    paper.image(colours(np.linspace(1, 0, 256))[:, None], (x, x + 0.14, y + height, y))
     for value in (low, (low + high) / 2, high):
         place = y + height * (high - value) / (high - low)
         paper.text(x + 0.2, place, figure(value, 2), size=SMALL)
-    paper.text(x, y + height + 0.2, "cosine", size=SMALL)
+    paper.text(x + 0.72, y + height / 2, "cosine similarity", size=SMALL, turned=90, across="center")
 
 
 # The arrows
 
 PLANE = 3.8
-"""Inches of the plane's longer side."""
+"""Length of the plane's longer side in inches."""
 
 UNEQUAL = 20
-"""Above this ratio of the longest to the shortest, an arrow would be shorter than its own head."""
+"""Above this ratio of longest to shortest, an arrow would be shorter than its head."""
 
 
 def _arrows(result: Similarity, style: Style) -> Paper:
-    """All arrows from the origin, each with a letter; beside them, what the letters are."""
+    """All arrows from the origin, each with a letter; beside them the legend."""
     lengths = np.linalg.norm(result.vectors, axis=1, keepdims=True)
     unequal = bool(lengths.max() > UNEQUAL * lengths.min())
     vectors = result.vectors / lengths if unequal else result.vectors
@@ -218,7 +210,7 @@ def _arrows(result: Similarity, style: Style) -> Paper:
     plane.axes()
     for arc in arcs:
         plane.arc(arc)
-    # Short ones over long ones, and no arrow over a letter.
+    # Short arrows over long ones, and letters over all arrows.
     for i in np.argsort(-np.linalg.norm(numbers, axis=1), kind="stable").tolist():
         plane.arrow(numbers[i], _colour(style, i))
     for i, vector in enumerate(numbers):
@@ -229,38 +221,36 @@ def _arrows(result: Similarity, style: Style) -> Paper:
     for i, name in enumerate(names):
         _legend(paper, result, i, name, (left, left + named), top + row * (i + 1.5))
     if unequal:
-        why = style.wrap(
-            "Their lengths are very unequal: each is drawn with length 1.", named + 2.1, lines=2, size=SMALL
-        )
+        why = style.wrap("The lengths are very unequal: each is drawn with length 1.", named + 2.1, lines=2, size=SMALL)
         paper.lines(left, top + row * (len(names) + 1.5), why, size=SMALL, colour=style.theme.muted)
     return paper
 
 
 @dataclass(frozen=True, slots=True)
 class _Angle:
-    """The arc from the first vector to vector `i`: where it begins and how far it turns (degrees), radius in inches."""
+    """The arc from the first vector to vector `i`: start and turn in degrees, radius in inches."""
 
     i: int
     first: float
     turn: float
     radius: float
     named: bool
-    """Whether there is room for its degrees."""
+    """Whether there is room for the label with its degrees."""
 
     def points(self) -> list[tuple[float, float]]:
-        """Some points of the arc, in inches from the origin, y up."""
+        """Points along the arc, in inches from the origin, y up."""
         degrees = np.radians(self.first + self.turn * np.linspace(0, 1, 19))
         return list(zip(self.radius * np.cos(degrees), self.radius * np.sin(degrees), strict=True))
 
     def label(self) -> tuple[float, float]:
-        """Towards the end of its own arc, where no other one runs."""
+        """The place of the label: near the end of the arc, where no other arc passes."""
         size = abs(self.turn)
         at = math.radians(self.first + math.copysign(max(size - 14 / self.radius, size / 2), self.turn))
         return self.radius * math.cos(at), self.radius * math.sin(at)
 
 
 def _arcs(result: Similarity, numbers: NDArray[np.float64], unit: float) -> list[_Angle]:
-    """An arc from the first vector to each other one, each further out than the one before."""
+    """An arc from the first vector to each other one, with increasing radius."""
     first = math.degrees(math.atan2(numbers[0, 1], numbers[0, 0]))
     order = sorted(range(1, len(numbers)), key=lambda i: float(result.angles[0, i]))
     shortest = float(np.linalg.norm(numbers, axis=1).min()) * unit
@@ -284,9 +274,9 @@ def _colour(style: Style, number: int) -> str:
 
 
 class _Plane:
-    """The plane of the arrows on a sheet: its origin, inches a unit, and the sheet's ranges that it may fill.
+    """The plane of the arrows: its origin, inches per unit, and its ranges on the sheet.
 
-    Vectors are drawn in parts of the longest number among them, which is `most`.
+    Vectors are scaled by `most`, the largest absolute coordinate.
     """
 
     def __init__(
@@ -301,13 +291,13 @@ class _Plane:
         self._paper, self._origin, self._unit, self._most = paper, origin, unit, most
         self._across, self._down = across, down
         self._taken: list[tuple[float, float, float]] = []
-        """Where letters and degrees stand, and how near a letter may come, in inches."""
+        """Positions of letters and degrees, and how close a letter may come, in inches."""
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
         return self._origin[0] + x * self._unit, self._origin[1] - y * self._unit
 
     def axes(self) -> None:
-        """The axes through the origin, thin, with a few numbers, named at their ends."""
+        """Thin axes through the origin, with a few ticks and names at their ends."""
         theme = self._paper.theme
         (left, right), (top, bottom), (x0, y0) = self._across, self._down, self._origin
         self._paper.axes.plot([left, right], [y0, y0], color=theme.line, linewidth=1, zorder=0)
@@ -331,7 +321,7 @@ class _Plane:
         self._paper.axes.annotate("", tip, self._origin, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
 
     def letter(self, vector: NDArray[np.float64], letter: str, colour: str) -> None:
-        """Beyond the tip of its arrow, as far as other letters and degrees need."""
+        """Beyond the tip of the arrow, far enough from other letters and degrees."""
         tip = np.array(self._at(*vector))
         away = tip - np.array(self._origin)
         step = away / max(float(np.linalg.norm(away)), 1e-9)
@@ -346,7 +336,7 @@ class _Plane:
         )
 
     def arc(self, arc: _Angle) -> None:
-        """An arc, with its degrees where there is room."""
+        """An arc, with its degrees if there is room."""
         colour = _colour(self._paper.style, arc.i)
         # The sheet's y runs down, so its angles run the other way.
         ends = sorted((-arc.first, -(arc.first + arc.turn)))

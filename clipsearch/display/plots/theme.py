@@ -1,7 +1,7 @@
-"""Colours of the plots in light and in dark, and how an SVG changes between them.
+"""Light and dark colours of the plots, and the style sheet by which an SVG switches between them.
 
 Series are the eight colours of Okabe and Ito ("Color Universal Design", 2008), made darker on white and lighter on
-black, so that each stands out from its ground by 3 : 1 or more (WCAG 2.2, 1.4.11).
+black, so that each has a contrast of at least 3:1 with the background (WCAG 2.2, 1.4.11).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["DARK", "LIGHT", "Theme", "adaptive"]
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Each colour is unlike every other one of its theme: in an SVG it stands for its role."""
+    """All colours of a theme differ, since in an SVG a colour identifies its role."""
 
     ground: str
     panel: str
@@ -45,9 +45,9 @@ DARK = Theme(
 
 
 def adaptive() -> str:
-    """A style sheet by which an SVG drawn in LIGHT turns into DARK where the reader's mode is dark.
+    """A style sheet that turns an SVG drawn in LIGHT into DARK if the viewer's mode is dark.
 
-    It names colours as matplotlib writes them into style attributes; a viewer that knows no such rules shows LIGHT.
+    It matches colours as matplotlib writes them into style attributes; a viewer without CSS support shows LIGHT.
     """
     rules = []
     for light, dark in zip(_colours(LIGHT), _colours(DARK), strict=True):
