@@ -63,3 +63,25 @@ def test_no_file_imports_itself_through_others() -> None:
         TopologicalSorter({module: set(imported(path)) - {module} for module, path in FILES.items()}).prepare()
     except CycleError as exc:
         raise AssertionError(" -> ".join(exc.args[1])) from exc
+
+
+def attributes(path: Path, name: str) -> list[int]:
+    """The lines of a file in which an attribute of that name is used."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == name]
+
+
+def test_only_the_catalog_and_index_runs_speak_sql() -> None:
+    outside = [
+        f"{module}:{line}"
+        for module, path in FILES.items()
+        if not module.startswith(("clipsearch.catalog", "clipsearch.indexing"))
+        for line in attributes(path, "conn")
+    ]
+    assert not outside
+
+
+def test_one_place_knows_how_a_vector_is_stored() -> None:
+    others = {"clipsearch.classify.store", "clipsearch.search.relevance"}  # Files and a cached fact of their own.
+    reads = {module for module, path in FILES.items() if attributes(path, "frombuffer")}
+    assert reads - others == {"clipsearch.catalog.embeddings"}

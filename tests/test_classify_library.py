@@ -19,6 +19,7 @@ from helpers import age, without_privileges
 from test_imports import NEVER
 
 from clipsearch import Library
+from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.classify.options import ClassifyOptions
 from clipsearch.cli.run import main
@@ -139,7 +140,7 @@ def test_pictures_that_lack_tiles_only_have_their_labels(own: Path) -> None:
     catalog = Catalog.open(own / "index", writable=True)
     catalog.set_meta("tiles", "all")
     row = catalog.answering()
-    assert row is not None and catalog.count_owed(row.id) == 4
+    assert row is not None and pending.count(catalog, row.id) == 4
     catalog.close()
     with Library.open(own / "index") as library:
         result = library.classify(None, ["cat", "dog"])

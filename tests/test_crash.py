@@ -262,7 +262,7 @@ def test_a_snapshot_that_is_not_what_was_published_changes_no_answer(shelf: Shel
     try:
         from clipsearch.catalog import snapshots
 
-        [row] = [catalog.snapshot(1)]
+        [row] = [snapshots.current(catalog, 1)]
         assert row is not None
         snapshots.check(catalog, row)
     finally:

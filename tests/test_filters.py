@@ -139,7 +139,7 @@ def build(folder: Path, contents: list[Made], engine: str, published: int) -> tu
                 now=made.added,
             )
             for path, state in made.files:
-                catalog.put_file(os.fsencode(path), content_id=content, size=1, mtime_ns=1, state=state)
+                catalog.files.put(os.fsencode(path), content_id=content, size=1, mtime_ns=1, state=state)
             catalog.embeddings.put(content, row.id, made.vector)
         by_id[content] = made
     return catalog, by_id

@@ -298,7 +298,7 @@ def test_a_snapshots_name_may_come_again_for_another_encoder(library: Library) -
     [before] = library.query("a cat", k=1, options=QueryOptions(explain=False)).hits
     with contextlib.closing(Catalog.open(library.path, writable=True)) as catalog:
         [row] = catalog.encoders()
-        snapshot = catalog.snapshot(row.id)
+        snapshot = snapshots.current(catalog, row.id)
         assert snapshot is not None
         (library.path / snapshot.file).unlink()
         with catalog.transaction():

@@ -44,7 +44,7 @@ class Filled:
                 content = self.catalog.put_content(
                     number.to_bytes(32, "big"), size=1, state="ok", reason=None, decoder="", facts=None, now=""
                 )
-                self.catalog.put_file(f"/pictures/{number}.jpg".encode(), content_id=content, size=1, mtime_ns=1)
+                self.catalog.files.put(f"/pictures/{number}.jpg".encode(), content_id=content, size=1, mtime_ns=1)
                 self.catalog.embeddings.put(content, self.row.id, vector)
                 self.vectors[content] = vector
 
@@ -168,7 +168,7 @@ def test_a_copied_library_is_hashed_once_and_that_is_noted(filled: Filled, tmp_p
     copy = tmp_path / "copy"
     shutil.copytree(filled.catalog.folder, copy)
     filled.catalog = Catalog.open(copy, writable=True)
-    row = filled.catalog.snapshot(filled.row.id)
+    row = snapshots.current(filled.catalog, filled.row.id)
     assert row is not None
     cache = QueryCache(copy)
     assert snapshots.open_trusted(filled.catalog, row, cache, dim=DIM).hashed

@@ -49,7 +49,7 @@ def add_vectors(shelf: Shelf, count: int, *, seed: int) -> None:
                 content = catalog.put_content(
                     rng.bytes(32), size=1, state="ok", reason=None, decoder="", facts=None, now="2026-01-01"
                 )
-                catalog.put_file(b"/elsewhere/%d-%05d.png" % (seed, i), content_id=content, size=1, mtime_ns=0)
+                catalog.files.put(b"/elsewhere/%d-%05d.png" % (seed, i), content_id=content, size=1, mtime_ns=0)
                 catalog.embeddings.put(content, 1, vector)
     finally:
         catalog.close()

@@ -359,7 +359,7 @@ def add(catalog: Catalog, encoder_id: int, made: Made, count: int, rng: np.rando
     content = catalog.put_content(digest, size=1, state="ok", reason=None, decoder="", facts=None, now="")
     wide, dead = rng.random() < 0.5, rng.random() < 0.2
     path = f"/{'wide' if wide else 'plain'}/{content}.jpg".encode()
-    catalog.put_file(path, content_id=content, size=1, mtime_ns=1, state="missing" if dead else "present")
+    catalog.files.put(path, content_id=content, size=1, mtime_ns=1, state="missing" if dead else "present")
     for view, vector in enumerate(views):
         box = (view, 0, view + 1, 1) if view else None
         catalog.embeddings.put(content, encoder_id, vector, view=view, box=box)

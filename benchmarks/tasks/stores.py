@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.tasks.encode import encoder_of
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog
-from clipsearch.catalog.snapshots import open_trusted
+from clipsearch.catalog.snapshots import current, open_trusted
 from clipsearch.encoders import prompts
 from clipsearch.library.library import Library
 from clipsearch.search.neighbours import SPARE
@@ -138,7 +138,7 @@ def _snapshot_index(library: str) -> tuple[VectorIndex, NDArray[np.float32]]:
     catalog = Catalog.open(Path(library))
     encoder = catalog.answering()
     assert encoder is not None
-    row = catalog.snapshot(encoder.id)
+    row = current(catalog, encoder.id)
     assert row is not None
     opened = open_trusted(catalog, row, QueryCache(catalog.folder), dim=encoder.info.dim)
     _, vectors = next(catalog.embeddings.chunks(encoder.id))

@@ -12,46 +12,31 @@ import os
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from clipsearch.catalog import migrations
 from clipsearch.catalog.connections import Stats, connect, connect_unwritable, stats
-from clipsearch.catalog.embeddings import LIVE, Embeddings, batches
+from clipsearch.catalog.embeddings import Embeddings
+from clipsearch.catalog.files import LIVE, Files, batches
 from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
-from clipsearch.types import Candidate, ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
 
 if TYPE_CHECKING:
     from clipsearch.images.tiles import Tiles
 
 CATALOG_NAME = "catalog.db"
 
-PathBytes = bytes
+PathBytes = bytes  # where a field is called `bytes`
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderRow:
     id: int
     info: EncoderInfo
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotRow:
-    """A published snapshot: the file, and what it must be to be trusted. `stat` is (size, mtime_ns, inode)."""
-
-    encoder_id: int
-    file: str
-    previous: str | None
-    revision: int
-    watermark: int
-    count: int
-    bytes: int
-    sha256: str
-    stat: tuple[int, int, int]
-    details: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +53,23 @@ class ContentRow:
     files: tuple[tuple[PathBytes, FileState], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that is recorded of a content; `facts` are None where it was never decoded."""
+
+    digest: bytes
+    size: int
+    state: ContentState
+    reason: str | None
+    decoder: str
+    added_at: str
+    facts: ImageFacts | None
+
+
+_FACTS = ("format", "width", "height", "taken_at", "taken_offset", "camera", "lat", "lon")
+"""The columns of `contents` that hold the attributes of `ImageFacts` of the same names."""
+
+
 class Catalog:
     """An open catalog. `writable` ones may change it; hold the library's lock for that."""
 
@@ -75,6 +77,7 @@ class Catalog:
         self.folder = folder
         self.conn = conn
         self.embeddings = Embeddings(conn)
+        self.files = Files(conn)
         self.writable = writable
         self._scratch = scratch
         self._read_as: Stats | None = None
@@ -241,7 +244,7 @@ class Catalog:
     def add_encoder(self, info: EncoderInfo) -> EncoderRow:
         """The row of an encoder, made where its fingerprint is new; else brought to the newest spec and details."""
         details = dict(info.details) | {
-            "preprocess": asdict(info.preprocess),
+            "preprocess": {name: getattr(info.preprocess, name) for name in _PREPROCESS},
             "is_clip": info.is_clip,
             "template": info.template,
         }
@@ -264,29 +267,6 @@ class Catalog:
         """Which parts of pictures get vectors of their own, besides the whole ones."""
         return cast("Tiles", self.meta("tiles") or "none")
 
-    def count_owed(self, encoder_id: int, *, reachable: bool = False) -> int:
-        """Live contents that lack a view of this encoder; `reachable` counts those with a present file only."""
-        from clipsearch.catalog import pending
-
-        return self._count_live(pending.lacking(self.tiles()), encoder_id, reachable=reachable)
-
-    def count_unseen(self, encoder_id: int) -> int:
-        """Live contents that this encoder has no vector of at all, so that they are no hits of its queries."""
-        from clipsearch.catalog import pending
-
-        return self._count_live(pending.WITHOUT_WHOLE, encoder_id)
-
-    def _count_live(self, condition: str, encoder_id: int, *, reachable: bool = False) -> int:
-        states = "('present')" if reachable else LIVE
-        row = self.conn.execute(
-            f"""SELECT count(*) FROM contents c
-            WHERE c.state IN ('ok', 'partial')
-              AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id AND f.state IN {states})
-              AND {condition}""",
-            (encoder_id,),
-        ).fetchone()
-        return int(row[0])
-
     # Contents and files, as a writer records them
 
     def content_by_digest(self, digest: bytes) -> tuple[int, ContentState, str] | None:
@@ -300,26 +280,6 @@ class Catalog:
         """The SHA-256 of a content's bytes."""
         return bytes(self.conn.execute("SELECT digest FROM contents WHERE id = ?", (content_id,)).fetchone()[0])
 
-    def unchanged_content(self, path: bytes) -> int | None:
-        """The content of a file that is as the catalog saw it last: opening it would tell nothing new."""
-        try:
-            about = os.stat(path)
-        except (OSError, ValueError):  # A name with a zero byte in it is a ValueError.
-            return None
-        return self.unchanged_contents([Candidate(path, about.st_size, about.st_mtime_ns)]).get(path)
-
-    def unchanged_contents(self, candidates: Sequence[Candidate]) -> dict[bytes, int]:
-        """The contents of those files that have the size and time under which the catalog saw them last, by path."""
-        found: dict[bytes, int] = {}
-        now = {candidate.path: (candidate.size, candidate.mtime_ns) for candidate in candidates}
-        for part, marks in batches(list(now)):
-            for path, size, mtime_ns, content_id in self.conn.execute(
-                f"SELECT path, size, mtime_ns, content_id FROM files WHERE path IN ({marks})", part
-            ):
-                if content_id is not None and now[path] == (size, mtime_ns):
-                    found[path] = content_id
-        return found
-
     def put_content(
         self,
         digest: bytes,
@@ -332,58 +292,37 @@ class Catalog:
         now: str,
     ) -> int:
         """Record a content, or what a later decode found out about it: its id stays, and so do facts once known."""
-        f = facts
-        values = (
-            digest,
-            size,
-            f.format if f else None,
-            f.width if f else None,
-            f.height if f else None,
-            f.taken_at if f else None,
-            f.taken_offset if f else None,
-            f.camera if f else None,
-            f.lat if f else None,
-            f.lon if f else None,
-            json.dumps(dict(f.exif)) if f and f.exif else None,
-            state,
-            reason,
-            decoder,
-            now,
-        )
+        known = [getattr(facts, name) if facts else None for name in _FACTS]
+        exif = json.dumps(dict(facts.exif)) if facts and facts.exif else None
+        kept = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in (*_FACTS, "exif"))
         row = self.conn.execute(
-            """INSERT INTO contents (digest, bytes, format, width, height, taken_at, taken_offset, camera, lat, lon,
-                                     exif, state, reason, decoder, added_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (digest) DO UPDATE SET
-                format = coalesce(excluded.format, format), width = coalesce(excluded.width, width),
-                height = coalesce(excluded.height, height), taken_at = coalesce(excluded.taken_at, taken_at),
-                taken_offset = coalesce(excluded.taken_offset, taken_offset),
-                camera = coalesce(excluded.camera, camera), lat = coalesce(excluded.lat, lat),
-                lon = coalesce(excluded.lon, lon), exif = coalesce(excluded.exif, exif),
+            f"""INSERT INTO contents (digest, bytes, {", ".join(_FACTS)}, exif, state, reason, decoder, added_at)
+            VALUES (?, ?, {"?, " * len(_FACTS)} ?, ?, ?, ?, ?)
+            ON CONFLICT (digest) DO UPDATE SET {kept},
                 state = excluded.state, reason = excluded.reason, decoder = excluded.decoder
             RETURNING id""",
-            values,
+            (digest, size, *known, exif, state, reason, decoder, now),
         ).fetchone()
         return int(row[0])
 
-    def put_file(
-        self,
-        path: bytes,
-        *,
-        content_id: int | None,
-        size: int,
-        mtime_ns: int,
-        state: FileState = "present",
-        reason: str | None = None,
-    ) -> None:
-        self.conn.execute(
-            """INSERT INTO files (path, content_id, size, mtime_ns, state, reason) VALUES (?, ?, ?, ?, ?, ?)
-            ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id, size = excluded.size,
-                mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason""",
-            (path, content_id, size, mtime_ns, state, reason),
-        )
+    def content(self, content_id: int) -> Content | None:
+        """All that is recorded of a content, but its files and vectors."""
+        row = self.conn.execute(
+            f"SELECT digest, bytes, state, reason, decoder, added_at, exif, {', '.join(_FACTS)} "
+            "FROM contents WHERE id = ?",
+            (content_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        digest, size, state, reason, decoder, added_at, exif, *known = row
+        facts = ImageFacts(**dict(zip(_FACTS, known, strict=True)), exif=json.loads(exif) if exif else {})
+        return Content(digest, size, state, reason, decoder, added_at, facts if facts.format else None)
 
-    # Contents and snapshots, as a search reads them
+    def drop_orphans(self) -> tuple[int, int]:
+        """Drop contents that no file has, with their vectors; how many contents and vectors those were."""
+        orphans = "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id)"
+        vectors = self.conn.execute(f"DELETE FROM embeddings WHERE content_id IN ({orphans})").rowcount
+        return self.conn.execute(f"DELETE FROM contents WHERE id IN ({orphans})").rowcount, vectors
 
     def contents(self, ids: Sequence[int]) -> dict[int, ContentRow]:
         """Contents with their live files, by id."""
@@ -403,36 +342,17 @@ class Catalog:
                 rows[row[0]] = replace(ContentRow(*row), files=tuple(files.get(row[0], ())))
         return rows
 
-    def snapshot(self, encoder_id: int) -> SnapshotRow | None:
-        row = self.conn.execute(
-            "SELECT encoder_id, file, previous, revision, watermark, count, bytes, sha256, stat, details "
-            "FROM snapshots WHERE encoder_id = ?",
-            (encoder_id,),
-        ).fetchone()
-        if row is None:
-            return None
-        plain = SnapshotRow(*row)
-        return replace(plain, stat=tuple(json.loads(row[8])), details=json.loads(row[9]))
+    # The file
 
-    def put_snapshot(self, row: SnapshotRow) -> None:
-        self.conn.execute(
-            "INSERT OR REPLACE INTO snapshots (encoder_id, file, previous, revision, watermark, count, bytes, sha256, "
-            "stat, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                row.encoder_id,
-                row.file,
-                row.previous,
-                row.revision,
-                row.watermark,
-                row.count,
-                row.bytes,
-                row.sha256,
-                json.dumps(list(row.stat)),
-                json.dumps(dict(row.details)),
-            ),
-        )
+    def keep_pages(self, kib: int) -> None:
+        """Keep so many KiB of the file in memory from one query to the next."""
+        self.conn.execute(f"PRAGMA cache_size = -{kib}")
 
-    # Counts
+    def compact(self, *, free_share: int) -> None:
+        """Rewrite the file where more than 1 in `free_share` of its pages are free."""
+        free = self.conn.execute("PRAGMA freelist_count").fetchone()[0]
+        if free * free_share > self.conn.execute("PRAGMA page_count").fetchone()[0]:
+            self.conn.execute("VACUUM")
 
     def count_by_state(self, table: str) -> dict[str, int]:
         """How many rows of `contents` or `files` are in each state."""
@@ -450,6 +370,10 @@ class Catalog:
 
 
 _SELECT_ENCODER = "SELECT id, spec, fingerprint, dim, logit_scale, logit_bias, details FROM encoders"
+
+
+_PREPROCESS = ("size", "resize", "interpolation", "mean", "std", "crop", "fill")
+"""The attributes of `Preprocess`, by which an encoder's details hold them."""
 
 
 def _encoder_row(row: Sequence[Any]) -> EncoderRow:

@@ -46,7 +46,7 @@ def connect(path: Path, *, writable: bool, immutable: bool = False) -> sqlite3.C
     if not writable:
         # SQLite before 3.51.3 may damage a WAL that two connections checkpoint at once: only the writer does.
         conn.execute("PRAGMA wal_autocheckpoint = 0")
-    conn.create_function("view_count", 3, _view_count, deterministic=True)  # for the conditions of `owing`
+    conn.create_function("view_count", 3, _view_count, deterministic=True)  # for the conditions of `pending`
     return conn
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from clipsearch.catalog.files import LIVE, batches
 from clipsearch.types import MAX_INTEGER, Box
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clipsearch.images.tiles import Tiles
-
-LIVE = "('present', 'offline', 'unreadable')"
-"""File states that make a content a hit, as SQL. Missing files are no hits."""
 
 CHUNK = 4096
 """Vectors that are read at a time."""
@@ -132,6 +130,15 @@ class Embeddings:
         size = self._conn.execute("SELECT width, height FROM contents WHERE id = ?", (content_id,)).fetchone()
         return not self.held_views(content_id, encoder_id).issuperset(range(count_views(*size, tiles)))
 
+    def views_of(self, content_id: int) -> list[tuple[str, int, Box | None]]:
+        """(encoder's spec, view, box) of all the vectors of a content."""
+        rows = self._conn.execute(
+            "SELECT n.spec, e.view, e.box FROM embeddings e JOIN encoders n ON n.id = e.encoder_id "
+            "WHERE e.content_id = ? ORDER BY n.id, e.view",
+            (content_id,),
+        )
+        return [(spec, view, read_box(box) if box else None) for spec, view, box in rows]
+
     # By seq
 
     def chunks(
@@ -201,10 +208,3 @@ def read_box(text: str) -> Box:
     """A box as `Embeddings.put` writes it."""
     left, top, right, bottom = json.loads(text)
     return left, top, right, bottom
-
-
-def batches(values: Sequence[Any], size: int = 500) -> Iterable[tuple[list[Any], str]]:
-    """`values` in lists that fit into one SQL statement, each with its question marks."""
-    for start in range(0, len(values), size):
-        part = list(values[start : start + size])
-        yield part, ",".join("?" * len(part))

@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.catalog.embeddings import CHUNK, LIVE, stacked
+from clipsearch.catalog.embeddings import CHUNK, stacked
+from clipsearch.catalog.files import LIVE
 from clipsearch.errors import UsageError
 from clipsearch.files import absolute, span
 from clipsearch.types import MAX_INTEGER

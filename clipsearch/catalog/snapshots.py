@@ -6,12 +6,14 @@ scans in SQLite. So adding one picture to a million writes one row, and no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from clipsearch.catalog.cache import QueryCache
-from clipsearch.catalog.catalog import Catalog, EncoderRow, SnapshotRow
+from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.files import Stamp
 from clipsearch.vectors.engines import EngineChoice, choose_engine, open_snapshot, write_snapshot
 from clipsearch.vectors.index import DamagedSnapshot, OpenedSnapshot, SnapshotFile
 
@@ -20,6 +22,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Probes = Callable[[], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A published snapshot: the file, and what it must be to be trusted. `details` hold the engine's name."""
+
+    encoder_id: int
+    file: str
+    previous: str | None
+    revision: int
+    watermark: int
+    count: int
+    bytes: int
+    sha256: str
+    stat: Stamp
+    details: Mapping[str, Any]
+
+    @property
+    def engine(self) -> str:
+        return str(self.details["engine"])
+
 
 MIN_TAIL, MAX_TAIL, TAIL_SHARE = 256, 4096, 20
 """A tail is published past max(256, min(4096, N / 20)) vectors: reading 4,096 rows costs a cold query 50 ms."""
@@ -36,6 +59,37 @@ def tail_limit(count: int) -> int:
     return max(MIN_TAIL, min(MAX_TAIL, count // TAIL_SHARE))
 
 
+def current(catalog: Catalog, encoder_id: int) -> SnapshotRow | None:
+    """The snapshot of an encoder's vectors that was published last."""
+    row = catalog.conn.execute(
+        "SELECT encoder_id, file, previous, revision, watermark, count, bytes, sha256, stat, details "
+        "FROM snapshots WHERE encoder_id = ?",
+        (encoder_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    return replace(SnapshotRow(*row), stat=tuple(json.loads(row[8])), details=json.loads(row[9]))
+
+
+def _record(catalog: Catalog, row: SnapshotRow) -> None:
+    catalog.conn.execute(
+        "INSERT OR REPLACE INTO snapshots (encoder_id, file, previous, revision, watermark, count, bytes, sha256, "
+        "stat, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row.encoder_id,
+            row.file,
+            row.previous,
+            row.revision,
+            row.watermark,
+            row.count,
+            row.bytes,
+            row.sha256,
+            json.dumps(list(row.stat)),
+            json.dumps(dict(row.details)),
+        ),
+    )
+
+
 def engine_choice(catalog: Catalog) -> EngineChoice:
     """The engine that `index --engine` asked for last; "auto" chooses by size."""
     return cast(EngineChoice, catalog.meta("engine") or "auto")
@@ -47,7 +101,7 @@ def count_about(catalog: Catalog, row: EncoderRow) -> int:
     Vectors that were dropped since it was written, a fifth at most, are counted with. A pass over a million rows would
     take 85 ms.
     """
-    snapshot = catalog.snapshot(row.id)
+    snapshot = current(catalog, row.id)
     if snapshot is None:
         return catalog.embeddings.count(row.id)
     return snapshot.count + catalog.embeddings.count(row.id, after=snapshot.watermark)
@@ -61,7 +115,7 @@ def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, probes: Pr
     approximate engine is tuned with. Needs the library's lock. Raises SnapshotError where it cannot be written.
     """
     last = catalog.embeddings.last_seq(row.id)
-    old = catalog.snapshot(row.id)
+    old = current(catalog, row.id)
     if last == 0:
         return False
     if old is None:
@@ -75,7 +129,7 @@ def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, probes: Pr
             due = (
                 _is_damaged(catalog, old)
                 or _dead(catalog, old) * DEAD_SHARE > old.count
-                or old.details["engine"] != choose_engine(old.count, engine_choice(catalog))
+                or old.engine != choose_engine(old.count, engine_choice(catalog))
             )
     if due:
         publish(catalog, row, probes=probes)
@@ -86,7 +140,7 @@ def publish(catalog: Catalog, row: EncoderRow, *, probes: Probes | None = None) 
     """Write a snapshot of all the encoder's vectors, record it, and remove files that are no longer needed."""
     from clipsearch.vectors import snapshot_file
 
-    old = catalog.snapshot(row.id)
+    old = current(catalog, row.id)
     watermark = catalog.embeddings.last_seq(row.id)
     count = catalog.embeddings.count(row.id, until=watermark)
     revision = old.revision + 1 if old else 1
@@ -113,7 +167,7 @@ def publish(catalog: Catalog, row: EncoderRow, *, probes: Probes | None = None) 
         details={"engine": written.engine, **written.details},
     )
     with catalog.transaction():
-        catalog.put_snapshot(new)
+        _record(catalog, new)
     remove_strays(catalog)
     return new
 
@@ -175,9 +229,7 @@ def _is_damaged(catalog: Catalog, row: SnapshotRow) -> bool:
         return True
     if hashed:
         with catalog.transaction():
-            catalog.conn.execute(
-                "UPDATE snapshots SET stat = ? WHERE encoder_id = ?", (str(list(stat)), row.encoder_id)
-            )
+            _record(catalog, replace(row, stat=stat))
     return False
 
 

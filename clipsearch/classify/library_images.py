@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.catalog import filters
+from clipsearch.catalog import filters, pending
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.catalog.embeddings import LIVE
 from clipsearch.catalog.filters import Filter
 from clipsearch.classify.prototypes import Report, Step, quiet
 from clipsearch.errors import UsageError, reason
-from clipsearch.files import span
 from clipsearch.images.sniff import PICTURE_SUFFIXES
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
 from clipsearch.types import Candidate, Notice
@@ -72,7 +70,7 @@ def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = N
         items.append(Item(paths[0], paths, content_id, away, rows[content_id]))
     items.sort(key=lambda item: item.paths)
     notices = []
-    unseen = catalog.count_unseen(row.id) if where is None else 0
+    unseen = pending.count_without_vectors(catalog, row.id) if where is None else 0
     if unseen:
         have = "image has" if unseen == 1 else "images have"
         text = f"{unseen:,} {have} no embedding by {row.info.spec} yet; `clipsearch index` adds them"
@@ -95,7 +93,7 @@ def named(paths: Sequence[bytes], embedder: Embedder, *, progress: Report = quie
     for path in paths:
         found += _at(path, catalog)
     candidates = [candidate for candidate in found if isinstance(candidate, Candidate)]
-    known = catalog.unchanged_contents(candidates) if catalog else {}
+    known = catalog.files.unchanged(candidates) if catalog else {}
     items = [one if isinstance(one, Item) else Item(one.path, (one.path,), known.get(one.path)) for one in found]
     held = {item.content_id for item in items if item.content_id is not None}
     stored = catalog.embeddings.vectors_of(sorted(held), row.id) if catalog else {}
@@ -152,7 +150,7 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
     try:
         about = os.stat(path)
     except OSError as exc:
-        remembered = _remembered(path, catalog, LIVE) if exc.errno in GONE else []
+        remembered = _remembered(path, catalog) if exc.errno in GONE else []
         if remembered:
             return remembered
         raise UsageError(f"{os.fsdecode(path)}: {reason(exc)}") from exc
@@ -162,20 +160,19 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
     walked = list(walk)
     shut = [Item(folder, (folder,), reason=why) for folder, why in sorted(walk.unreadable.items())]
     there = {candidate.path for candidate in walked}
-    away = [item for item in _remembered(path, catalog, "('offline', 'unreadable')") if item.path not in there]
+    away = [item for item in _remembered(path, catalog, away=True) if item.path not in there]
     return [*walked, *(item for item in away if not os.path.lexists(item.path)), *shut]
 
 
-def _remembered(path: bytes, catalog: Catalog | None, states: str) -> list[Item]:
-    """Files that the library has seen at a path or below it, in their order."""
-    if catalog is None:
-        return []
-    found = catalog.conn.execute(
-        f"SELECT path, content_id FROM files WHERE (path = ? OR (path >= ? AND path < ?)) AND state IN {states} "
-        "AND content_id IS NOT NULL ORDER BY path",
-        (path, *span(path)),
-    )
-    return [Item(at, (at,), content_id, away=True) for at, content_id in found]
+def _remembered(path: bytes, catalog: Catalog | None, *, away: bool = False) -> list[Item]:
+    """Live files that the library has seen at a path or below it, in their order; with `away`, no present ones."""
+    states = ("offline", "unreadable") if away else ("present", "offline", "unreadable")
+    found = catalog.files.below(path) if catalog else []
+    return [
+        Item(file.path, (file.path,), file.content_id, away=True)
+        for file in found
+        if file.state in states and file.content_id is not None
+    ]
 
 
 def _are(count: int) -> str:

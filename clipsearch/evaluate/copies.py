@@ -23,11 +23,7 @@ AT = (1, 5)
 def library_pictures(folder: PathLike) -> tuple[bytes, ...]:
     """A path of each picture of a library that can be read now, ascending. Raises NoLibraryError, DamagedError."""
     with open_catalog(folder) as catalog:
-        rows = catalog.conn.execute(
-            "SELECT min(f.path) FROM files f JOIN contents c ON c.id = f.content_id "
-            "WHERE f.state = 'present' AND c.state IN ('ok', 'partial') GROUP BY c.id ORDER BY 1"
-        )
-        return tuple(bytes(path) for (path,) in rows)
+        return tuple(catalog.files.one_per_image())
 
 
 def find_again(

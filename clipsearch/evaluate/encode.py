@@ -225,7 +225,7 @@ class Source:
         if self._catalog is None:
             return None
         with self._lock:
-            content_id = self._catalog.unchanged_content(path)
+            content_id = self._catalog.files.unchanged_content(path)
             return None if content_id is None else (self._catalog.digest_of(content_id), content_id)
 
     def _kept(self, digest: bytes, alteration: Alteration | None, content_id: int | None) -> Kept | None:

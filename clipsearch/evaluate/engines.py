@@ -169,8 +169,8 @@ def _open(
     stack: ExitStack,
 ) -> _Opened:
     """The library's own snapshot where it is of that engine and covers everything, else one that `stack` removes."""
-    own = catalog.snapshot(row.id)
-    if own is not None and own.details["engine"] == engine and own.watermark == last and own.count == count:
+    own = snapshots.current(catalog, row.id)
+    if own is not None and own.engine == engine and own.watermark == last and own.count == count:
         try:
             index = snapshots.open_trusted(catalog, own, NO_CACHE, dim=row.info.dim).index
         except DamagedSnapshot:

@@ -13,8 +13,8 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
+from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
-from clipsearch.catalog.pending import lacking
 from clipsearch.files import span, upwards
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.missing import Verdicts, Walked, mount_above
@@ -92,7 +92,7 @@ class Reconciler:
         self.counts = Counts()
         self.catalog = catalog
         self._encoder_id = encoder_id or 0
-        self._lacking = lacking(tiles)
+        self._pending = pending.condition(tiles)
         self._decoder = decoder
         self._suffixes = suffixes
         self._never = _identity(own)
@@ -128,7 +128,7 @@ class Reconciler:
         conn = self.catalog.conn
         standing = bytearray(int(conn.execute("SELECT coalesce(max(id), 0) FROM contents").fetchone()[0]) + 1)
         for content_id, state, decoder in conn.execute(
-            f"SELECT id, state, decoder FROM contents c WHERE state NOT IN ('ok', 'partial') OR {self._lacking}",
+            f"SELECT id, state, decoder FROM contents c WHERE state NOT IN ('ok', 'partial') OR {self._pending}",
             (self._encoder_id,),
         ):
             if state in ("ok", "partial") or decoder != self._decoder:
@@ -221,7 +221,7 @@ class Reconciler:
             FROM files f JOIN contents c ON c.id = f.content_id
             WHERE f.state IN ('present', 'unreadable') AND c.state IN ('ok', 'partial')
               AND f.id NOT IN (SELECT file_id FROM temp.unseen)
-              AND {self._lacking}""",
+              AND {self._pending}""",
             (self._encoder_id,),
         )
 

@@ -153,7 +153,7 @@ class Recorder:
                 return  # Its drive may be away: a run that comes by there will tell.
             self.tally.failed.append(Problem(path, outcome.reason))
             if not outcome.vanished:
-                self._catalog.put_file(
+                self._catalog.files.put(
                     work.path,
                     content_id=work.content_id,
                     size=work.size,
@@ -199,7 +199,7 @@ class Recorder:
             self.tally.failed_before += 1
 
     def _put_file(self, outcome: Known | Broken | Decoded, content_id: int) -> None:
-        self._catalog.put_file(outcome.work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns)
+        self._catalog.files.put(outcome.work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns)
 
 
 def now() -> str:

@@ -153,13 +153,13 @@ class IndexRun:
                 catalog.set_meta("engine", self._options.engine)
             if self._tiles != catalog.tiles():
                 catalog.set_meta("tiles", self._tiles)
-                self._deleted = pending.delete_surplus(catalog.conn, self._tiles)
+                self._deleted = pending.delete_surplus(catalog, self._tiles)
         with catalog.transaction():
             self._reconciler.scan(areas, found=self._meter.found)
             if filling is not None or self._options.tiles is not None:
                 self._reconciler.add_owing_elsewhere()
             self._reconciler.restore()
-        self._owed = catalog.count_owed(self._row.id) if filling is not None else 0
+        self._owed = pending.count(catalog, self._row.id) if filling is not None else 0
         self._meter.start(self._reconciler.count_work())
         self._work_through()
         interrupted = self._stop()
@@ -279,7 +279,7 @@ class IndexRun:
         catalog = self._catalog
         if catalog.filling() is None:
             return False
-        owed = catalog.count_owed(self._row.id, reachable=self._options.switch)
+        owed = pending.count(catalog, self._row.id, reachable=self._options.switch)
         if owed:
             return False
         with catalog.transaction():
@@ -338,7 +338,7 @@ class IndexRun:
             tiles=self._tiles,
             opened=self._opened,
             filling=filling.info.spec if filling else None,
-            filling_left=self._catalog.count_owed(filling.id) if filling else 0,
+            filling_left=pending.count(self._catalog, filling.id) if filling else 0,
             switched=switched,
             interrupted=interrupted,
             published=self._published,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from clipsearch.catalog import snapshots
+from clipsearch.catalog import pending, snapshots
 from clipsearch.catalog.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError
@@ -61,14 +61,14 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
                 yield Finding("note", told, "clipsearch prune --cache removes it")
     for row in catalog.encoders():
         yield _examine_snapshot(catalog, row)
-        owed = catalog.count_owed(row.id)
+        owed = pending.count(catalog, row.id)
         if owed and str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
             what = "pictures" if catalog.tiles() == "none" else "pictures, or views of their parts"
             yield Finding("note", f"{row.info.spec} lacks {owed} {what}", "clipsearch index encodes them")
 
 
 def _examine_snapshot(catalog: Catalog, row: EncoderRow) -> Finding:
-    snapshot = catalog.snapshot(row.id)
+    snapshot = snapshots.current(catalog, row.id)
     if snapshot is None:
         if not catalog.embeddings.count(row.id):
             return Finding("ok", f"{row.info.spec}: no vectors yet")

@@ -152,7 +152,7 @@ def candidates(
     catalog: Catalog, paths: Sequence[bytes], given: GivenOptions, stop: Callable[[], bool]
 ) -> Iterator[bytes]:
     """Files that the library knows to be there, and where those are few, those that a run over `paths` would find."""
-    known = [path for (path,) in catalog.conn.execute("SELECT path FROM files WHERE state = 'present'")]
+    known = [path for path, _ in catalog.files.in_state("present")]
     yield from known
     if len(known) >= SAMPLE:
         return

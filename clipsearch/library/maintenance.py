@@ -11,7 +11,7 @@ from clipsearch.catalog import snapshots
 from clipsearch.catalog.cache import CACHE_NAME
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
-from clipsearch.files import below, is_within, span
+from clipsearch.files import below, is_within
 from clipsearch.indexing.roots import Root, Roots
 from clipsearch.library.results import Pruned
 
@@ -21,23 +21,18 @@ FREE_SHARE = 4
 
 def prune(catalog: Catalog, *, encoder: str | None = None, cache: bool = False) -> Pruned:
     """Remove missing files, contents that no file has, an encoder's vectors, the query cache. Needs the lock."""
-    conn = catalog.conn
     with catalog.transaction():
         dropped = _drop_encoder(catalog, encoder) if encoder is not None else 0
-        files = conn.execute("DELETE FROM files WHERE state = 'missing'").rowcount
-        orphans = "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id)"
-        dropped += conn.execute(f"DELETE FROM embeddings WHERE content_id IN ({orphans})").rowcount
-        contents = conn.execute(f"DELETE FROM contents WHERE id IN ({orphans})").rowcount
+        files = catalog.files.remove_missing()
+        contents, orphaned = catalog.drop_orphans()
     if cache:
         for name in (CACHE_NAME, f"{CACHE_NAME}-journal"):
             (catalog.folder / name).unlink(missing_ok=True)
     snapshots.remove_strays(catalog)
     for row in catalog.encoders():
         snapshots.publish_if_due(catalog, row, final=True)
-    free = conn.execute("PRAGMA freelist_count").fetchone()[0]
-    if free * FREE_SHARE > conn.execute("PRAGMA page_count").fetchone()[0]:
-        conn.execute("VACUUM")
-    return Pruned(files, contents, dropped, encoder, cache)
+    catalog.compact(free_share=FREE_SHARE)
+    return Pruned(files, contents, dropped + orphaned, encoder, cache)
 
 
 def _drop_encoder(catalog: Catalog, spec: str) -> int:
@@ -70,9 +65,7 @@ def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:
                 pattern = "/" + glob.escape(relative)
                 options = replace(owner.options, exclude=(*owner.options.exclude, pattern))
                 roots.put(replace(owner, options=options))
-            gone = catalog.conn.execute(
-                "DELETE FROM files WHERE path = ? OR (path >= ? AND path < ?)", (path, *span(path))
-            ).rowcount
+            gone = catalog.files.remove_below(path)
             if not gone and not inside:
                 raise UsageError(f"{os.fsdecode(path)}: nothing in the library is there")
             forgotten += gone
@@ -90,25 +83,16 @@ def reroot(catalog: Catalog, old: bytes, new: bytes) -> int:
     if is_within(old, new) or is_within(new, old):
         raise UsageError("the old and the new folder lie within one another; index the new one instead")
     roots = Roots(catalog)
-    conn = catalog.conn
     moved = 0
     with catalog.transaction():
-        rows = conn.execute(
-            "SELECT id, path, state FROM files WHERE path = ? OR (path >= ? AND path < ?)", (old, *span(old))
-        ).fetchall()
+        files = catalog.files.below(old)
         inside = [r for r in roots.all.values() if is_within(r.path, old)]
-        if not rows and not inside:
+        if not files and not inside:
             raise UsageError(f"{os.fsdecode(old)}: nothing in the library is there")
-        for file_id, path, state in rows:
+        for path, _, state in files:
             target = new + path[len(old) :]
-            if conn.execute("SELECT 1 FROM files WHERE path = ?", (target,)).fetchone():
-                conn.execute("DELETE FROM files WHERE id = ?", (file_id,))
-                continue
             back = state in ("offline", "missing") and os.path.isfile(target)
-            conn.execute(
-                "UPDATE files SET path = ?, state = ? WHERE id = ?", (target, "present" if back else state, file_id)
-            )
-            moved += 1
+            moved += catalog.files.move(path, target, "present" if back else state)
         for root in inside:
             del roots.all[root.path]
             target = new + root.path[len(old) :]

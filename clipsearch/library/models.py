@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders.base import Encoder, EncoderOptions
 from clipsearch.encoders.load import load_encoder, reload_encoder
@@ -119,7 +120,7 @@ class Models:
             better = 'indexing with `model="default"` switches to CLIP'
             notices.append(Notice("fallback", f"{FALLBACK_NOTICE} ({fallback}); {better}"))
         if filling is not None:
-            lacks = catalog.count_unseen(answering.id)
+            lacks = pending.count_without_vectors(catalog, answering.id)
             if lacks:
                 new = filling.info.spec
                 notices.append(

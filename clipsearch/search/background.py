@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from clipsearch.catalog import snapshots
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.catalog.embeddings import from_bytes, to_bytes
 from clipsearch.encoders import prompts
 
 if TYPE_CHECKING:
@@ -64,13 +65,13 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedText
     known = cache.fact(row.info.fingerprint, "background")
     whole = 4 * dim * (dim + 1)
     if known is not None and abs(count - known[0]) * GROWTH <= known[0] and len(known[1]) == whole:
-        numbers = np.frombuffer(known[1], "<f4").reshape(dim + 1, dim)
+        numbers = from_bytes(known[1]).reshape(dim + 1, dim)
         return Background(pictures, text_mean, numbers[0], numbers[1:])
     vectors = sample(catalog, row, count)[0]
     mean = vectors.mean(axis=0) if len(vectors) else np.zeros(dim)
     covariance = np.cov(vectors.T, bias=True) if len(vectors) > 1 else np.eye(dim) / dim
-    numbers = np.vstack([mean, covariance]).astype("<f4")
-    cache.put_fact(row.info.fingerprint, "background", count, numbers.tobytes())
+    numbers = np.vstack([mean, covariance]).astype(np.float32)
+    cache.put_fact(row.info.fingerprint, "background", count, to_bytes(numbers))
     return Background(pictures, text_mean, numbers[0], numbers[1:])
 
 

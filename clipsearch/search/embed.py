@@ -146,7 +146,7 @@ class Embedder:
 
     def _loaded(self, path: bytes) -> _Loaded:
         """An image file with its stored vector, or else its pixels."""
-        stored = self._stored(lambda catalog: catalog.unchanged_content(path))
+        stored = self._stored(lambda catalog: catalog.files.unchanged_content(path))
         if stored is not None:
             return _Loaded(path, stored)
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from clipsearch.catalog import filters, snapshots
 from clipsearch.catalog.cache import QueryCache
-from clipsearch.catalog.catalog import Catalog, EncoderRow, SnapshotRow
+from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.embeddings import LiveView, read_box
 from clipsearch.catalog.filters import Filter
 from clipsearch.types import Box, Notice, NoticeKind
@@ -99,7 +99,7 @@ class Searcher:
         self._opened: tuple[str, VectorIndex] | None = None
         self._working = self._last_attempt = False
         self._tail: _Tail | None = None
-        catalog.conn.execute(f"PRAGMA cache_size = -{PAGES_KIB}")
+        catalog.keep_pages(PAGES_KIB)
 
     def nearest(
         self, row: EncoderRow, query: NDArray[np.float32], k: int, *, where: Filter | None = None
@@ -189,7 +189,7 @@ class Searcher:
 
     def _view(self, row: EncoderRow) -> _View:
         """What this transaction searches. Raises _SnapshotReplacedError where another look may see more."""
-        snapshot = self._catalog.snapshot(row.id)
+        snapshot = snapshots.current(self._catalog, row.id)
         try:
             index = self._index(row, snapshot)
         except DamagedSnapshot as exc:
@@ -205,7 +205,7 @@ class Searcher:
         """The ids that a filter leaves, ascending; None where nothing is filtered."""
         return filters.matching(self._catalog, row.id, where) if where else None
 
-    def _index(self, row: EncoderRow, snapshot: SnapshotRow | None) -> VectorIndex | None:
+    def _index(self, row: EncoderRow, snapshot: snapshots.SnapshotRow | None) -> VectorIndex | None:
         if snapshot is None:
             return None
         # By hash: names come again where an encoder is dropped and another one takes its number.

@@ -1,0 +1,132 @@
+"""The files that a catalog knows, by path; `clipsearch.files` is about those on a disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+from clipsearch.files import span
+from clipsearch.types import Candidate, ContentState, FileState
+
+LIVE = "('present', 'offline', 'unreadable')"
+"""File states that make a content a hit, as SQL. Missing files are no hits."""
+
+Value = TypeVar("Value", int, bytes)
+
+
+class FileRow(NamedTuple):
+    path: bytes
+    content_id: int | None
+    state: FileState
+
+
+class Files:
+    """The files of one catalog, through its connection. What changes them belongs into a transaction."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+
+    def put(
+        self,
+        path: bytes,
+        *,
+        content_id: int | None,
+        size: int,
+        mtime_ns: int,
+        state: FileState = "present",
+        reason: str | None = None,
+    ) -> None:
+        self._conn.execute(
+            """INSERT INTO files (path, content_id, size, mtime_ns, state, reason) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id, size = excluded.size,
+                mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason""",
+            (path, content_id, size, mtime_ns, state, reason),
+        )
+
+    # Looking files up
+
+    def at(self, path: bytes) -> FileRow | None:
+        row = self._conn.execute("SELECT path, content_id, state FROM files WHERE path = ?", (path,)).fetchone()
+        return None if row is None else FileRow(*row)
+
+    def below(self, path: bytes) -> list[FileRow]:
+        """The file at a path, or the files below it, by path."""
+        rows = self._conn.execute(
+            "SELECT path, content_id, state FROM files WHERE path = ? OR (path >= ? AND path < ?) ORDER BY path",
+            (path, *span(path)),
+        )
+        return [FileRow(*row) for row in rows]
+
+    def of_content(self, content_id: int) -> list[FileRow]:
+        rows = self._conn.execute(
+            "SELECT path, content_id, state FROM files WHERE content_id = ? ORDER BY path", (content_id,)
+        )
+        return [FileRow(*row) for row in rows]
+
+    def in_state(self, state: FileState) -> list[tuple[bytes, str | None]]:
+        """(path, reason) of files, by path."""
+        return self._conn.execute("SELECT path, reason FROM files WHERE state = ? ORDER BY path", (state,)).fetchall()
+
+    def with_content_in_state(self, state: ContentState) -> list[tuple[bytes, str | None]]:
+        """(path, reason of the content) of live files whose content is in a state, by path."""
+        return self._conn.execute(
+            f"SELECT f.path, c.reason FROM files f JOIN contents c ON c.id = f.content_id "
+            f"WHERE c.state = ? AND f.state IN {LIVE} ORDER BY f.path",
+            (state,),
+        ).fetchall()
+
+    def one_per_image(self) -> list[bytes]:
+        """The first path of each image that can be read now, ascending."""
+        rows = self._conn.execute(
+            "SELECT min(f.path) FROM files f JOIN contents c ON c.id = f.content_id "
+            "WHERE f.state = 'present' AND c.state IN ('ok', 'partial') GROUP BY c.id ORDER BY 1"
+        )
+        return [path for (path,) in rows]
+
+    def unchanged(self, candidates: Sequence[Candidate]) -> dict[bytes, int]:
+        """The contents of those files that have the size and time under which the catalog saw them last, by path."""
+        found: dict[bytes, int] = {}
+        now = {candidate.path: (candidate.size, candidate.mtime_ns) for candidate in candidates}
+        for part, marks in batches(list(now)):
+            for path, size, mtime_ns, content_id in self._conn.execute(
+                f"SELECT path, size, mtime_ns, content_id FROM files WHERE path IN ({marks})", part
+            ):
+                if content_id is not None and now[path] == (size, mtime_ns):
+                    found[path] = content_id
+        return found
+
+    def unchanged_content(self, path: bytes) -> int | None:
+        """The content of a file on the disk that is as the catalog saw it last: opening it would tell nothing new."""
+        try:
+            about = os.stat(path)
+        except (OSError, ValueError):  # A name with a zero byte in it is a ValueError.
+            return None
+        return self.unchanged([Candidate(path, about.st_size, about.st_mtime_ns)]).get(path)
+
+    # Changing what is known of them
+
+    def move(self, path: bytes, target: bytes, state: FileState) -> bool:
+        """Record a file under another path; where `target` has a row, that row stays, and False is returned."""
+        if self.at(target) is not None:
+            self._conn.execute("DELETE FROM files WHERE path = ?", (path,))
+            return False
+        self._conn.execute("UPDATE files SET path = ?, state = ? WHERE path = ?", (target, state, path))
+        return True
+
+    def remove_below(self, path: bytes) -> int:
+        """Remove the file at a path, or the files below it; how many."""
+        return self._conn.execute(
+            "DELETE FROM files WHERE path = ? OR (path >= ? AND path < ?)", (path, *span(path))
+        ).rowcount
+
+    def remove_missing(self) -> int:
+        return self._conn.execute("DELETE FROM files WHERE state = 'missing'").rowcount
+
+
+def batches(values: Sequence[Value], size: int = 500) -> Iterator[tuple[list[Value], str]]:
+    """`values` in lists that fit into one SQL statement, each with its question marks."""
+    for start in range(0, len(values), size):
+        part = list(values[start : start + size])
+        yield part, ",".join("?" * len(part))
