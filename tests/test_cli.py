@@ -116,7 +116,7 @@ def test_a_second_model_is_filled_beside_the_first(cli: Cli, copied: Path) -> No
     assert cli("query", "a cat", "--model", "builtin", "-k", "1", cwd=copied).lines[0].endswith("chelsea.png")
     assert cli("prune", "--encoder", "builtin", "--json", cwd=copied).json["vectors"] == 4
     gone = cli("query", "a cat", "--model", "builtin", cwd=copied)
-    assert gone.code == 4 and "holds no vectors of builtin" in gone.err
+    assert gone.code == 4 and "has no embeddings of builtin" in gone.err
 
 
 # query

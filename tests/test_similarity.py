@@ -191,7 +191,7 @@ def test_a_part_of_a_picture_and_standard_input(cli: Cli, indexed: Path) -> None
         (["broken.jpg", "a cat"], 2, "broken.jpg: not a picture"),
         (["-", "-"], 2, "given once"),
         (["photos/chelsea.png#1,2", "a cat"], 2, "#x,y,width,height"),
-        (["photos/chelsea.png", "a cat", "--model", "ViT-L/14", "--index", "index"], 4, "no vectors of ViT-L/14"),
+        (["photos/chelsea.png", "a cat", "--model", "ViT-L/14", "--index", "index"], 4, "no embeddings of ViT-L/14"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -231,7 +231,7 @@ def test_a_query_may_ask_the_other_encoder(library: Library, photos: Path) -> No
     assert library.query(photos / "03.png", k=1, options=QueryOptions(model="./old")).hits[0].path == str(
         photos / "03.png"
     )
-    with pytest.raises(ModelMismatchError, match=r"no vectors of \./third"):
+    with pytest.raises(ModelMismatchError, match=r"no embeddings of \./third"):
         library.query(photos / "03.png", options=QueryOptions(model="./third"))
 
 

@@ -1,4 +1,4 @@
-"""A classifier: prototypes of labels, and what the vectors of pictures are by them (CLIP paper, section 3.1).
+"""A classifier: prototypes of labels, and the labels of image vectors by them (CLIP paper, section 3.1).
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", arXiv:2103.00020.
 """
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
 BLOCK = 1 << 22
-"""Numbers in any one array that a part of the pictures takes: 32 MB in float64. Vectors, scores, logits and what is
-held beside them make up about ten such arrays."""
+"""Numbers in any one array for a part of the images: 32 MB in float64. Vectors, scores, logits and those of the
+distractor labels make up about ten such arrays."""
 
 BlendBy = Literal["given", "leave-one-out", "default"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What a few examples made of a classifier; see `examples`.
+    """What a few examples changed in a classifier; see `few_shot`.
 
-    blend: share of the pictures in the prototypes, 0 … 1, and how it was found. scale: what scores are multiplied by,
-    fitted so that probabilities mean what they say. right: of the examples, each left out once, the share that was
-    named right. ece_before, ece_after: their calibration error with the encoder's own scale and with the fitted one.
-    floor: the score that 19 in 20 of them reach; below it a picture is unknown.
+    blend: share of the examples in the prototypes, 0 … 1, and how it was found. scale: what scores are multiplied by,
+    fitted so that probabilities are calibrated. right: leave-one-out accuracy of the examples, 0 … 1. ece_before,
+    ece_after: their calibration error with the encoder's own scale and with the fitted one. floor: the score that 19 in
+    20 of them reach; below it an image is unknown.
     """
 
     counts: tuple[int, ...]
@@ -56,9 +56,9 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """Prototypes of labels: shape (len(labels), dim), float32, one a label.
+    """Prototypes of labels, shape (len(labels), dim), float32.
 
-    They are unit vectors where labels alone made them; `fit` says that examples had a part in it.
+    They are unit vectors unless examples were blended in: then `fit` tells how.
     """
 
     info: EncoderInfo
@@ -67,7 +67,7 @@ class Classifier:
     templates: tuple[str, ...] = ()
     fit: Fit | None = None
     notices: tuple[Notice, ...] = ()
-    """What should be known of how it was made: prompts that were cut off, examples that could not be read."""
+    """About how it was made: truncated prompts, examples that could not be read."""
 
     @classmethod
     def build(
@@ -92,7 +92,7 @@ class Classifier:
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Inner products of unit rows (n, dim) with the prototypes: shape (n, labels), in one matrix product.
 
-        Summed in float64 and rounded once, as everywhere, so that they don't depend on how many are asked for.
+        Summed in float64 and rounded once, as everywhere, so that they do not depend on the number of rows.
         """
         product = vectors.astype(np.float64) @ self.prototypes.T.astype(np.float64)
         return product.astype(np.float32)
@@ -115,13 +115,13 @@ class Classifier:
     def yes(
         self, vectors: NDArray[np.float32], scores: NDArray[np.float32], beside: Neutral | None
     ) -> NDArray[np.float64]:
-        """The probability of each label by itself: shape (n, labels). See `neutral`; a SigLIP needs nothing beside."""
+        """The probability of each label by itself: shape (n, labels). See `unknown`; a SigLIP needs no distractors."""
         if beside is None or self.info.logit_bias is not None:
             return unknown.sigmoid(self.logits(scores) + (self.info.logit_bias or 0.0))
         return unknown.yes(self.logits(scores), beside.usual(vectors, self.scale))
 
     def parts(self, vectors: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """`vectors` in runs that fit into memory, with their scores and those of the neutral labels; see BLOCK."""
+        """`vectors` in blocks that fit into memory, with their scores and those of the distractor labels; see BLOCK."""
         step = max(1, BLOCK // max(len(self.labels), self.info.dim, unknown.COUNT))
         return (vectors[start : start + step] for start in range(0, len(vectors), step))
 
@@ -170,7 +170,7 @@ def best_columns(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """The `k` columns with the highest scores of each row, best first, equal ones in their order: shape (n, k)."""
     k = min(k, scores.shape[1])
     if k < 1:
-        raise UsageError(f"-k {k}: ask for at least one")
+        raise UsageError(f"`k={k}`: at least 1")
     if 8 * k >= scores.shape[1]:
         return np.argsort(-scores, axis=1, kind="stable")[:, :k]
     left = scores.copy()  # A few passes for the best take a tenth of the time of sorting a thousand.

@@ -1,8 +1,8 @@
-"""From prompts to prototypes: a label's is the mean of the unit vectors of all its prompts, made a unit vector again.
+"""From prompts to prototypes: that of a label is the mean of the unit vectors of all its prompts, normalised again.
 
-That is open_clip's zero-shot classifier, and the CLIP paper's (arXiv:2103.00020, section 3.1.4). A few prompts are kept
-in the cache as texts, which queries share. Many (1,000 labels in 80 templates are 80,000) would push everything else
-out of it and take 160 MB; of those only the prototypes are kept, 2 kB a label at 512 dimensions.
+That is open_clip's zero-shot classifier, and the CLIP paper's (arXiv:2103.00020, section 3.1.4). A few prompts are
+cached as texts, which queries share. Many (1,000 labels in 80 templates are 80,000) would push everything else out of
+the cache and take 160 MB; of those only the prototypes are cached, 2 kB per label at 512 dimensions.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from clipsearch.search.embed import Embedder
 
 FEW = 256
-"""So many prompts at most are kept as texts."""
+"""Prompts that are cached as texts, at most."""
 
 BLOCK = 512
-"""Prompts, about, that are embedded between two looks at the clock: a stop loses no more."""
+"""Prompts, about, that are embedded at a time: stopping loses no more."""
 
 TOLD = 3
-"""Prompts that are too long are named one by one up to so many."""
+"""Prompts that are too long and get a notice of their own, at most."""
 
 _RECIPE = 1
 """Goes up with any change of how a prototype is made from its prompts."""
@@ -39,7 +39,7 @@ _RECIPE = 1
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a long classification is: prompts or pictures that were encoded, of those that had to be."""
+    """Progress of a long classification: encoded prompts or images, of those to encode."""
 
     stage: Literal["prompts", "pictures"]
     done: int
@@ -56,7 +56,7 @@ def quiet(step: Step) -> None:
 def prototypes(
     embedder: Embedder, labels: Sequence[Label], templates: Sequence[str], *, progress: Report = quiet
 ) -> NDArray[np.float32]:
-    """Unit rows of shape (len(labels), dim); see the module's text. Notices name what the encoder cuts off."""
+    """Unit rows of shape (len(labels), dim). Notices of the embedder name prompts that are too long."""
     import numpy as np
 
     groups = [prompts_of(label, templates) for label in labels]
@@ -91,7 +91,7 @@ def _shorten(notices: list[Notice], before: int, spec: str) -> None:
 
 
 def _key(prompts: Sequence[str]) -> bytes:
-    """What a prototype depends on besides the encoder: all prompts, in their order, told apart beyond doubt."""
+    """What a prototype depends on besides the encoder: all prompts in their order."""
     return hashlib.sha256(json.dumps([_RECIPE, *prompts]).encode()).digest()
 
 

@@ -12,30 +12,30 @@ from clipsearch.types import EncoderInfo, Hit, Listing, Notice
 class Prediction:
     label: str
     probability: float
-    """Softmax over the labels that were given, with the encoder's logit scale, or where `ClassifyResult.threshold` is
-    set, of this label by itself: 0 … 1."""
+    """0 … 1: softmax over the given labels with the encoder's logit scale; where `ClassifyResult.threshold` is set, of
+    this label independently."""
     score: float
-    """Inner product of the picture's vector with the label's prototype, −1 … 1."""
+    """Inner product of the image's vector with the label's prototype, −1 … 1."""
     prompt: str | None = None
-    """The label's prompt that is nearest to the picture, where it was asked for."""
+    """The label's best-matching prompt, with `explain`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
     path: str
     predictions: tuple[Prediction, ...]
-    """Best first; empty where `reason` says why the picture could not be read."""
+    """Best first; empty where `reason` tells why the image could not be read."""
     reason: str | None = None
     paths: tuple[str, ...] = ()
-    """Every live path of a picture of the library."""
+    """Every live path of an image of the library."""
     id: int | None = None
-    """Of a picture that the library holds, as `Hit.id`."""
+    """Of an image of the library, as `Hit.id`."""
     offline: bool = False
-    """Its file is not there; its stored vector was classified."""
+    """Its file is unreachable; its stored vector was classified."""
     unknown: bool = False
-    """None of the labels stands out, where that was asked; `predictions` are what would have been chosen."""
+    """With `unknown`: none of the labels fits; `predictions` are what would have been chosen."""
     margin: float | None = None
-    """How far the best label stands above unrelated ones, in log-odds, where that was asked."""
+    """With `unknown`: how far the best label stands above unrelated ones, in log-odds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class ClassifyResult(Listing[Classification]):
     results: tuple[Classification, ...]
     notices: tuple[Notice, ...] = ()
     labels: tuple[str, ...] = ()
-    """All that could be chosen, in their order."""
+    """All labels, in their order."""
     threshold: float | None = None
-    """Where every label was judged by itself: the probability that those in `predictions` have at the least."""
+    """With `multi`: the lowest probability in `predictions`."""
     nearest: Mapping[str, tuple[Hit, ...]] = field(default_factory=dict)
-    """The pictures of the library nearest to a label that was chosen, where it was asked for."""
+    """With `explain`: the images of the library nearest to a chosen label."""
 
     def _items(self) -> tuple[Classification, ...]:
         return self.results

@@ -1,23 +1,22 @@
-"""How far labels stand above what unrelated ones reach with a picture: what `--unknown` and `--multi` go by.
+"""How far labels stand above unrelated ones for an image: the basis of `unknown` and `multi`.
 
-A softmax always chooses: its shares say which label fits better than the others, never whether any fits. So a picture
-is also held against 64 neutral labels, everyday things in the templates that the labels have. For a picture x, a
-label's prototype p and the neutral prototypes n₁ … n₆₄, with τ the encoder's logit scale,
+A softmax always chooses: its shares tell which label fits better than the others, never whether any fits. So an image
+is also compared with 64 distractor labels, everyday things in the templates of the labels. For an image x, a label's
+prototype p and the distractor prototypes n₁ … n₆₄, with τ the encoder's logit scale,
 
-    usual(x) = log mean_{j ordinary} exp(τ · x·n_j)
+    baseline(x) = log mean_{j ordinary} exp(τ · x·n_j)
 
-in which ordinary are all but the best tenth: what the picture shows may well be among the neutral labels. It is the
-logit that one unrelated label reaches. Differences of logits are what the encoder was trained on, so they mean the same
-for every CLIP: the logarithm of odds.
+in which all but the best tenth are ordinary: the image may well show one of the distractors. It is the logit that one
+unrelated label reaches. Differences of logits are what the encoder was trained on, so they mean the same for every
+CLIP: the logarithm of odds.
 
-    margin(x)        = τ · max_c x·p_c − usual(x) − log L         the best of L labels against L unrelated ones
+    margin(x)        = τ · max_c x·p_c − baseline(x) − log L      the best of L labels against L unrelated ones
     unknown(x)       = margin(x) < MARGIN
-    yes(x, c)        = σ(τ · x·p_c − usual(x) − BAR)              independently for every label
+    yes(x, c)        = σ(τ · x·p_c − baseline(x) − BAR)           independently for every label
 
 A SigLIP was trained to answer yes or no itself: yes(x, c) = σ(τ · x·p_c + bias) (Zhai et al. 2023, arXiv:2303.15343,
-section 3.2). `options.MARGIN` was chosen on one half of the labelled photographs of
-`benchmarks/classifying.py`, and the other half is what docs/classification.md reports; the formulas and BAR were found
-with all of them in sight.
+section 3.2). `options.MARGIN` was chosen on one half of the labelled photographs of `benchmarks/classifying.py`, and
+docs/classification.md reports the other half; the formulas and BAR were found with all of them in sight.
 """
 
 from __future__ import annotations
@@ -34,23 +33,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COUNT = 64
-"""Neutral labels. 32, 128 and 256 separate no better (`benchmarks/classifying.py`)."""
+"""Distractor labels. 32, 128 and 256 separate no better (`benchmarks/classifying.py`)."""
 
 LEFT_OUT = 0.1
-"""Share of the neutral labels, the best ones for a picture, that are not held against it."""
+"""Share of the distractor labels, the best ones for an image, that are left out."""
 
 BAR = 3.0
 """Log-odds over one unrelated label at which a yes is as likely as a no."""
 
 
 def labels() -> tuple[Label, ...]:
-    """The neutral labels."""
+    """The distractor labels."""
     return tuple(Label(name) for name in prompts.everyday_names(COUNT))
 
 
 @dataclass(frozen=True, slots=True)
 class Neutral:
-    """Prototypes of the neutral labels: unit rows of shape (COUNT, dim), float32."""
+    """Prototypes of the distractor labels: unit rows of shape (COUNT, dim), float32."""
 
     prototypes: NDArray[np.float32]
 
@@ -71,7 +70,7 @@ def margins(logits: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[
 
 
 def yes(logits: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability of each label by itself, shape (n, labels), for an encoder that was trained with a softmax."""
+    """The independent probability of each label, shape (n, labels), for an encoder that was trained with a softmax."""
     return sigmoid(logits - usual[:, None] - BAR)
 
 

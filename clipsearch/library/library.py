@@ -1,4 +1,4 @@
-"""`Library`: a folder with a catalog and its snapshots. The command line and Python both work through it."""
+"""`Library`: a folder with a catalog and its snapshots. The command line and Python both use it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OUTDATED = (
 )
 
 BASELINE_PAYS_S = 30.0
-"""After a run this long, the seconds that it takes to embed the everyday prompts are no matter."""
+"""After a run this long, the seconds that it takes to embed the everyday prompts do not matter."""
 
 
 class Library:
@@ -73,10 +73,10 @@ class Library:
     ) -> Self:
         """Make a library in the folder `path`, with the encoder that `model` names.
 
-        Without one, the default model, or where it is not cached and no hub answers, the built-in one (docs/models.md).
-        `precision` "int8" says that the first run will ask for it: a model that has no such form is refused at once.
-        Raises UsageError where there is a library already or the folder cannot be written, and what
-        `load_encoder` raises; then nothing is left behind.
+        By default the default model; where it is not cached and no hub answers, the built-in one (docs/models.md).
+        `precision` "int8" announces that the first run will use it: a model without such a form is refused at once.
+        Raises UsageError where there is already a library or the folder cannot be written, and what `load_encoder`
+        raises; then nothing is left behind.
         """
         library = cls(path, options)
         library._access.refuse_existing()
@@ -129,12 +129,12 @@ class Library:
     ) -> IndexReport:
         """Bring the library up to date with `paths`, or with all roots it knows.
 
-        `model` names another encoder to fill beside the one that answers, until it can take over; the answering one's
-        own name gives that up. `precision` "int8" fills the model in 8 bits, fixed by a sample of the pictures, "fp32"
-        the model as it is; without it, the library's own encoder goes on. `wait` waits for another writer. `say` hears
-        what should be known before the run goes on: how well 8 bits agree with full precision. `stop` is asked between
-        files; once it is true, the batch in hand is finished and the report is marked `interrupted`.
-        Raises UsageError for paths that cannot be, LockedError, EncoderError, ModelMismatchError.
+        `model` names another encoder to build beside the active one, until it can take over; the active model's name
+        cancels the switch. `precision` "int8" builds the model in 8 bits, calibrated on a sample of the images, "fp32"
+        in full precision; by default the library's own encoder. `wait` waits for another writer. `say` is called with
+        what should be known before the run continues: how well 8 bits agree with full precision. `stop` is called
+        between files; once it is true, the current batch is finished and the report is marked `interrupted`.
+        Raises UsageError for paths that cannot be used, LockedError, EncoderError, ModelMismatchError.
         """
         from clipsearch.indexing import run as indexing
         from clipsearch.library.int8 import mentioning
@@ -146,7 +146,7 @@ class Library:
                 return indexing.dry_run(catalog, wanted, options, encoder=_target(catalog))
         with self._access.writer(wait=wait, stop=stop) as catalog:
             if model is not None or precision is not None:
-                indexing.check_paths(catalog, wanted, options)  # A run that cannot be leaves no wish behind.
+                indexing.check_paths(catalog, wanted, options)  # A refused run must not start a switch.
             if precision is not None or (model is not None and parse_spec(model).int8):
                 row = self._models.to_fill_in(catalog, model, precision, wanted, options.given, say=say, stop=stop)
             else:
@@ -168,7 +168,7 @@ class Library:
             return report
 
     def _prepare_queries(self, catalog: Catalog, row: EncoderRow, report: IndexReport) -> IndexReport:
-        """Do now what the first query would have to wait for. What goes wrong is no failure of a run that is done."""
+        """Do now what the first query would have to wait for. A failure here does not fail the finished run."""
         try:
             self._models.of(row).convert()
             if report.seconds > BASELINE_PAYS_S:
@@ -344,15 +344,15 @@ class Library:
         return self._access.answer(question)
 
     def files(self, state: ListedState) -> tuple[ListedFile, ...]:
-        """Files in a state, with the reason where there is one, by path."""
+        """Files in a state, with the reason if there is one, by path."""
         from clipsearch.library.info import list_files
 
         return self._access.answer(lambda catalog: tuple(list_files(catalog, state)))
 
     def prune(self, *, encoder: str | None = None, cache: bool = False, wait: bool = False) -> Pruned:
-        """Remove what no file needs any more: missing files, contents without a file, vectors of `encoder`, the cache.
+        """Remove missing files, contents without a file, and on request the embeddings of `encoder` and the cache.
 
-        Raises UsageError for an encoder that the library does not hold, or that answers or is being filled.
+        Raises UsageError for an encoder that the library does not have, or that is active or being built.
         """
         from clipsearch.library.maintenance import prune
 
@@ -360,21 +360,21 @@ class Library:
             return prune(catalog, encoder=encoder, cache=cache)
 
     def forget(self, paths: Iterable[PathLike], *, wait: bool = False) -> int:
-        """Drop files or folders from the library and never scan them again; how many files that were."""
+        """Drop files or folders from the library and never scan them again; returns the number of files."""
         from clipsearch.library.maintenance import forget
 
         with self._access.writer(wait=wait) as catalog:
             return forget(catalog, [absolute(p) for p in paths])
 
     def reroot(self, old: PathLike, new: PathLike, *, wait: bool = False) -> int:
-        """Say that the folder `old` is now at `new`; how many files that were. Where `new` has a row, it stays."""
+        """Tell the library that the folder `old` is now at `new`; returns the number of files. Existing rows are kept."""
         from clipsearch.library.maintenance import reroot
 
         with self._access.writer(wait=wait) as catalog:
             return reroot(catalog, absolute(old), absolute(new))
 
     def doctor(self) -> tuple[Finding, ...]:
-        """Look the library over: the catalog, its snapshots, the versions at work."""
+        """Check the catalog, its snapshots and the versions of packages, and suggest fixes."""
         from clipsearch.library.doctor import doctor
 
         return doctor(self.path)
@@ -394,5 +394,5 @@ def _with_notice(report: IndexReport, text: str) -> IndexReport:
 
 
 def _target(catalog: Catalog) -> EncoderRow | None:
-    """The encoder that a run without --model would fill."""
+    """The encoder that a run without `model` would add embeddings of."""
     return catalog.filling() or catalog.answering()

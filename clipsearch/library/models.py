@@ -1,4 +1,4 @@
-"""The encoders of one library: which one answers, which one a run fills, and those that are loaded."""
+"""The encoders of one library: the active one, the one that is being built, and those that are loaded."""
 
 from __future__ import annotations
 
@@ -42,19 +42,18 @@ class Models:
         """Take an encoder that was loaded elsewhere."""
         self._loaded[encoder.info.fingerprint] = encoder
 
-    # What a run fills
+    # The encoder that a run builds
 
     def to_fill(self, catalog: Catalog, model: str | None) -> EncoderRow:
-        """The encoder that a run fills; records a wish for another one."""
-        answering, filling = catalog.answering(), catalog.filling()
+        """The encoder that a run adds embeddings of; records the switch to `model`, where it is given."""
         if model is None:
-            row = filling or answering
+            row = catalog.filling() or catalog.answering()
             if row is None:
-                raise NoLibraryError(f"the library in {self._folder} is not complete; name its model: --model default")
+                raise NoLibraryError(f"the library in {self._folder} is incomplete; name its model, as `model`")
             return row
         encoder = load_encoder(model, self.options)
         self.keep(encoder)
-        return self._wish(catalog, encoder.info)
+        return self._switch(catalog, encoder.info)
 
     def to_fill_in(
         self,
@@ -67,7 +66,7 @@ class Models:
         say: Callable[[str], None],
         stop: Callable[[], bool],
     ) -> EncoderRow:
-        """The encoder that a run fills where the precision is named; calibrates it where it is a new one."""
+        """`to_fill` where the precision is named; calibrates a new 8-bit encoder."""
         from clipsearch.library.int8 import eight_bit
 
         if model is None:
@@ -78,40 +77,45 @@ class Models:
             self.keep(base)
         if precision == "fp32":
             if model is not None and parse_spec(model).int8:
-                raise UsageError(f"--model {model} and --precision fp32 contradict each other; leave one out")
-            return self._wish(catalog, base.info)
+                raise UsageError(f'`model="{model}"` and `precision="fp32"` contradict each other; leave one out')
+            return self._switch(catalog, base.info)
         info = eight_bit(
             catalog, base, paths, given, load=lambda info: self.of(EncoderRow(0, info)), say=say, stop=stop
         )
         if info is None:  # It was stopped: the run that follows will see that too.
             return self.to_fill(catalog, None)
-        return self._wish(catalog, info)
+        return self._switch(catalog, info)
 
-    def _wish(self, catalog: Catalog, info: EncoderInfo) -> EncoderRow:
-        """Record the encoder that shall answer: at once where nothing does yet, else once it is filled."""
-        answering = catalog.answering()
+    def _switch(self, catalog: Catalog, info: EncoderInfo) -> EncoderRow:
+        """Record the encoder that shall become active: at once where there is none yet, otherwise once it is built."""
+        active = catalog.answering()
         with catalog.transaction():
             row = catalog.add_encoder(info)
-            if answering is not None and row.id != answering.id and _gives_way(catalog, answering, info):
-                catalog.drop_encoder(answering.id)
-                answering = None
-            if answering is None:
+            if active is not None and row.id != active.id and _gives_way(catalog, active, info):
+                catalog.drop_encoder(active.id)
+                active = None
+            if active is None:
                 catalog.set_meta("encoder_id", str(row.id))
                 catalog.set_meta("filling_id", None)
-            elif row.id == answering.id:
+            elif row.id == active.id:
                 catalog.set_meta("filling_id", None)
-                catalog.set_meta("fallback", None)  # It is no fallback any more, but what was asked for.
+                catalog.set_meta("fallback", None)  # It has been chosen now.
             else:
                 catalog.set_meta("filling_id", str(row.id))
         return row
 
-    # What answers
+    # The encoder of queries
 
     def active(self, catalog: Catalog, model: str | None) -> tuple[EncoderRow, list[Notice]]:
-        """The encoder that answers, and what the asker should know of it."""
-        answering, filling = catalog.answering(), catalog.filling()
-        if answering is None:
-            raise NoLibraryError(f"the library in {self._folder} holds no pictures yet; clipsearch index FOLDER")
+        """The active encoder, or the one that `model` names, and what the caller should know about it.
+
+        Raises NoLibraryError before the first image is indexed, ModelMismatchError for a model without embeddings.
+        """
+        active, building = catalog.answering(), catalog.filling()
+        if active is None:
+            raise NoLibraryError(
+                f"the library in {self._folder} is empty", advice="`clipsearch index FOLDER` adds images"
+            )
         if model is not None:
             return self._held(catalog, model), []
         notices: list[Notice] = []
@@ -119,33 +123,27 @@ class Models:
         if fallback is not None:
             better = 'indexing with `model="default"` switches to CLIP'
             notices.append(Notice("fallback", f"{FALLBACK_NOTICE} ({fallback}); {better}"))
-        if filling is not None:
-            lacks = pending.count_without_vectors(catalog, answering.id)
-            if lacks:
-                new = filling.info.spec
-                notices.append(
-                    Notice(
-                        "switching", f"{answering.info.spec} is active until {new} is ready; it lacks {lacks} images"
-                    )
-                )
-        return answering, notices
+        lacks = pending.count_without_vectors(catalog, active.id) if building is not None else 0
+        if building is not None and lacks:
+            text = f"{active.info.spec} is active until {building.info.spec} is ready; it lacks {lacks} images"
+            notices.append(Notice("switching", text))
+        return active, notices
 
     def _held(self, catalog: Catalog, model: str) -> EncoderRow:
-        """The row of an encoder that the library holds vectors of, by any name or place of its weights."""
+        """The row of an encoder that the library has embeddings of, by any name or place of its weights."""
         rows = catalog.encoders()
         spec = parse_spec(model)
         for row in (*filter(None, (catalog.answering(), catalog.filling())), *reversed(rows)):
             if row.info.spec in (model, spec.name):
                 return row
         held = ", ".join(row.info.spec for row in rows)
-        mismatch = (
-            f"the library in {self._folder} holds no vectors of {model} (it holds {held}); clipsearch index --model"
-        )
+        mismatch = f"the library in {self._folder} has no embeddings of {model} (it has {held})"
+        adding = f'indexing with `model="{model}"`'
         if spec.kind != "builtin":
             try:
                 encoder = load_encoder(spec.base.name, self.options)
             except EncoderError as exc:
-                raise ModelMismatchError(f"{mismatch} {model} would add them, but: {exc}") from exc
+                raise ModelMismatchError(mismatch, advice=f"{adding} would add them, but: {exc}") from exc
             for row in rows:
                 base, rounding = taken_apart(row.info)
                 if base.fingerprint == encoder.info.fingerprint and (rounding is not None) == spec.int8:
@@ -153,10 +151,10 @@ class Models:
                         encoder = reload_encoder(quantised_info(encoder.info, rounding), self.options)
                     self._loaded[row.info.fingerprint] = encoder
                     return row
-        raise ModelMismatchError(f"{mismatch} {model} adds them")
+        raise ModelMismatchError(mismatch, advice=f"{adding} adds them")
 
 
-def _gives_way(catalog: Catalog, answering: EncoderRow, info: EncoderInfo) -> bool:
+def _gives_way(catalog: Catalog, active: EncoderRow, info: EncoderInfo) -> bool:
     """Whether an encoder without any vectors is the same model as `info` in the other precision: a new library's."""
-    same = taken_apart(answering.info)[0].fingerprint == taken_apart(info)[0].fingerprint
-    return same and not catalog.embeddings.count(answering.id)
+    same = taken_apart(active.info)[0].fingerprint == taken_apart(info)[0].fingerprint
+    return same and not catalog.embeddings.count(active.id)

@@ -20,7 +20,7 @@ def make_hits(
     where: Filter | None = None,
     encoder: Encoder | None = None,
 ) -> tuple[Hit, ...]:
-    """Hits in the order of `neighbours`; paths that `where` leaves come first. `encoder` adds what it saw."""
+    """Hits in the order of `neighbours`; paths that match `where` come first. `encoder` adds what it recognised."""
     rows = catalog.contents([n.content_id for n in neighbours])
     inside = filters.paths_inside(catalog, list(rows), where)
     return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
@@ -29,7 +29,7 @@ def make_hits(
 def make_many_hits(
     catalog: Catalog, found: Sequence[Sequence[Neighbour]], *, where: Filter | None = None
 ) -> list[tuple[Hit, ...]]:
-    """`make_hits` for many answers, each content read once."""
+    """`make_hits` for many queries, each content read once."""
     ids = sorted({n.content_id for neighbours in found for n in neighbours})
     rows = catalog.contents(ids)
     inside = filters.paths_inside(catalog, ids, where)
@@ -57,7 +57,7 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
 
 
 def sort_hits(hits: tuple[Hit, ...], sort: Sort) -> tuple[Hit, ...]:
-    """A page of hits, arranged."""
+    """A page of hits in another order."""
     if sort == "taken":
         return tuple(sorted(hits, key=lambda hit: (hit.taken_at is None, hit.taken_at)))
     return tuple(sorted(hits, key=lambda hit: hit.path)) if sort == "path" else hits

@@ -1,7 +1,7 @@
-"""How alike pictures, texts and literal vectors are: the cosine of each two, and the angle between them.
+"""Similarity of images, texts and literal vectors: the cosine of each two, and the angle between them.
 
-A literal vector is written `[1, 0.5]`. Vectors alone need no model; beside pictures or texts they must have as many
-numbers as the encoder's.
+A literal vector is written `[1, 0.5]`. Vectors alone need no model; together with images or texts they must have the
+encoder's dimension.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 _SHOWN_NUMBERS = 6
-"""Numbers of a vector that its name has; one of 512 would fill a screen."""
+"""Numbers of a vector that its name shows; all 512 would fill a screen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """A literal vector. Its length is free, but not zero."""
+    """A literal vector of any length but zero."""
 
     numbers: tuple[float, ...]
 
@@ -58,17 +58,17 @@ class Compared:
     kind: Literal["picture", "text", "vector"]
     name: str
     paths: tuple[str, ...] = ()
-    """Where a picture's file is, or the files with this content; none for standard input."""
+    """The path of an image file, or of the files with this content; none for standard input."""
     id: int | None = None
-    """The library's id, where it was asked for by that."""
+    """The id in the library, where it was given."""
     region: Region | None = None
     data: bytes | None = field(default=None, repr=False)
-    """The picture that came from standard input."""
+    """The image from standard input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """n things compared with one another. `model` is None where all are literal vectors.
+    """n items compared with one another. `model` is None where all are literal vectors.
 
     vectors: (n, dim), as given or as the encoder has them; cosines: (n, n), −1 … 1; angles: (n, n), degrees, 0 … 180;
     all float64.
@@ -83,9 +83,9 @@ class Similarity:
 
 
 def parse_vector(text: str) -> Vector | None:
-    """The literal vector that `text` is, or None where it is none: numbers in square brackets, with commas between.
+    """The literal vector in `text`, numbers in square brackets with commas between; None where it is not one.
 
-    Raises UsageError for brackets around anything else, and for a vector without a direction.
+    Raises UsageError for brackets around anything else, and for a zero vector.
     """
     inside = re.fullmatch(r"\[(.*)\]", text, re.DOTALL)
     if inside is None or os.path.isfile(text):
@@ -94,12 +94,12 @@ def parse_vector(text: str) -> Vector | None:
         numbers = tuple(float(part) for part in re.split(r"[\s,]+", inside[1].strip()))
     except ValueError:
         raise UsageError(
-            f"{text}: a vector is written [1, 0.5]; for words in brackets, put a blank before them"
+            f"{text}: a vector is written [1, 0.5]; for words in brackets, put a space before them"
         ) from None
     if not all(math.isfinite(number) for number in numbers):
         raise UsageError(f"{text}: the numbers of a vector must be finite")
     if not any(numbers):
-        raise UsageError(f"{text}: a zero vector has no direction, hence no angle to anything")
+        raise UsageError(f"{text}: a zero vector has no direction")
     return Vector(numbers)
 
 
@@ -140,7 +140,7 @@ def compare_items(given: Sequence[str | Path | Item], embedder: Embedder) -> Sim
 def compare_alone(
     items: Sequence[str | Path | Item], *, model: str | None = None, options: EncoderOptions | None = None
 ) -> Similarity:
-    """Compare without a library, with the encoder that a new one would get; literal vectors alone need none.
+    """Compare without a library, with the encoder that a new library would get; literal vectors alone need none.
 
     Text embeddings are kept in the cache directory. Raises NoLibraryError for an earlier hit, and what
     `compare_items` and `encoders.load_alone` raise.
@@ -150,7 +150,7 @@ def compare_alone(
         return compare_vectors(vectors)
     for item in items:
         if isinstance(item, Known):
-            raise NoLibraryError(f"{item}: no library here that could hold it; --index DIR names one elsewhere")
+            raise NoLibraryError(f"{item}: no library here; `index` names one elsewhere")
     encoder, notices = load_alone(model, options)
     with contextlib.closing(QueryCache(cache_dir())) as cache:
         return compare_items(items, Embedder(EncoderRow(0, encoder.info), lambda: encoder, cache, notices=notices))
@@ -179,7 +179,7 @@ def measure(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _refuse_few(items: Sequence[object]) -> None:
     if len(items) < 2:
-        raise UsageError("nothing to compare: give two or more of pictures, texts and vectors")
+        raise UsageError("nothing to compare: give two or more images, texts or vectors")
 
 
 def _refuse_other_dimensions(items: Sequence[Item], info: EncoderInfo) -> None:
@@ -187,7 +187,7 @@ def _refuse_other_dimensions(items: Sequence[Item], info: EncoderInfo) -> None:
         if isinstance(item, Vector) and len(item.numbers) != info.dim:
             raise UsageError(
                 f"{item} has {len(item.numbers)} numbers, a vector of {info.spec} has {info.dim}: "
-                "it can be compared with vectors of its own dimension only"
+                "only vectors of the same dimension can be compared"
             )
 
 

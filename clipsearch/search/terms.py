@@ -1,4 +1,4 @@
-"""The terms of a question: a text, a picture or a part of one, or an earlier hit, each with a weight."""
+"""The terms of a query: a text, an image or a part of one, or an earlier hit, each with a weight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ID = re.compile(r"id:([0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """x, y, width and height of a part of the upright picture, each in pixels, or in percent where `percent` says."""
+    """x, y, width and height of a part of the upright image, each in pixels, or in percent where `percent` is set."""
 
     numbers: tuple[float, float, float, float]
     percent: tuple[bool, bool, bool, bool]
@@ -28,7 +28,7 @@ class Region:
         return f"#{','.join(parts)}"
 
     def box(self, width: int, height: int) -> Box:
-        """The part in pixels of a picture of this size. Raises UsageError where it lies outside or is empty."""
+        """The part in pixels of an image of this size. Raises UsageError where it lies outside or is empty."""
         whole = (width, height, width, height)
         x, y, w, h = (
             round(n * size / 100) if percent else round(n)
@@ -36,7 +36,7 @@ class Region:
         )
         box = (x, y, min(x + w, width), min(y + h, height))
         if box[0] >= box[2] or box[1] >= box[3]:
-            raise UsageError(f"the part {x},{y},{w},{h} is empty, or outside the picture, which is {width}×{height}")
+            raise UsageError(f"the part {x},{y},{w},{h} is empty, or outside the image, which is {width}×{height}")
         return box
 
 
@@ -51,7 +51,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture file, or a picture's bytes as they came from standard input; a part of it where `region` is given."""
+    """An image file, or the bytes of an image from standard input; a part of it where `region` is given."""
 
     source: Path | bytes
     weight: float = 1.0
@@ -63,7 +63,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A picture of the library, by the `id` of an earlier hit."""
+    """An image of the library, by the `id` of an earlier hit."""
 
     id: int
     weight: float = 1.0
@@ -76,7 +76,7 @@ Term = Text | Picture | Known
 
 
 def as_term(term: str | Path | Term) -> Term:
-    """A term from what Python code says: words, a picture's path, or a term already. Raises UsageError for no words."""
+    """A term from words, the path of an image, or a term itself. Raises UsageError for empty words."""
     if isinstance(term, str):
         if not term.strip():
             raise UsageError("nothing to look for: the text is empty")
@@ -85,10 +85,10 @@ def as_term(term: str | Path | Term) -> Term:
 
 
 def parse_term(text: str, *, picture: bool = False, weighed: bool = True) -> Term:
-    """A term as it is written on a command line: words, a picture's path, or `id:123`; a weight behind `^`.
+    """A term as it is written on a command line: words, the path of an image, or `id:123`; a weight behind `^`.
 
-    A path may end in `#x,y,w,h`, in pixels or percent. What exists as a file by its whole name is that file. `picture`
-    says that words make no sense here, `weighed` false that no weight does. Raises UsageError.
+    A path may end in `#x,y,w,h`, in pixels or percent. An existing file of the whole name is that file. `picture`
+    refuses words, `weighed` False takes no weight. Raises UsageError.
     """
     weight, region, rest = 1.0, None, text
     if weighed and not _is_file(rest) and (match := _WEIGHT.fullmatch(rest)):
@@ -105,7 +105,7 @@ def parse_term(text: str, *, picture: bool = False, weighed: bool = True) -> Ter
     if _is_file(rest):
         return Picture(Path(os.path.expanduser(rest)), weight, region)
     if picture:
-        raise UsageError(f"{rest}: no such picture")
+        raise UsageError(f"{rest}: no such image")
     if not rest.strip():
         raise UsageError("nothing to look for: a text is empty")
     return Text(rest, weight)
