@@ -170,5 +170,5 @@ def test_terms_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.
         else:
             with pytest.raises(UsageError):
                 parse_term(text)
-    with pytest.raises(UsageError, match="no such picture"):
+    with pytest.raises(UsageError, match="no such image"):
         parse_term("a dog", picture=True)

@@ -367,7 +367,7 @@ class Library:
             return forget(catalog, [absolute(p) for p in paths])
 
     def reroot(self, old: PathLike, new: PathLike, *, wait: bool = False) -> int:
-        """Tell the library that the folder `old` is now at `new`; returns the number of files. Existing rows are kept."""
+        """Tell the library that the folder `old` is now at `new`; returns the number of files."""
         from clipsearch.library.maintenance import reroot
 
         with self._access.writer(wait=wait) as catalog:
