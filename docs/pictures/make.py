@@ -105,7 +105,7 @@ def recall(folder: Path) -> None:
     plot_recall(curves, HERE / "recall.svg", title="Finding the drawing of a caption among 400")
 
 
-def shot(page_file: Path, target: str, width: int, height: int, *keys: str) -> None:
+def shot(page_file: Path, target: str, width: int, height: int, *keys: str, colours: int = 256) -> None:
     """A screenshot of a page after `keys` were pressed."""
     folder = page_file.parent
     with browser(folder / f"profile of {target}") as page:
@@ -114,7 +114,7 @@ def shot(page_file: Path, target: str, width: int, height: int, *keys: str) -> N
         page.press(*keys)
         page.run("new Promise(done => setTimeout(done, 500))")
         Image.open(io.BytesIO(page.screenshot())).save(folder / target)
-    shrunk(folder / target, HERE / target)
+    shrunk(folder / target, HERE / target, colours=colours)
 
 
 def library_map(folder: Path) -> None:
@@ -128,8 +128,8 @@ def gallery(folder: Path) -> None:
     photos = demo.write_photos(folder / "Pictures")
     with Library.create(photos.library, model="builtin") as library:
         library.index([photos.folder])
-        write_gallery(library.query("a rocket launch"), folder / "gallery.html")
-    shot(folder / "gallery.html", "gallery.png", 1200, 690)
+        write_gallery(library.query("a rocket launch", k=5), folder / "gallery.html")
+    shot(folder / "gallery.html", "gallery.png", 1200, 392, colours=128)
 
 
 def main() -> None:
