@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -17,16 +18,34 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+import toy_engine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipsearch import files
-from clipsearch.vectors.engines import EXACT_LIMIT, choose_engine, open_snapshot, write_snapshot
+from clipsearch.cli.run import main
+from clipsearch.errors import UsageError
+from clipsearch.vectors import engines
+from clipsearch.vectors.engines import (
+    EXACT_LIMIT,
+    check_choice,
+    choose_engine,
+    names,
+    open_snapshot,
+    write_snapshot,
+)
 from clipsearch.vectors.exact import ExactIndex, TopK, inner_products, members
 from clipsearch.vectors.index import DamagedSnapshot, SnapshotError, SnapshotFile, VectorIndex
 from clipsearch.vectors.snapshot_file import publish, remove_strays
 
-ENGINES = ("exact", "ivf")
+ENGINES = ("exact", "ivf", toy_engine.NAME)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    """The toy engine, registered for one test."""
+    monkeypatch.setattr(engines, "_ENGINES", {**engines._ENGINES})
+    toy_engine.register()
 
 
 def unit_rows(count, dim, *, seed=0, spread=None):
@@ -205,6 +224,13 @@ class TestAnswers:
 
 
 class TestChoice:
+    def test_a_registered_engine_is_known_by_name_and_never_chosen_unasked(self):
+        assert names() == ENGINES
+        check_choice(toy_engine.NAME)
+        with pytest.raises(UsageError, match='`engine="faster"` must be one of auto, exact, ivf, toy'):
+            check_choice("faster")
+        assert toy_engine.NAME not in {choose_engine(count) for count in (0, 1, EXACT_LIMIT, 10**9)}
+
     def test_engines_by_size_and_by_wish(self):
         assert [choose_engine(n) for n in (1, EXACT_LIMIT, EXACT_LIMIT + 1)] == ["exact", "exact", "ivf"]
         assert choose_engine(10**6, "exact") == "exact" and choose_engine(10, "ivf") == "ivf"
@@ -330,9 +356,11 @@ class TestFiles:
             open_snapshot(folder, snapshot, dim=17)
         with pytest.raises(DamagedSnapshot, match="instead of 399 of 16"):
             open_snapshot(folder, replace(snapshot, count=399), dim=16)
-        other = "ivf" if snapshot.engine == "exact" else "exact"
-        with pytest.raises(DamagedSnapshot, match=rf"instead of 400 of 16 \({other}\)"):
-            open_snapshot(folder, replace(snapshot, engine=other), dim=16)
+        for other in set(ENGINES) - {snapshot.engine}:
+            with pytest.raises(DamagedSnapshot, match=rf"instead of 400 of 16 \({other}\)|is not a vector index"):
+                open_snapshot(folder, replace(snapshot, engine=other), dim=16)
+        with pytest.raises(DamagedSnapshot, match="engine gone is not available"):
+            open_snapshot(folder, replace(snapshot, engine="gone"), dim=16)
 
     def test_a_whole_file_that_is_no_index(self, tmp_path):
         path = tmp_path / "one.faiss"
@@ -446,3 +474,28 @@ def test_searching_leaves_the_number_of_threads_as_it_was(tmp_path):
         assert faiss.omp_get_max_threads() == 3
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def test_a_registered_engine_serves_the_command_line(cli, copied, monkeypatch, capfdbinary):
+    monkeypatch.setattr("clipsearch.catalog.snapshots.SMALL", 0)  # Else so few vectors are read from SQLite.
+    for name in ("CLIPSEARCH_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HOME"):
+        monkeypatch.setenv(name, cli.env[name])
+    monkeypatch.chdir(copied)
+
+    def run(*arguments):
+        capfdbinary.readouterr()
+        code = main([*arguments, "--json"])
+        out, err = capfdbinary.readouterr()
+        assert code == 0, err
+        return json.loads(out)
+
+    before = run("query", "a cat")["hits"]
+    assert run("index", "--engine", toy_engine.NAME)["published"]
+    [status] = run("info")["encoders"]
+    assert status["engine"] == toy_engine.NAME and status["tail"] == 0
+    opened = toy_engine.TOY.opened
+    assert run("query", "a cat")["hits"] == before and toy_engine.TOY.opened == opened + 1
+    [measured] = run("eval", "index", "--engine", toy_engine.NAME, "--sample", "2", "-k", "2")["results"]
+    assert measured["engine"] == toy_engine.NAME and measured["recall"]["texts"]["value"] == 1
+    assert main(["index", "--engine", "faster"]) == 2
+    assert b"--engine faster must be one of auto, exact, ivf, toy" in capfdbinary.readouterr().err

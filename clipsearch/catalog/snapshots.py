@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.files import Stamp
-from clipsearch.vectors.engines import EngineChoice, choose_engine, open_snapshot, write_snapshot
+from clipsearch.vectors.engines import AUTO, choose_engine, open_snapshot, write_snapshot
 from clipsearch.vectors.index import DamagedSnapshot, OpenedSnapshot, SnapshotFile
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ def _record(catalog: Catalog, row: SnapshotRow) -> None:
     )
 
 
-def engine_choice(catalog: Catalog) -> EngineChoice:
-    """The engine that `index --engine` asked for last; "auto" chooses by size."""
-    return cast(EngineChoice, catalog.meta("engine") or "auto")
+def engine_choice(catalog: Catalog) -> str:
+    """The engine that an index run asked for last; AUTO chooses by size."""
+    return catalog.meta("engine") or AUTO
 
 
 def count_about(catalog: Catalog, row: EncoderRow) -> int:

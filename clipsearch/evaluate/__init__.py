@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from clipsearch.evaluate.datasets import LabelledPictures as LabelledPictures
     from clipsearch.evaluate.datasets import folder_per_class as folder_per_class
     from clipsearch.evaluate.encode import Workplace as Workplace
-    from clipsearch.evaluate.engines import ENGINES as ENGINES
     from clipsearch.evaluate.engines import measure_engines as measure_engines
     from clipsearch.evaluate.results import AlterationRecall as AlterationRecall
     from clipsearch.evaluate.results import ClassificationScores as ClassificationScores
@@ -44,7 +43,6 @@ _HOMES = {
     "Captioned": "datasets",
     "ClassificationScores": "results",
     "Direction": "results",
-    "ENGINES": "engines",
     "EngineScores": "results",
     "Guess": "results",
     "LabelledPictures": "datasets",

@@ -24,10 +24,9 @@ from clipsearch.evaluate.comparison import open_catalog, opened
 from clipsearch.evaluate.encode import ALONE, Source, Workplace
 from clipsearch.evaluate.results import EngineScores
 from clipsearch.vectors import exact
-from clipsearch.vectors.engines import open_snapshot, write_snapshot
-from clipsearch.vectors.index import DamagedSnapshot, Engine, VectorIndex
-
-ENGINES: tuple[Engine, ...] = ("exact", "ivf")
+from clipsearch.vectors.engines import names, open_snapshot, write_snapshot
+from clipsearch.vectors.index import DamagedSnapshot, VectorIndex
+from clipsearch.vectors.snapshot_file import SUFFIX
 
 QUERIES = 200
 """Of each kind, unless asked otherwise."""
@@ -63,13 +62,13 @@ def measure_engines(
     library: str | os.PathLike[str],
     *,
     models: Sequence[str] = (),
-    engines: Sequence[Engine] = ENGINES,
+    engines: Sequence[str] = (),
     k: int = K,
     queries: int = QUERIES,
     place: Workplace = ALONE,
     resamples: int = metrics.RESAMPLES,
 ) -> tuple[EngineScores, ...]:
-    """Measure `engines` over the vectors that a library holds of each of `models`; without any, of the answering one.
+    """Measure `engines` (default: all) over the vectors of each of `models` in a library (default: of the active one).
 
     The library's own snapshot is measured where it is of that engine; else one is made in a temporary folder, as
     `clipsearch index --engine` would make it. `queries` of the library's own vectors ask, which do not count as answers
@@ -90,12 +89,12 @@ def measure_engines(
                         f"the library in {catalog.folder} holds no vectors of {source.info.spec}; "
                         f"clipsearch index --model {source.info.spec} adds them"
                     )
-                found += _measured(catalog, source, row, engines, k, queries, resamples)
+                found += _measured(catalog, source, row, engines or names(), k, queries, resamples)
     return tuple(found)
 
 
 def _measured(
-    catalog: Catalog, source: Source, row: EncoderRow, engines: Sequence[Engine], k: int, queries: int, resamples: int
+    catalog: Catalog, source: Source, row: EncoderRow, engines: Sequence[str], k: int, queries: int, resamples: int
 ) -> list[EngineScores]:
     texts = source.texts(prompts.everyday(queries))
     with catalog.reading():
@@ -162,7 +161,7 @@ def _others(scores: NDArray[np.float32], ids: NDArray[np.int64], own: NDArray[np
 def _open(
     catalog: Catalog,
     row: EncoderRow,
-    engine: Engine,
+    engine: str,
     last: int,
     count: int,
     texts: NDArray[np.float32],
@@ -181,7 +180,7 @@ def _open(
     begun = time.monotonic()
     written = write_snapshot(
         folder,
-        "vectors.faiss",
+        f"vectors{SUFFIX}",
         dim=row.info.dim,
         count=count,
         chunks=lambda: catalog.embeddings.chunks(row.id, until=last),

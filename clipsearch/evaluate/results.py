@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from clipsearch.vectors.index import Engine
 
 CURVE = 100
 """Ranks that a recall curve goes to, where there are so many."""
@@ -163,7 +162,7 @@ class EngineScores:
     """
 
     model: EncoderInfo
-    engine: Engine
+    engine: str
     origin: Literal["library", "made"]
     vectors: int
     k: int

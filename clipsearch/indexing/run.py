@@ -31,7 +31,7 @@ from clipsearch.indexing.recorder import Batch, Recorder, now
 from clipsearch.indexing.results import IndexReport
 from clipsearch.indexing.roots import GivenOptions, Roots
 from clipsearch.types import Progress
-from clipsearch.vectors.engines import EngineChoice
+from clipsearch.vectors import engines
 from clipsearch.vectors.index import SnapshotError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class RunOptions:
     max_pixels: int = MAX_PIXELS
     rehash: bool = False
     switch: bool = False
-    engine: EngineChoice | None = None
+    engine: str | None = None
     tiles: Tiles | None = None
 
 
@@ -138,6 +138,8 @@ class IndexRun:
         catalog = self._catalog
         roots = Roots(catalog)
         filling = catalog.filling()
+        if self._options.engine is not None:
+            engines.check_choice(self._options.engine)
         areas = roots.plan(paths, self._options.given, suffixes=PICTURE_SUFFIXES, own=_own(catalog))
         self._reconciler = _reconciler(catalog, roots, self._options, self._row.id, self._stop)
         self._recorder = Recorder(

@@ -231,7 +231,7 @@ class Searcher:
             ids, _ = self._candidates(row, view, queries, want, allowed, exhaustive=exhaustive)
             found = ids[0][ids[0] >= 0]
             live, views = self._live(row, queries, found.tolist())
-            exact = exhaustive or view.index is None or view.index.engine == "exact"
+            exact = exhaustive or view.index is None or not view.index.approximate
             if len(live) >= k or (len(found) < want and exact):
                 return live[:k]
             # Fewer than k live ones: an approximate engine may have missed some, and more must be asked for. That

@@ -1,4 +1,4 @@
-"""The vectors that go into a snapshot: held to what was announced as they pass, and asked for when it is written."""
+"""Checks of the vectors that go into a snapshot, as they pass, and of the index that came of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from clipsearch.vectors.index import Chunk, Chunks
 
 
-class Witnesses:
-    """A few of the vectors that went into a file, which the file must find again."""
+class SpotCheck:
+    """A few of the vectors that went into a file, which a search of the file must find."""
 
     def __init__(self, count: int) -> None:
         self._wanted = {0, count // 2, count - 1}
@@ -30,18 +30,16 @@ class Witnesses:
                 self._vectors.append(vectors[position - start].copy())
                 self._wanted.remove(position)
 
-    def testify(self, index: VectorIndex) -> None:
-        """Raises SnapshotError where a search for a witness alone does not return its id and its length squared."""
+    def check(self, index: VectorIndex) -> None:
+        """Raises SnapshotError where a search among one id alone does not return it with its length squared."""
         for name, vector in zip(self._ids, self._vectors, strict=True):
             scores, ids = index.search(vector[None], 1, allowed=np.array([name]))
             if ids.tolist() != [[name]] or scores[0, 0] != inner_products(vector[None], vector[None])[0, 0]:
-                raise SnapshotError(
-                    "The vector index that was just written does not find what it holds; it is not used"
-                )
+                raise SnapshotError("the new vector index does not find what it holds; it is not used")
 
 
-def checked(chunks: Chunks, *, dim: int, count: int, witnesses: Witnesses) -> Chunks:
-    """`chunks`, contiguous, with every pass held to `dim`, `count` and ascending ids. Raises ValueError."""
+def checked(chunks: Chunks, *, dim: int, count: int, sample: SpotCheck) -> Chunks:
+    """`chunks`, contiguous, with every pass checked for `dim`, `count` and ascending ids. Raises ValueError."""
 
     def run() -> Iterator[Chunk]:
         start, last = 0, -(2**63)
@@ -54,7 +52,7 @@ def checked(chunks: Chunks, *, dim: int, count: int, witnesses: Witnesses) -> Ch
                 raise ValueError("the ids of a snapshot must ascend")
             ids = np.ascontiguousarray(ids, dtype=np.int64)
             vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-            witnesses.add(start, ids, vectors)
+            sample.add(start, ids, vectors)
             start, last = start + len(ids), int(ids[-1])
             if start > count:
                 break

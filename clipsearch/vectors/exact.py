@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.vectors.index import Engine
-
 ROUNDING = 2e-6
 """More than two float32 inner products of the same unit vectors differ by, however they were summed: about 2e-7 was the
 most seen at 1,024 dimensions. What lies this close to the k-th best is scored again before it is left out."""
@@ -64,6 +62,7 @@ class TopK:
         self._queries = check_queries(queries, k, queries.shape[-1])
         self._allowed = None if allowed is None else np.unique(allowed)
         self._k = k
+        self._added = 0
         self._scores: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32) for _ in self._queries]
         self._ids: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64) for _ in self._queries]
 
@@ -78,6 +77,7 @@ class TopK:
             places[places == len(self._allowed)] = 0
             inside = self._allowed[places] == ids
             ids, vectors = ids[inside], vectors[inside]
+        self._added += len(ids)
         step = max(256, BLOCK // max(1, len(self._queries)))
         for start in range(0, len(ids), step):
             self._add_block(ids[start : start + step], vectors[start : start + step])
@@ -102,7 +102,7 @@ class TopK:
 
     def result(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores and ids, both of shape (m, w), best first; w is k, or as many as were added and allowed."""
-        width = max((len(ids) for ids in self._ids), default=0)
+        width = min(self._k, self._added)
         scores = np.full((len(self._queries), width), -np.inf, dtype=np.float32)
         ids = np.full((len(self._queries), width), -1, dtype=np.int64)
         for row, (some, their) in enumerate(zip(self._scores, self._ids, strict=True)):
@@ -113,7 +113,8 @@ class TopK:
 class ExactIndex:
     """A VectorIndex over arrays in memory: ids of shape (n,), strictly ascending, and vectors of shape (n, dim)."""
 
-    engine: Engine = "exact"
+    engine = "exact"
+    approximate = False
 
     def __init__(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         if vectors.ndim != 2 or len(ids) != len(vectors) or np.any(np.diff(ids) <= 0):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.vectors import exact as oracle
-from clipsearch.vectors.checks import Witnesses, checked, with_positions
-from clipsearch.vectors.index import DamagedSnapshot, Engine, SnapshotFile
+from clipsearch.vectors.checks import with_positions
+from clipsearch.vectors.index import Build, DamagedSnapshot
 from clipsearch.vectors.ivf import RECALL_AT, TARGET, TRAINING_PER_LIST, Probes, Sample, choose_nprobe, lists_for
-from clipsearch.vectors.snapshot_file import Write, publish, verify
+from clipsearch.vectors.snapshot_file import verify
 
 if TYPE_CHECKING:
-    from clipsearch.vectors.index import Chunks
+    from clipsearch.vectors.index import Write
 
 FEW = 16
 """Fewer queries than this run on one thread: more makes them wait for each other (4 ms jumps on a busy machine), and
@@ -48,7 +48,7 @@ _ITERATIONS = 8
 class FaissIndex:
     """A VectorIndex over an IndexIDMap, in memory or mapped; nprobe matters to "ivf" alone."""
 
-    def __init__(self, root: faiss.Index, *, engine: Engine, nprobe: int = 0) -> None:
+    def __init__(self, root: faiss.Index, *, engine: str, nprobe: int = 0) -> None:
         self._root = root  # owns what the next two point into
         self._inner = faiss.downcast_index(root.index)
         self._ids: NDArray[np.int64] = faiss.rev_swig_ptr(root.id_map.data(), root.ntotal)
@@ -56,6 +56,7 @@ class FaissIndex:
         self._mapping = Lock()
         self._mapped = engine == "exact"  # whether positions lead to vectors: those of lists have to be looked up first
         self.engine = engine
+        self.approximate = engine == "ivf"
         self.count: int = root.ntotal
         self.dim: int = root.d
 
@@ -156,54 +157,50 @@ class FaissIndex:
         return faiss.SearchParametersIVF(nprobe=self._inner.nlist if everything else self._nprobe, **selected)
 
 
-def write(
-    folder: Path,
-    name: str,
-    *,
-    dim: int,
-    count: int,
-    chunks: Chunks,
-    engine: Engine,
-    probes: Callable[[], NDArray[np.float32]] | None = None,
-    previous: SnapshotFile | None = None,
-) -> SnapshotFile:
-    """See `clipsearch.vectors.engines.write_snapshot`."""
-    if dim < 1 or count < 1:
-        raise ValueError(f"a snapshot of {count} vectors of {dim} dimensions")
-    witnesses = Witnesses(count)
-    source = checked(chunks, dim=dim, count=count, witnesses=witnesses)
-    details: dict[str, Any] = {}
-    root = None
-    if engine == "ivf":
-        centroids = _centroids_of(folder, previous, dim=dim, count=count)
-        root, details = _build_ivf(dim, count, source, centroids=centroids, probes=probes)
-    else:
-        root = _build_exact(dim, count, source)
+class Flat:
+    """Exact search: every vector is scored."""
 
-    def produce(write: Write) -> None:
-        nonlocal root
-        faiss.write_index(root, faiss.PyCallbackIOWriter(write, _WRITE_BYTES))
-        root = None  # its memory goes before the file is read
+    def write(self, write: Write, build: Build) -> Mapping[str, Any]:
+        """See Engine."""
+        _write(_build_exact(build), write)
         _give_back()
+        return {}
 
-    def check(path: Path) -> None:
-        nprobe = details.get("nprobe", 0)
-        witnesses.testify(_load(path, engine=engine, nprobe=nprobe, dim=dim, count=count))
-
-    stat, digest = publish(folder, name, produce=produce, check=check)
-    return SnapshotFile(name, stat[0], digest, stat, count, engine, details)
+    def open(self, path: Path, *, dim: int, count: int, details: Mapping[str, Any]) -> FaissIndex:
+        """See Engine."""
+        return _open(path, engine="exact", nprobe=0, dim=dim, count=count)
 
 
-def load(path: Path, snapshot: SnapshotFile, *, dim: int) -> FaissIndex:
-    """Map the file at `path`. Its bytes must have been verified: FAISS may crash on what it did not write itself.
+class InvertedLists:
+    """Approximate search of the lists whose centroids are nearest to a query, as many as a recall needs.
 
-    Raises DamagedSnapshot where it isn't an index of `snapshot.engine` over `snapshot.count` vectors of `dim`.
+    Building goes over the vectors two or three times. The centroids of the previous snapshot are reused until the
+    vectors have doubled since they were trained. `build.probes` help to choose nprobe; images among the vectors are
+    drawn as well.
     """
-    nprobe = snapshot.details.get("nprobe", 1)
-    return _load(path, engine=snapshot.engine, nprobe=nprobe, dim=dim, count=snapshot.count)
+
+    def write(self, write: Write, build: Build) -> Mapping[str, Any]:
+        """See Engine."""
+        root, details = _build_ivf(build, _previous_centroids(build))
+        _write(root, write)
+        del root  # before the file is read back
+        _give_back()
+        return details
+
+    def open(self, path: Path, *, dim: int, count: int, details: Mapping[str, Any]) -> FaissIndex:
+        """See Engine."""
+        return _open(path, engine="ivf", nprobe=details.get("nprobe", 1), dim=dim, count=count)
 
 
-def _load(path: Path, *, engine: Engine, nprobe: int, dim: int, count: int) -> FaissIndex:
+EXACT, IVF = Flat(), InvertedLists()
+
+
+def _write(root: faiss.Index, write: Write) -> None:
+    faiss.write_index(root, faiss.PyCallbackIOWriter(write, _WRITE_BYTES))
+
+
+def _open(path: Path, *, engine: str, nprobe: int, dim: int, count: int) -> FaissIndex:
+    """Map the file at `path`. Its bytes must have been verified: FAISS may crash on what it did not write itself."""
     try:
         root = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (RuntimeError, MemoryError) as exc:
@@ -219,7 +216,7 @@ def _load(path: Path, *, engine: Engine, nprobe: int, dim: int, count: int) -> F
     return FaissIndex(root, engine=engine, nprobe=nprobe)
 
 
-def _read_ahead(inner: faiss.Index, *, engine: Engine) -> None:
+def _read_ahead(inner: faiss.Index, *, engine: str) -> None:
     """Have the kernel read a mapped index ahead of a scan, as far as it isn't in memory.
 
     FAISS maps files for random access, page by page: a first search of 200,000 vectors that had to come from the disk
@@ -239,26 +236,20 @@ def _read_ahead(inner: faiss.Index, *, engine: Engine) -> None:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_SEQUENTIAL)
 
 
-def _build_exact(dim: int, count: int, source: Chunks) -> faiss.Index:
-    flat = faiss.IndexFlatIP(dim)
+def _build_exact(build: Build) -> faiss.Index:
+    flat = faiss.IndexFlatIP(build.dim)
     # Room for all at once: growing by doubling would hold the vectors twice.
-    flat.codes.resize(count * dim * 4)
+    flat.codes.resize(build.count * build.dim * 4)
     flat.codes.resize(0)
     root = faiss.IndexIDMap(flat)
-    for ids, vectors in source():
+    for ids, vectors in build.chunks():
         root.add_with_ids(vectors, ids)
     return root
 
 
-def _build_ivf(
-    dim: int,
-    count: int,
-    source: Chunks,
-    *,
-    centroids: tuple[NDArray[np.float32], int] | None,
-    probes: Callable[[], NDArray[np.float32]] | None,
-) -> tuple[faiss.Index, dict[str, Any]]:
+def _build_ivf(build: Build, centroids: tuple[NDArray[np.float32], int] | None) -> tuple[faiss.Index, dict[str, Any]]:
     """The index and its details. `centroids`, shape (nlist, dim), come with the count they were trained on."""
+    dim, count, source = build.dim, build.count, build.chunks
     kept = centroids is not None
     sample = Sample(count, dim=dim, training=0 if kept else min(count, TRAINING_PER_LIST * lists_for(count)))
     if centroids is None:
@@ -276,7 +267,7 @@ def _build_ivf(
         assigned[start : start + len(vectors)] = quantizer.search(vectors, 1)[1][:, 0]
         if kept:
             sample.add(vectors)
-    truth = Probes(sample, probes() if probes else None)
+    truth = Probes(sample, build.probes() if build.probes else None)
     _make_room(inverted.invlists, np.bincount(assigned, minlength=inverted.nlist))
     names = np.empty(count, dtype=np.int64)
     for start, ids, vectors in with_positions(source):
@@ -315,15 +306,15 @@ def _train(sample: NDArray[np.float32], lists: int) -> NDArray[np.float32]:
     return centroids
 
 
-def _centroids_of(
-    folder: Path, previous: SnapshotFile | None, *, dim: int, count: int
-) -> tuple[NDArray[np.float32], int] | None:
-    """The centroids of `previous` and the count they were trained on; None where that has doubled or they are lost."""
-    if previous is None or previous.engine != "ivf" or count >= 2 * previous.details.get("trained_on", 0):
+def _previous_centroids(build: Build) -> tuple[NDArray[np.float32], int] | None:
+    """The centroids of `build.previous` and the count they were trained on; None where that has doubled."""
+    previous = build.previous
+    if previous is None or previous.engine != "ivf" or build.count >= 2 * previous.details.get("trained_on", 0):
         return None
+    path = build.folder / previous.name
     try:
-        verify(folder, previous)
-        index = load(folder / previous.name, previous, dim=dim)
+        verify(build.folder, previous)
+        index = IVF.open(path, dim=build.dim, count=previous.count, details=previous.details)
     except DamagedSnapshot:
         return None
     return index.centroids(), previous.details["trained_on"]

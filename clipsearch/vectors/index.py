@@ -1,10 +1,11 @@
-"""What a vector index is, and the snapshot files that hold one."""
+"""What an engine and its vector index are, and the snapshot files that hold one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from clipsearch.errors import ClipsearchError
 from clipsearch.files import Stamp
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     """Ids of shape (n,) and their vectors of shape (n, dim)."""
     Chunks = Callable[[], Iterator[Chunk]]
     """Starts a pass over the same vectors: ids strictly ascending over all its chunks."""
-
-
-Engine = Literal["exact", "ivf"]
+    Write = Callable[[bytes], object]
 
 
 class SnapshotError(ClipsearchError):
@@ -43,8 +42,37 @@ class SnapshotFile:
     sha256: str
     stat: Stamp
     count: int
-    engine: Engine
+    engine: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What an engine builds an index from: `count` vectors of `dim` dimensions.
+
+    chunks: starts a pass over them, which is checked against `count` and `dim`. folder: where the snapshots are.
+    probes: yields text vectors, shape (m, dim), with which an approximate engine can measure its recall.
+    previous: the snapshot before this one, in `folder`; an engine may reuse what it learned for it.
+    """
+
+    dim: int
+    count: int
+    chunks: Chunks
+    folder: Path
+    probes: Callable[[], NDArray[np.float32]] | None = None
+    previous: SnapshotFile | None = None
+
+
+class Engine(Protocol):
+    """A way to keep vectors in a file and to search them; see `engines.register`."""
+
+    def write(self, write: Write, build: Build) -> Mapping[str, Any]:
+        """Build an index and pass its bytes to `write`; the details that `open` needs, JSON-able."""
+        ...
+
+    def open(self, path: Path, *, dim: int, count: int, details: Mapping[str, Any]) -> VectorIndex:
+        """The index in a file whose hash is right. Raises DamagedSnapshot where it holds something else."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +88,12 @@ class VectorIndex(Protocol):
     """Something that finds the vectors of largest inner product. Safe to search from several threads at once."""
 
     @property
-    def engine(self) -> Engine: ...
+    def engine(self) -> str: ...
+
+    @property
+    def approximate(self) -> bool:
+        """Whether a search that is not exhaustive may miss some of the best."""
+        ...
 
     @property
     def count(self) -> int: ...

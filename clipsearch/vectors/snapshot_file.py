@@ -1,18 +1,21 @@
-"""Snapshot files on disk: published whole or not at all, known by their hash. What they hold is no matter here."""
+"""Snapshot files on disk, whatever engine wrote them: published whole or not at all, known by their hash."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipsearch import files
 from clipsearch.files import TEMPORARY, Stamp
 from clipsearch.vectors.index import DamagedSnapshot, SnapshotError, SnapshotFile
 
-SUFFIX = ".faiss"
+if TYPE_CHECKING:
+    from clipsearch.vectors.index import Write
 
-Write = Callable[[bytes], object]
+SUFFIX = ".faiss"
+"""Of every snapshot, whatever its engine: the first engines were FAISS's. The catalog records which one wrote it."""
 
 
 def publish(

@@ -226,13 +226,14 @@ def engines(
     """
     from clipsearch.cli.render import evaluation
     from clipsearch.errors import UsageError
-    from clipsearch.evaluate import ENGINES, measure_engines
+    from clipsearch.evaluate import measure_engines
+    from clipsearch.vectors.engines import names
 
     for name in engine or ():
-        if name not in ENGINES:
-            raise UsageError(f"--engine {name}: exact or ivf")
+        if name not in names():
+            raise UsageError(f"--engine {name}: must be one of {', '.join(names())}")
     library = place.require_library(index)
-    chosen = [name for name in ENGINES if not engine or name in engine]
+    chosen = [name for name in names() if not engine or name in engine]
     found = _run(
         lambda work: measure_engines(library, models=model or (), engines=chosen, k=k, queries=sample, place=work),
         library,

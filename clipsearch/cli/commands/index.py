@@ -112,11 +112,12 @@ def index(
     from clipsearch.indexing.roots import GivenOptions
     from clipsearch.indexing.run import RunOptions
     from clipsearch.library.library import Library
+    from clipsearch.vectors.engines import check_choice
 
     if not math.isfinite(max_pixels):
         raise UsageError(f"--max-pixels {max_pixels:g}: give a number of megapixels")
-    if engine not in (None, "auto", "exact", "ivf"):
-        raise UsageError(f"--engine {engine}: exact, ivf, or auto")
+    if engine is not None:
+        check_choice(engine)
     if tiles not in (None, *MODES):
         raise UsageError(f"--tiles {tiles}: none, auto, or all")
     if precision not in (None, "fp32", "int8"):
@@ -134,7 +135,7 @@ def index(
         max_pixels=round(max_pixels * 1e6),
         rehash=rehash,
         switch=switch,
-        engine=engine,  # type: ignore[arg-type]
+        engine=engine,
         tiles=tiles,
     )
     encoder_options = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
