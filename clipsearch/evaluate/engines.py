@@ -80,14 +80,16 @@ def measure_engines(
     found: list[EngineScores] = []
     with open_catalog(library) as catalog:
         if not models and catalog.answering() is None:
-            raise NoLibraryError(f"the library in {catalog.folder} holds no pictures yet; clipsearch index FOLDER")
+            raise NoLibraryError(
+                f"the library in {catalog.folder} is still empty", advice="`clipsearch index FOLDER` fills it"
+            )
         with opened(models, here, items=queries) as sources:
             for source in sources:
                 row = source.row
                 if row is None:
                     raise ModelMismatchError(
-                        f"the library in {catalog.folder} holds no vectors of {source.info.spec}; "
-                        f"clipsearch index --model {source.info.spec} adds them"
+                        f"the library in {catalog.folder} has no embeddings of {source.info.spec}",
+                        advice=f"`clipsearch index --model {source.info.spec}` adds them",
                     )
                 found += _measured(catalog, source, row, engines or names(), k, queries, resamples)
     return tuple(found)
@@ -101,7 +103,7 @@ def _measured(
         last = catalog.embeddings.last_seq(row.id)
         count = catalog.embeddings.count(row.id, until=last)
         if count < 2:
-            raise UsageError(f"the library in {catalog.folder} holds {count} pictures; two are the least to search")
+            raise UsageError(f"the library in {catalog.folder} has {count} images; measuring needs at least two")
         asked = _queries(catalog, row, last, count, texts, k, queries)
         scores = []
         for engine in engines:
