@@ -71,6 +71,15 @@ def test_pictures_that_lie_in_the_folder_already_are_left_alone(tmp_path: Path, 
     assert names(tmp_path) == ["dog.jpg"] and not dog.is_symlink()
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_a_hit_that_is_a_link_in_the_folder_is_left_alone(tmp_path: Path, link: bool) -> None:
+    dog = write(tmp_path / "dog.jpg", b"dog")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dog.jpg").symlink_to(dog)
+    [handed] = hand_out([hit(tmp_path / "out" / "dog.jpg")], tmp_path / "out", link=link).handed
+    assert handed.existed and names(tmp_path / "out") == ["dog.jpg"]
+
+
 def test_links_lead_to_the_originals_from_any_working_folder(
     tmp_path: Path, three_dogs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +123,7 @@ def test_any_name_the_file_system_takes_arrives(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_is_a_usage_error(tmp_path: Path) -> None:
     dog = write(tmp_path / "dog.jpg", b"dog")
-    with pytest.raises(UsageError, match=r"cannot make the folder .*dog\.jpg: file exists"):
+    with pytest.raises(UsageError, match=r"cannot create the folder .*dog\.jpg: file exists"):
         hand_out([hit(dog)], dog)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -100,14 +101,11 @@ def render(picture: Image.Image, protocol: Protocol, *, columns: int, rows: int,
         across, down = max(1, round(wide / cell[0])), max(1, round(2 * high / cell[1]))
         return _blocks(_scaled(picture, across, down), many=protocol == "blocks")
     # One side is given in cells; the terminal derives the other from the shape of its cells.
-    side = (
-        ("columns", -(-wide // cell[0]))
-        if wide * rows * cell[1] >= high * columns * cell[0]
-        else ("rows", -(-high // cell[1]))
-    )
+    by_width = wide * rows * cell[1] >= high * columns * cell[0]
+    count = math.ceil(wide / cell[0] if by_width else high / cell[1])
     data = _png(_scaled(picture, max(1, round(wide)), max(1, round(high))))
     draw = _kitty if protocol == "kitty" else _iterm2
-    return draw(data, side[0], int(side[1])) + "\n"
+    return draw(data, count, by_width=by_width) + "\n"
 
 
 def _fitted(
@@ -122,8 +120,6 @@ def _fitted(
 def _scaled(picture: Image.Image, width: int, height: int) -> Image.Image:
     from PIL import Image
 
-    if picture.size == (width, height):
-        return picture
     return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
 
 
@@ -133,11 +129,11 @@ def _png(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _kitty(data: bytes, side: str, count: int) -> str:
+def _kitty(data: bytes, count: int, *, by_width: bool) -> str:
     text = base64.b64encode(data).decode("ascii")
     chunks = [text[start : start + _KITTY_CHUNK] for start in range(0, len(text), _KITTY_CHUNK)]
     # q=2: no response, which the shell would take for keys.
-    keys = f"a=T,f=100,q=2,{'c' if side == 'columns' else 'r'}={count},"
+    keys = f"a=T,f=100,q=2,{'c' if by_width else 'r'}={count},"
     parts = []
     for number, chunk in enumerate(chunks):
         more = int(number < len(chunks) - 1)
@@ -145,8 +141,8 @@ def _kitty(data: bytes, side: str, count: int) -> str:
     return "".join(parts)
 
 
-def _iterm2(data: bytes, side: str, count: int) -> str:
-    shape = f"width={count};height=auto" if side == "columns" else f"width=auto;height={count}"
+def _iterm2(data: bytes, count: int, *, by_width: bool) -> str:
+    shape = f"width={count};height=auto" if by_width else f"width=auto;height={count}"
     text = base64.b64encode(data).decode("ascii")
     return f"\x1b]1337;File=inline=1;size={len(data)};{shape};preserveAspectRatio=1:{text}\x07"
 

@@ -1,4 +1,4 @@
-"""Names and quantities as people read them, wherever they are shown: nothing in a file's name steers what shows it."""
+"""Names and quantities for people to read, in a form that cannot control the terminal or page that shows them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import re
 import unicodedata
 
-# Controls (C0, DEL, C1), line separators, marks that turn the direction of text, and the surrogates that stand for
-# bytes that are no UTF-8.
+# Control characters (C0, DEL, C1), line separators, marks that change the direction of text, and the surrogates that
+# stand for bytes that are not UTF-8.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """`text` with everything that could steer a terminal or a page written as an escape (`\\n`), but for `keep`."""
+    """`text` with everything that could control a terminal or page escaped (`\\n`), except the characters in `keep`."""
     return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
@@ -25,7 +25,7 @@ def _escape(character: str) -> str:
 
 
 def cell_width(text: str) -> int:
-    """How many cells of a terminal `text` takes."""
+    """Width of `text` in terminal cells."""
     if text.isascii():
         return len(text)
     return sum(
@@ -35,7 +35,7 @@ def cell_width(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """`text`, its end left out where it would take more than `width` cells."""
+    """`text`, truncated to at most `width` cells."""
     if cell_width(text) <= width:
         return text
     while cell_width(text) > width - 1:
@@ -54,7 +54,7 @@ def size(count: int) -> str:
 
 
 def home_path(path: str) -> str:
-    """An absolute path, printable, with `~` for the user's own folder."""
+    """An absolute path, printable, with `~` for the home folder."""
     home = os.path.join(os.path.expanduser("~"), "")
     if home != os.path.join(os.sep, "") and path.startswith(home):
         path = "~/" + path[len(home) :]
@@ -62,11 +62,11 @@ def home_path(path: str) -> str:
 
 
 def model_name(spec: str) -> str:
-    """A model as a picture or page names it: of a checkpoint's path the file alone."""
+    """A model's name on a plot or page: of a checkpoint's path only the file name."""
     return os.path.basename(spec) if spec.startswith(os.sep) else spec
 
 
 def part_of(box: tuple[int, int, int, int]) -> str:
-    """A part of a picture as a query takes it behind a path: `#x,y,width,height`, in pixels."""
+    """A part of an image in the form that a query accepts after a path: `#x,y,width,height`, in pixels."""
     left, top, right, bottom = box
     return f"#{left},{top},{right - left},{bottom - top}"

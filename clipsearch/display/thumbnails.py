@@ -1,4 +1,4 @@
-"""From hits to small upright pictures, and to the files that they stand for."""
+"""Thumbnails of hits, and the first readable file of an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from clipsearch.errors import ImageError, TruncatedImageError, reason
 from clipsearch.images.open import open_picture
@@ -17,32 +17,42 @@ from clipsearch.types import Box, Hit
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Thumbnail", "open_hit", "thumbnails"]
+__all__ = ["Thumbnail", "WithPaths", "open_first", "thumbnails"]
 
 _THREADS = min(4, os.cpu_count() or 1)
-"""A decoder scales with the cores up to here; more of them would only hold more pictures in memory."""
+"""Decoding scales with the cores up to here; more threads would only hold more images in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A hit with its picture in sRGB, upright; or with the reason why there is none to show.
+    """A hit with its image, upright and in sRGB, or with the reason why there is none.
 
-    Where a part of the picture was found, that is framed.
+    If a part of the image was found, that part is framed.
     """
 
     hit: Hit
     path: str
-    """The file that was read; the hit's first where none could be."""
+    """The file that was read; the hit's first path if none could be."""
     picture: Image.Image | None
     reason: str | None = None
 
 
-def open_hit(hit: Hit) -> tuple[str, BinaryIO]:
-    """The first of the hit's paths that can be read, and the open file. Raises ImageError where there is none."""
+class WithPaths(Protocol):
+    """A hit or a classification."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def paths(self) -> tuple[str, ...]: ...
+
+
+def open_first(image: WithPaths) -> tuple[str, BinaryIO]:
+    """The first readable path of an image, and the open file. Raises ImageError if there is none."""
     why = "it has no path"
-    for path in dict.fromkeys((hit.path, *hit.paths)):
+    for path in dict.fromkeys((image.path, *image.paths)):
         try:
-            # A FIFO that took the file's place would block without O_NONBLOCK.
+            # Without O_NONBLOCK, a FIFO in the place of the file would block.
             descriptor = os.open(os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError) as exc:
             why = reason(exc) if isinstance(exc, OSError) else str(exc)
@@ -81,7 +91,7 @@ def _decoded(hits: Iterable[Hit], side: int) -> Iterator[Thumbnail]:
                 try:
                     thumbnail = future.result()
                 except TruncatedImageError:
-                    # Pillow's switch for such files is the process's: no other decode may run while it is thrown.
+                    # Pillow's switch for such files is global: no other decode may run meanwhile.
                     wait([other for _, other in ahead])
                     thumbnail = _thumbnail(hit, side, truncated=True)
                 yield thumbnail
@@ -92,7 +102,7 @@ def _decoded(hits: Iterable[Hit], side: int) -> Iterator[Thumbnail]:
 def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
     path = hit.path
     try:
-        path, file = open_hit(hit)
+        path, file = open_first(hit)
         with file:
             opened = open_picture(file, truncated=truncated)
             picture = opened.upright(max_side=side)
@@ -112,7 +122,7 @@ def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
 
 
 def _frame(picture: Image.Image, box: Box, scale: float) -> None:
-    """Draw a line around the part that was found, visible on light and dark."""
+    """Draw a frame around the part that was found, visible on light and dark images."""
     from PIL import ImageDraw
 
     pen = ImageDraw.Draw(picture)

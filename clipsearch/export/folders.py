@@ -1,4 +1,4 @@
-"""Sorts pictures into a folder a label, as copies or as links."""
+"""Sorts images into one folder per label, as copies or links."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from clipsearch.classify.options import UNKNOWN
 from clipsearch.classify.results import Classification, ClassifyResult
 from clipsearch.errors import UsageError
 from clipsearch.export.copies import Handed, hand_out
-from clipsearch.types import Hit, Problem
+from clipsearch.types import Problem
 
 __all__ = ["SortedOut", "folder_names", "sort_out"]
 
 _NAME_BYTES = 200
-"""Of a folder's name: file systems take 255, and a number may have to be added."""
+"""Maximum bytes of a folder's name: file systems allow 255, and a number may have to be added."""
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
-"""What cannot be in a name on every file system that pictures are carried to."""
+"""Characters that some common file system does not allow in a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SortedOut:
-    """What came of it, by label: how many pictures, of which how many were there already; and those that failed."""
+    """Number of images by label, how many of all were already there, and those that failed."""
 
     folder: str
     counts: Mapping[str, int]
@@ -34,25 +34,25 @@ class SortedOut:
 
 
 def sort_out(result: ClassifyResult, folder: str | Path, *, link: bool = False) -> SortedOut:
-    """Copy the pictures of a result into folders below `folder`, named by their labels; with `link`, link to them.
+    """Copy the images of a result into folders below `folder`, named after their labels; with `link`, link to them.
 
-    A picture goes where its best label says, into `unknown` where none stands out; where labels were judged by
-    themselves, into the folder of each, and of none where it has none. Nothing that is there is overwritten: see
-    `hand_out`. Raises UsageError where the folder cannot be made, ClipsearchError where it cannot be written to.
+    An image goes into the folder of its best label, or into `unknown` if none stands out. If each label was judged on
+    its own, it goes into the folder of each of its labels, if any. Existing files are never overwritten: see
+    `hand_out`. Raises UsageError if the folder cannot be created, ClipsearchError if it cannot be written to.
     """
     target = os.path.abspath(folder)
     if os.path.lexists(target) and not os.path.isdir(target):
-        raise UsageError(f"cannot make the folder {target}: there is a file of that name")
+        raise UsageError(f"cannot create the folder {target}: there is a file of that name")
     names = folder_names((*result.labels, UNKNOWN))
-    groups: dict[str, list[Hit]] = {}
+    groups: dict[str, list[Classification]] = {}
     for item in result.results:
         for label in _labels_of(item, every=result.threshold is not None):
-            groups.setdefault(label, []).append(_hit(item))
+            groups.setdefault(label, []).append(item)
     counts: dict[str, int] = {}
     handed: list[Handed] = []
     failed: dict[str, Problem] = {}
-    for label, hits in groups.items():
-        done = hand_out(hits, os.path.join(target, names[label]), link=link)
+    for label, items in groups.items():
+        done = hand_out(items, os.path.join(target, names[label]), link=link)
         counts[label] = len(done.handed)
         handed += done.handed
         failed |= {problem.path: problem for problem in done.failed}
@@ -60,9 +60,9 @@ def sort_out(result: ClassifyResult, folder: str | Path, *, link: bool = False) 
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
-    """A folder's name for each label: no two are the same, upper and lower case being one, and none can lead elsewhere.
+    """A folder name for each label: all different, even on a file system that ignores case, and none leads elsewhere.
 
-    What a name cannot hold becomes `_`; a name that is taken gets a number.
+    Characters that are not allowed become `_`; if a name is taken, a number is added.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -91,20 +91,3 @@ def _labels_of(item: Classification, *, every: bool) -> list[str]:
     if item.unknown:
         return [UNKNOWN]
     return [p.label for p in item.predictions[: None if every else 1]]
-
-
-def _hit(item: Classification) -> Hit:
-    """What `hand_out` needs of a picture: where it is."""
-    return Hit(
-        id=item.id or 0,
-        path=item.path,
-        paths=item.paths or (item.path,),
-        score=0.0,
-        bytes=0,
-        format=None,
-        width=None,
-        height=None,
-        taken_at=None,
-        state="ok",
-        offline=item.offline,
-    )

@@ -26,10 +26,9 @@ def write_gallery(
     result: QueryResult,
     file: TextIO | str | Path,
     *,
-    side: int = SIDE,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write `result` as a page to `file`, with thumbnails at most `side` pixels wide and high.
+    """Write `result` as a page to `file`, with thumbnails of at most SIDE pixels.
 
     A path is written whole or not at all; an earlier gallery is replaced, any other file is not. `progress` receives
     the number of hits written so far. Memory does not grow with the number of hits.
@@ -42,6 +41,6 @@ def write_gallery(
         model=result.model,
         notices=result.notices,
         hits=result.hits,
-        thumbnails=thumbnails(result.hits, side=side, progress=progress),
+        thumbnails=thumbnails(result.hits, side=SIDE, progress=progress),
         max_paths=_MAX_PATHS,
     )

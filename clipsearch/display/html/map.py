@@ -32,7 +32,6 @@ def write_map(
     file: str | Path,
     *,
     title: str,
-    side: int = SIDE,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write `projection` as a page to `file`, whole or not at all; an earlier map is replaced.
@@ -40,7 +39,7 @@ def write_map(
     `progress` receives the number of images written so far. Raises UsageError if another file is in the way,
     ClipsearchError if writing fails.
     """
-    shown = thumbnails(projection.hits, side=side, progress=progress)
+    shown = thumbnails(projection.hits, side=SIDE, progress=progress)
     page.write(
         file,
         "map",

@@ -6,7 +6,7 @@ black, so that each has a contrast of at least 3:1 with the background (WCAG 2.2
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 
 __all__ = ["DARK", "LIGHT", "Theme", "adaptive"]
 
@@ -57,5 +57,5 @@ def adaptive() -> str:
 
 
 def _colours(theme: Theme) -> list[str]:
-    named = [getattr(theme, each.name) for each in fields(theme) if each.name != "series"]
-    return [*named, *theme.series]
+    *named, series = astuple(theme)
+    return [*named, *series]
