@@ -10,7 +10,12 @@ MAX_INTEGER = 2**63 - 1
 """What SQLite can count to: what is larger is in no library."""
 
 FileState = Literal["present", "missing", "offline", "unreadable"]
-ContentState = Literal["ok", "partial", "unsupported", "failed"]
+HitState = Literal["ok", "partial"]
+"""States of contents that have vectors; partial: the file ends early."""
+ContentState = Literal[HitState, "unsupported", "failed"]
+
+Precision = Literal["fp32", "int8"]
+"""What an encoder's weights are computed in."""
 
 ScoreKind = Literal["cosine", "combined", "least", "penalised"]
 """What a hit's score is: "cosine", the inner product with the one term; "combined", that with the balanced sum of

@@ -25,8 +25,8 @@ from clipsearch.classify import store
 from clipsearch.classify.classifier import Classifier
 from clipsearch.classify.labels import Label
 from clipsearch.cli import completing, reference, shells
-from clipsearch.cli.commands.query import FORMATS
 from clipsearch.encoders.known import ROWS
+from clipsearch.images.sniff import FORMATS
 
 ROOT = Path(__file__).parents[1]
 INSIDE_CI = "CI_RUN_LIMITED" in os.environ

@@ -18,6 +18,7 @@ from clipsearch.catalog import filters, snapshots
 from clipsearch.catalog.cache import NO_CACHE
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.filters import Filter, Near
+from clipsearch.cli.filters import parse_near, parse_since, parse_size, parse_taken
 from clipsearch.errors import UsageError
 from clipsearch.search.neighbours import Searcher
 from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
@@ -69,7 +70,7 @@ def random_filter(rng: random.Random) -> Filter:
     until = rng.choice([day, f"{day}-0{rng.randint(1, 9)}", f"{day}-0{rng.randint(1, 9)}-1{rng.randint(0, 9)}"])
     some: dict[str, object] = {
         "within": tuple(os.fsencode(rng.choice([*FOLDERS, "*/a/*", "*-0.jpg"])) for _ in range(rng.randint(1, 2))),
-        "taken": filters.parse_taken(rng.choice([day, f"2019..{until}", f"{day}..", f"..{until}"])),
+        "taken": parse_taken(rng.choice([day, f"2019..{until}", f"{day}..", f"..{until}"])),
         "camera": rng.choice(["canon", "strasse", "z 6"]),
         "near": Near(rng.uniform(-90, 90), rng.uniform(-180, 180), rng.uniform(10, 15_000)),
         "formats": tuple(rng.sample(["JPEG", "PNG", "HEIF"], rng.randint(1, 2))),
@@ -197,7 +198,7 @@ def test_a_hits_path_is_one_that_the_filter_leaves(tmp_path: Path) -> None:
     ],
 )
 def test_dates_mean_all_of_the_year_month_or_day(text: str, inside: list[str], outside: list[str]) -> None:
-    low, high = filters.parse_taken(text)
+    low, high = parse_taken(text)
     assert all(low <= moment < high for moment in inside)
     assert not any(low <= moment < high for moment in outside)
 
@@ -205,17 +206,17 @@ def test_dates_mean_all_of_the_year_month_or_day(text: str, inside: list[str], o
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        (filters.parse_taken, "yesterday"),
-        (filters.parse_taken, "2021-13"),
-        (filters.parse_taken, "2021-02-30"),
-        (filters.parse_taken, "2022..2021"),
-        (filters.parse_taken, ".."),
-        (filters.parse_near, "48.8,2.3"),
-        (filters.parse_near, "91,0,5"),
-        (filters.parse_near, "0,0,0"),
-        (filters.parse_near, "nan,0,5"),
-        (filters.parse_size, "big"),
-        (filters.parse_since, "soon"),
+        (parse_taken, "yesterday"),
+        (parse_taken, "2021-13"),
+        (parse_taken, "2021-02-30"),
+        (parse_taken, "2022..2021"),
+        (parse_taken, ".."),
+        (parse_near, "48.8,2.3"),
+        (parse_near, "91,0,5"),
+        (parse_near, "0,0,0"),
+        (parse_near, "nan,0,5"),
+        (parse_size, "big"),
+        (parse_since, "soon"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(parse: object, text: str) -> None:

@@ -9,16 +9,14 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.embeddings import CHUNK, stacked
 from clipsearch.catalog.files import LIVE
-from clipsearch.errors import UsageError
-from clipsearch.files import absolute, span
-from clipsearch.types import MAX_INTEGER
+from clipsearch.files import span
+from clipsearch.types import HitState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
 EARTH_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""
 
-_GLOB = re.compile(r"[*?\[]")
+GLOB = re.compile(r"[*?\[]")
+"""What tells a glob from a folder in `Filter.within`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Filter:
     """Everything that is given must hold; `within` and `formats` name alternatives.
 
     within: folders (all below them), or globs over whole paths, where `*` also matches slashes.
-    taken: ISO moments [from, to), compared as text with a picture's local time: see `parse_taken`.
+    taken: ISO moments [from, to), compared as text with a picture's local time.
     indexed_since: ISO, compared with when a content was added (UTC).
     """
 
@@ -57,7 +56,7 @@ class Filter:
     landscape: bool = False
     portrait: bool = False
     indexed_since: str | None = None
-    state: str | None = None
+    state: HitState | None = None
 
     def __bool__(self) -> bool:
         return any(getattr(self, f.name) for f in fields(self))
@@ -104,7 +103,7 @@ class Filter:
             terms.append("f.path = ? OR (f.path >= ? AND f.path < ?)")
             values += [place, *span(place)]
             # A folder may have such characters in its name, and be offline: what looks like a glob is tried as both.
-            if _GLOB.search(os.fsdecode(place)):
+            if GLOB.search(os.fsdecode(place)):
                 terms.append("path_matches(f.path, ?)")
                 values.append(place)
         return f"({' OR '.join(terms)})" if terms else "1", values
@@ -186,78 +185,3 @@ def paths_inside(catalog: Catalog, content_ids: Sequence[int], chosen: Filter | 
         )
         found.update(path for (path,) in rows)
     return found
-
-
-# From words on a command line
-
-
-def parse_within(places: Sequence[str]) -> tuple[bytes, ...]:
-    """Folders and globs; a relative one is taken from here, a glob without a slash matches at any depth."""
-    return tuple(
-        b"*/" + os.fsencode(place) if _GLOB.search(place) and "/" not in place else absolute(place) for place in places
-    )
-
-
-def parse_taken(text: str) -> tuple[str, str]:
-    """ISO moments [from, to) of `2021`, `2021-05`, `2021-05-03`, or two of them as `A..B`, both included; one may lack.
-
-    Raises UsageError.
-    """
-    first, dots, last = text.partition("..")
-    if not dots:
-        last = first
-    if not first and not last:
-        raise UsageError(f"--taken {text}: give a date, like 2021, 2021-05 or 2021-05-03..2021-06")
-    low = _checked(first, text) if first else ""
-    high = _following(_checked(last, text)) if last else "~"
-    if low >= high:
-        raise UsageError(f"--taken {text}: ends before it begins")
-    return low, high
-
-
-def _checked(day: str, text: str) -> str:
-    try:
-        if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", day):
-            raise ValueError(day)
-        date.fromisoformat((day + "-01-01")[:10] if len(day) < 10 else day)
-    except ValueError as exc:
-        raise UsageError(f"--taken {text}: {day!r} is no date; write 2021, 2021-05 or 2021-05-03") from exc
-    return day
-
-
-def _following(day: str) -> str:
-    """The first moment after a year, month or day, as text that sorts right."""
-    # "2021-05-03T…" < "2021-05-03~" for every time of that day, and so for months and years.
-    return day + "~"
-
-
-def parse_near(text: str) -> Near:
-    """`LAT,LON,KM` in degrees and kilometres. Raises UsageError."""
-    try:
-        lat, lon, km = (float(part) for part in text.split(","))
-    except ValueError as exc:
-        raise UsageError(f"--near {text}: give latitude, longitude and kilometres: 48.86,2.35,10") from exc
-    if not (abs(lat) <= 90 and abs(lon) <= 180 and 0 < km < math.inf):
-        raise UsageError(f"--near {text}: latitude within ±90, longitude within ±180, kilometres above 0")
-    return Near(lat, lon, km)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`WxH` in pixels of the upright picture. Raises UsageError."""
-    match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
-    if match is None:
-        raise UsageError(f"--min-size {text}: give width and height in pixels: 1920x1080")
-    return min(int(match[1]), MAX_INTEGER), min(int(match[2]), MAX_INTEGER)
-
-
-def parse_since(text: str) -> str:
-    """An ISO date or moment, in UTC where it names no zone. Raises UsageError."""
-    from datetime import UTC
-
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise UsageError(f"--indexed-since {text}: give a date like 2026-01-31") from exc
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat(timespec="seconds")

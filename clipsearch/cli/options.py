@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options and arguments that several commands share, each declared once; `filters` reads those that narrow a query."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ from typing import Annotated
 
 import typer
 
+from clipsearch.types import HitState
+
+Texts = list[str] | None
+
+# Where to look
+
+
 Index = Annotated[
     str | None,
     typer.Option(
         "--index",
         metavar="DIR",
-        help="The library. Else $CLIPSEARCH_INDEX, else ./index, else the nearest index/ in a folder above.",
+        help="The library. Default: $CLIPSEARCH_INDEX, then ./index, then the nearest index/ in a parent folder.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Null = Annotated[bool, typer.Option("-0", "--null", help="End each path with a zero byte instead of a line's end.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run writes to the library.")]
+
+# Models
 
 
 def _device(name: str) -> str:
     if name not in ("auto", "cpu", "cuda", "mps") and not (name.startswith("cuda:") and name[5:].isdecimal()):
-        raise typer.BadParameter(f"{name} is none of auto, cpu, cuda, cuda:N and mps")
+        raise typer.BadParameter(f"{name!r} is not one of auto, cpu, cuda, cuda:N, mps")
     return name
 
 
@@ -31,18 +38,21 @@ Device = Annotated[
         "--device", metavar="DEVICE", callback=_device, help="Where to encode: auto, cpu, cuda, cuda:N or mps."
     ),
 ]
-Model = Annotated[str | None, typer.Option("--model", metavar="SPEC", help="The model; clipsearch models lists some.")]
+Model = Annotated[
+    str | None, typer.Option("--model", metavar="SPEC", help="The model; `clipsearch models` lists some.")
+]
+HeldModel = Annotated[str | None, typer.Option("--model", metavar="SPEC", help="Another model in the library.")]
 Template = Annotated[
-    list[str] | None,
+    Texts,
     typer.Option(
         "--template",
         metavar="TEXT",
-        help='A sentence with {} for the label; repeatable, and averaged. CLIP\'s: "a photo of a {}". '
-        "Or simple (7 sentences), openai (80), or @FILE with one a line.",
+        help='A prompt with {} for the label, such as CLIP\'s "a photo of a {}"; repeatable: their embeddings are '
+        "averaged. Or simple (7 prompts), openai (80), or @FILE with one per line.",
     ),
 ]
 Arch = Annotated[
-    str | None, typer.Option("--arch", metavar="NAME", help="The architecture of a checkpoint that cannot say.")
+    str | None, typer.Option("--arch", metavar="NAME", help="Architecture, for checkpoints that do not record it.")
 ]
 Trust = Annotated[
     bool,
@@ -51,11 +61,65 @@ Trust = Annotated[
         help="Open a TorchScript archive that is not on OpenAI's list. It can run code: only for files you trust.",
     ),
 ]
-Plot = Annotated[
+
+# Filters
+
+
+In = Annotated[
+    Texts,
+    typer.Option(
+        "--in",
+        metavar="FOLDER|GLOB",
+        help="Only pictures in this folder, or whose path matches; repeatable: any of them.",
+    ),
+]
+Taken = Annotated[
     str | None,
-    typer.Option("--plot", metavar="FILE", help="Draw it into a .png or .svg; needs the extra `plot`."),
+    typer.Option(
+        "--taken", metavar="DATE", help="Only pictures taken in 2021, 2021-05, 2021-05-03..2021-06, 2020.. or ..2019."
+    ),
+]
+Camera = Annotated[
+    str | None, typer.Option("--camera", metavar="TEXT", help="Only pictures whose camera name contains TEXT.")
+]
+Near = Annotated[
+    str | None,
+    typer.Option("--near", metavar="LAT,LON,KM", help="Only pictures taken within KM kilometres of a place."),
+]
+Format = Annotated[
+    Texts, typer.Option("--format", metavar="NAME", help="Only this format: jpeg, png, heic, raw …; repeatable.")
+]
+MinSize = Annotated[
+    str | None, typer.Option("--min-size", metavar="WxH", help="Only pictures at least this large, in upright pixels.")
+]
+Landscape = Annotated[bool, typer.Option("--landscape", help="Only pictures wider than tall.")]
+Portrait = Annotated[bool, typer.Option("--portrait", help="Only pictures taller than wide.")]
+IndexedSince = Annotated[
+    str | None,
+    typer.Option("--indexed-since", metavar="DATE", help="Only pictures added to the library since this date (UTC)."),
+]
+State = Annotated[
+    HitState | None,
+    typer.Option("--state", help="Only intact or only truncated (partial) files; `info --files` lists other states."),
+]
+
+# What comes back
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per picture.")]
+Null = Annotated[bool, typer.Option("-0", "--null", help="End each path with a zero byte instead of a newline.")]
+CopyTo = Annotated[
+    str | None, typer.Option("--copy-to", metavar="FOLDER", help="Copy the pictures there; never overwrites.")
+]
+LinkTo = Annotated[
+    str | None,
+    typer.Option("--link-to", metavar="FOLDER", help="Like --copy-to, with symbolic links instead of copies."),
+]
+Plot = Annotated[
+    str | None, typer.Option("--plot", metavar="FILE", help="Draw a plot into a .png or .svg; needs the extra `plot`.")
 ]
 Dark = Annotated[
     bool,
-    typer.Option("--dark", help="Draw on a dark ground; an SVG else follows the reader's light or dark mode."),
+    typer.Option("--dark", help="Dark background. Without it, an SVG follows the viewer's light or dark mode."),
 ]

@@ -70,7 +70,7 @@ def completion_table() -> str:
             if param.param_type_name == "argument":
                 lines.append(("argument", name, param.metavar or ""))
                 continue
-            value = "" if param.is_flag else param.metavar or param.name
+            value = "" if param.is_flag else param.metavar or "|".join(getattr(param.type, "choices", ())) or param.name
             for option in (*param.opts, *param.secondary_opts):
                 lines.append(("option", name, option, value, _first_sentence(param.help)))
         lines.append(("option", name, "--help", "", "Show what the command does."))

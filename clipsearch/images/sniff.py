@@ -47,6 +47,9 @@ _MAGIC: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     )
 )
 
+FORMATS = frozenset(kind for _, kind in _MAGIC)
+"""Names of the formats that are read, as `contents.format` has them."""
+
 _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), name)
     for pattern, name in (

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.encoders import prompts
@@ -27,8 +27,6 @@ from clipsearch.types import EncoderInfo, Progress
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Precision = Literal["fp32", "int8"]
 
 SAMPLE = 192
 """Pictures that are looked at in all."""

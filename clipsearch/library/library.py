@@ -24,7 +24,7 @@ from clipsearch.search.embed import Embedder
 from clipsearch.search.neighbours import Searcher
 from clipsearch.search.query import AnyTerm, QueryOptions, answer, answer_many
 from clipsearch.search.terms import Known
-from clipsearch.types import Notice, QueryResult
+from clipsearch.types import Notice, Precision, QueryResult
 
 if TYPE_CHECKING:
     from clipsearch.catalog.filters import Filter
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from clipsearch.classify.results import ClassifyResult
     from clipsearch.indexing.results import IndexReport
     from clipsearch.indexing.run import RunOptions
-    from clipsearch.library.int8 import Precision
     from clipsearch.library.results import Finding, LibraryInfo, ListedFile, ListedState, Pruned, Shown
     from clipsearch.search.projection import Projection
     from clipsearch.search.similarity import Item, Similarity

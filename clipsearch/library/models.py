@@ -14,11 +14,10 @@ from clipsearch.encoders.load import load_encoder, reload_encoder
 from clipsearch.encoders.onnx.quantisation import quantised_info, taken_apart
 from clipsearch.encoders.specs import FALLBACK_NOTICE, parse_spec
 from clipsearch.errors import EncoderError, ModelMismatchError, NoLibraryError, UsageError
-from clipsearch.types import EncoderInfo, Notice
+from clipsearch.types import EncoderInfo, Notice, Precision
 
 if TYPE_CHECKING:
     from clipsearch.indexing.roots import GivenOptions
-    from clipsearch.library.int8 import Precision
 
 
 class Models:

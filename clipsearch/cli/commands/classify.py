@@ -1,4 +1,4 @@
-"""`clipsearch classify`."""
+"""`clipsearch classify`: its options, and the output in each form."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 
 from clipsearch.cli import options, output, place
 from clipsearch.cli.exits import NONE_DONE, SOME_FAILED
+from clipsearch.cli.options import Texts
+from clipsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from clipsearch.catalog.filters import Filter
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     from clipsearch.classify.prototypes import Report, Step
     from clipsearch.classify.results import ClassifyResult
     from clipsearch.encoders.base import EncoderOptions
-
-
-Texts = list[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,63 +44,65 @@ def classify(
     *,
     pictures: Annotated[
         Texts,
-        typer.Argument(metavar="[IMAGES]...", help="Pictures, or folders. Without any: all of the library."),
+        typer.Argument(metavar="[IMAGES]...", help="Pictures or folders. Default: the whole library."),
     ] = None,
     labels: Annotated[
         Texts,
         typer.Option(
             "--labels",
             metavar="LABEL...",
-            help='What to choose from: cat dog "red car", or cat,dog, or with synonyms "red: crimson, scarlet", '
-            "or @FILE with one a line (# begins a comment; \\: and \\# are the characters themselves), "
+            help='Labels to choose from: cat dog "red car", or cat,dog, or with synonyms "red: crimson, scarlet", '
+            "or @FILE with one per line (# begins a comment; \\: and \\# are the characters themselves), "
             "or @NAME of a saved set, or @imagenet. "
-            "All up to the next option are labels, so pictures come first.",
+            "Everything up to the next option is a label, so pictures come first.",
         ),
     ] = None,
     template: options.Template = None,
     multi: Annotated[
-        bool, typer.Option("--multi", help="Judge every label by itself, and print those above --threshold.")
+        bool, typer.Option("--multi", help="Judge each label separately, and print those above --threshold.")
     ] = False,
     threshold: Annotated[
-        float | None, typer.Option("--threshold", metavar="P", help="For --multi, from 0 to 1; else 0.5.")
+        float | None,
+        typer.Option("--threshold", metavar="P", help="Lowest probability for --multi, 0 to 1 (default 0.5)."),
     ] = None,
     unknown: Annotated[
-        bool, typer.Option("--unknown", help="Say unknown where no label stands out from unrelated ones.")
+        bool, typer.Option("--unknown", help="Print unknown where no label stands out from unrelated ones.")
     ] = False,
     margin: Annotated[
-        float | None, typer.Option("--margin", metavar="X", help="How far it must, in log-odds, for --unknown; else 2.")
+        float | None,
+        typer.Option("--margin", metavar="X", help="Margin in log-odds that --unknown requires (default 2)."),
     ] = None,
     examples: Annotated[
         str | None,
-        typer.Option("--examples", metavar="DIR", help="Learn from it: a folder a class, a few pictures in each."),
+        typer.Option(
+            "--examples", metavar="DIR", help="Learn from examples: one folder per class, a few pictures in each."
+        ),
     ] = None,
     blend: Annotated[
         float | None,
         typer.Option(
             "--blend",
             metavar="SHARE",
-            help="How much the examples count beside the prompts, 0 to 1; else what predicts them best "
-            "(the lowest log-loss), each left out once.",
+            help="Weight of the examples against the prompts, 0 to 1. Default: the one that best predicts the "
+            "examples (lowest log-loss, leave-one-out).",
         ),
     ] = None,
     save: Annotated[
         str | None,
-        typer.Option("--save", metavar="NAME", help="Keep the classifier; without IMAGES nothing is classified."),
+        typer.Option("--save", metavar="NAME", help="Save the classifier; without IMAGES, classify nothing."),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Let --save replace one of that name.")] = False,
-    use: Annotated[
-        str | None, typer.Option("--use", metavar="NAME", help="Classify by a classifier that was kept.")
-    ] = None,
-    in_: Annotated[
-        Texts, typer.Option("--in", metavar="FOLDER|GLOB", help="Only there in the library; repeatable: any of them.")
-    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Let --save replace a classifier of that name.")] = False,
+    use: Annotated[str | None, typer.Option("--use", metavar="NAME", help="Use a saved classifier.")] = None,
+    in_: options.In = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add the prompt that spoke loudest, and each label's nearest pictures.")
+        bool, typer.Option("--explain", help="Add the best-matching prompt, and each label's nearest pictures.")
     ] = False,
     index: options.Index = None,
     k: Annotated[
         int | None,
-        typer.Option("-k", metavar="N", min=1, help="How many labels a picture; else 5, with --multi all above."),
+        typer.Option(
+            "-k", metavar="N", min=1, help="Labels per picture (default 5; with --multi, all above the threshold)."
+        ),
     ] = None,
     model: options.Model = None,
     device: options.Device = "auto",
@@ -109,27 +110,25 @@ def classify(
     trust_checkpoint: options.Trust = False,
     copy_to: Annotated[
         str | None,
-        typer.Option("--copy-to", metavar="FOLDER", help="Copy them there, a folder a label; nothing is overwritten."),
+        typer.Option("--copy-to", metavar="FOLDER", help="Copy the pictures there, into one folder per label."),
     ] = None,
-    link_to: Annotated[
-        str | None, typer.Option("--link-to", metavar="FOLDER", help="Make symbolic links to them there.")
-    ] = None,
+    link_to: options.LinkTo = None,
     json: options.Json = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a picture.")] = False,
+    jsonl: options.JsonLines = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print path, label, probability and score as CSV.")] = False,
     plot: options.Plot = None,
     dark: options.Dark = False,
 ) -> int:
     """Choose the best of your labels for each picture.
 
-    Works without a library; with one, pictures that it holds are neither opened nor encoded again.
-    Into a pipe it prints path, label and probability, with tabs between.
+    Works without a library; with one, its pictures are neither opened nor encoded again.
+    To a pipe, prints path, label and probability, separated by tabs.
     """
     from clipsearch.classify.options import MARGIN, ClassifyOptions
     from clipsearch.cli.commands import classify_checks as checks
+    from clipsearch.cli.filters import read_filter
     from clipsearch.cli.labels import read_templates
     from clipsearch.encoders.base import EncoderOptions
-    from clipsearch.errors import UsageError
 
     if json + jsonl + csv > 1:
         raise UsageError("--json, --jsonl and --csv exclude one another")
@@ -174,7 +173,7 @@ def classify(
         save=save,
         use=use,
         replace=replace,
-        where=_within(in_),
+        where=read_filter(within=in_),
         options=EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint),
         choice=ClassifyOptions(
             k=k or (None if multi else 5),
@@ -204,29 +203,22 @@ def classify(
 
 def _labels(values: list[str], pictures: Texts, library: Path | None) -> list[Label]:
     from clipsearch.cli.labels import pictures_among, read_labels
-    from clipsearch.errors import UsageError
 
     for name in pictures_among(values):
-        output.note(f"the label {name} is also a picture here; pictures come before --labels")
+        output.note(f"the label {name} is also the name of a picture here; pictures come before --labels")
         if not pictures:
             raise UsageError("no picture to classify; pictures come before --labels")
     return read_labels(values, library)
-
-
-def _within(places: Texts) -> Filter | None:
-    from clipsearch.catalog import filters
-
-    return filters.Filter(within=filters.parse_within(places)) if places else None
 
 
 # The answer
 
 
 def _answer(asked: _Asked, folder: Path | None, *, named: bool) -> tuple[ClassifyResult | None, Classifier | None]:
-    """With the library that is there, else without one; no result where a classifier was to be kept only."""
+    """With the library if there is one; no result where the classifier is only saved."""
     from clipsearch.classify.run import classify_alone
     from clipsearch.cli.progress import Counter
-    from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
+    from clipsearch.errors import ModelMismatchError, NoLibraryError
 
     with Counter() as counter:
 
@@ -242,7 +234,9 @@ def _answer(asked: _Asked, folder: Path | None, *, named: bool) -> tuple[Classif
                     raise
         for option, value in (("--use", asked.use), ("--save", asked.save), ("--in", asked.where)):
             if value:
-                raise NoLibraryError(f"{option} needs a library, and there is none here; clipsearch index makes one")
+                raise NoLibraryError(
+                    f"{option} needs a library, and there is none here; `clipsearch index FOLDER` creates one"
+                )
         if asked.pictures is None:
             raise UsageError("no picture to classify, and no library here; pictures come before --labels")
         result, classifier = classify_alone(
@@ -277,7 +271,7 @@ def _with_library(asked: _Asked, folder: Path, progress: Report) -> tuple[Classi
             )
         if asked.save is not None:
             path = store.save_classifier(folder, asked.save, classifier, replace=asked.replace)
-            output.note(f"the classifier {asked.save} is kept in {path}")
+            output.note(f"saved the classifier {asked.save} in {path}")
             if asked.pictures is None and asked.where is None:
                 _note_fit(classifier)
                 for text in classifier.notices:
@@ -327,7 +321,7 @@ def _plot(result: ClassifyResult, file: Path, *, dark: bool) -> None:
 
 
 def _outcome(result: ClassifyResult) -> int:
-    """Say what could not be classified; the exit code."""
+    """Report what could not be classified; the exit code."""
     from clipsearch.cli.render.tables import counted
 
     for text in result.notices:
@@ -336,7 +330,7 @@ def _outcome(result: ClassifyResult) -> int:
     for item in failed:
         output.error(f"{item.path}: {item.reason}")
     if not result.results:
-        output.note("no pictures there")
+        output.note("no pictures found")
     none = sum(item.reason is None and not item.predictions for item in result.results)
     if none and not output.to_terminal():
         has = "has" if none == 1 else "have"
@@ -347,7 +341,7 @@ def _outcome(result: ClassifyResult) -> int:
 
 
 def _sort_out(result: ClassifyResult, copy_to: str | None, link_to: str | None) -> int:
-    """Copy or link the pictures into a folder a label; the exit code."""
+    """Copy or link the pictures into one folder per label; the exit code."""
     from clipsearch.export.folders import sort_out
 
     code = 0
@@ -360,6 +354,6 @@ def _sort_out(result: ClassifyResult, copy_to: str | None, link_to: str | None) 
         new = sum(done.counts.values()) - done.existed
         labels = f"{len(done.counts)} {'folder' if len(done.counts) == 1 else 'folders'}"
         verb = "linked" if link else "copied"
-        output.note(f"{new} {verb} to {labels} in {folder}, {done.existed} were there already")
+        output.note(f"{new} {verb} to {labels} in {folder}, {done.existed} already there")
         code = SOME_FAILED if done.failed else code
     return code

@@ -1,4 +1,4 @@
-"""`clipsearch index`."""
+"""`clipsearch index`: its options, and creating a library on the first run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import typer
 
 from clipsearch.cli import options, output, place
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
+from clipsearch.errors import LockedError, UsageError, reason
+from clipsearch.images.sniff import MAX_PIXELS
+from clipsearch.images.tiles import Tiles
+from clipsearch.types import Precision
 
 if TYPE_CHECKING:
     from clipsearch.encoders.base import EncoderOptions
     from clipsearch.indexing.results import IndexReport
     from clipsearch.indexing.run import RunOptions
-    from clipsearch.library.int8 import Precision
     from clipsearch.library.library import Library
 
 
@@ -24,7 +27,7 @@ def index(
     *,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATHS]...", help="Folders and pictures. Without any: all that the library knows."),
+        typer.Argument(metavar="[PATHS]...", help="Folders and pictures. Default: all that the library contains."),
     ] = None,
     index: options.Index = None,
     model: Annotated[
@@ -32,96 +35,103 @@ def index(
         typer.Option(
             "--model",
             metavar="SPEC",
-            help="The model of a new library (default: CLIP, or builtin offline); "
-            "for one that is there, a model to fill beside the one that answers, until it takes over.",
+            help="The model of a new library (default: CLIP, or builtin when offline). For an existing library: a "
+            "model to build beside the active one, which it then replaces.",
         ),
     ] = None,
     precision: Annotated[
-        str | None,
+        Precision | None,
         typer.Option(
             "--precision",
-            metavar="fp32|int8",
-            help="Fill the model in 8 bits, two to three times as fast on a CPU, once it says how well that agrees "
-            "on your pictures; or in full precision again.",
+            help="int8: encode in 8 bits, two to three times as fast on a CPU, after reporting how well the results "
+            "agree on your pictures; fp32: back to full precision.",
         ),
     ] = None,
     device: options.Device = "auto",
     batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", min=0, help="Pictures encoded together; 0 chooses.")
+        int, typer.Option("--batch-size", metavar="N", min=0, help="Pictures encoded together; 0: automatic.")
     ] = 0,
     threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Threads that decode; 0 is one a core.")
+        int, typer.Option("--threads", metavar="N", min=0, help="Decoder threads; 0: one per core.")
     ] = 0,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
             "--exclude",
             metavar="GLOB",
-            help="Leave out names that match, or with a slash paths below the folder; repeatable. Kept.",
+            help="Skip names that match or, with a slash, paths below the folder; repeatable. Remembered for later "
+            "runs.",
         ),
     ] = None,
     no_exclude: Annotated[bool, typer.Option("--no-exclude", help="Forget the exclusions of earlier runs.")] = False,
     hidden: Annotated[
         bool | None,
-        typer.Option("--hidden/--no-hidden", help="Take names that begin with a dot too. Kept.", show_default=False),
+        typer.Option(
+            "--hidden/--no-hidden",
+            help="Include names that begin with a dot. Remembered for later runs.",
+            show_default=False,
+        ),
     ] = None,
     follow_symlinks: Annotated[
         bool | None,
-        typer.Option("--follow-symlinks/--no-follow-symlinks", help="Follow links. Kept.", show_default=False),
+        typer.Option(
+            "--follow-symlinks/--no-follow-symlinks",
+            help="Follow symbolic links. Remembered for later runs.",
+            show_default=False,
+        ),
     ] = None,
     files_from: Annotated[
-        str | None, typer.Option("--files-from", metavar="FILE", help="Also the paths in FILE, one a line; - is stdin.")
+        str | None,
+        typer.Option("--files-from", metavar="FILE", help="Also index the paths in FILE, one per line; - is stdin."),
     ] = None,
     null: Annotated[
-        bool, typer.Option("-0", "--null", help="The paths of --files-from end with a zero byte instead.")
+        bool, typer.Option("-0", "--null", help="The paths of --files-from end with a zero byte instead of a newline.")
     ] = False,
     max_pixels: Annotated[
         float,
         typer.Option("--max-pixels", metavar="MP", min=0.01, help="Megapixels that may be decoded for one picture."),
-    ] = 64,
+    ] = MAX_PIXELS // 10**6,
     rehash: Annotated[bool, typer.Option("--rehash", help="Read every file, even if its date is unchanged.")] = False,
     switch: Annotated[
-        bool, typer.Option("--switch", help="Change to the model being filled without files that are offline.")
+        bool, typer.Option("--switch", help="Activate the model being built, even if offline files lack its vectors.")
     ] = False,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", metavar="NAME", help="How to search: exact, ivf, or auto, which goes by size. Kept."),
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help="How to search: exact, ivf, or auto (by the library's size). Remembered for later runs.",
+        ),
     ] = None,
     tiles: Annotated[
-        str | None,
+        Tiles | None,
         typer.Option(
             "--tiles",
-            metavar="none|auto|all",
-            help="Look at parts of pictures by themselves, too: auto for panoramas, all for every picture. Kept.",
+            help="Also index parts of pictures separately: auto for panoramas, all for every picture. Remembered for "
+            "later runs.",
         ),
     ] = None,
     arch: options.Arch = None,
     trust_checkpoint: options.Trust = False,
     wait: options.Wait = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
     json: options.Json = False,
 ) -> int:
-    """Make a library of folders of photos, or bring it up to date.
+    """Create a library from folders of photos, or update it.
 
-    Only what changed since the last run is read. Ctrl-C keeps what is done, and the next run goes on.
+    Only what changed since the last run is read. Ctrl-C keeps what is done; the next run picks up where it left off.
     """
     from clipsearch.encoders.base import EncoderOptions
     from clipsearch.encoders.specs import INT8_SUFFIX
-    from clipsearch.errors import UsageError
-    from clipsearch.images.tiles import MODES
     from clipsearch.indexing.roots import GivenOptions
     from clipsearch.indexing.run import RunOptions
     from clipsearch.library.library import Library
     from clipsearch.vectors.engines import check_choice
 
     if not math.isfinite(max_pixels):
-        raise UsageError(f"--max-pixels {max_pixels:g}: give a number of megapixels")
+        raise UsageError(f"--max-pixels {max_pixels:g}: must be a number of megapixels")
     if engine is not None:
         check_choice(engine)
-    if tiles not in (None, *MODES):
-        raise UsageError(f"--tiles {tiles}: none, auto, or all")
-    if precision not in (None, "fp32", "int8"):
-        raise UsageError(f"--precision {precision}: fp32 or int8")
     if model is not None and precision is None and model.endswith(INT8_SUFFIX):
         model, precision = model.removesuffix(INT8_SUFFIX), "int8"
     run = RunOptions(
@@ -141,7 +151,7 @@ def index(
     encoder_options = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
     wanted, gone = _wanted(paths or [], files_from, null=null)
     if wanted is None:
-        output.note(f"--files-from {files_from}: nothing in the list is there, nothing to do")
+        output.note(f"--files-from {files_from}: none of the listed files exists; nothing to do")
         return SOME_FAILED if gone else 0
     folder = place.place_for_index(index)
     library = Library(folder, encoder_options)
@@ -154,23 +164,22 @@ def index(
             library,
             wanted,
             model,
-            precision,  # type: ignore[arg-type]
+            precision,
             run,
             wait=wait,
             dry_run=dry_run,
         )
-    code = _told(report, json=json)
+    code = _report(report, json=json)
     return code or (SOME_FAILED if gone else 0)
 
 
 def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[str] | None, int]:
-    """All paths that were named (None where the list is empty, and nothing else was), and how many listed are gone."""
+    """The paths that were given (None: only an empty list), and how many of the listed ones do not exist."""
     from clipsearch.cli.arguments import standard_input
-    from clipsearch.errors import UsageError, reason
 
     if files_from is None:
         if null:
-            raise UsageError("-0 is about the list of --files-from, which is not given")
+            raise UsageError("-0 needs --files-from")
         return paths, 0
     try:
         if files_from == "-":
@@ -192,17 +201,16 @@ def _made(
     folder: os.PathLike[str],
     wanted: list[str],
     model: str | None,
-    precision: str | None,
+    precision: Precision | None,
     options: EncoderOptions,
     *,
     wait: bool,
 ) -> Library | None:
-    """A new library, once the paths are known to be right; None where another run made one meanwhile."""
-    from clipsearch.errors import LockedError, UsageError, reason
+    """A new library, after checking the paths; None where another run has created one meanwhile."""
     from clipsearch.library.library import Library
 
     if not wanted:
-        raise UsageError(f"no library in {os.fspath(folder)} yet; name what to index: clipsearch index FOLDER")
+        raise UsageError(f"no library in {os.fspath(folder)} yet; name what to index: `clipsearch index FOLDER`")
     for path in wanted:
         try:
             os.stat(os.path.expanduser(path))
@@ -210,7 +218,7 @@ def _made(
             raise UsageError(f"{path}: {reason(exc)}") from exc
     while True:
         try:
-            library = Library.create(folder, model=model, precision=precision, options=options)  # type: ignore[arg-type]
+            library = Library.create(folder, model=model, precision=precision, options=options)
         except (LockedError, UsageError) as exc:
             if Library(folder).exists and (wait or isinstance(exc, UsageError)):
                 return None
@@ -229,10 +237,10 @@ def _say_model(library: Library) -> None:
             f"the default CLIP model is not cached, and {info.fallback}.\n"
             "The built-in encoder is used instead. It is NOT CLIP: it finds everyday objects and scenes, "
             "and cannot read colours, counts, people or relations.\n"
-            "With a network, this changes to CLIP: clipsearch index --model default"
+            "With a network, this switches to CLIP: clipsearch index --model default"
         )
     else:
-        output.say(f"new library in {library.path}, with the model {info.encoders[0].info.spec}")
+        output.say(f"created a library in {library.path} with the model {info.encoders[0].info.spec}")
 
 
 def _indexed(
@@ -246,7 +254,6 @@ def _indexed(
     dry_run: bool,
 ) -> IndexReport:
     from clipsearch.cli.progress import Bar, Stopper
-    from clipsearch.errors import LockedError
 
     with Stopper() as stopper, Bar() as bar:
         try:
@@ -267,7 +274,7 @@ def _indexed(
             raise
 
 
-def _told(report: IndexReport, *, json: bool) -> int:
+def _report(report: IndexReport, *, json: bool) -> int:
     from clipsearch.cli.render.runs import index_json, index_text
 
     if json:
@@ -277,6 +284,6 @@ def _told(report: IndexReport, *, json: bool) -> int:
     for text in report.notices:
         output.note(text)
     if report.interrupted:
-        output.note("stopped early; what is done is kept, and clipsearch index goes on")
+        output.note("stopped early; finished work is kept, and `clipsearch index` picks up where it left off")
         return INTERRUPTED
     return SOME_FAILED if report.failed else 0

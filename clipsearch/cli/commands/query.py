@@ -1,4 +1,4 @@
-"""`clipsearch query` and `clipsearch show`: what is asked, what narrows it, and the forms in which an answer comes."""
+"""`clipsearch query` and `clipsearch show`: their options, and the output in each form."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import typer
 
 from clipsearch.cli import options, output, place
 from clipsearch.cli.exits import SOME_FAILED
+from clipsearch.cli.options import Texts
+from clipsearch.errors import UsageError
+from clipsearch.types import Sort
 
 if TYPE_CHECKING:
     from clipsearch.catalog.filters import Filter
@@ -22,121 +25,106 @@ if TYPE_CHECKING:
 OPENED = 5
 """Pictures that --open shows at most."""
 
-SORTS = ("score", "taken", "path")
-
-FORMAT_NAMES = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF", "JP2": "JPEG2000", "DNG": "RAW"}
-"""Suffixes that people say for a format."""
-
-FORMATS = frozenset(["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF", "HEIF", "RAW"])
-
-Texts = list[str] | None
-
 
 def query(
     *,
     words: Annotated[
-        list[str] | None,
+        Texts,
         typer.Argument(
             metavar="WORDS...",
-            help="What to look for, quoted or not; or one picture's path, a part of it as photo.jpg#x,y,w,h "
+            help="What to look for, quoted or not. Or one picture: its path, a part of it as photo.jpg#x,y,w,h "
             "(pixels or percent), id:N for an earlier hit, or - for a picture on standard input.",
         ),
     ] = None,
     index: options.Index = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many pictures.")] = 10,
-    page: Annotated[int, typer.Option("--page", metavar="N", min=1, help="2 for the next best, and so on.")] = 1,
-    text: Annotated[bool, typer.Option("--text", help="The words are words, even if a file has that name.")] = False,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of pictures.")] = 10,
+    page: Annotated[int, typer.Option("--page", metavar="N", min=1, help="Page of results: 2 for the next best.")] = 1,
+    text: Annotated[bool, typer.Option("--text", help="The words are text, even if a file has that name.")] = False,
     file: Annotated[
         str | None,
         typer.Option(
-            "--file", metavar="FILE", help="Ask each line of a file, or of -, as words: one JSON object a line."
+            "--file",
+            metavar="FILE",
+            help="Run each line of a file (- for standard input) as a query; prints one JSON object per line.",
         ),
     ] = None,
     with_: Annotated[
-        Texts, typer.Option("--with", metavar="X", help="Also words, a picture or id:N; a weight as X^0.5; repeatable.")
+        Texts,
+        typer.Option("--with", metavar="X", help="Add words, a picture or id:N; X^0.5 sets its weight; repeatable."),
     ] = None,
     without: Annotated[
-        Texts, typer.Option("--without", metavar="X", help="Hold this against a picture; as --with.")
+        Texts, typer.Option("--without", metavar="X", help="Penalise pictures that match this; same syntax as --with.")
     ] = None,
     like: Annotated[
-        Texts, typer.Option("--like", metavar="PICTURE", help="Also like this picture or id:N; as --with.")
+        Texts, typer.Option("--like", metavar="PICTURE", help="Add a picture or id:N; same syntax as --with.")
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every term must match, where a sum would let one win.")] = False,
-    in_: Annotated[
-        Texts, typer.Option("--in", metavar="FOLDER|GLOB", help="Only there; repeatable: in any of them.")
-    ] = None,
-    taken: Annotated[
-        str | None, typer.Option("--taken", metavar="DATE", help="2021, 2021-05, 2021-05-03..2021-06, 2020.., ..2019.")
-    ] = None,
-    camera: Annotated[str | None, typer.Option("--camera", metavar="TEXT", help="Part of the camera's name.")] = None,
-    near: Annotated[
-        str | None, typer.Option("--near", metavar="LAT,LON,KM", help="Taken within so many kilometres of a place.")
-    ] = None,
-    format_: Annotated[
-        Texts, typer.Option("--format", metavar="NAME", help="jpeg, png, heic, raw …; repeatable.")
-    ] = None,
-    min_size: Annotated[str | None, typer.Option("--min-size", metavar="WxH", help="In pixels, upright.")] = None,
-    landscape: Annotated[bool, typer.Option("--landscape", help="Wider than high.")] = False,
-    portrait: Annotated[bool, typer.Option("--portrait", help="Higher than wide.")] = False,
-    indexed_since: Annotated[
-        str | None, typer.Option("--indexed-since", metavar="DATE", help="New in the library since; UTC.")
-    ] = None,
-    state: Annotated[
-        str | None, typer.Option("--state", metavar="STATE", help="ok, or partial: files that end early.")
-    ] = None,
-    relevant: Annotated[
-        bool, typer.Option("--relevant", help="Only pictures that stand out as right ones do.")
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every term must match; in the sum of scores, one can outweigh the others.")
     ] = False,
-    sort: Annotated[str, typer.Option("--sort", metavar="BY", help="Arrange them by score, taken or path.")] = "score",
-    unfold: Annotated[bool, typer.Option("--unfold", help="Every path of a picture on its own.")] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="SPEC", help="Another model that the library holds.")
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither use nor keep what earlier queries learnt.")
-    ] = False,
+    in_: options.In = None,
+    taken: options.Taken = None,
+    camera: options.Camera = None,
+    near: options.Near = None,
+    format_: options.Format = None,
+    min_size: options.MinSize = None,
+    landscape: options.Landscape = False,
+    portrait: options.Portrait = False,
+    indexed_since: options.IndexedSince = None,
+    state: options.State = None,
+    relevant: Annotated[bool, typer.Option("--relevant", help="Only confident matches.")] = False,
+    sort: Annotated[Sort, typer.Option("--sort", help="Order of the hits.")] = "score",
+    unfold: Annotated[bool, typer.Option("--unfold", help="List every path of a picture separately.")] = False,
+    model: options.HeldModel = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not read or write the query cache.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
     html: Annotated[
-        str | None, typer.Option("--html", metavar="FILE", help="Write a page with the pictures; --open opens it.")
+        str | None, typer.Option("--html", metavar="FILE", help="Write the hits as a web page; --open opens it.")
     ] = None,
     open_: Annotated[
-        bool, typer.Option("--open", help=f"Show the best ones, up to {OPENED}, in the desktop's viewer.")
+        bool, typer.Option("--open", help=f"Open the best hits, up to {OPENED}, in the desktop's viewer.")
     ] = False,
-    copy_to: Annotated[
-        str | None, typer.Option("--copy-to", metavar="FOLDER", help="Copy them there; nothing is overwritten.")
-    ] = None,
-    link_to: Annotated[
-        str | None, typer.Option("--link-to", metavar="FOLDER", help="Make symbolic links to them there.")
-    ] = None,
+    copy_to: options.CopyTo = None,
+    link_to: options.LinkTo = None,
     json: options.Json = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a picture.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print a line a picture, as CSV.")] = False,
+    jsonl: options.JsonLines = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print one line of CSV per picture.")] = False,
     null: options.Null = False,
 ) -> int:
-    """Find pictures by words, or by another picture.
+    """Find pictures by words or by another picture.
 
-    Prints a table on a terminal, and plain paths, best first, into a pipe or a file.
+    Prints a table to a terminal, and plain paths, best first, to a pipe or a file.
     """
-    from clipsearch.errors import UsageError
+    from clipsearch.cli.filters import read_filter
     from clipsearch.library.library import Library
     from clipsearch.search.query import QueryOptions
 
     if json + jsonl + csv + null > 1:
         raise UsageError("--json, --jsonl, --csv and -0 exclude one another")
-    if sort not in SORTS:
-        raise UsageError(f"--sort {sort}: sorts by {', '.join(SORTS)}")
     for option, folder in (("--copy-to", copy_to), ("--link-to", link_to)):
         if folder == "":
-            raise UsageError(f"{option}: a path is empty; write . for the folder that you are in")
-    where = _filter(in_, taken, camera, near, format_, min_size, landscape, portrait, indexed_since, state)
+            raise UsageError(f"{option}: the path is empty; write . for the current folder")
+    where = read_filter(
+        within=in_,
+        taken=taken,
+        camera=camera,
+        near=near,
+        formats=format_,
+        min_size=min_size,
+        landscape=landscape,
+        portrait=portrait,
+        indexed_since=indexed_since,
+        state=state,
+    )
     if file is not None:
         others = words, with_, without, like, all_, html, preview, copy_to, link_to, open_, text, no_cache
         if any(others) or page > 1 or sort != "score" or relevant or unfold or json or csv or null:
-            raise UsageError("--file asks each line by itself; it goes with -k, filters, --model and --jsonl only")
+            raise UsageError(
+                "--file runs each line as a query of its own; it takes -k, filters, --model and --jsonl only"
+            )
         with Library.open(place.require_library(index)) as library:
             return _ask_file(library, file, k=k, where=where, model=model)
     if not words:
-        raise UsageError("nothing to look for: give words, or a picture")
+        raise UsageError("nothing to look for: give words or a picture")
     _stay_on_one_thread()
     terms = [_main_term(words, text=text), *_terms(with_, like)]
     negative = _terms(without, None)
@@ -149,7 +137,7 @@ def query(
                 negative=negative,
                 match_all=all_,
                 page=page,
-                sort=sort,  # type: ignore[arg-type]
+                sort=sort,
                 relevant=relevant,
                 model=model,
                 explain=json or jsonl,
@@ -167,7 +155,7 @@ def query(
 
 
 def _stay_on_one_thread() -> None:
-    """Keep numpy from starting a thread a core when it is imported: 10 to 30 ms that one question never earns back."""
+    """Keep numpy from starting one thread per core on import: that costs 10 to 30 ms, more than one query gains."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
@@ -193,46 +181,8 @@ def _terms(texts: Texts, pictures: Texts) -> list[Term]:
     return [parse_term(t) for t in texts or ()] + [parse_term(p, picture=True) for p in pictures or ()]
 
 
-def _filter(
-    in_: Texts,
-    taken: str | None,
-    camera: str | None,
-    near: str | None,
-    format_: Texts,
-    min_size: str | None,
-    landscape: bool,
-    portrait: bool,
-    indexed_since: str | None,
-    state: str | None,
-) -> Filter | None:
-    from clipsearch.catalog import filters
-    from clipsearch.errors import UsageError
-
-    if state not in (None, "ok", "partial"):
-        raise UsageError(f"--state {state}: ok or partial; info --files lists files in other states")
-    if landscape and portrait:
-        raise UsageError("--landscape and --portrait exclude one another")
-    names = tuple(FORMAT_NAMES.get(name.upper().lstrip("."), name.upper().lstrip(".")) for name in format_ or ())
-    for name in names:
-        if name not in FORMATS:
-            raise UsageError(f"--format {name.lower()}: one of {', '.join(sorted(FORMATS)).lower()}")
-    chosen = filters.Filter(
-        within=filters.parse_within(in_ or ()),
-        taken=filters.parse_taken(taken) if taken is not None else None,
-        camera=camera,
-        near=filters.parse_near(near) if near is not None else None,
-        formats=names,
-        min_size=filters.parse_size(min_size) if min_size is not None else None,
-        landscape=landscape,
-        portrait=portrait,
-        indexed_since=filters.parse_since(indexed_since) if indexed_since is not None else None,
-        state=state,
-    )
-    return chosen or None
-
-
 def _ask_file(library: Library, name: str, *, k: int, where: Filter | None, model: str | None) -> int:
-    """Ask every line that is not blank, a thousand at a time."""
+    """Run every line that is not blank as a query, a thousand at a time."""
     from clipsearch.cli.labels import read_text
     from clipsearch.cli.render.hits import query_json
 
@@ -283,7 +233,7 @@ def _preview(result: QueryResult) -> None:
 
     protocol = terminal.detect(os.environ, output.to_terminal())
     if protocol == "none":
-        output.note("--preview: needs a terminal with colours")
+        output.note("--preview needs a terminal with colours")
         return
     columns = shutil.get_terminal_size().columns
     for strip in terminal.strips(result.hits, protocol, columns=columns, cell=terminal.cell_pixels(1)):
@@ -294,36 +244,36 @@ def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | Non
     from clipsearch.encoders.specs import FALLBACK_NOTICE
 
     for text in result.notices:
-        # A script was told when the library was made.
+        # `clipsearch index` has already told a script.
         if output.is_terminal(sys.stderr) or not text.startswith(FALLBACK_NOTICE):
             output.note(text)
     offline = sum(hit.offline for hit in result.hits)
     if offline and not output.to_terminal():
-        output.note(f"{offline} of these {len(result.hits)} are offline: no path of theirs can be read now")
+        output.note(f"{offline} of these {len(result.hits)} are offline: none of their paths can be read now")
     weak: Any = result.model.details.get("weak_below")
     if not result.hits:
         if relevant:
             output.note("no confident match")
         else:
-            why = "no more pictures" if page > 1 else "the filter leaves no picture" if where else "no pictures yet"
-            output.note(f"nothing found: {why}")
+            none = "no pictures match the filter" if where else "no pictures yet"
+            output.note("no more pictures" if page > 1 else none)
         return
     best = max(hit.score for hit in result.hits)
     if weak is not None and result.kind == "cosine" and not relevant and page == 1 and best < weak:
         output.note(
-            f"a weak match: the best score is {best:.2f}, and right ones are mostly above {weak:.2f} "
+            f"weak match: the best score is {best:.2f}; correct matches are mostly above {weak:.2f} "
             f"with {result.model.spec}"
         )
 
 
 def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: str | None, link_to: str | None) -> int:
-    """Write the page, copy or link the files, open what is to be opened; the exit code."""
+    """Write the page, copy or link the files, open the page or the best hits; the exit code."""
     code = 0
     if html is not None:
         from clipsearch.display.html.gallery import write_gallery
 
         write_gallery(result, Path(html).expanduser())
-        output.note(f"{len(result.hits)} pictures are shown in {html}")
+        output.note(f"{len(result.hits)} pictures on the page {html}")
     for folder, link in ((copy_to, False), (link_to, True)):
         if folder is not None:
             code = max(code, _hand_out(result.hits, folder, link=link))
@@ -342,7 +292,7 @@ def _hand_out(hits: tuple[Hit, ...], folder: str, *, link: bool) -> int:
     for problem in done.failed:
         output.error(f"{problem.path}: {problem.reason}")
     new = sum(not each.existed for each in done.handed)
-    output.note(f"{new} {'linked' if link else 'copied'} to {folder}, {len(done.handed) - new} were there already")
+    output.note(f"{new} {'linked' if link else 'copied'} to {folder}, {len(done.handed) - new} already there")
     return SOME_FAILED if done.failed else 0
 
 
@@ -351,15 +301,15 @@ def _hand_out(hits: tuple[Hit, ...], folder: str, *, link: bool) -> int:
 
 def show(
     *,
-    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="A file that is indexed, or the id of a hit.")],
+    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="An indexed file, or the id of a hit.")],
     index: options.Index = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=0, help="How many neighbours.")] = 5,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=0, help="Number of neighbours.")] = 5,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="SPEC", help="Neighbours by another model that the library holds.")
+        str | None, typer.Option("--model", metavar="SPEC", help="Neighbours by another model in the library.")
     ] = None,
     json: options.Json = False,
 ) -> int:
-    """Say everything that is known of a picture, and which are nearest to it."""
+    """Show everything known about a picture and its nearest neighbours."""
     from clipsearch.cli.render.hits import show_json, show_text
     from clipsearch.library.library import Library
     from clipsearch.types import MAX_INTEGER

@@ -1,0 +1,125 @@
+"""Reads the filter options (`--in`, `--taken`, `--near` …) into a `catalog.filters.Filter`, which applies them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+from clipsearch.catalog.filters import GLOB, Filter, Near
+from clipsearch.errors import UsageError
+from clipsearch.files import absolute
+from clipsearch.types import MAX_INTEGER, HitState
+
+FORMAT_NAMES = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF", "JP2": "JPEG2000", "DNG": "RAW"}
+"""Suffixes that people use as names of a format."""
+
+
+def read_filter(
+    *,
+    within: Sequence[str] | None = None,
+    taken: str | None = None,
+    camera: str | None = None,
+    near: str | None = None,
+    formats: Sequence[str] | None = None,
+    min_size: str | None = None,
+    landscape: bool = False,
+    portrait: bool = False,
+    indexed_since: str | None = None,
+    state: HitState | None = None,
+) -> Filter | None:
+    """The filter that the options ask for, None without any. Raises UsageError."""
+    if landscape and portrait:
+        raise UsageError("--landscape and --portrait exclude each other")
+    chosen = Filter(
+        within=parse_within(within or ()),
+        taken=None if taken is None else parse_taken(taken),
+        camera=camera,
+        near=None if near is None else parse_near(near),
+        formats=tuple(parse_format(name) for name in formats or ()),
+        min_size=None if min_size is None else parse_size(min_size),
+        landscape=landscape,
+        portrait=portrait,
+        indexed_since=None if indexed_since is None else parse_since(indexed_since),
+        state=state,
+    )
+    return chosen or None
+
+
+def parse_within(places: Sequence[str]) -> tuple[bytes, ...]:
+    """Folders and globs, relative to the current folder; a glob without a slash matches at any depth."""
+    return tuple(
+        b"*/" + os.fsencode(place) if GLOB.search(place) and "/" not in place else absolute(place) for place in places
+    )
+
+
+def parse_taken(text: str) -> tuple[str, str]:
+    """ISO moments [from, to) of `2021`, `2021-05`, `2021-05-03`, or of a range `A..B` that includes both; A or B may
+    be missing.
+
+    Raises UsageError.
+    """
+    first, dots, last = text.partition("..")
+    if not dots:
+        last = first
+    if not first and not last:
+        raise UsageError(f"--taken {text}: give a date, such as 2021, 2021-05 or 2021-05-03..2021-06")
+    low = _checked(first, text) if first else ""
+    # "2021-05-03T…" < "2021-05-03~" for every time of that day, and likewise for months and years.
+    high = (_checked(last, text) if last else "") + "~"
+    if low >= high:
+        raise UsageError(f"--taken {text}: ends before it begins")
+    return low, high
+
+
+def _checked(day: str, text: str) -> str:
+    try:
+        if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", day):
+            raise ValueError(day)
+        date.fromisoformat((day + "-01-01")[:10])
+    except ValueError as exc:
+        raise UsageError(f"--taken {text}: {day!r} is not a date; write 2021, 2021-05 or 2021-05-03") from exc
+    return day
+
+
+def parse_near(text: str) -> Near:
+    """`LAT,LON,KM` in degrees and kilometres. Raises UsageError."""
+    try:
+        lat, lon, km = (float(part) for part in text.split(","))
+    except ValueError as exc:
+        raise UsageError(f"--near {text}: give latitude, longitude and kilometres: 48.86,2.35,10") from exc
+    if not (abs(lat) <= 90 and abs(lon) <= 180 and 0 < km < math.inf):
+        raise UsageError(f"--near {text}: latitude within ±90, longitude within ±180, kilometres above 0")
+    return Near(lat, lon, km)
+
+
+def parse_format(text: str) -> str:
+    """The catalog's name for a format, whatever its case, or for a suffix. Raises UsageError."""
+    from clipsearch.images.sniff import FORMATS
+
+    name = text.upper().lstrip(".")
+    name = FORMAT_NAMES.get(name, name)
+    if name not in FORMATS:
+        raise UsageError(f"--format {text}: must be one of {', '.join(sorted(FORMATS)).lower()}")
+    return name
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`WxH` in pixels of the upright picture. Raises UsageError."""
+    match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
+    if match is None:
+        raise UsageError(f"--min-size {text}: give width and height in pixels: 1920x1080")
+    return min(int(match[1]), MAX_INTEGER), min(int(match[2]), MAX_INTEGER)
+
+
+def parse_since(text: str) -> str:
+    """An ISO date or moment; UTC unless it names a time zone. Raises UsageError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise UsageError(f"--indexed-since {text}: give a date, such as 2026-01-31") from exc
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
