@@ -90,7 +90,7 @@ def test_labels_from_a_file_replace_the_folders_names(cli: Cli, drawn: Path, tmp
 def test_retrieval_is_measured_in_both_directions(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     command = ["eval", "retrieval", drawn / "captions.csv", "--model", TINY]
     missing = cli(*command, cwd=tmp_path)
-    assert missing.code == 2 and "none of its 40 pictures is there" in missing.err and "--images" in missing.err
+    assert missing.code == 2 and "none of its 40 pictures exists" in missing.err and "--images" in missing.err
     ran = cli(*command, "--images", drawn / "pictures", "--json", cwd=tmp_path)
     assert ran.code == 0 and ran.err == ""
     [one] = ran.json["results"]

@@ -95,7 +95,7 @@ def test_a_first_signal_keeps_what_is_done(cli: Cli, many: Path, tmp_path: Path,
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert b"finishing the current batch" in err and b"clipsearch index goes on" in err and b"Traceback" not in err
+    assert b"finishing the current batch" in err and b"picks up where it left off" in err and b"Traceback" not in err
     done = counted(cli, tmp_path)
     assert 0 < done < PICTURES and f'"indexed": {done}'.encode() in out and b'"interrupted": true' in out
     rest = cli("index", "--json", cwd=tmp_path).json

@@ -570,7 +570,7 @@ def test_commands_draw(cli: Cli, indexed: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         env={"CLIPSEARCH_INDEX": str(indexed / "index")},
     )
-    assert ran.code == 0 and len(ran.lines) == 3 and ran.err == "note: the plot is in a.svg\n"
+    assert ran.code == 0 and len(ran.lines) == 3 and ran.err == "note: wrote the plot to a.svg\n"
     ran = cli(
         "classify",
         *photos,
@@ -584,10 +584,10 @@ def test_commands_draw(cli: Cli, indexed: Path, tmp_path: Path) -> None:
         str(indexed / "index"),
         cwd=tmp_path,
     )
-    assert ran.code == 0 and len(ran.lines) == 4 and "the plot is in b.png" in ran.err
+    assert ran.code == 0 and len(ran.lines) == 4 and "wrote the plot to b.png" in ran.err
     classify = ["classify", *photos, "--index", indexed / "index", "--multi", "--threshold", "1", "--plot", "c.svg"]
     ran = cli(*classify, "--labels", "cat", "dog", cwd=tmp_path)
-    assert ran.code == 0 and "the plot is in c.svg" in ran.err and " of 2 pictures" not in ran.err.splitlines()[-1]
+    assert ran.code == 0 and "wrote the plot to c.svg" in ran.err and " of 2 pictures" not in ran.err.splitlines()[-1]
     assert shown_by(tmp_path / "c.svg") == "chelsea.png: none of the labels; coffee.png: none of the labels"
     assert nearly(opened(tmp_path / "b.png")[:20, :20], DARK.ground, off=2).all()
     ran = cli("similarity", "[1, 0]", "[0, 1]", "--plot", photos[0], cwd=tmp_path)

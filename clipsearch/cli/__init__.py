@@ -1,5 +1,6 @@
 """The command line: Typer commands and rendering, and the only place that turns errors into exit codes.
 
-`run.main` is the way in. `app` and the `commands_*` modules declare the commands and import the library only when one
-runs, so that `--help` stays light; `place` finds the library, `labels` reads `--labels`, `output` and `render` write.
+`run.main` is the entry point. `app` and `commands/` declare the commands and import the library only when one runs, so
+that `--help` stays light. `place` finds the library; `arguments`, `filters` and `labels` read what options are given;
+`output` and `render/` write results.
 """

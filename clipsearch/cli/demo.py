@@ -1,4 +1,4 @@
-"""Photographs to try clipsearch on, from the scikit-image package, and what the demonstration asks about them."""
+"""The photographs, queries and labels of `clipsearch demo`; the command is in `commands.demo`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LABELS = ("cat", "dog", "cup of coffee", "rocket")
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A folder with the photographs in it, and the library that is made of them."""
+    """A folder with the photographs, and the library made from them."""
 
     folder: Path
     photos: tuple[Path, ...]
@@ -51,20 +51,22 @@ class Demo:
 
 
 def write_photos(folder: Path) -> Demo:
-    """Copy the photographs into `folder`; those that are there already stay as they are.
+    """Copy the photographs into `folder`; existing ones stay unchanged.
 
-    Raises ClipsearchError where scikit-image is not installed, and UsageError where the folder holds other things or
+    Raises ClipsearchError where scikit-image is not installed, and UsageError where the folder contains other files or
     cannot be written.
     """
     source = _source()
     names = [name for name in PHOTOS if (source / name).is_file()]
     if not names:
-        raise ClipsearchError(f"{source} holds no photographs; pip install --upgrade 'clipsearch[demo]'")
+        raise ClipsearchError(f"{source} contains no photographs; pip install --upgrade 'clipsearch[demo]'")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         others = sorted(set(os.listdir(folder)) - {*PHOTOS, LIBRARY})
         if others:
-            raise UsageError(f"{folder} holds other things ({others[0]}); name a new folder: clipsearch demo FOLDER")
+            raise UsageError(
+                f"{folder} contains other files ({others[0]}); name a new folder: `clipsearch demo FOLDER`"
+            )
         for name in names:
             if not (folder / name).exists():
                 shutil.copyfile(source / name, folder / name)
@@ -74,7 +76,7 @@ def write_photos(folder: Path) -> Demo:
 
 
 def model() -> str:
-    """The default model where it is cached, else the built-in one: the demonstration downloads nothing."""
+    """The default model if it is cached, otherwise the built-in one: the demonstration downloads nothing."""
     from clipsearch.encoders.clip import hub
     from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC
 
@@ -85,5 +87,5 @@ def _source() -> Path:
     """The folder of scikit-image's pictures, found without importing the package."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise ClipsearchError("the photographs come with scikit-image; install it: pip install 'clipsearch[demo]'")
+        raise ClipsearchError("the photographs are part of scikit-image; install it: pip install 'clipsearch[demo]'")
     return Path(spec.origin).parent / "data"

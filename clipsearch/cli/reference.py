@@ -14,27 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from clipsearch.cli.exits import MEANINGS
+
 COLUMNS = "80"
 
 HEAD = """\
 # The command line
 
-Made from the commands themselves by `python -m clipsearch.cli.reference`; a test keeps it true.
+Generated from the commands by `python -m clipsearch.cli.reference`; a test keeps it current.
 
-Results go to stdout, all else to stderr. On a terminal results are tables; into a pipe or a file they are plain, and
-`--json` gives one object a command. In JSON, `path` is readable, and where a name holds bytes that are no UTF-8,
-`path_b64` has them all. `schema_version` goes up when a key changes its meaning or goes away.
-
-| exit code | meaning |
-|--:|---|
-| 0 | done |
-| 1 | it failed |
-| 2 | the command line cannot work: an option, a path, a picture that cannot be read |
-| 3 | done, but some files failed in this run |
-| 4 | the model asked for and the library's do not agree |
-| 5 | the catalog or a snapshot is damaged |
-| 75 | another run is writing to the library (`--wait` waits) |
-| 130 | stopped by Ctrl-C; what was done is kept |
+Results go to stdout, everything else to stderr. On a terminal, results are tables; to a pipe or a file they are plain
+text, and `--json` prints one object per command. In JSON, `path` is readable; where a name contains bytes that are not
+UTF-8, `path_b64` holds all of its bytes. `schema_version` increases when a key changes its meaning or is removed.
 """
 
 
@@ -49,8 +40,11 @@ def help_text(*command: str) -> str:
 
 
 def reference() -> str:
-    """docs/cli.md: every command's help."""
-    return "\n".join([HEAD, *(_section(*words) for words, _ in _commands())])
+    """docs/cli.md: the exit codes, and every command's help."""
+    exits = "".join(f"| {code} | {meaning} |\n" for code, meaning in MEANINGS.items())
+    return "\n".join(
+        [HEAD, f"| exit code | meaning |\n|--:|---|\n{exits}", *(_section(*words) for words, _ in _commands())]
+    )
 
 
 def _section(*command: str) -> str:

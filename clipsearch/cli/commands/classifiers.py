@@ -1,4 +1,4 @@
-"""`clipsearch classifiers`: what `classify --save` has kept."""
+"""`clipsearch classifiers`: list, show and delete what `classify --save` has saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The classifier's name
 
 @app.callback()
 def classifiers(context: typer.Context, *, index: options.Index = None, json: options.Json = False) -> int:
-    """Look after what classify --save has kept; without a command, list it."""
+    """Manage saved classifiers; without a command, list them."""
     return list_(index=index, json=json) if context.invoked_subcommand is None else 0
 
 
@@ -33,7 +33,7 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
     for name in names:
         try:
             saved.append(store.load_classifier(library, name))
-        except UsageError as exc:  # The others are there all the same.
+        except UsageError as exc:  # The others are listed all the same.
             output.note(str(exc))
     if json:
         output.write_json({"schema_version": SCHEMA_VERSION, "classifiers": [one.facts() for one in saved]})
@@ -46,13 +46,13 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
         ]
         output.write(table(("name", "labels", "examples", "model"), rows, right="labels examples"))
     elif not names:
-        output.note("none yet; classify --examples DIR --save NAME keeps one")
+        output.note("none yet; `clipsearch classify --examples DIR --save NAME` saves one")
     return 0
 
 
 @app.command("show")
 def show(*, name: Name, index: options.Index = None, json: options.Json = False) -> int:
-    """Say what a classifier was made of, and how sure it is."""
+    """Show what a classifier was made from, and its accuracy."""
     from clipsearch.classify import store
     from clipsearch.cli.render.shared import SCHEMA_VERSION
     from clipsearch.cli.render.tables import counted
@@ -67,7 +67,7 @@ def show(*, name: Name, index: options.Index = None, json: options.Json = False)
         lines.append(("", f"… and {len(saved.templates) - 5} more templates"))
     if fit := saved.fit:
         lines.append(("blend", f"{fit.blend:g} ({fit.blend_by})"))
-        lines.append(("left out", f"{100 * fit.right:.0f} % right"))
+        lines.append(("accuracy", f"{100 * fit.right:.0f} % (leave-one-out)"))
         error = f"calibration error {fit.ece_before:.3f}"
         lines.append(("scale", f"{fit.scale:.3g}; {error} → {fit.ece_after:.3f}" if fit.scale_fitted else error))
     for label, count in saved.counts():
@@ -82,5 +82,5 @@ def delete(*, name: Name, index: options.Index = None) -> int:
     from clipsearch.classify import store
 
     store.classifiers(place.existing_library(index)).delete(name)
-    output.note(f"the classifier {name} is deleted")
+    output.note(f"deleted the classifier {name}")
     return 0

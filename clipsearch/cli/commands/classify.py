@@ -317,7 +317,7 @@ def _plot(result: ClassifyResult, file: Path, *, dark: bool) -> None:
 
     shown = plot_classification(result, file, dark=dark)
     classified = sum(item.reason is None for item in result.results)
-    output.note(f"the plot is in {file}" + (f", {shown} of {classified} pictures" if shown < classified else ""))
+    output.note(f"wrote the plot to {file}" + (f", {shown} of {classified} pictures" if shown < classified else ""))
 
 
 def _outcome(result: ClassifyResult) -> int:

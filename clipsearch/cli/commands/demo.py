@@ -1,4 +1,4 @@
-"""`clipsearch demo`: each command is printed, then run, as a person would run it."""
+"""`clipsearch demo`: the command, which prints and runs others; the photographs are in `cli.demo`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def demo(
         str, typer.Argument(metavar="[FOLDER]", help="Where to write the photographs.")
     ] = "clipsearch-demo",
 ) -> int:
-    """Try it on fifteen photographs.
+    """Try clipsearch on fifteen photographs.
 
-    Writes them to a folder, indexes them into a library there, asks three queries and classifies one.
-    Needs scikit-image, which carries the photographs. Downloads nothing.
+    Writes them to a folder, indexes them into a library there, runs three queries and classifies one.
+    Needs scikit-image, which contains the photographs. Downloads nothing.
     """
     from pathlib import Path
 
@@ -80,7 +80,7 @@ def _next(demo: Demo) -> None:
         (f"clipsearch query old coins --index {library}", "another query"),
         ("clipsearch index ~/Pictures", "your own photos, into ./index"),
         ("clipsearch query a dog on a beach", "and find them"),
-        ("clipsearch models", "the models there are"),
+        ("clipsearch models", "all known models"),
     )
     width = max(len(command) for command, _ in steps)
     output.write("\nWhat next?\n" + "".join(f"  {command:<{width}}   {meaning}\n" for command, meaning in steps))

@@ -1,4 +1,4 @@
-"""`clipsearch eval`: how well models, and the engines of a library, do on one's own pictures."""
+"""`clipsearch eval`: measure models and a library's engines on your own pictures."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="SPEC",
-        help="A model to measure; repeatable, for several side by side. Else the library's own, or the default one.",
+        help="A model to measure; repeatable, to compare several. Default: the library's, then that of a new library.",
     ),
 ]
 Sample = Annotated[
-    int | None, typer.Option("--sample", metavar="N", min=2, help="Look at N pictures only, the same in every run.")
+    int | None, typer.Option("--sample", metavar="N", min=2, help="Use only N pictures, the same ones in every run.")
 ]
 
 app = typer.Typer(rich_markup_mode=None)
@@ -41,26 +41,27 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.callback()
 def evaluate() -> None:
-    """Measure how well models do on pictures of your own.
+    """Measure how well models work on your own pictures.
 
-    Several --model stand side by side in one table, so that a model can be compared on 200 pictures before a library
-    is encoded anew. Vectors that a library holds are taken from there, all others are kept: a second run encodes
-    nothing. Figures come with their 95 % intervals.
+    Several --model options give one table, so that you can compare a model on 200 pictures before you re-encode a
+    library. Existing vectors of a library are used, and new ones are stored: a second run encodes nothing. Figures have
+    95 % confidence intervals.
     """
 
 
 @app.command("classify")
 def classify(
     *,
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder with a folder of pictures for each label.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A folder that contains one folder of pictures per label.")
+    ],
     labels: Annotated[
         list[str] | None,
         typer.Option(
             "--labels",
             metavar="@FILE",
-            help="The labels, as for classify, synonyms included. Folders are matched by any of their words; where "
-            "none is named like a label, in their order. Without it, folder names are the labels, with _ read as a "
-            "blank.",
+            help="The labels with synonyms, as for classify. A folder matches a label by its name or a synonym; if no "
+            "folder does, by their order. Default: the names of the folders, with _ read as a space.",
         ),
     ] = None,
     template: options.Template = None,
@@ -74,11 +75,10 @@ def classify(
     dark: options.Dark = False,
     json: options.Json = False,
 ) -> int:
-    """Say how often pictures get their label.
+    """Measure zero-shot accuracy.
 
-    Top-1 and top-5 accuracy, the mean of the labels' accuracies, and the expected calibration error: how far the
-    probabilities lie from the shares that are right. --plot draws two files for each model, FILE-confusion and
-    FILE-reliability.
+    Reports top-1 and top-5 accuracy, mean per-class accuracy, and expected calibration error: how far the probabilities
+    are from the share of correct labels. --plot writes two files per model, FILE-confusion and FILE-reliability.
     """
     from clipsearch.cli.labels import read_labels, read_templates
     from clipsearch.cli.render import evaluation, plots
@@ -113,12 +113,14 @@ def retrieval(
         str,
         typer.Argument(
             metavar="CAPTIONS",
-            help="CSV, TSV or JSON lines with path and caption, or a file as COCO, Flickr8k or Flickr30k have it.",
+            help="CSV, TSV or JSON lines with path and caption, or captions as COCO, Flickr8k or Flickr30k have them.",
         ),
     ],
     images: Annotated[
         str | None,
-        typer.Option("--images", metavar="DIR", help="Where the paths start. Else the folder of CAPTIONS."),
+        typer.Option(
+            "--images", metavar="DIR", help="The folder that the paths are relative to. Default: that of CAPTIONS."
+        ),
     ] = None,
     index: options.Index = None,
     model: Models = None,
@@ -130,10 +132,10 @@ def retrieval(
     dark: options.Dark = False,
     json: options.Json = False,
 ) -> int:
-    """Say how often captions find their pictures.
+    """Measure text–image retrieval.
 
-    R@1, R@5 and R@10 in both directions, from captions to pictures and back, mean average precision, and the median
-    rank of what is right. A picture may have several captions.
+    Reports recall (R@1, R@5, R@10), mean average precision and median rank in both directions, from captions to
+    pictures and back. A picture may have several captions.
     """
     from clipsearch.cli.render import evaluation, plots
     from clipsearch.errors import UsageError
@@ -144,7 +146,7 @@ def retrieval(
     if not any(os.path.lexists(path) for path in whole.paths):
         first = os.fsdecode(whole.paths[0])
         raise UsageError(
-            f"{captions}: none of its {len(whole.paths)} pictures is there, {first} for one; --images DIR says where"
+            f"{captions}: none of its {len(whole.paths)} pictures exists, such as {first}; set their folder: --images"
         )
     found = _run(
         lambda work: retrieve(whole.sample(sample), models=model or (), place=work),
@@ -162,7 +164,7 @@ def find_again(
     *,
     pictures: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PICTURES]...", help="Pictures, or folders. Without any: those of the library."),
+        typer.Argument(metavar="[PICTURES]...", help="Pictures or folders. Default: the whole library."),
     ] = None,
     index: options.Index = None,
     model: Models = None,
@@ -174,10 +176,10 @@ def find_again(
     dark: options.Dark = False,
     json: options.Json = False,
 ) -> int:
-    """Say how often altered copies are recognised.
+    """Measure how often altered copies are recognised.
 
-    That needs no labels: each picture is cropped, flipped, recompressed and darkened, and each copy looked up among
-    the pictures.
+    Needs no labels: each picture is cropped, flipped, recompressed and darkened, and each copy is looked up among the
+    pictures.
     """
     from clipsearch.cli.render import evaluation, plots
     from clipsearch.evaluate import find_again as measured
@@ -208,21 +210,21 @@ def engines(
     index: options.Index = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="SPEC", help="A model that the library holds; repeatable. Else its own."),
+        typer.Option("--model", metavar="SPEC", help="A model in the library; repeatable. Default: the active one."),
     ] = None,
     engine: Annotated[
-        list[str] | None, typer.Option("--engine", metavar="NAME", help="Only this one: exact or ivf; repeatable.")
+        list[str] | None, typer.Option("--engine", metavar="NAME", help="Only this engine: exact or ivf; repeatable.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many neighbours count.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of neighbours.")] = 10,
     sample: Annotated[
-        int, typer.Option("--sample", metavar="N", min=1, help="Ask with N pictures, and with N prompts.")
+        int, typer.Option("--sample", metavar="N", min=1, help="Use N pictures and N prompts as queries.")
     ] = 200,
     json: options.Json = False,
 ) -> int:
-    """Say how exact and how fast a library's search is.
+    """Measure how exact and how fast a library's search is.
 
-    The share of the true neighbours that each finds, and the median and the 95th percentile of the time of one query.
-    An engine that the library does not use is built for it, and removed again.
+    Reports the share of the true neighbours that each engine finds, and the median and the 95th percentile of the time
+    per query. An engine that the library does not use is built for the test, then removed.
     """
     from clipsearch.cli.render import evaluation
     from clipsearch.errors import UsageError
@@ -252,7 +254,7 @@ def _run(
     arch: str | None = None,
     trust: bool = False,
 ) -> Found | None:
-    """Do it with `library`, where there is one; None where it was stopped."""
+    """Run an evaluation with a library or without; None where it was stopped."""
     from clipsearch.cli.progress import Bar, Stopper
     from clipsearch.encoders.base import EncoderOptions
     from clipsearch.errors import StoppedError
@@ -289,17 +291,17 @@ def _finish(
     more: str | None = None,
     unreadable: Sequence[Problem] = (),
 ) -> int:
-    """Write the figures, draw them where that was asked, and say what should be known beside them; the exit code."""
+    """Write and plot the figures, and report notices and unreadable files; the exit code."""
     if found is None:
         return INTERRUPTED
     _write(found, render)
     if plot is not None:
         draw(found, plot)
-    return _told(found, more=[more] if more else [], unreadable=unreadable)
+    return _report(found, more=[more] if more else [], unreadable=unreadable)
 
 
-def _told(found: Sequence[Scored], *, more: Sequence[str] = (), unreadable: Sequence[Problem] = ()) -> int:
-    """Say what should be known beside the figures; the exit code."""
+def _report(found: Sequence[Scored], *, more: Sequence[str] = (), unreadable: Sequence[Problem] = ()) -> int:
+    """Report notices and unreadable files; the exit code."""
     from clipsearch.cli.render.tables import counted
 
     for text in dict.fromkeys([*more, *(text for one in found for text in one.notices)]):

@@ -1,4 +1,4 @@
-"""`clipsearch labels`: label sets under names, in the library's folder."""
+"""`clipsearch labels`: list, show, save and delete the label sets in a library's folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The set's name: lette
 
 @app.callback()
 def labels(context: typer.Context, *, index: options.Index = None, json: options.Json = False) -> int:
-    """Keep label sets, for classify --labels @NAME; without a command, list them."""
+    """Manage label sets for `classify --labels @NAME`; without a command, list them."""
     return list_(index=index, json=json) if context.invoked_subcommand is None else 0
 
 
@@ -23,17 +23,17 @@ def labels(context: typer.Context, *, index: options.Index = None, json: options
 def save(
     *,
     name: Name,
-    labels: Annotated[list[str], typer.Argument(metavar="LABEL...", help="As classify --labels takes them.")],
+    labels: Annotated[list[str], typer.Argument(metavar="LABEL...", help="Labels, as for `classify --labels`.")],
     index: options.Index = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a set of that name.")] = False,
 ) -> int:
-    """Keep labels under a name, as a plain file in the library's folder."""
+    """Save labels under a name, as a plain file in the library's folder."""
     from clipsearch.classify import store
     from clipsearch.cli.labels import read_labels
 
     library = place.existing_library(index)
     path = store.save_labels(library, name, read_labels(labels, library), replace=replace)
-    output.note(f"the label set {name} is kept in {path}")
+    output.note(f"saved the label set {name} in {path}")
     return 0
 
 
@@ -55,7 +55,7 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
     for name in names:
         try:
             found[name] = store.load_labels(library, name)
-        except UsageError as exc:  # The others are there all the same.
+        except UsageError as exc:  # The others are listed all the same.
             output.note(str(exc))
     if json:
         sets = [{"name": name, "labels": len(labels)} for name, labels in found.items()]
@@ -72,7 +72,7 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
 
 @app.command("show")
 def show(*, name: Name, index: options.Index = None) -> int:
-    """Print a set, as a label file."""
+    """Print a set as a label file."""
     from clipsearch.classify import store
     from clipsearch.classify.labels import IMAGENET, format_labels, imagenet
 
@@ -89,5 +89,5 @@ def delete(*, name: Name, index: options.Index = None) -> int:
     from clipsearch.classify import store
 
     store.label_sets(place.existing_library(index)).delete(name)
-    output.note(f"the label set {name} is deleted")
+    output.note(f"deleted the label set {name}")
     return 0

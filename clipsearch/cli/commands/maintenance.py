@@ -1,38 +1,37 @@
-"""Commands that look a library over and keep it in order: info, doctor, prune, forget, reroot."""
+"""`clipsearch info`, `doctor`, `prune`, `forget` and `reroot`: inspect a library and keep it in order."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from clipsearch.cli import options, output, place
-
-DAMAGED = 5
-
-State = Literal["failed", "unsupported", "partial", "missing", "offline", "unreadable"]
+from clipsearch.cli.exits import DAMAGED
+from clipsearch.cli.render.tables import counted
+from clipsearch.errors import UsageError
+from clipsearch.library.results import ListedState
 
 
 def info(
     *,
     index: options.Index = None,
     files: Annotated[
-        State | None, typer.Option("--files", metavar="STATE", help="List the files in a state, with the reason.")
+        ListedState | None, typer.Option("--files", help="List the files in this state, with the reason.")
     ] = None,
     json: options.Json = False,
     null: options.Null = False,
 ) -> int:
-    """Say what a library holds: pictures, models, sizes, folders.
+    """Show what a library contains: pictures, models, sizes, folders.
 
-    States for --files: failed, unsupported, partial, missing, offline, unreadable. Into a pipe it lists plain paths.
+    To a pipe, --files prints plain paths.
     """
     from clipsearch.cli.render.library import files_json, files_text, info_json, info_text
-    from clipsearch.errors import UsageError
     from clipsearch.library.library import Library
 
     if null and (json or files is None):
-        raise UsageError("-0 goes with --files, and not with --json")
+        raise UsageError("-0 needs --files, without --json")
     with Library.open(place.require_library(index)) as library:
         if files is None:
             about = library.info()
@@ -55,9 +54,10 @@ def info(
 
 
 def doctor(*, index: options.Index = None, json: options.Json = False) -> int:
-    """Look a library over, and say what to do.
+    """Check a library and suggest fixes.
 
-    Checks the catalog and the snapshots, and names the versions at work. Exits with 5 if something is damaged.
+    Checks the catalog and the snapshots, and shows the versions of the packages in use. Exits with 5 if something is
+    damaged.
     """
     from clipsearch.cli.render.library import findings_text
     from clipsearch.cli.render.shared import SCHEMA_VERSION
@@ -75,18 +75,17 @@ def prune(
     *,
     index: options.Index = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", metavar="SPEC", help="Also the vectors of this model, no longer used.")
+        str | None, typer.Option("--encoder", metavar="SPEC", help="Also the vectors of this inactive model.")
     ] = None,
-    cache: Annotated[bool, typer.Option("--cache", help="Also what queries have learnt (cache.db).")] = False,
+    cache: Annotated[bool, typer.Option("--cache", help="Also the query cache (cache.db).")] = False,
     wait: options.Wait = False,
     json: options.Json = False,
 ) -> int:
     """Remove what no file needs any more.
 
-    That is: missing files, pictures that no file has, and with --encoder the vectors of a model.
+    That is: missing files, pictures without a file and, with --encoder, the vectors of a model.
     """
     from clipsearch.cli.render.shared import SCHEMA_VERSION
-    from clipsearch.cli.render.tables import counted
     from clipsearch.library.library import Library
 
     with Library.open(place.require_library(index)) as library:
@@ -103,20 +102,19 @@ def prune(
 
 def forget(
     *,
-    paths: Annotated[list[str], typer.Argument(metavar="PATHS...", help="Files or folders that the library knows.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATHS...", help="Files or folders in the library.")],
     index: options.Index = None,
     wait: options.Wait = False,
 ) -> int:
-    """Drop files or folders from a library, and scan them no more.
+    """Remove files or folders from a library, and stop scanning them.
 
     The files themselves are left alone.
     """
-    from clipsearch.cli.render.tables import counted
     from clipsearch.library.library import Library
 
     with Library.open(place.require_library(index)) as library:
         count = library.forget(paths, wait=wait)
-    output.write(f"forgot {counted(count, 'file')}; clipsearch prune drops their vectors\n")
+    output.write(f"forgot {counted(count, 'file')}; `clipsearch prune` removes their vectors\n")
     return 0
 
 
@@ -127,14 +125,13 @@ def reroot(
     index: options.Index = None,
     wait: options.Wait = False,
 ) -> int:
-    """Say that a folder has moved.
+    """Tell the library that a folder has moved.
 
-    Nothing in it is read again. Where the library knows a file at the new place, that stays.
+    No file is read again. Files already indexed at the new place are kept.
     """
-    from clipsearch.cli.render.tables import counted
     from clipsearch.library.library import Library
 
     with Library.open(place.require_library(index)) as library:
         count = library.reroot(old, new, wait=wait)
-    output.write(f"{counted(count, 'file')} now {'is' if count == 1 else 'are'} in {output.printable(new)}\n")
+    output.write(f"{counted(count, 'file')} {'is' if count == 1 else 'are'} now in {output.printable(new)}\n")
     return 0

@@ -1,4 +1,4 @@
-"""`clipsearch map`: the library laid out in two dimensions, as a page."""
+"""`clipsearch map`: a two-dimensional map of the library, as a web page."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from clipsearch.cli import options, output, place
 
 def map(
     *,
-    html: Annotated[str, typer.Option("--html", metavar="FILE", help="The page that is written.")],
+    html: Annotated[str, typer.Option("--html", metavar="FILE", help="The web page to write.")],
     index: options.Index = None,
     pictures: Annotated[
         int | None,
         typer.Option(
-            "--pictures", metavar="N", min=1, max=20_000, help="Of more, a sample of so many is shown; else 1000."
+            "--pictures", metavar="N", min=1, max=20_000, help="Show a random sample of N pictures (default 1000)."
         ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="SPEC", help="Another model that the library holds.")
-    ] = None,
+    model: options.HeldModel = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page.")] = False,
 ) -> int:
-    """Lay the library out on a page: pictures that look alike lie together.
+    """Draw a 2-D map of the library as a web page.
 
-    The two directions are those in which the vectors differ most (PCA). The page needs nothing but itself; thumbnails
-    come up as one zooms in. Needs the extra `plot`.
+    Similar pictures lie close together: the axes are the first two principal components (PCA). The page is
+    self-contained and shows thumbnails when you zoom in. Needs the extra `plot`.
     """
     from clipsearch.cli.progress import Counter
     from clipsearch.cli.render.tables import counted
@@ -47,7 +45,7 @@ def map(
         write_map(projection, file, title=f"Map of {title}", progress=lambda done: counter.show("writing", done, shown))
     for text in projection.notices:
         output.note(text)
-    more = f", a sample of {projection.total:,}; --pictures takes more" if shown < projection.total else ""
+    more = f", a sample of {projection.total:,}; --pictures sets its size" if shown < projection.total else ""
     output.note(f"{counted(shown, 'picture')} on the map {html}{more}")
     if open_:
         from clipsearch.display.viewer import show

@@ -1,4 +1,4 @@
-"""`clipsearch models` and `clipsearch models pull`."""
+"""`clipsearch models` and `clipsearch models pull`: the known models, and downloading one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 @app.callback()
 def models(context: typer.Context, *, json: options.Json = False) -> int:
-    """List models: size, published accuracy, licence, cached or not."""
+    """List known models: size, published accuracy, licence, cached or not."""
     if context.invoked_subcommand is not None:
         return 0
     from clipsearch.cli.render.library import models_json, models_text
@@ -25,17 +25,19 @@ def models(context: typer.Context, *, json: options.Json = False) -> int:
     else:
         output.write(models_text(known))
         if output.to_terminal():
-            output.note("more: any ARCH/TAG of open_clip, hf-hub:ORG/NAME, or a checkpoint's path; see docs/models.md")
+            output.note(
+                "also: any ARCH/TAG of open_clip, hf-hub:ORG/NAME, or the path of a checkpoint; see docs/models.md"
+            )
     return 0
 
 
 @app.command("pull")
-def pull(*, name: Annotated[str, typer.Argument(metavar="NAME", help="A model, as --model takes it.")]) -> int:
-    """Fetch a model ahead, so that it works offline."""
+def pull(*, name: Annotated[str, typer.Argument(metavar="NAME", help="A model, as for --model.")]) -> int:
+    """Download a model in advance, for offline use."""
     from clipsearch.encoders.clip import hub
 
     if hub.is_cached(name):
-        output.write(f"{output.printable(name)} is here already\n")
+        output.write(f"{output.printable(name)} is already cached\n")
         return 0
     hub.pull(name)
     output.write(f"{output.printable(name)} is cached\n")

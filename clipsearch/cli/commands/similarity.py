@@ -1,4 +1,4 @@
-"""`clipsearch similarity`: how alike pictures, texts and vectors are, as numbers and as a plot."""
+"""`clipsearch similarity`: its options, and cosines and angles as JSON, CSV, tables and a plot."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def similarity(
         typer.Argument(
             metavar="A B...",
             help="Pictures, texts (quoted), parts of pictures as photo.jpg#x,y,w,h, id:N for an earlier hit, "
-            '- for a picture on standard input, vectors as "[1, 0.5]".',
+            '- for a picture on standard input, or vectors as "[1, 0.5]".',
         ),
     ] = None,
     index: options.Index = None,
@@ -42,16 +42,16 @@ def similarity(
     json: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the matrix of cosines as CSV.")] = False,
 ) -> int:
-    """Say how alike pictures, texts and vectors are: cosines, and angles in degrees.
+    """Measure how similar pictures, texts and vectors are: cosines, and angles in degrees.
 
-    Works without a library; with one, pictures that it holds are not encoded again. Vectors alone need no model.
-    Into a pipe it prints cosine, angle and both names for each two, with tabs between.
+    Works without a library; with one, its pictures are not encoded again. Vectors alone need no model.
+    To a pipe, prints cosine, angle and both names of each pair, separated by tabs.
     """
     from clipsearch.encoders.base import EncoderOptions
     from clipsearch.errors import UsageError
 
     if json and csv:
-        raise UsageError("--json and --csv exclude one another")
+        raise UsageError("--json and --csv exclude each other")
     target = None
     if plot is not None:
         from clipsearch.display.plots.file import check
@@ -69,7 +69,7 @@ def similarity(
         from clipsearch.display.plots.similarity import plot_similarity
 
         plot_similarity(result, target, dark=dark)
-        output.note(f"the plot is in {target}")
+        output.note(f"wrote the plot to {target}")
     return 0
 
 
@@ -79,12 +79,12 @@ def _items(words: list[str]) -> list[Item]:
     from clipsearch.search.similarity import parse_vector
 
     if words.count(STANDARD_INPUT) > 1:
-        raise UsageError("- stands for the one picture on standard input; it can be given once")
+        raise UsageError("- (a picture on standard input) can be given only once")
     return [parse_vector(word) or named_term(word) for word in words]
 
 
 def _compared(items: list[Item], *, index: str | None, model: str | None, options: EncoderOptions) -> Similarity:
-    """With the library that is there, else without one; vectors alone without either."""
+    """With the library if there is one; vectors alone need neither library nor model."""
     from clipsearch.errors import ModelMismatchError
     from clipsearch.library.library import Library
     from clipsearch.search.similarity import Vector, compare_alone
@@ -123,7 +123,7 @@ def _write(result: Similarity, *, json: bool, csv: bool) -> None:
 
 
 def _write_pairs(result: Similarity) -> None:
-    """A line for each two; numbers first, so that `sort -rn` puts the most alike on top."""
+    """One line per pair; numbers first, so that `sort -rn` puts the most similar pair on top."""
     for i, first in enumerate(result.items):
         for j, second in enumerate(result.items[i + 1 :], i + 1):
             output.write(f"{result.cosines[i, j]:.6f}\t{result.angles[i, j]:.4f}\t")
@@ -132,7 +132,7 @@ def _write_pairs(result: Similarity) -> None:
 
 
 def _plain_name(item: Compared) -> str:
-    """A path byte for byte as it was given; words without line ends and tabs."""
+    """A path byte for byte; a text without newlines and tabs."""
     return item.name if item.kind == "picture" else output.printable(item.name)
 
 
@@ -162,7 +162,7 @@ def _item_json(item: Compared) -> dict[str, Any]:
 
 
 def _csv(result: Similarity) -> str:
-    """A head with the names, then a line for each, its name first."""
+    """A header with the names, then one row per item, its name first."""
     from clipsearch.cli.render.shared import clean
 
     names = [clean(item.name) for item in result.items]
@@ -175,7 +175,7 @@ def _csv(result: Similarity) -> str:
 
 
 def _short_names(result: Similarity) -> list[str]:
-    """Files by their own names where these differ, all else as given."""
+    """File names without their folders where these are unique, all else as given."""
     files = [os.path.basename(item.name) for item in result.items if item.kind == "picture" and item.id is None]
     names = []
     for item in result.items:
@@ -191,7 +191,7 @@ def _short_names(result: Similarity) -> list[str]:
 
 
 def _tables(result: Similarity) -> str:
-    """Two tables, of cosines and of angles; where the columns' names would be too short to tell, they are numbers."""
+    """Two tables, of cosines and of angles; columns too narrow for distinct names are numbered."""
     from clipsearch.cli.render.tables import table
     from clipsearch.display.text import cell_width, cut
 

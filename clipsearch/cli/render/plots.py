@@ -45,7 +45,7 @@ def classifications(found: Sequence[ClassificationScores], file: str, *, dark: b
         ece = one.calibration_error.value
         plot_reliability(bins.confidence, bins.accuracy, bins.counts, ece, reliability, dark=dark)
         written += [confusion, reliability]
-    output.note(f"the plots are in {', '.join(map(str, written))}")
+    output.note(f"wrote the plots to {', '.join(map(str, written))}")
 
 
 def retrievals(found: Sequence[RetrievalScores], file: str, *, dark: bool) -> None:
@@ -58,7 +58,7 @@ def retrievals(found: Sequence[RetrievalScores], file: str, *, dark: bool) -> No
         for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True)
     ]
     plot_recall(curves, _named(file, ""), title="Captions and their pictures", dark=dark)
-    output.note(f"the plot is in {file}")
+    output.note(f"wrote the plot to {file}")
 
 
 def copies(found: Sequence[SelfScores], file: str, *, dark: bool) -> None:
@@ -67,7 +67,7 @@ def copies(found: Sequence[SelfScores], file: str, *, dark: bool) -> None:
 
     curves = [_curve(one.model, each.alteration, each.recall, each.curve) for one in found for each in one.alterations]
     plot_recall(curves, _named(file, ""), title="Altered copies and their originals", dark=dark)
-    output.note(f"the plot is in {file}")
+    output.note(f"wrote the plot to {file}")
 
 
 def _curve(model: EncoderInfo, kind: str, at: Mapping[int, Estimate], recall: NDArray[np.float64]) -> RecallCurve:
