@@ -284,7 +284,7 @@ def test_an_option_ends_the_labels(cli: Cli, indexed: Path) -> None:
 
 def test_a_picture_among_the_labels_is_pointed_out(cli: Cli, indexed: Path) -> None:
     ran = cli("classify", "photos/chelsea.png", "--labels", "cat", "photos/rocket.jpg", cwd=indexed)
-    assert ran.code == 0 and "the label photos/rocket.jpg is also a picture" in ran.err
+    assert ran.code == 0 and "the label photos/rocket.jpg is also the name of a picture" in ran.err
     ran = cli("classify", "--labels", "cat", "photos/chelsea.png", cwd=indexed)
     assert ran.code == 2 and "pictures come before --labels" in ran.err
 
@@ -448,7 +448,7 @@ def test_models_are_listed_and_pulled(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("query", "nothing to look for: give words, or a picture"),
+        ("query", "nothing to look for: give words or a picture"),
         ("qury x", "Did you mean 'query'?"),
         ("query x --foo", "no such option: --foo"),
         ("query x -k 0", "invalid value for '-k'"),

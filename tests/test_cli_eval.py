@@ -71,7 +71,7 @@ def test_classification_is_measured_for_several_models_side_by_side(cli: Cli, dr
         assert same == sum(right)
     again = cli(*command, cwd=tmp_path)
     head, first, second, about = again.lines[:4]
-    assert " ".join(head.split()) == "model top-1 % top-5 % per label % ECE % top-1 against first encoded time"
+    assert " ".join(head.split()) == "model top-1 % top-5 % per-class % ECE % top-1 vs first encoded time"
     assert first.startswith(f"tiny_clip.pt  {100 * tiny['top1']['value']:.1f} [") and second.startswith("builtin ")
     assert [line.split()[-3] for line in (first, second)] == ["0", "0"], "a second run encodes nothing"
     assert about.startswith("30 pictures, 10 labels; ")

@@ -343,7 +343,7 @@ def test_on_the_command_line(cli: Cli, drawings: Path, tmp_path: Path) -> None:
     assert ran.code == 0 and ran.json["model"] == SPEC8 and ran.json["indexed"] == 40
     assert "the cosine to full precision is" in ran.err
     info = cli("info", cwd=tmp_path)
-    assert f"{SPEC8}: answers" in info.text and "pictures in 8 bits; on 40 pictures of yours" in info.text
+    assert f"{SPEC8}: active" in info.text and "images in 8 bits; on 40 pictures of yours" in info.text
     [encoder] = cli("info", "--json", cwd=tmp_path).json["encoders"]
     assert encoder["info"]["details"]["agreement"]["words"] > 0.9
     assert len(json.dumps(encoder)) < 3000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -59,13 +58,12 @@ def doctor(*, index: options.Index = None, json: options.Json = False) -> int:
     Checks the catalog and the snapshots, and shows the versions of the packages in use. Exits with 5 if something is
     damaged.
     """
-    from clipsearch.cli.render.library import findings_text
-    from clipsearch.cli.render.shared import SCHEMA_VERSION
+    from clipsearch.cli.render.library import findings_json, findings_text
     from clipsearch.library.library import Library
 
     findings = Library(place.require_library(index)).doctor()
     if json:
-        output.write_json({"schema_version": SCHEMA_VERSION, "findings": [asdict(f) for f in findings]})
+        output.write_json(findings_json(findings))
     else:
         output.write(findings_text(findings))
     return DAMAGED if any(finding.level == "problem" for finding in findings) else 0
@@ -85,13 +83,13 @@ def prune(
 
     That is: missing files, pictures without a file and, with --encoder, the vectors of a model.
     """
-    from clipsearch.cli.render.shared import SCHEMA_VERSION
+    from clipsearch.cli.render.library import pruned_json
     from clipsearch.library.library import Library
 
     with Library.open(place.require_library(index)) as library:
         pruned = library.prune(encoder=encoder, cache=cache, wait=wait)
     if json:
-        output.write_json({"schema_version": SCHEMA_VERSION, **asdict(pruned)})
+        output.write_json(pruned_json(pruned))
     else:
         output.write(
             f"removed {counted(pruned.files, 'missing file')}, {counted(pruned.contents, 'picture')}, "

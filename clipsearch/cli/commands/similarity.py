@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv as csv_format
-import io
 import os
 import shutil
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,15 +161,11 @@ def _item_json(item: Compared) -> dict[str, Any]:
 
 def _csv(result: Similarity) -> str:
     """A header with the names, then one row per item, its name first."""
-    from clipsearch.cli.render.shared import clean
+    from clipsearch.cli.render.shared import clean, csv_text
 
     names = [clean(item.name) for item in result.items]
-    text = io.StringIO()
-    writer = csv_format.writer(text, lineterminator="\n")
-    writer.writerow(["", *names])
-    for name, row in zip(names, result.cosines, strict=True):
-        writer.writerow([name, *(f"{cosine:.6f}" for cosine in row)])
-    return text.getvalue()
+    rows = ([name, *(f"{cosine:.6f}" for cosine in row)] for name, row in zip(names, result.cosines, strict=True))
+    return csv_text([["", *names], *rows])
 
 
 def _short_names(result: Similarity) -> list[str]:

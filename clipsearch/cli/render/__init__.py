@@ -1,1 +1,1 @@
-"""Results as JSON, CSV and text."""
+"""The results of the commands as JSON, CSV and text, one module per group of commands."""

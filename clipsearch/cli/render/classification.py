@@ -1,4 +1,4 @@
-"""Labels of pictures as JSON objects, as rows, and as text for people."""
+"""Results of `classify` as JSON, CSV, rows and text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.classify.options import UNKNOWN
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, path_keys
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, fields, path_keys
 from clipsearch.cli.render.tables import counted, short_path, table
 from clipsearch.display.text import cell_width, cut
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.classify.classifier import Classifier, Fit
 
 FEW = 5
-"""Up to so many pictures have their labels below them, with bars; more are a table."""
+"""Up to this many pictures are shown with bars for their labels; more are shown as a table."""
 
 OTHERS = 2
 """Labels beside the best one in the table."""
@@ -29,10 +28,10 @@ COUNTED = 12
 """Labels whose pictures are counted below the table."""
 
 BAR = 20
-"""Cells of the bar of what is certain."""
+"""Cells of the bar for a probability of 1."""
 
 NARROWEST = 12
-"""Cells that a label has on any terminal."""
+"""Cells that a label has at least, on any terminal."""
 
 
 def to_json(result: ClassifyResult, classifier: Classifier | None = None) -> dict[str, Any]:
@@ -55,9 +54,13 @@ def to_json(result: ClassifyResult, classifier: Classifier | None = None) -> dic
     return value
 
 
+FIT = "blend blend_by scale scale_fitted right ece_before ece_after floor"
+
+
 def fit_json(classifier: Classifier, fit: Fit) -> dict[str, Any]:
     named = zip(classifier.labels, fit.counts, strict=True)
-    return {**asdict(fit), "counts": {str(clean(label.name)): count for label, count in named if count}}
+    counts = {str(clean(label.name)): count for label, count in named if count}
+    return {"counts": counts, **fields(fit, FIT)}
 
 
 def item_json(item: Classification) -> dict[str, Any]:
@@ -79,13 +82,12 @@ def item_json(item: Classification) -> dict[str, Any]:
 
 
 def _prediction_json(prediction: Prediction) -> dict[str, Any]:
-    # By hand: `asdict` copies deeply, which took most of the time of a large library's answer.
     value = {"label": clean(prediction.label), "probability": prediction.probability, "score": prediction.score}
     return value if prediction.prompt is None else value | {"prompt": clean(prediction.prompt)}
 
 
 def rows(result: ClassifyResult) -> Iterator[tuple[str, str, str, str]]:
-    """A line for each picture and prediction, best first: path, label, probability, score; one for an unknown one."""
+    """One row per picture and prediction, best first: path, label, probability, score; one for an unknown picture."""
     for item in result.results:
         if item.unknown:
             yield item.path, UNKNOWN, "", ""
@@ -95,24 +97,17 @@ def rows(result: ClassifyResult) -> Iterator[tuple[str, str, str, str]]:
 
 
 def csv(result: ClassifyResult) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label", "probability", "score"))
-    writer.writerows(rows(result))
-    return text.getvalue()
+    return csv_text([("path", "label", "probability", "score"), *rows(result)])
 
 
 def text(result: ClassifyResult) -> str:
-    """For people: a few pictures with bars, many as a table; then what was asked for besides."""
+    """For a terminal: a few pictures with bars, many as a table; then the nearest pictures of each label."""
     shown = [item for item in result.results if item.reason is None]
     few = len(shown) <= FEW
     lines = "".join(_bars(item) for item in shown) if few else _table(result, shown)
     for label, hits in result.nearest.items():
         near = ", ".join(f"{short_path(hit.path)} {hit.score:.2f}" for hit in hits)
-        lines += f"near {output.printable(label)}: {near}\n"
+        lines += f"nearest to {output.printable(label)}: {near}\n"
     return lines
 
 
@@ -120,10 +115,10 @@ def _bars(item: Classification) -> str:
     mark = "  (offline)" if item.offline else ""
     lines = [output.styled(short_path(item.path) + mark, output.BOLD, sys.stdout)]
     if item.unknown:
-        lines.append(f"  {UNKNOWN}: none of the labels stands out; the nearest is below")
+        lines.append(f"  {UNKNOWN}: no label stands out; the nearest:")
     elif not item.predictions:
         lines.append("  none of the labels")
-    # Before a label stands its percentage, behind it the bar.
+    # A label has its percentage before it and the bar after it.
     room = max(NARROWEST, shutil.get_terminal_size().columns - len("  100.0 %  ") - len("  ") - BAR)
     labels = [cut(output.printable(p.label), room) for p in item.predictions]
     width = max(map(cell_width, labels), default=0)
@@ -132,8 +127,8 @@ def _bars(item: Classification) -> str:
         blanks = " " * (width - cell_width(label))
         lines.append(f"  {100 * prediction.probability:5.1f} %  {label}{blanks}  {bar}".rstrip())
         if prediction.prompt is not None:
-            said = f"           by “{output.printable(prediction.prompt)}”"
-            lines.append(output.styled(said, output.DIM, sys.stdout))
+            prompt = f"           by “{output.printable(prediction.prompt)}”"
+            lines.append(output.styled(prompt, output.DIM, sys.stdout))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -149,7 +144,7 @@ def _table(result: ClassifyResult, shown: list[Classification]) -> str:
         path = short_path(item.path) + ("  (offline)" if item.offline else "")
         filled.append([label, sure, beside, prompt, path])
     kept = [i for i in range(5) if i in (0, 1, 4) or any(row[i] for row in filled)]
-    heads = ("label", "sure", "others", "spoke", "path")
+    heads = ("label", "sure", "others", "prompt", "path")
     return table([heads[i] for i in kept], [[row[i] for i in kept] for row in filled], right="sure")
 
 
@@ -158,7 +153,7 @@ def _short(prediction: Prediction) -> str:
 
 
 def summary(result: ClassifyResult) -> str:
-    """How many pictures each label got, the most frequent ones first."""
+    """The number of pictures per label, the most frequent ones first."""
     found: Counter[str] = Counter()
     for item in result.results:
         if item.reason is not None:
@@ -166,7 +161,7 @@ def summary(result: ClassifyResult) -> str:
         if item.unknown:
             found[UNKNOWN] += 1
         elif not item.predictions:
-            found["none of them"] += 1
+            found["no label"] += 1
         for p in item.predictions if result.threshold is not None else item.predictions[:1]:
             found[p.label] += not item.unknown
     most = [f"{count:,} {output.printable(label)}" for label, count in found.most_common(COUNTED) if count]
@@ -175,20 +170,20 @@ def summary(result: ClassifyResult) -> str:
 
 
 def fit_text(classifier: Classifier, fit: Fit) -> str:
-    """What examples made of a classifier, in a line."""
+    """How a classifier was fitted to its examples, in one line."""
     classes = sum(count > 0 for count in fit.counts)
     how = {
-        "leave-one-out": "found by leaving each one out",
+        "leave-one-out": "chosen by leave-one-out",
         "given": "as given",
-        "default": "the default: no class has two",
+        "default": "the default, as no class has two examples",
     }[fit.blend_by]
     scale = (
         f"temperature fitted (scale {classifier.info.logit_scale:.3g} → {fit.scale:.3g}), calibration error "
         f"{fit.ece_before:.3f} → {fit.ece_after:.3f}"
         if fit.scale_fitted
-        else f"too few to fit a temperature, calibration error {fit.ece_before:.3f}"
+        else f"too few examples to fit a temperature, calibration error {fit.ece_before:.3f}"
     )
     return (
         f"{counted(sum(fit.counts), 'example')} of {counted(classes, 'class', 'classes')}: blend {fit.blend:g} "
-        f"({how}), {100 * fit.right:.0f} % right when left out, {scale}"
+        f"({how}), leave-one-out accuracy {100 * fit.right:.0f} %, {scale}"
     )

@@ -1,37 +1,36 @@
-"""What `clipsearch eval` found, as JSON objects and as tables."""
+"""Results of `eval` as JSON and as tables; `plots` draws them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, path_keys
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, fields, path_keys, problems_json
 from clipsearch.cli.render.tables import counted, duration, table
 from clipsearch.display.text import model_name, size
 from clipsearch.evaluate.metrics import Estimate
 
 if TYPE_CHECKING:
-    from clipsearch.evaluate import ClassificationScores, Direction, EngineScores, Missed, RetrievalScores, SelfScores
+    from clipsearch.evaluate import ClassificationScores, Direction, EngineScores, RetrievalScores, SelfScores
     from clipsearch.evaluate.results import Scored
     from clipsearch.types import EncoderInfo
 
 MISTAKES = 3
-"""Pairs of labels that are named below the table, for each model."""
+"""Most confused pairs of labels listed below the table, for each model."""
 
 DIRECTIONS = ("text → image", "image → text")
 
-INTERVALS = "in brackets: 95 % intervals over the choice of pictures"
-QUERY_INTERVALS = "in brackets: 95 % intervals over the choice of queries"
+INTERVALS = "brackets: 95 % bootstrap confidence intervals over pictures"
+QUERY_INTERVALS = "brackets: 95 % bootstrap confidence intervals over queries"
 
 
 # As JSON
 
 
 def classification_json(found: Sequence[ClassificationScores]) -> dict[str, Any]:
-    """One object: the figures of each model, and what a plot or a closer look needs."""
+    """One object: the figures of each model, with every prediction and the data of the plots."""
     return {
         "schema_version": SCHEMA_VERSION,
         "labels": [clean(label) for label in found[0].labels],
@@ -113,9 +112,7 @@ def self_json(found: Sequence[SelfScores]) -> dict[str, Any]:
                 "pictures": one.pictures,
                 "alterations": [
                     {
-                        "alteration": each.alteration,
-                        "what": each.what,
-                        "copies": each.copies,
+                        **fields(each, "alteration what copies"),
                         "recall": {str(k): _estimate(value) for k, value in each.recall.items()},
                         "cosine": each.cosine,
                         "recall_curve": each.curve.tolist(),
@@ -125,8 +122,7 @@ def self_json(found: Sequence[SelfScores]) -> dict[str, Any]:
                 "lost": [
                     {
                         **path_keys(each.path),
-                        "alteration": each.alteration,
-                        "rank": each.rank,
+                        **fields(each, "alteration rank"),
                         **path_keys(each.nearest, name="nearest"),
                     }
                     for each in one.lost
@@ -143,10 +139,7 @@ def engines_json(found: Sequence[EngineScores]) -> dict[str, Any]:
         "results": [
             {
                 **_model(one.model),
-                "engine": one.engine,
-                "origin": one.origin,
-                "vectors": one.vectors,
-                "k": one.k,
+                **fields(one, "engine origin vectors k"),
                 "recall": {kind: _estimate(value) for kind, value in one.recall.items()},
                 "p50_ms": one.p50,
                 "p95_ms": one.p95,
@@ -162,14 +155,10 @@ def engines_json(found: Sequence[EngineScores]) -> dict[str, Any]:
 def _common(one: Scored) -> dict[str, Any]:
     return {
         **_model(one.model),
-        **asdict(one.effort),
-        "missed": [_missed(each) for each in one.missed],
+        **fields(one.effort, "encoded taken seconds"),
+        "missed": problems_json(one.missed),
         "notices": [clean(text) for text in one.notices],
     }
-
-
-def _missed(each: Missed) -> dict[str, Any]:
-    return {**path_keys(each.path), "reason": clean(each.reason)}
 
 
 def _model(info: EncoderInfo) -> dict[str, Any]:
@@ -190,17 +179,10 @@ def _number(value: float) -> float | None:
 
 
 def classification_text(found: Sequence[ClassificationScores]) -> str:
-    """The table, what it is about, and the labels that are mistaken most often."""
+    """The table, what it measures, and the most confused labels."""
     several = len(found) > 1
-    head = [
-        "model",
-        "top-1 %",
-        "top-5 %",
-        "per label %",
-        "ECE %",
-        *(["top-1 against first"] if several else []),
-        *_COST,
-    ]
+    head = ["model", "top-1 %", "top-5 %", "per-class %", "ECE %"]
+    head += [*(["top-1 vs first"] if several else []), *_COST]
     rows = [
         [
             _name(one.model),
@@ -221,21 +203,16 @@ def _mistakes(one: ClassificationScores, *, named: bool) -> list[str]:
     wrong[range(len(wrong)), range(len(wrong))] = 0
     order = (-wrong.ravel()).argsort(kind="stable")[:MISTAKES]
     pairs = [(*divmod(int(place), len(wrong)), int(wrong.ravel()[place])) for place in order]
-    said = [
-        f"{output.printable(one.labels[a])} for {output.printable(one.labels[b])}" + (f" ({n} times)" if n > 1 else "")
-        for a, b, n in pairs
-        if n
-    ]
-    often = "most often" if pairs[0][2] > 1 else "among others"
-    return [f"{f'{_name(one.model)} ' if named else ''}{often} took {', '.join(said)}"] if said else []
+    shown = [f"{output.printable(one.labels[a])} → {output.printable(one.labels[b])} ({n})" for a, b, n in pairs if n]
+    return [f"{f'{_name(one.model)}, ' if named else ''}most confused: {', '.join(shown)}"] if shown else []
 
 
 def retrieval_text(found: Sequence[RetrievalScores]) -> str:
-    """Two lines a model: captions that look for their picture, and pictures that look for their captions."""
+    """Two rows per model: from captions to pictures, and from pictures to captions."""
     several = len(found) > 1
     at = list(found[0].text_to_image.recall)
     head = ["model", "direction", *(f"R@{k} %" for k in at), "mAP %", "median rank"]
-    head += [*(["R@1 against first"] if several else []), *_COST]
+    head += [*(["R@1 vs first"] if several else []), *_COST]
     rows = []
     for one in found:
         for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True):
@@ -257,7 +234,7 @@ def retrieval_text(found: Sequence[RetrievalScores]) -> str:
 
 
 def self_text(found: Sequence[SelfScores]) -> str:
-    """A line for each model and alteration."""
+    """One row per model and alteration."""
     at = list(found[0].alterations[0].recall)
     head = ["model", "copies", *(f"R@{k} %" for k in at), "cosine", *_COST]
     rows = [
@@ -271,13 +248,13 @@ def self_text(found: Sequence[SelfScores]) -> str:
         for one in found
         for number, each in enumerate(one.alterations)
     ]
-    about = f"copies of {counted(found[0].pictures, 'picture')}, looked up among these; {INTERVALS}"
+    about = f"altered copies of {counted(found[0].pictures, 'picture')}, looked up among these; {INTERVALS}"
     how = "; ".join(f"{each.alteration}: {each.what}" for each in found[0].alterations)
     return f"{table(head, rows, right=' '.join(('cosine', *_COST)))}{about}\n{how}\n"
 
 
 def engines_text(found: Sequence[EngineScores]) -> str:
-    """A line for each model and engine."""
+    """One row per model and engine."""
     kinds = list(found[0].recall)
     k = found[0].k
     head = ["model", "engine", *(f"{kind}: R@{k} %" for kind in kinds), "p50", "p95", "file", "built in"]
@@ -293,7 +270,7 @@ def engines_text(found: Sequence[EngineScores]) -> str:
         ]
         for one in found
     ]
-    about = f"{counted(found[0].vectors, 'vector')}; p50, p95: ms a query, one at a time; {QUERY_INTERVALS}"
+    about = f"{counted(found[0].vectors, 'vector')}; p50, p95: ms per query, run one at a time; {QUERY_INTERVALS}"
     return f"{table(head, rows, right='p50 p95 file')}{about}\n"
 
 

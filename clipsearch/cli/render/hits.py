@@ -1,12 +1,11 @@
-"""Hits, and everything about one picture, as JSON, CSV and text."""
+"""Results of `query` and `show` as JSON, CSV and text."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, in_base64, path_keys
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, fields, in_base64, message, path_keys
 from clipsearch.cli.render.tables import bar, short_path, table
 from clipsearch.display.text import part_of, size
 
@@ -14,15 +13,17 @@ if TYPE_CHECKING:
     from clipsearch.library.results import Shown
     from clipsearch.types import Hit, QueryResult
 
+FACTS = "format width height taken_at taken_offset camera lat lon exif"
+
 
 def hit_json(hit: Hit) -> dict[str, Any]:
-    value: dict[str, Any] = {"id": hit.id, **path_keys(hit.path)}
-    value["paths"] = [path_keys(path)["path"] for path in hit.paths]
-    if any("path_b64" in path_keys(path) for path in hit.paths):
+    paths = [path_keys(path) for path in hit.paths]
+    value: dict[str, Any] = {"id": hit.id, **path_keys(hit.path), "paths": [keys["path"] for keys in paths]}
+    if any("path_b64" in keys for keys in paths):
         value["paths_b64"] = [in_base64(path) for path in hit.paths]
-    for key, item in asdict(hit).items():
-        value.setdefault(key, item)
-    return value
+    value |= fields(hit, "score bytes format width height taken_at state offline")
+    value["explain"] = [fields(seen, "label score") for seen in hit.explain]
+    return value | fields(hit, "relevance view box")
 
 
 def query_json(result: QueryResult) -> dict[str, Any]:
@@ -41,16 +42,16 @@ def query_text(result: QueryResult) -> str:
     rows = []
     for hit in result.hits:
         more = f"  (+{len(hit.paths) - 1} more)" if len(hit.paths) > 1 else ""
-        mark = "  (offline)" if hit.offline else "  (ends early)" if hit.state == "partial" else ""
+        mark = "  (offline)" if hit.offline else "  (truncated)" if hit.state == "partial" else ""
         if hit.box is not None:
-            mark = f"  (its part {part_of(hit.box)}){mark}"
+            mark = f"  (part {part_of(hit.box)}){mark}"
         pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
         taken = (hit.taken_at or "–")[:10]
         sure = "" if hit.relevance is None else bar(hit.relevance)
         rows.append([sure, f"{hit.score:.3f}", taken, pixels, size(hit.bytes), short_path(hit.path) + more + mark])
     if not rows:
         return ""
-    # The path stands last, where nothing has to be cut off: it is there to be copied.
+    # The path is last, where it is never cut off: people copy it.
     head = ("sure", "score", "taken", "pixels", "size", "path")
     known = any(hit.relevance is not None for hit in result.hits), any(hit.taken_at for hit in result.hits)
     shown = [*([0] if known[0] else []), 1, *([2] if known[1] else []), 3, 4, 5]
@@ -64,32 +65,31 @@ CSV_COLUMNS = (
 
 
 def query_csv(result: QueryResult) -> str:
-    """A head, then a line a hit; bytes of names that are not UTF-8 become U+FFFD, as in JSON."""
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(CSV_COLUMNS)
+    """A header, then one line per hit; bytes of names that are not UTF-8 become U+FFFD, as in JSON."""
+    rows: list[list[object]] = [[*CSV_COLUMNS]]
     for rank, hit in enumerate(result.hits, 1):
         part = None if hit.box is None else part_of(hit.box)
-        values = {"rank": rank, **asdict(hit), "path": path_keys(hit.path)["path"], "part": part}
-        writer.writerow(["" if values[name] is None else values[name] for name in CSV_COLUMNS])
-    return text.getvalue()
+        values = {"rank": rank, **hit_json(hit), "part": part}
+        rows.append([values[name] for name in CSV_COLUMNS])
+    return csv_text(rows, end="\r\n")
 
 
 def show_json(shown: Shown) -> dict[str, Any]:
-    value: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **asdict(shown)}
-    value["files"] = [{**path_keys(path), "state": state} for path, state in shown.files]
-    value["views"] = [{"model": spec, "view": view, "box": box} for spec, view, box in shown.views]
-    value["neighbours"] = [hit_json(hit) for hit in shown.neighbours]
-    return value
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **fields(shown, "id digest bytes"),
+        "facts": shown.facts and fields(shown.facts, FACTS),
+        **fields(shown, "state reason decoder added_at"),
+        "files": [{**path_keys(path), "state": state} for path, state in shown.files],
+        "views": [{"model": spec, "view": view, "box": box} for spec, view, box in shown.views],
+        "neighbours": [hit_json(hit) for hit in shown.neighbours],
+    }
 
 
 def show_text(shown: Shown) -> str:
-    """Everything known of a picture, a line a fact."""
+    """Everything known about a picture, one line per fact."""
     facts = shown.facts
-    lines = [("id", str(shown.id)), ("state", shown.state + (f": {shown.reason}" if shown.reason else ""))]
+    lines = [("id", str(shown.id)), ("state", shown.state + (f": {message(shown.reason)}" if shown.reason else ""))]
     lines += [("file" if state == "present" else f"file ({state})", short_path(path)) for path, state in shown.files]
     lines.append(("size", size(shown.bytes)))
     if facts is not None:
@@ -100,10 +100,10 @@ def show_text(shown: Shown) -> str:
         lines += [(n, v) for n, v in (("taken", taken), ("camera", facts.camera), ("place", place)) if v]
         lines += [(name, str(value)) for name, value in facts.exif.items()]
     lines += [
-        ("vector", f"{spec}, view {view}" + (f", its part {part_of(box)}" if box else ""))
+        ("vector", f"{spec}, view {view}" + (f", part {part_of(box)}" if box else ""))
         for spec, view, box in shown.views
     ]
     lines += [("indexed", shown.added_at), ("SHA-256", shown.digest)]
-    lines += [("near it", f"{hit.score:.3f}  {short_path(hit.path)}") for hit in shown.neighbours]
+    lines += [("nearest", f"{hit.score:.3f}  {short_path(hit.path)}") for hit in shown.neighbours]
     width = max(len(name) for name, _ in lines)
     return "".join(f"{name:<{width}}  {output.printable(value)}\n" for name, value in lines)

@@ -1,21 +1,20 @@
-"""What a library holds, models and findings, as JSON and text."""
+"""Results of `info`, `models`, `doctor` and `prune` as JSON and text."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
 from clipsearch.cli.render.runs import spec_text
-from clipsearch.cli.render.shared import SCHEMA_VERSION, path_keys, problems_json
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, fields, message, path_keys, problems_json
 from clipsearch.cli.render.tables import counted, short_path, table
 from clipsearch.display.text import size
 
 if TYPE_CHECKING:
     from clipsearch.encoders.known import KnownModel
-    from clipsearch.library.results import Finding, LibraryInfo, ListedFile
+    from clipsearch.library.results import EncoderStatus, Finding, LibraryInfo, ListedFile, Pruned
 
 
 SHOWN_ROOTS = 20
@@ -24,20 +23,31 @@ RUN_COUNTS = (
     *("indexed", "unchanged", "moved", "copied", "restored", "missing", "offline", "excluded", "unsupported"),
     *("failed", "failed_before", "partial", "changing"),
 )
-"""What `info` says of the last run, where it is not zero."""
+"""Counts of the last run that `info` shows, where they are not zero."""
 
 TILES = {"auto": "auto: parts of panoramas have vectors too", "all": "all: parts of pictures have vectors too"}
 
 
 def info_json(info: LibraryInfo) -> dict[str, Any]:
-    value: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "catalog_version": info.schema_version}
-    value |= path_keys(info.path)
-    for key, item in asdict(info).items():
-        value.setdefault(key, item)
-    value["roots"] = [path_keys(root) for root in info.roots]
-    for status in value["encoders"]:
-        status["info"]["details"].pop("int8", None)  # hundreds of numbers that nobody reads
-    return value
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "catalog_version": info.schema_version,
+        **path_keys(info.path),
+        **fields(info, "library_id contents files"),
+        "roots": [path_keys(root) for root in info.roots],
+        "encoders": [_status_json(status) for status in info.encoders],
+        **fields(info, "catalog_bytes last_run fallback tiles"),
+    }
+
+
+def _status_json(status: EncoderStatus) -> dict[str, Any]:
+    info = status.info
+    about = fields(info, "spec fingerprint dim logit_scale logit_bias")
+    about["preprocess"] = fields(info.preprocess, "size resize interpolation mean std crop fill")
+    about |= fields(info, "is_clip template")
+    # Without "int8", hundreds of numbers that nobody reads.
+    about["details"] = {key: value for key, value in info.details.items() if key != "int8"}
+    return {"info": about, **fields(status, "role vectors owed engine snapshot_bytes tail snapshot_details")}
 
 
 def info_text(info: LibraryInfo) -> str:
@@ -49,20 +59,19 @@ def info_text(info: LibraryInfo) -> str:
         ("files", _states(info.files)),
     ]
     for status in info.encoders:
-        role = {"answering": "answers", "filling": "is being filled", "kept": "kept; prune --encoder drops it"}
+        role = {"answering": "active", "filling": "being built", "kept": "inactive; `prune --encoder` removes it"}
         rows.append(("model", f"{spec_text(status.info.spec)}: {role[status.role]}"))
-        lacks = "without one" if info.tiles == "none" else "without all of theirs"
-        owed = f", {status.owed:,} pictures {lacks}" if status.owed else ""
-        rows.append(("", f"{counted(status.vectors, 'vector')} of {status.info.dim} numbers{owed}"))
+        owed = f", pending for {counted(status.owed, 'picture')}" if status.owed else ""
+        rows.append(("", f"{counted(status.vectors, 'vector')} of {status.info.dim} dimensions{owed}"))
         rows.append(("", f"fingerprint {status.info.fingerprint[:16]}"))
         if agreement := status.info.details.get("agreement"):
-            rows.append(("", f"pictures in 8 bits; {Agreement(**agreement)}"))
+            rows.append(("", f"images in 8 bits; {Agreement(**agreement)}"))
         rows.append(("", _engine(status.engine, status.snapshot_bytes, status.tail, status.snapshot_details)))
     if info.tiles != "none":
         rows.append(("tiles", TILES[info.tiles]))
     if info.fallback:
-        rows.append(("", f"chosen because {output.printable(info.fallback)}"))
-        rows.append(("", "clipsearch index --model default changes to CLIP"))
+        rows.append(("", f"chosen because {message(info.fallback)}"))
+        rows.append(("", "`clipsearch index --model default` switches to CLIP"))
     rows += [("root", short_path(root)) for root in info.roots[:SHOWN_ROOTS]]
     if len(info.roots) > SHOWN_ROOTS:
         rows.append(
@@ -79,7 +88,7 @@ def _engine(engine: str, snapshot_bytes: int, tail: int, details: Any) -> str:  
     if engine == "none":
         return "no snapshot yet"
     known = ", ".join(f"{key} {details[key]}" for key in ("nlist", "nprobe", "recall") if key in details)
-    newer = f", {tail:,} newer vectors beside it" if tail else ""
+    newer = f", plus {tail:,} newer vectors" if tail else ""
     return f"engine {engine}{f' ({known})' if known else ''}, snapshot {size(snapshot_bytes)}{newer}"
 
 
@@ -87,8 +96,11 @@ def _states(counts: Any) -> str:  # noqa: ANN401 - a mapping of numbers
     return ", ".join(f"{count:,} {state}" for state, count in counts.items()) or "none"
 
 
+MODEL = "spec dim pixels megabytes accuracy licence cached note"
+
+
 def models_json(models: Sequence[KnownModel]) -> dict[str, Any]:
-    return {"schema_version": SCHEMA_VERSION, "models": [asdict(model) for model in models]}
+    return {"schema_version": SCHEMA_VERSION, "models": [fields(model, MODEL) for model in models]}
 
 
 def models_text(models: Sequence[KnownModel]) -> str:
@@ -114,18 +126,25 @@ def files_json(state: str, files: Sequence[ListedFile]) -> dict[str, Any]:
 
 
 def files_text(files: Sequence[ListedFile]) -> str:
-    return "".join(
-        f"{short_path(file.path)}{f': {output.printable(file.reason)}' if file.reason else ''}\n" for file in files
-    )
+    return "".join(f"{short_path(file.path)}{f': {message(file.reason)}' if file.reason else ''}\n" for file in files)
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
-    """A line for each finding, its advice below it."""
+    """One line per finding, with its advice below."""
     styles = {"ok": output.DIM, "note": output.YELLOW, "problem": output.RED}
     lines = []
     for finding in findings:
         mark = output.styled(f"{finding.level:<8}", styles[finding.level], sys.stdout)
-        lines.append(f"{mark}{output.printable(finding.text)}")
+        lines.append(f"{mark}{message(finding.text)}")
         if finding.advice:
-            lines.append(f"{'':8}→ {output.printable(finding.advice)}")
+            lines.append(f"{'':8}→ {message(finding.advice)}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    found = [{"level": f.level, "text": clean(f.text), "advice": clean(f.advice)} for f in findings]
+    return {"schema_version": SCHEMA_VERSION, "findings": found}
+
+
+def pruned_json(pruned: Pruned) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, **fields(pruned, "files contents vectors encoder cache")}

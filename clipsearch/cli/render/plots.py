@@ -1,4 +1,4 @@
-"""`eval --plot`: which plots are drawn of what was measured, and into which files."""
+"""The plots of `eval --plot`: which ones are drawn, and their file names; `display.plots` draws them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from clipsearch.types import EncoderInfo
 
 PARTS = ("confusion", "reliability")
-"""What a classification is drawn as; the files are named so: plot-confusion.svg."""
+"""The plots of a classification, as their files are named: plot-confusion.svg."""
 
 
 def check(file: str | None, parts: Sequence[str] = ("",)) -> None:
-    """Refuse before anything is encoded what cannot be drawn. Raises UsageError, ClipsearchError."""
+    """Refuse a plot that cannot be written, before anything is encoded. Raises UsageError, ClipsearchError."""
     if file is not None:
         from clipsearch.display.plots.file import check, check_name
 
@@ -34,7 +34,7 @@ def check(file: str | None, parts: Sequence[str] = ("",)) -> None:
 
 
 def classifications(found: Sequence[ClassificationScores], file: str, *, dark: bool) -> None:
-    """A confusion matrix and a reliability diagram for each model; those of a second one end in -2."""
+    """A confusion matrix and a reliability diagram per model; the files of a second model end in -2."""
     from clipsearch.display.plots.evaluation import plot_confusion, plot_reliability
 
     written = []
@@ -49,29 +49,30 @@ def classifications(found: Sequence[ClassificationScores], file: str, *, dark: b
 
 
 def retrievals(found: Sequence[RetrievalScores], file: str, *, dark: bool) -> None:
-    """The recall curves of every model, in both directions."""
-    from clipsearch.display.plots.recall import plot_recall
-
+    """The recall curves of every model in both directions."""
     curves = [
         _curve(one.model, name, way.recall, way.curve)
         for one in found
         for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True)
     ]
-    plot_recall(curves, _named(file, ""), title="Captions and their pictures", dark=dark)
-    output.note(f"wrote the plot to {file}")
+    _recall(curves, file, title="Captions and their pictures", dark=dark)
 
 
 def copies(found: Sequence[SelfScores], file: str, *, dark: bool) -> None:
     """The recall curves of every model and kind of copy."""
+    curves = [_curve(one.model, each.alteration, each.recall, each.curve) for one in found for each in one.alterations]
+    _recall(curves, file, title="Altered copies and their originals", dark=dark)
+
+
+def _recall(curves: Sequence[RecallCurve], file: str, *, title: str, dark: bool) -> None:
     from clipsearch.display.plots.recall import plot_recall
 
-    curves = [_curve(one.model, each.alteration, each.recall, each.curve) for one in found for each in one.alterations]
-    plot_recall(curves, _named(file, ""), title="Altered copies and their originals", dark=dark)
+    plot_recall(curves, _named(file, ""), title=title, dark=dark)
     output.note(f"wrote the plot to {file}")
 
 
 def _curve(model: EncoderInfo, kind: str, at: Mapping[int, Estimate], recall: NDArray[np.float64]) -> RecallCurve:
-    """A curve with the intervals that were measured; at most as far as it goes."""
+    """A recall curve with its measured intervals."""
     import numpy as np
 
     from clipsearch.display.plots.recall import RecallCurve

@@ -1,30 +1,46 @@
-"""What an index run did, as JSON and text."""
+"""The report of an `index` run as JSON and text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import NOT_CLIP, SCHEMA_VERSION, SHOWN_PROBLEMS, clean, path_keys, problems_json
+from clipsearch.cli.render.shared import (
+    NOT_CLIP,
+    SCHEMA_VERSION,
+    SHOWN_PROBLEMS,
+    clean,
+    fields,
+    message,
+    path_keys,
+    problems_json,
+)
 from clipsearch.cli.render.tables import counted, duration, short_path
 
 if TYPE_CHECKING:
     from clipsearch.indexing.results import IndexReport
     from clipsearch.types import Problem
 
+OFFLINE = (
+    "offline: unreachable now, kept in results (moved? `clipsearch reroot OLD NEW`; deleted? `clipsearch forget OLD`)"
+)
+
 
 def index_json(report: IndexReport) -> dict[str, Any]:
-    value: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **path_keys(report.library, name="library")}
-    value["model"] = report.model.spec if report.model else None
-    for key, item in asdict(report).items():
-        if key not in ("library", "model", "notices"):
-            value[key] = item
-    for key in ("failed", "changing", "partial"):
-        value[key] = problems_json(getattr(report, key))
-    value["notices"] = [clean(text) for text in report.notices]
-    return value
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **path_keys(report.library, name="library"),
+        "model": report.model.spec if report.model else None,
+        **fields(report, "indexed unchanged moved copied restored missing offline excluded unsupported"),
+        "failed": problems_json(report.failed),
+        "failed_before": report.failed_before,
+        "changing": problems_json(report.changing),
+        "partial": problems_json(report.partial),
+        **fields(report, "encoded pictures deleted tiles opened filling filling_left"),
+        **fields(report, "switched interrupted dry_run published seconds"),
+        "notices": [clean(text) for text in report.notices],
+    }
 
 
 def index_text(report: IndexReport) -> str:
@@ -33,48 +49,41 @@ def index_text(report: IndexReport) -> str:
     rate = f" ({report.pictures / report.seconds:.1f} images/s)" if report.pictures and report.seconds else ""
     took = f" in {duration(report.seconds)}{rate}" if not report.dry_run else ""
     lines = [f"{verb} {counted(report.indexed, 'file')}{took}"]
+    with_tiles = report.encoded != report.pictures or report.deleted > 0
     for count, text in (
         (report.unchanged, "unchanged"),
         (report.moved, "moved"),
-        (report.copied, "copied: the same picture is there already"),
-        (report.restored, "restored: back as they were"),
-        (report.missing, "missing: gone since the last run, no hits any more"),
-        (
-            report.offline,
-            "offline: not there now, still hits (moved? clipsearch reroot OLD NEW; gone? clipsearch forget OLD)",
-        ),
-        (report.excluded, "excluded by the scan options, no hits any more"),
-        (report.unsupported, "unsupported formats"),
-        (report.failed_before, "failed before, and are not due again"),
+        (report.copied, "duplicates of pictures already in the library"),
+        (report.restored, "restored: available again, unchanged"),
+        (report.missing, "missing: deleted since the last run, removed from results"),
+        (report.offline, OFFLINE),
+        (report.excluded, "excluded by the scan options, removed from results"),
+        (report.unsupported, "of an unsupported format"),
+        (report.failed_before, "failed earlier and unchanged since; not retried"),
+        (report.encoded * with_tiles, "vectors computed, of whole pictures and of parts"),
+        (report.deleted, "vectors of parts deleted"),
     ):
         if count:
             lines.append(f"  {count:>7,}  {text}")
-    if report.encoded != report.pictures or report.deleted:
-        for count, text in (
-            (report.encoded, "vectors made, of whole pictures and of their parts"),
-            (report.deleted, "vectors of parts deleted"),
-        ):
-            if count:
-                lines.append(f"  {count:>7,}  {text}")
     for problems, text in (
-        (report.partial, "indexed in part: they end early"),
-        (report.changing, "changed while they were read, left for the next run"),
+        (report.partial, "partially indexed (truncated files)"),
+        (report.changing, "changed while they were read; left for the next run"),
         (report.failed, "failed"),
     ):
         if problems:
             lines.append(f"  {len(problems):>7,}  {text}:")
             lines += _listed(problems)
     if report.switched and report.model:
-        lines.append(f"{report.model.spec} answers queries from now on")
+        lines.append(f"{report.model.spec} is now the active model")
     elif report.filling:
-        lines.append(f"{report.filling} still lacks {counted(report.filling_left, 'picture')}")
+        lines.append(f"{report.filling} is being built: {counted(report.filling_left, 'picture')} pending")
     if report.model:
         lines.append(f"library: {short_path(report.library)}, {spec_text(report.model.spec)}")
     return "\n".join(lines) + "\n"
 
 
 def _listed(problems: Sequence[Problem]) -> list[str]:
-    lines = [f"           {short_path(p.path)}: {output.printable(p.reason)}" for p in problems[:SHOWN_PROBLEMS]]
+    lines = [f"           {short_path(p.path)}: {message(p.reason)}" for p in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"           … and {len(problems) - SHOWN_PROBLEMS:,} more; --json lists them all")
     return lines

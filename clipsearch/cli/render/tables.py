@@ -1,4 +1,4 @@
-"""Tables and quantities as people read them."""
+"""Text for a terminal: aligned tables, counts, durations, short paths."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from clipsearch.display.text import size as size
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str | Collection[int] = "") -> str:
-    """Aligned columns; those whose head is in `right` (words separated by blanks), or whose numbers are, end flush.
+    """Aligned columns; `right` names those that are right-aligned: their heads, separated by blanks, or numbers.
 
-    The last one is not cut.
-
-    What is in the cells must be `output.printable` already.
+    The cells must be `output.printable` already. The last column is not cut.
     """
     widths = [max(cell_width(row[i]) for row in (head, *rows)) for i in range(len(head))]
     flush = {i for i, name in enumerate(head) if (name in right.split() if isinstance(right, str) else i in right)}
