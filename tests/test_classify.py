@@ -104,7 +104,7 @@ def test_few_labels_make_no_large_parts() -> None:
 @pytest.mark.parametrize("margin", [float("nan"), float("inf"), -float("inf")])
 def test_a_margin_is_a_number(margin: float) -> None:
     two = Classifier(INFO, (Label("cat"), Label("dog")), np.zeros((2, 4), np.float32))
-    with pytest.raises(UsageError, match="--margin"):
+    with pytest.raises(UsageError, match="`margin=nan`"):
         ClassifyOptions(unknown=True, margin=margin).check(two)
 
 
@@ -149,9 +149,9 @@ def test_a_saved_label_stays_on_its_line() -> None:
 
 def test_what_is_no_text_is_no_label_and_no_template() -> None:
     for label in (Label("caf\udce9"), Label("x", ("caf\udce9",)), Label("x", spoken="\ud800")):
-        with pytest.raises(UsageError, match="not a text in UTF-8"):
+        with pytest.raises(UsageError, match="not valid UTF-8"):
             checked([label])
-    with pytest.raises(UsageError, match="not a text in UTF-8"):
+    with pytest.raises(UsageError, match="not valid UTF-8"):
         expand(["caf\udce9 {}"], default="{label}")
 
 

@@ -294,14 +294,14 @@ def test_pictures_are_sorted_into_folders(here: Run, own: Path) -> None:
         (["--json", "--jsonl"], "exclude one another"),
         (["--examples", "photos"], "no folders in it"),
         (["--template", "@none.txt"], "--template @none.txt: no such file"),
-        (["--labels", "unknown", "--unknown"], "a label is called unknown"),
+        (["--labels", "unknown", "--unknown"], "a label is itself called unknown"),
         (["--unknown", "--margin", "nan"], "--margin nan"),
         (["--dark"], "--dark is for --plot"),
         (["--copy-to", ""], "a path is empty"),
         (["--link-to", ""], "a path is empty"),
         (["--save", "x", "--json"], "--save without IMAGES classifies nothing: leave out --json, or name"),
         (["--save", "x", "--plot", "a.png", "--unknown"], "leave out --unknown, --plot, or name"),
-        (["caf\udce9"], r"the label caf\xe9 is not a text in UTF-8"),
+        (["caf\udce9"], r"the label caf\xe9 is not valid UTF-8"),
     ],
 )
 def test_options_that_contradict_each_other(here: Run, given: list[str], said: str) -> None:
@@ -330,7 +330,7 @@ def test_label_sets_are_kept_listed_shown_and_deleted(here: Run, own: Path) -> N
     assert here("labels", "show", "pets").text == "dog\n"
     assert here("labels", "delete", "pets").code == 0 and not here("labels", "list").out
     gone = here("labels", "delete", "pets")
-    assert gone.code == 2 and gone.err.endswith("no label set pets in this library; there is none yet\n")
+    assert gone.code == 2 and gone.err.endswith("this library has no label set pets; existing ones: none\n")
 
 
 def test_a_bad_set_hides_no_other(here: Run, own: Path) -> None:
@@ -342,16 +342,16 @@ def test_a_bad_set_hides_no_other(here: Run, own: Path) -> None:
     (folder / "dir.txt").mkdir()
     ran = here("labels", "--json")
     assert ran.code == 0 and ran.json["sets"] == [{"name": "pets", "labels": 2}]
-    for said in ("latin.txt: not a text in UTF-8", "the label set empty has no label", "set twice: the label 'cat'"):
+    for said in ("latin.txt: not valid UTF-8", "the label set empty has no label", "set twice: the label 'cat'"):
         assert said in ran.err
     assert here("labels").lines == ["empty", "latin", "pets", "twice"]
-    assert here("labels", "show", "latin").err.endswith("latin.txt: not a text in UTF-8\n")
+    assert here("labels", "show", "latin").err.endswith("latin.txt: not valid UTF-8\n")
     shown = here("labels", "show", "dir")
     assert shown.code == 2 and shown.err.endswith("dir.txt: is a directory\n")
     missing = here("labels", "show", "none")
-    assert missing.code == 2 and "there are empty, latin, pets, twice" in missing.err
+    assert missing.code == 2 and "existing ones: empty, latin, pets, twice" in missing.err
     empty = here("classify", "--labels", "@empty")
-    assert empty.code == 2 and "the label set empty has no label in it" in empty.err
+    assert empty.code == 2 and "the label set empty has no labels" in empty.err
 
 
 def test_what_prompts_say_for_a_label_is_saved(here: Run, own: Path) -> None:
@@ -365,12 +365,12 @@ def test_a_set_that_is_a_file_too_is_refused(here: Run, own: Path) -> None:
     here("labels", "save", "pets", "cat", "rocket")
     (own / "pets").write_text("oak tree\n")
     ran = here("classify", "--labels", "@pets")
-    assert ran.code == 2 and "a saved label set and a file" in ran.err and "@./pets" in ran.err
+    assert ran.code == 2 and "both a saved label set and a file" in ran.err and "@./pets" in ran.err
     assert set(best(here("classify", "--labels", "@./pets", "--json").json).values()) == {"oak tree"}
     (own / "imagenet").write_text("oak tree\n")
     assert here("classify", "--labels", "@imagenet").code == 2
     missing = here("classify", "--labels", "@birds")
-    assert missing.code == 2 and "there are pets and imagenet" in missing.err
+    assert missing.code == 2 and "existing ones: pets, imagenet" in missing.err
 
 
 def test_imagenet_is_built_in(here: Run, own: Path) -> None:
@@ -386,7 +386,7 @@ def test_imagenet_is_built_in(here: Run, own: Path) -> None:
 @pytest.mark.parametrize("name", ["../pets", "a/b", "", ".hidden", "a b", "x" * 101])
 def test_names_that_cannot_be_files(here: Run, own: Path, name: str) -> None:
     ran = here("labels", "save", name, "cat")
-    assert ran.code == 2 and "cannot name a label set" in ran.err
+    assert ran.code == 2 and "for a label set" in ran.err
     assert not (own / "index" / "labels").exists()
 
 
@@ -484,9 +484,9 @@ def test_a_bad_classifier_hides_no_other(here: Run, taught: Path) -> None:
     (folder / "dir.json").mkdir()
     ran = here("classifiers")
     assert (ran.code, ran.lines) == (0, ["kinds"]) and ran.err.count("\n") == 2
-    assert "bad.json: not a classifier, or damaged" in ran.err and "latin.json: not a text in UTF-8" in ran.err
+    assert "bad.json: not a classifier, or damaged" in ran.err and "latin.json: not valid UTF-8" in ran.err
     assert [one["name"] for one in here("classifiers", "--json").json["classifiers"]] == ["kinds"]
-    assert "there are bad, kinds, latin" in here("classifiers", "show", "none").err
+    assert "existing ones: bad, kinds, latin" in here("classifiers", "show", "none").err
 
 
 def test_python_makes_and_uses_classifiers(taught: Path) -> None:

@@ -184,7 +184,7 @@ def test_labels_from_elsewhere_are_matched_by_name_or_taken_in_order(tmp_path: P
     assert named.classes == (2, 1) and named.labels[1].synonyms == ("kitten",) and named.notice is None
     ordered = folder_per_class(tmp_path, [Label("automobile"), Label("feline")])
     assert ordered.classes == (0, 1) and "in the order" in (ordered.notice or "")
-    with pytest.raises(UsageError, match=r"Red_Car is none of the labels \(1 of 2"):
+    with pytest.raises(UsageError, match=r"Red_Car is not one of the labels \(1 of 2"):
         folder_per_class(tmp_path, [Label("cat"), Label("dog")])
 
 

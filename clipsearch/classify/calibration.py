@@ -1,19 +1,11 @@
-"""How far probabilities can be trusted: calibration error and reliability bins."""
+"""Calibration: how well probabilities match accuracy (expected calibration error, reliability bins)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Weights = NDArray[np.float64]
-    Statistic = Callable[[Weights], NDArray[np.float64]]
-    """Weights of the items, shape (n,) → the figures that they give, shape (m,)."""
-
+import numpy as np
+from numpy.typing import NDArray
 
 BINS = 15
 """Bins of equal width for the calibration error, as in Guo et al."""
@@ -21,9 +13,9 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBins:
-    """What a reliability diagram shows, for each of m bins of equal width: arrays of shape (m,), edges (m + 1,).
+    """The data of a reliability diagram with m bins of equal width: arrays of shape (m,), edges of shape (m + 1,).
 
-    confidence: mean confidence; accuracy: share that was right; both NaN in a bin without predictions.
+    confidence: mean confidence; accuracy: share of correct predictions; both NaN in an empty bin.
     """
 
     edges: NDArray[np.float64]
@@ -37,16 +29,15 @@ def expected_calibration_error(
     correct: NDArray[np.bool_],
     *,
     bins: int = BINS,
-    weights: Weights | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> float:
-    """How far confidence and accuracy lie apart, 0 … 1; 0 for no predictions.
+    """The mean gap between confidence and accuracy, 0 … 1; 0 for no predictions.
 
-    `confidences`: the probability of each prediction, shape (n,); `correct`: whether it was right, shape (n,).
+    `confidences`: the probability of each prediction, shape (n,); `correct`: whether it was correct, shape (n,);
+    `weights`: how often each one counts, shape (n,), once without it.
     Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599), equation 3: predictions are binned
-    by confidence, and the gaps between mean confidence and accuracy averaged, weighed by the bins' sizes.
+    by confidence, and the gaps between mean confidence and accuracy are averaged, weighted by the sizes of the bins.
     """
-    import numpy as np
-
     if not len(confidences):
         return 0.0
     gaps = confidences - correct.astype(np.float64)
@@ -59,12 +50,10 @@ def expected_calibration_error(
 def reliability_bins(
     confidences: NDArray[np.floating], correct: NDArray[np.bool_], *, bins: int = BINS
 ) -> ReliabilityBins:
-    """The bins behind `expected_calibration_error`: how many predictions, how confident, how many of them right.
+    """The bins behind `expected_calibration_error`: number of predictions, mean confidence and accuracy of each.
 
     Guo et al. 2017 (arXiv:1706.04599), section 2; a bin is open below and closed above, (low, high].
     """
-    import numpy as np
-
     place = _bins(confidences, bins)
     counts = np.bincount(place, minlength=bins)
     some = np.where(counts, counts, np.nan)
@@ -74,6 +63,4 @@ def reliability_bins(
 
 
 def _bins(confidences: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
-    import numpy as np
-
     return np.clip(np.ceil(np.asarray(confidences, np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)

@@ -1,4 +1,4 @@
-"""Why a picture got its label: which prompt spoke loudest, and which pictures of a library lie nearest to a label."""
+"""`explain`: the prompt that matches a picture best, and the pictures of a library nearest to a label."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clipsearch.search.neighbours import Searcher
 
 NEAREST = 3
-"""Pictures of the library that are shown for a label."""
+"""Pictures of the library that are shown for each label."""
 
 
 def with_prompts(
@@ -35,22 +35,22 @@ def with_prompts(
 ) -> list[tuple[Prediction, ...]]:
     """Predictions of `vectors` (n, dim) with the prompt of the label that is nearest to the picture.
 
-    The best label's only, unless `every` asks for all that are there: each label's prompts have to be embedded.
+    For the best label only, or with `every` for all: each label's prompts must be embedded.
     """
     wanted: dict[str, list[tuple[int, int]]] = {}
     for i, some in enumerate(predictions):
         for j, prediction in enumerate(some if every else some[:1]):
             wanted.setdefault(prediction.label, []).append((i, j))
-    told = [list(some) for some in predictions]
+    explained = [list(some) for some in predictions]
     by_name = {label.name: label for label in classifier.labels}
-    said = {name: prompts_of(by_name[name], classifier.templates) for name in wanted}
-    keep = sum(map(len, said.values())) <= FEW  # More would push what queries have asked for out of the cache.
+    prompts_by_name = {name: prompts_of(by_name[name], classifier.templates) for name in wanted}
+    keep = sum(map(len, prompts_by_name.values())) <= FEW  # More would displace the texts of queries in the cache.
     for name, places in wanted.items():
-        prompts = said[name]
+        prompts = prompts_by_name[name]
         scores = vectors[[i for i, _ in places]] @ embedder.texts(prompts, keep=keep).T
         for (i, j), best in zip(places, scores.argmax(axis=1), strict=True):
-            told[i][j] = replace(told[i][j], prompt=prompts[best])
-    return [tuple(some) for some in told]
+            explained[i][j] = replace(explained[i][j], prompt=prompts[best])
+    return [tuple(some) for some in explained]
 
 
 def nearest(

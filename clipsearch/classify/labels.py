@@ -1,4 +1,4 @@
-"""Labels: classes with other words for them, as files and people write them."""
+"""Labels with synonyms, the syntax of label files, and the built-in set; `cli.labels` reads the option."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ IMAGENET = "imagenet"
 """The name of the built-in set."""
 
 SPOKEN = "="
-"""Before the synonym, in a label file, that prompts say in place of the name."""
+"""Marks the synonym, in a label file, that prompts use instead of the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A class, with other words for it that share its prototype."""
+    """A class, with synonyms that share its prototype."""
 
     name: str
     synonyms: tuple[str, ...] = ()
     spoken: str | None = None
-    """What prompts say for the name, where that had to be told apart from another label's."""
+    """What prompts use instead of the name, where that differs only to be distinct from another label's."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What prompts say: the name, then the synonyms."""
+        """The words that prompts use: the name, then the synonyms."""
         return (self.spoken or self.name, *self.synonyms)
 
 
 def checked(labels: Iterable[str | Label]) -> tuple[Label, ...]:
-    """`labels` as such.
+    """`labels` as `Label`s.
 
-    Raises UsageError for none, for an empty one, one that is not UTF-8, and for a name that is given twice.
+    Raises UsageError for no labels, an empty one, one that is not UTF-8, and a name that is given twice.
     """
     found = tuple(label if isinstance(label, Label) else Label(label) for label in labels)
     if not found:
-        raise UsageError("no labels to choose from; give some: --labels cat dog")
+        raise UsageError("no labels to choose from; give some as `labels`")
     seen: set[str] = set()
     for label in found:
         if not label.name.strip():
             raise UsageError("a label is empty")
         for word in (label.name, *label.words):
             if not is_text(word):
-                raise UsageError(f"the label {word} is not a text in UTF-8")
+                raise UsageError(f"the label {word} is not valid UTF-8")
         if label.name in seen:
             raise UsageError(f"the label {label.name!r} is given twice")
         seen.add(label.name)
@@ -55,7 +55,7 @@ def checked(labels: Iterable[str | Label]) -> tuple[Label, ...]:
 def imagenet() -> tuple[Label, ...]:
     """The 1,000 classes of ImageNet in their order, under the names that open_clip gives them.
 
-    Two names are those of two classes each (missile, sunglasses): the second is told apart by a number.
+    Two names are used for two classes each (missile, sunglasses): the second one has a number added.
     """
     labels: dict[str, Label] = {}
     for word in prompts.imagenet_names():
@@ -65,7 +65,7 @@ def imagenet() -> tuple[Label, ...]:
 
 
 def is_text(word: str) -> bool:
-    """Whether `word` can be written in UTF-8: it cannot where it stands for bytes of a name that are not."""
+    """Whether `word` can be written in UTF-8, which file names with other bytes cannot."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -74,9 +74,9 @@ def is_text(word: str) -> bool:
 
 
 def parse_labels(text: str) -> list[Label]:
-    """Labels of a file's lines: `label: synonym, synonym` a line, `#` begins a comment.
+    """Labels of a file with one `label: synonym, synonym` per line; `#` begins a comment.
 
-    A synonym with `=` in front is what prompts say in place of the name. `\\:`, `\\#`, `\\,`, `\\=` and `\\\\`
+    A synonym with `=` in front is what prompts use instead of the name. `\\:`, `\\#`, `\\,`, `\\=` and `\\\\`
     stand for the characters themselves.
     """
     labels = []
@@ -89,7 +89,7 @@ def parse_labels(text: str) -> list[Label]:
 
 
 def read_label(name: str, synonyms: str) -> Label | None:
-    """A label from what stands before the colon in a line of `parse_labels`, and behind it; None without a name."""
+    """A label from the parts of a `parse_labels` line before and after its colon; None without a name."""
     words = [word for part in _split(synonyms, ",") if (word := part.strip())]
     spoken = [said for word in words if word.startswith(SPOKEN) and (said := word[1:].strip())]
     others = tuple(_unescape(word) for word in words if not word.startswith(SPOKEN))
@@ -98,11 +98,11 @@ def read_label(name: str, synonyms: str) -> Label | None:
 
 
 def format_labels(labels: Sequence[Label]) -> str:
-    """What `parse_labels` reads as these labels. Raises UsageError for a name that goes over a line."""
+    """The text that `parse_labels` reads as these labels. Raises UsageError for a word with a line break."""
     lines = []
     for label in labels:
         if any(len(word.splitlines()) > 1 for word in (label.name, *label.words)):
-            raise UsageError(f"the label {label.name!r} goes over a line's end; a saved set has one a line")
+            raise UsageError(f"the label {label.name!r} contains a line break; a saved set has one label per line")
         words = [SPOKEN + _escape(label.spoken)] if label.spoken else []
         words += [("\\" if word.startswith(SPOKEN) else "") + _escape(word) for word in label.synonyms]
         lines.append(_escape(label.name) + (f": {', '.join(words)}" if words else ""))
@@ -110,7 +110,7 @@ def format_labels(labels: Sequence[Label]) -> str:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """`text` cut at each `mark` that no backslash stands before; escapes stay."""
+    """`text` split at each `mark` without a backslash before it; escapes stay."""
     parts, start, i = [], 0, 0
     while i < len(text):
         if text[i] == "\\":

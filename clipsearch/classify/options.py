@@ -1,4 +1,4 @@
-"""How pictures are classified: what is asked of a classifier."""
+"""`ClassifyOptions`: how pictures are classified, and which options contradict one another."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from clipsearch.classify.classifier import Classifier
 
 UNKNOWN = "unknown"
-"""What a picture is called that no label fits."""
+"""The label of a picture that no label fits."""
 
 MARGIN = 2.0
-"""Log-odds that a picture's best label must have over unrelated ones, about 7 to 1; see `neutral`."""
+"""Log-odds that a picture's best label must have over unrelated ones, about 7 to 1; see `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyOptions:
-    """k: labels a picture, all of them for None. multi: judge every label by itself, and give those whose probability
-    is `threshold` at the least. unknown: say so where the best label stands less than `margin` above unrelated ones.
-    explain: add the best-matching prompt, and the images of the library nearest to a label. templates: sentences with
-    {} for the label, "simple" or "openai"; by default the encoder's own. model: another encoder that the library holds.
+    """k: labels per picture, None for all. multi: judge each label separately, and give those with a probability of at
+    least `threshold`. unknown: mark a picture whose best label is less than `margin` above unrelated ones. explain: add
+    the best-matching prompt, and the pictures of the library nearest to a label. templates: sentences with {} for the
+    label, "simple" or "openai"; by default the encoder's own. model: another encoder in the library.
     """
 
     k: int | None = 5
@@ -37,16 +37,16 @@ class ClassifyOptions:
     model: str | None = None
 
     def check(self, classifier: Classifier) -> None:
-        """Raises UsageError for what contradicts itself, or cannot be asked of `classifier`."""
+        """Raises UsageError for options that contradict one another or do not fit `classifier`."""
         if self.k is not None and self.k < 1:
-            raise UsageError(f"-k {self.k}: ask for at least one")
+            raise UsageError(f"`k={self.k}`: must be at least 1")
         if self.multi and self.unknown:
-            raise UsageError("--multi gives no label where none fits; leave out --unknown")
+            raise UsageError("`multi=True` already gives no label where none fits; leave out `unknown`")
         if not 0 <= self.threshold <= 1:
-            raise UsageError(f"--threshold {self.threshold:g}: a probability, from 0 to 1")
+            raise UsageError(f"`threshold={self.threshold:g}`: must be a probability, from 0 to 1")
         if not math.isfinite(self.margin):
-            raise UsageError(f"--margin {self.margin:g}: a number, in log-odds")
+            raise UsageError(f"`margin={self.margin:g}`: must be a number, in log-odds")
         if self.multi and classifier.fit is not None:
-            raise UsageError("--multi: examples teach a classifier to choose one label; leave out --multi")
+            raise UsageError("a classifier made from examples chooses one label; leave out `multi`")
         if self.unknown and any(label.name == UNKNOWN for label in classifier.labels):
-            raise UsageError(f"a label is called {UNKNOWN} itself; rename it, or leave out --unknown")
+            raise UsageError(f"a label is itself called {UNKNOWN}; rename it, or leave out `unknown`")

@@ -1,7 +1,7 @@
-"""Label sets and classifiers under names, as plain files in the library's folder.
+"""Saved label sets and classifiers: plain files in the library's folder.
 
-`labels/NAME.txt` is a label file as anybody may write it; `classifiers/NAME.json` holds what a classifier was made of
-and its prototypes in base64, little-endian float32.
+`labels/NAME.txt` is an ordinary label file; `classifiers/NAME.json` contains what a classifier was made from, and its
+prototypes in base64, little-endian float32.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clipsearch.classify.classifier import Classifier, Fit
 
 VERSION = 1
-"""Of the classifiers' format."""
+"""Version of the classifiers' format."""
 
 _NAME = re.compile(r"\w[\w.-]*")
 _LONGEST = 100
@@ -35,15 +35,14 @@ _LONGEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Drawer:
-    """Named files of a kind in a library's folder."""
+    """Named files of one kind in a library's folder; `what` is what messages call them."""
 
     folder: Path
     suffix: str
     what: str
-    command: str
 
     def names(self) -> list[str]:
-        """What there is, in the order of the alphabet."""
+        """The existing names, sorted."""
         try:
             files = os.listdir(self.folder)
         except OSError:
@@ -55,25 +54,23 @@ class Drawer:
         return _NAME.fullmatch(name) is not None and (self.folder / (name + self.suffix)).is_file()
 
     def read(self, name: str) -> str:
-        """Raises UsageError where there is none of that name, or it cannot be read."""
+        """The file's text. Raises UsageError where there is no such file, or it cannot be read."""
         self.check_name(name)
         path = self.folder / (name + self.suffix)
         try:
             return path.read_text(encoding="utf-8")
         except FileNotFoundError as exc:
-            names = self.names()
-            there = f"{'is' if len(names) < 2 else 'are'} {', '.join(names) or 'none yet'}"
-            raise UsageError(f"no {self.what} {name} in this library; there {there}") from exc
+            names = ", ".join(self.names()) or "none"
+            raise UsageError(f"this library has no {self.what} {name}", advice=f"existing ones: {names}") from exc
         except OSError as exc:
-            raise UsageError(f"{path}: {reason(exc)}") from exc
+            raise UsageError(reason(exc), path=str(path)) from exc
         except UnicodeDecodeError as exc:
-            raise UsageError(f"{path}: not a text in UTF-8") from exc
+            raise UsageError("not valid UTF-8", path=str(path)) from exc
 
     def write(self, name: str, text: str, *, replace: bool = False) -> Path:
-        """Keep `text` under a name; the file appears whole or not at all.
+        """Save `text` under a name, whole or not at all; the path.
 
-        Raises UsageError for a name that cannot be, one that is taken unless `replace`, and a folder that is not
-        writable.
+        Raises UsageError for an invalid name, one that is taken unless `replace`, and a folder that cannot be written.
         """
         self.check_free(name, replace=replace)
         path = self.folder / (name + self.suffix)
@@ -87,7 +84,7 @@ class Drawer:
         return path
 
     def delete(self, name: str) -> None:
-        """Raises UsageError where there is none of that name."""
+        """Delete a file. Raises UsageError where there is none of that name."""
         if not self.holds(name):
             self.read(name)
         try:
@@ -96,18 +93,20 @@ class Drawer:
             raise UsageError(f"cannot delete the {self.what} {name}: {reason(exc)}") from exc
 
     def check_free(self, name: str, *, replace: bool) -> None:
-        """Raises UsageError for a name that cannot be, or is taken unless `replace`."""
+        """Raises UsageError for a name that is invalid, or taken unless `replace`."""
         self.check_name(name)
         if self.holds(name) and not replace:
-            raise UsageError(f"there is a {self.what} {name} already; --replace replaces it")
+            raise UsageError(f"there is already a {self.what} {name}", advice="replace it with `replace=True`")
 
     def check_name(self, name: str) -> None:
-        """Raises UsageError for what cannot be the name of a file everywhere."""
+        """Raises UsageError for a name that is not a valid file name everywhere."""
         if not _NAME.fullmatch(name) or len(os.fsencode(name)) > _LONGEST:
-            raise UsageError(f"{name!r} cannot name a {self.what}: letters, digits, . _ and - only, up to {_LONGEST}")
+            raise UsageError(
+                f"invalid name {name!r} for a {self.what}: use letters, digits, . _ and -, at most {_LONGEST}"
+            )
 
     def _mode(self) -> int:
-        """The catalog's permissions: whoever may read the library may read what is kept in it."""
+        """The catalog's permissions: whoever may read the library may read what is saved in it."""
         try:
             return stat.S_IMODE((self.folder.parent / CATALOG_NAME).stat().st_mode)
         except OSError:
@@ -116,26 +115,26 @@ class Drawer:
 
 def label_sets(library: Path) -> Drawer:
     """The saved label sets of the library in a folder."""
-    return Drawer(library / "labels", ".txt", "label set", "labels")
+    return Drawer(library / "labels", ".txt", "label set")
 
 
 def classifiers(library: Path) -> Drawer:
     """The saved classifiers of the library in a folder."""
-    return Drawer(library / "classifiers", ".json", "classifier", "classifiers")
+    return Drawer(library / "classifiers", ".json", "classifier")
 
 
 def save_labels(library: Path, name: str, labels: Sequence[Label], *, replace: bool = False) -> Path:
-    """Keep labels as a set. Raises UsageError as `Drawer.write`, and for the name of the built-in set."""
+    """Save labels as a set. Raises UsageError as `Drawer.write`, and for the name of the built-in set."""
     if name == IMAGENET:
         raise UsageError(f"{IMAGENET} is the built-in label set; choose another name")
     return label_sets(library).write(name, format_labels(checked(labels)), replace=replace)
 
 
 def load_labels(library: Path, name: str) -> tuple[Label, ...]:
-    """Raises UsageError where there is none, or it cannot be read, and for labels that cannot be."""
+    """A saved label set. Raises UsageError where there is none, it cannot be read, or its labels are invalid."""
     labels = parse_labels(label_sets(library).read(name))
     if not labels:
-        raise UsageError(f"the label set {name} has no label in it; clipsearch labels save {name} --replace LABEL…")
+        raise UsageError(f"the label set {name} has no labels", advice="save it again with `replace=True`")
     try:
         return checked(labels)
     except UsageError as exc:
@@ -143,14 +142,14 @@ def load_labels(library: Path, name: str) -> tuple[Label, ...]:
 
 
 def save_classifier(library: Path, name: str, classifier: Classifier, *, replace: bool = False) -> Path:
-    """Keep a classifier. Raises UsageError."""
+    """Save a classifier. Raises UsageError as `Drawer.write`."""
     value = {
         "version": VERSION,
         "model": classifier.info.spec,
         "fingerprint": classifier.info.fingerprint,
-        "labels": [asdict(label) for label in classifier.labels],
+        "labels": [{"name": one.name, "synonyms": one.synonyms, "spoken": one.spoken} for one in classifier.labels],
         "templates": classifier.templates,
-        "fit": None if classifier.fit is None else asdict(classifier.fit),
+        "fit": classifier.fit and {"counts": classifier.fit.counts, **fit_facts(classifier.fit)},
         "dim": classifier.info.dim,
         "prototypes": base64.b64encode(classifier.prototypes.astype("<f4").tobytes()).decode("ascii"),
     }
@@ -158,9 +157,23 @@ def save_classifier(library: Path, name: str, classifier: Classifier, *, replace
     return classifiers(library).write(name, text + "\n", replace=replace)
 
 
+def fit_facts(fit: Fit) -> dict[str, Any]:
+    """What examples made of a classifier, but for their counts: the keys of its file and of JSON output."""
+    return {
+        "blend": fit.blend,
+        "blend_by": fit.blend_by,
+        "scale": fit.scale,
+        "scale_fitted": fit.scale_fitted,
+        "right": fit.right,
+        "ece_before": fit.ece_before,
+        "ece_after": fit.ece_after,
+        "floor": fit.floor,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a saved classifier says of itself, before any encoder is asked."""
+    """A saved classifier as its file has it, before any encoder is loaded."""
 
     name: str
     model: str
@@ -173,7 +186,7 @@ class Saved:
 
     @property
     def examples(self) -> int:
-        """How many pictures had a part in it."""
+        """The number of examples that it was made from."""
         return sum(self.fit.counts) if self.fit else 0
 
     def counts(self) -> list[tuple[str, int]]:
@@ -182,19 +195,18 @@ class Saved:
         return [(label.name, count) for label, count in zip(self.labels, counts, strict=True)]
 
     def facts(self) -> dict[str, Any]:
-        """What it was made of, for JSON."""
-        fit = {key: value for key, value in asdict(self.fit).items() if key != "counts"} if self.fit else None
+        """What it was made from, for JSON."""
         return {
             "name": self.name,
             "model": self.model,
             "fingerprint": self.fingerprint,
             "labels": [{"label": label, "examples": count} for label, count in self.counts()],
             "templates": list(self.templates),
-            "fit": fit,
+            "fit": self.fit and fit_facts(self.fit),
         }
 
     def open(self, info: EncoderInfo) -> Classifier:
-        """The classifier, for the encoder that it was made with.
+        """The classifier, with the encoder that it was made for.
 
         Raises ModelMismatchError for another encoder: its vectors lie in another space.
         """
@@ -202,57 +214,52 @@ class Saved:
 
         from clipsearch.classify.classifier import Classifier
 
-        check_encoder(
-            f"the classifier {self.name}",
-            self.model,
-            self.fingerprint,
-            info,
-            anew=f": classify --save {self.name} --replace",
-        )
+        check_encoder(f"the classifier {self.name}", self.model, self.fingerprint, info)
         rows = np.frombuffer(self.prototypes, "<f4").reshape(len(self.labels), self.dim)
         return Classifier(info, self.labels, rows, self.templates, self.fit)
 
 
-def check_encoder(what: str, model: str, fingerprint: str, info: EncoderInfo, *, anew: str = "") -> None:
-    """Raises ModelMismatchError where `what`, which was made with `model`, does not belong to the encoder `info`.
-
-    `anew` says how it is made.
-    """
+def check_encoder(what: str, model: str, fingerprint: str, info: EncoderInfo) -> None:
+    """Raises ModelMismatchError where `what`, which was made with `model`, does not belong to the encoder `info`."""
     if fingerprint == info.fingerprint:
         return
+    again = "make it again, and save it with `replace=True`"
     if model == info.spec:
-        raise ModelMismatchError(f"{what} was made with another version of {model}; make it anew{anew}")
+        raise ModelMismatchError(f"{what} was made with another version of {model}", advice=again)
     raise ModelMismatchError(
-        f"{what} was made with {model}, and the library answers with {info.spec}; "
-        f"--model {model} if the library still holds it, or make it anew{anew}"
+        f"{what} was made with {model}, and the active model is {info.spec}",
+        advice=f'choose `model="{model}"` if the library still has it; otherwise {again}',
     )
 
 
 def load_classifier(library: Path, name: str) -> Saved:
-    """Raises UsageError where there is none, or the file is not one of ours."""
+    """A saved classifier. Raises UsageError where there is none, or the file is not one of ours."""
     text = classifiers(library).read(name)
     try:
         value = json.loads(text)
         newer = value["version"] > VERSION
         saved = None if newer else _read(name, value)
-    # Whatever a damaged file brings about on its way through; RecursionError is for brackets in brackets.
+    # Whatever a damaged file may cause; RecursionError comes from deeply nested brackets.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as exc:
-        path = classifiers(library).folder / f"{name}.json"
-        raise UsageError(f"{path}: not a classifier, or damaged; clipsearch classifiers delete {name}") from exc
+        raise UsageError(
+            "not a classifier, or damaged",
+            path=str(classifiers(library).folder / f"{name}.json"),
+            advice=f"`clipsearch classifiers delete {name}` deletes it",
+        ) from exc
     if saved is None:
-        raise UsageError(f"the classifier {name} was written by a newer clipsearch; update clipsearch")
+        raise UsageError(f"the classifier {name} was written by a newer clipsearch", advice="update clipsearch")
     return saved
 
 
 def _read(name: str, value: Mapping[str, Any]) -> Saved:
-    """Raises any of ValueError, KeyError, TypeError, AttributeError and UsageError for what cannot be."""
+    """Raises any of ValueError, KeyError, TypeError, AttributeError and UsageError for an invalid file."""
     labels = checked(Label(one["name"], tuple(one["synonyms"]), one["spoken"]) for one in value["labels"])
     prototypes = base64.b64decode(value["prototypes"], validate=True)
     dim, texts = value["dim"], (value["model"], value["fingerprint"], *value["templates"])
     if not isinstance(dim, int) or len(prototypes) != 4 * dim * len(labels):
-        raise ValueError("its prototypes are cut off")
+        raise ValueError("truncated prototypes")
     if not all(isinstance(text, str) and is_text(text) for text in texts):
-        raise ValueError("its texts are none")
+        raise ValueError("invalid texts")
     fit = None if value["fit"] is None else _read_fit(value["fit"], len(labels))
     return Saved(name, texts[0], texts[1], labels, texts[2:], fit, dim, prototypes)
 
@@ -260,10 +267,20 @@ def _read(name: str, value: Mapping[str, Any]) -> Saved:
 def _read_fit(value: Mapping[str, Any], labels: int) -> Fit:
     from clipsearch.classify.classifier import BlendBy, Fit
 
-    fit = Fit(**{**value, "counts": tuple(value["counts"])})
+    fit = Fit(
+        counts=tuple(value["counts"]),
+        blend=value["blend"],
+        blend_by=value["blend_by"],
+        scale=value["scale"],
+        scale_fitted=value["scale_fitted"],
+        right=value["right"],
+        ece_before=value["ece_before"],
+        ece_after=value["ece_after"],
+        floor=value["floor"],
+    )
     figures = (fit.blend, fit.scale, fit.right, fit.ece_before, fit.ece_after, fit.floor)
     if len(fit.counts) != labels or not all(isinstance(count, int) for count in fit.counts):
-        raise ValueError("its counts are none")
+        raise ValueError("invalid counts")
     if not all(math.isfinite(figure) for figure in figures) or fit.blend_by not in get_args(BlendBy):
-        raise ValueError("its fit is none")
+        raise ValueError("invalid fit")
     return fit

@@ -1,6 +1,6 @@
-"""Prompt templates: sentences with a place for the label, by themselves or as one of the published lists.
+"""Prompt templates: sentences with a place for the label, and the published sets `simple` and `openai`.
 
-The lists are those of OpenAI's notebook on prompts for ImageNet (github.com/openai/CLIP, notebooks/
+The sets are those of OpenAI's notebook on prompts for ImageNet (github.com/openai/CLIP, notebooks/
 Prompt_Engineering_for_ImageNet.ipynb): 80 templates, and 7 that do nearly as well. open_clip carries both as lambdas;
 they are read out of its source, since importing open_clip imports torch, which takes seconds.
 """
@@ -21,35 +21,35 @@ PLACE = "{label}"
 _PLACES = re.compile(r"\{(?:label)?\}")
 
 NAMED = {"simple": "SIMPLE_IMAGENET_TEMPLATES", "openai": "OPENAI_IMAGENET_TEMPLATES"}
-"""What open_clip calls the lists."""
+"""The sets by name, with the names of open_clip's variables."""
 
 _SOURCE = "zero_shot_metadata.py"
 
 
 def expand(templates: Iterable[str], *, default: str) -> tuple[str, ...]:
-    """Templates from what a person gives: "…{}…" or "…{label}…", "simple", "openai"; `default` where it is nothing.
+    """Templates from "…{}…" or "…{label}…", "simple" and "openai"; `default` without any.
 
-    Raises UsageError for a text without a place for the label or not in UTF-8, EncoderError where open_clip lacks a
-    list.
+    Raises UsageError for a text that has no place for the label or is not UTF-8, EncoderError where open_clip lacks a
+    set.
     """
     found: list[str] = []
     for text in templates:
         if text in NAMED:
             found += published(text)
         elif not is_text(text):
-            raise UsageError(f"the template {text} is not a text in UTF-8")
+            raise UsageError(f"the template {text} is not valid UTF-8")
         elif _PLACES.search(text):
             found.append(_PLACES.sub(PLACE, text))
         else:
-            names = " nor ".join(NAMED)
             raise UsageError(
-                f"the template {text!r} has no {{}} for the label, and is neither {names}; try 'a photo of a {{}}'"
+                f"the template {text!r} has no {{}} for the label and is not {' or '.join(NAMED)}",
+                advice="try 'a photo of a {}'",
             )
     return tuple(found) or (default,)
 
 
 def fill(template: str, word: str) -> str:
-    """The prompt for a word; what looks like a place in the word itself is left alone."""
+    """The prompt for a word; a {} in the word itself stays."""
     return _PLACES.sub(lambda _: word, template)
 
 
@@ -59,7 +59,7 @@ def prompts_of(label: Label, templates: Sequence[str]) -> list[str]:
 
 
 def published(name: str) -> list[str]:
-    """One of the lists in NAMED, from the source of the open_clip that is installed. Raises EncoderError."""
+    """One of the sets in NAMED, from the source of the installed open_clip. Raises EncoderError."""
     spec = importlib.util.find_spec("open_clip")
     path = Path(spec.origin).parent / _SOURCE if spec and spec.origin else None
     try:
@@ -69,13 +69,13 @@ def published(name: str) -> list[str]:
     templates = read_lambdas(source, NAMED[name])
     if not templates:
         raise EncoderError(
-            f"--template {name}: open_clip as it is installed has no such list; give your own: --template @FILE"
+            f'`templates="{name}"`: the installed open_clip has no such set', advice="give the templates themselves"
         )
     return templates
 
 
 def read_lambdas(source: str, variable: str) -> list[str]:
-    """The templates of `variable = (lambda c: f"a photo of a {c}.", …)` in a Python source; none if it is not that."""
+    """The templates of `variable = (lambda c: f"a photo of a {c}.", …)` in Python source; none of anything else."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == variable for t in node.targets):
             items = node.value.elts if isinstance(node.value, ast.Tuple | ast.List) else []

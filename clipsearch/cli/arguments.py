@@ -1,4 +1,4 @@
-"""What one argument of a command names: words, a picture or a part of one, an earlier hit, standard input."""
+"""Reads one argument of `query` or `similarity`: words, a picture or part of one, id:N, standard input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STANDARD_INPUT = "-"
 
 
 def standard_input() -> bytes:
-    """All that comes from there. Raises UsageError where it is closed."""
+    """All of standard input. Raises UsageError where it is closed."""
     from clipsearch.errors import UsageError
 
     if sys.stdin is None:
@@ -22,9 +22,9 @@ def standard_input() -> bytes:
 
 
 def named_term(word: str, *, hint: str = "") -> Term:
-    """The term that `word` is. It has no weight: what looks like one is part of the words.
+    """The term that `word` names. It has no weight: what looks like one is part of the words.
 
-    Raises UsageError, ending in `hint`, for what is written as a picture and is none.
+    Raises UsageError, ending in `hint`, for what looks like the path of a picture and is not.
     """
     from clipsearch.errors import UsageError
     from clipsearch.images.sniff import PICTURE_SUFFIXES
@@ -36,10 +36,10 @@ def named_term(word: str, *, hint: str = "") -> Term:
     if isinstance(term, Picture):
         return term
     if "#" in word and os.path.isfile(os.path.expanduser(word.partition("#")[0])):
-        raise UsageError(f"{word}: a part of a picture is written as #x,y,width,height, in pixels or percent")
+        raise UsageError(f"{word}: write a part of a picture as #x,y,width,height, in pixels or percent")
     path = os.path.expanduser(word.partition("#")[0])
     if os.sep in path and os.path.isdir(path):
-        raise UsageError(f"{word}: a folder, not a picture; --in FOLDER looks there only{hint}")
+        raise UsageError(f"{word}: a folder, not a picture; --in FOLDER searches only there{hint}")
     if os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES:
         what = "not a regular file" if os.path.exists(path) else "no such file"
         raise UsageError(f"{word}: {what}{hint}")

@@ -1,4 +1,4 @@
-"""`--labels`: everything after it, up to the next option, is a label; and what the labels given in four ways mean."""
+"""Reads `--labels` and `--template`: several values per option, files, saved sets; `classify.labels` parses files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ OPTION = "--labels"
 COMMAND = "classify"
 
 _COLON = re.compile(r"(?<!\\):\s")
-"""Before synonyms. Without a blank behind it, or with a backslash before it, it is part of a word: 4:3."""
+"""Before synonyms. Without a space after it, or with a backslash before it, it is part of a word: 4:3."""
 
 
 def spread_labels(arguments: Sequence[str]) -> list[str]:
-    """Put `--labels` before each label of `classify`, as Typer takes one value an option.
+    """Put `--labels` before each label of `classify`, as Typer takes one value per option.
 
     `--` ends the labels as it ends the options.
     """
@@ -48,11 +48,10 @@ def spread_labels(arguments: Sequence[str]) -> list[str]:
 
 
 def read_labels(values: Sequence[str], library: Path | None = None) -> list[Label]:
-    """Labels from what `--labels` was given: words, several with commas between, `label: synonym, synonym` with a
-    blank behind the colon, `@file`, `@-` for standard input, `@name` of a set that the library in a folder keeps,
-    `@imagenet`.
+    """Labels from the values of `--labels`: words, several separated by commas, `label: synonym, synonym` with a space
+    after the colon, `@file`, `@-` for standard input, `@name` of a set saved in the library, `@imagenet`.
 
-    Raises UsageError for a file that cannot be read, or that holds no label, and for what is both a set and a file.
+    Raises UsageError for a file that cannot be read or contains no label, and for a name of both a set and a file.
     """
     from clipsearch.classify.labels import Label
 
@@ -72,9 +71,7 @@ def _with_synonyms(value: str) -> Label:
 
     name, synonyms = _COLON.split(value, maxsplit=1)
     if re.search(r"(?<!\\),", name):
-        raise UsageError(
-            f"{OPTION} {value}: a label with synonyms is an argument of its own; in a name, \\, is a comma"
-        )
+        raise UsageError(f"{OPTION} {value}: a label with synonyms is a separate argument; in a name, \\, is a comma")
     label = read_label(name, synonyms)
     if label is None:
         raise UsageError(f"{OPTION} {value}: no label before the colon")
@@ -90,8 +87,8 @@ def _from_place(name: str, library: Path | None) -> Sequence[Label]:
     if (saved or built_in) and os.path.lexists(name):
         kind = "a saved" if saved else "the built-in"
         raise UsageError(
-            f"{OPTION} @{name}: that is {kind} label set and a file here; @./{name} is the file, and for the set the "
-            "file must be elsewhere"
+            f"{OPTION} @{name}: that is both {kind} label set and a file here; @./{name} is the file; for the set, "
+            "move the file away"
         )
     if built_in:
         return imagenet()
@@ -102,15 +99,15 @@ def _from_place(name: str, library: Path | None) -> Sequence[Label]:
     except UsageError as exc:
         sets = store.label_sets(library).names() if library is not None and os.sep not in name else []
         if sets and not os.path.lexists(name):
-            raise UsageError(f"{exc}, and no saved label set; there are {', '.join(sets)} and {IMAGENET}") from exc
+            raise UsageError(f"{exc}, and no saved label set; existing ones: {', '.join([*sets, IMAGENET])}") from exc
         raise
     if not labels:
-        raise UsageError(f"{OPTION} @{name}: no label in it")
+        raise UsageError(f"{OPTION} @{name}: no labels in it")
     return labels
 
 
 def read_templates(values: Sequence[str]) -> list[str]:
-    """Templates from what `--template` was given: sentences, `simple`, `openai`, and `@file` with one a line.
+    """Templates from the values of `--template`: sentences, `simple`, `openai`, and `@file` with one per line.
 
     In a file, lines that begin with # are comments. Raises UsageError.
     """
@@ -122,20 +119,20 @@ def read_templates(values: Sequence[str]) -> list[str]:
         lines = [line.strip() for line in read_text(value[1:], option="--template @").splitlines()]
         found = [line for line in lines if line and not line.startswith("#")]
         if not found:
-            raise UsageError(f"--template {value}: no template in it")
+            raise UsageError(f"--template {value}: no templates in it")
         templates += found
     return templates
 
 
 def pictures_among(values: Sequence[str]) -> list[str]:
-    """Labels that are also names of pictures: probably meant as such, but they came behind `--labels`."""
+    """Labels that are also names of pictures: probably meant as pictures, but given after `--labels`."""
     from clipsearch.images.sniff import is_picture_path
 
     return [value for value in values if is_picture_path(value)]
 
 
 def read_text(name: str, *, option: str) -> str:
-    """The text of a file, or of standard input for "-". Raises UsageError that begins with `option` and the name."""
+    """The text of a file, or of standard input for "-". Raises UsageError, which names `option` and the file."""
     try:
         data = standard_input() if name == "-" else _bytes_of(name)
     except OSError as exc:
@@ -143,7 +140,7 @@ def read_text(name: str, *, option: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise UsageError(f"{option}{name}: not a text in UTF-8") from exc
+        raise UsageError(f"{option}{name}: not valid UTF-8") from exc
 
 
 def _bytes_of(name: str) -> bytes:

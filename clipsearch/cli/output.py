@@ -1,4 +1,4 @@
-"""How text gets out: results on stdout, all else on stderr, and no control character of a file's name on a terminal."""
+"""Writes text: results to stdout, all else to stderr; control characters in names never reach a terminal."""
 
 from __future__ import annotations
 
@@ -13,26 +13,14 @@ from clipsearch.errors import reason
 
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-_PARAMETER = re.compile(r"`(\w+)(?:=(?:\"([^`\"]*)\"|(\w+)))?`")
-_OPTIONS = {"k": "-k", "match_all": "--all", "within": "--in"} | {
+_PARAMETER = re.compile(r"`(\w+)(?:=(?:\"([^`\"]*)\"|([\w.+-]+)))?`")
+_OPTIONS = {"k": "-k", "match_all": "--all", "templates": "--template", "within": "--in"} | {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        *(
-            "arch",
-            "batch_size",
-            "blend",
-            "cache",
-            "camera",
-            "copy_to",
-            "csv",
-            "device",
-            "engine",
-            "examples",
-            "exclude",
-        ),
-        *("index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size", "model", "multi"),
-        *("near", "open", "page", "plot", "precision", "relevant", "replace", "state", "taken", "template"),
-        *("threshold", "tiles", "trust_checkpoint", "unknown", "wait", "without"),
+        *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "device", "engine", "examples"),
+        *("exclude", "index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size"),
+        *("model", "multi", "near", "open", "page", "plot", "precision", "relevant", "replace", "state", "taken"),
+        *("template", "threshold", "tiles", "trust_checkpoint", "unknown", "wait", "without"),
     )
 }
 """The parameters that messages of the library name, with their options."""
@@ -41,15 +29,15 @@ BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
 
 
 class ClosedPipe(Exception):
-    """Nobody reads what is written any more. Not an OSError: Typer would take that for its own to handle."""
+    """The reader of the output is gone. Not an OSError: Typer would handle that itself."""
 
 
 class Unwritable(Exception):
-    """What stdout goes to does not take any more: a full disk, say. No OSError either, so that it is told apart."""
+    """Stdout cannot be written, because of a full disk, for example. Not an OSError either, to tell the two apart."""
 
 
 def as_options(text: str) -> str:
-    """A message of the library as the command line has it: the parameters in backquotes become options.
+    """A message of the library for the command line: parameters in backquotes become options.
 
     `batch_size` becomes --batch-size, `device="cpu"` becomes --device cpu, `relevant=True` becomes --relevant.
     """
@@ -80,17 +68,17 @@ def styled(text: str, style: str, stream: TextIO | None) -> str:
 
 
 def write(text: str) -> None:
-    """Write a result's text as it is; surrogates become the bytes that they stand for."""
+    """Write a result's text unchanged; surrogates become the bytes that they stand for."""
     _put(text.encode("utf-8", "surrogateescape"))
 
 
 def write_foreign(text: str) -> None:
-    """Write text that others have a part in, line by line: as it is into a pipe, escaped on a terminal."""
+    """Write text that contains names of others: unchanged to a pipe, escaped on a terminal."""
     write(printable(text, keep="\n\t") if to_terminal() else text)
 
 
 def write_path(path: str, *, end: bytes = b"\n") -> None:
-    """Write a path, byte for byte what the file system has."""
+    """Write a path, byte for byte as in the file system."""
     _put(os.fsencode(path) + end)
 
 
@@ -123,12 +111,12 @@ def _put(data: bytes, *, flush: bool = False) -> None:
 
 
 def note(text: str) -> None:
-    """Say something beside the result."""
+    """Write a note beside the result."""
     _say("note: ", YELLOW, text)
 
 
 def warn(text: str) -> None:
-    """Say something that must not be overlooked, between empty lines; `text` may have several."""
+    """Write a warning between empty lines; `text` may have several lines."""
     _say("WARNING: ", f"{BOLD};{YELLOW}", text, before="\n", end="\n\n", keep="\n")
 
 
@@ -137,7 +125,7 @@ def error(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stderr without a mark in front."""
+    """Write a line to stderr without a mark in front."""
     _say("", "", text)
 
 
@@ -145,7 +133,7 @@ def _say(mark: str, style: str, text: str, *, before: str = "", end: str = "\n",
     if sys.stderr is None:
         return
     with contextlib.suppress(Unwritable):
-        flush()  # so that both keep their order where they go to the same place
+        flush()  # Keeps their order where both go to the same place.
     line = before + (styled(mark, style, sys.stderr) if mark else "") + printable(as_options(text), keep=keep) + end
     try:
         sys.stderr.buffer.write(line.encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""Which library a command works on."""
+"""Finds the library that a command works on: --index, $CLIPSEARCH_INDEX, or the nearest index/."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ VARIABLE = "CLIPSEARCH_INDEX"
 
 
 def find_library(given: str | None) -> Path | None:
-    """`given`, else $CLIPSEARCH_INDEX, else ./index, else the nearest index/ above; the last two must hold a catalog.
+    """`given`, then $CLIPSEARCH_INDEX, ./index, the nearest index/ in a parent folder; the last two need a catalog.
 
-    One above that belongs to someone else is passed over, and named on stderr: its answers would be theirs.
+    A parent's library that belongs to another user is skipped, with a note: its results would be theirs.
     """
     from clipsearch.catalog.catalog import CATALOG_NAME
 
@@ -33,31 +33,31 @@ def find_library(given: str | None) -> Path | None:
         if holds_one and is_own:
             return library
         if holds_one:
-            output.note(f"passed over {library}, which belongs to someone else; --index {library} uses it")
+            output.note(f"skipped {library}, which belongs to another user; --index {library} uses it")
     return None
 
 
 def require_library(given: str | None) -> Path:
-    """As `find_library`. Raises NoLibraryError where there is none to be found."""
+    """As `find_library`. Raises NoLibraryError where there is none."""
     library = find_library(given)
     if library is None:
         raise NoLibraryError(
-            f"no library here: neither ./{FOLDER} nor an {FOLDER}/ in a folder above holds one; "
-            "clipsearch index FOLDER makes one, --index DIR names one elsewhere"
+            f"no library here, neither in ./{FOLDER} nor in an {FOLDER}/ of a parent folder; "
+            "`clipsearch index FOLDER` creates one, --index DIR names one elsewhere"
         )
     return library
 
 
 def existing_library(given: str | None) -> Path:
-    """As `require_library`, and there is a catalog in it: for commands that look at plain files beside it only."""
+    """As `require_library`, with a catalog in it: for commands that only read the plain files beside it."""
     from clipsearch.catalog.catalog import CATALOG_NAME
 
     library = require_library(given)
     if not (library / CATALOG_NAME).is_file():
-        raise NoLibraryError(f"no library in {library}; clipsearch index FOLDER makes one")
+        raise NoLibraryError(f"no library in {library}; `clipsearch index FOLDER` creates one")
     return library
 
 
 def place_for_index(given: str | None) -> Path:
-    """The library that `index` fills: one that is there, else a new ./index."""
+    """The library that `index` updates: an existing one, or a new ./index."""
     return find_library(given) or Path(FOLDER)

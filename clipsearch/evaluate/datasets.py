@@ -99,7 +99,7 @@ def folder_per_class(folder: PathLike, labels: Sequence[Label] = ()) -> Labelled
     """
     root = absolute(folder)
     name = os.fsdecode(root)
-    found = class_folders(root, labels, said=name, in_order=True)
+    found = class_folders(root, labels, in_order=True)
     if not found.paths:
         raise UsageError(_shut(found.problems) or f"{name}: no pictures in its folders")
     return LabelledPictures(found.paths, found.places, found.labels, found.notice, found.problems)

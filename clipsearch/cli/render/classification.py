@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.classify.options import UNKNOWN
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
+from clipsearch.classify.store import fit_facts
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, fields, path_keys
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, path_keys
 from clipsearch.cli.render.tables import counted, short_path, table
 from clipsearch.display.text import cell_width, cut
 
@@ -54,13 +55,10 @@ def to_json(result: ClassifyResult, classifier: Classifier | None = None) -> dic
     return value
 
 
-FIT = "blend blend_by scale scale_fitted right ece_before ece_after floor"
-
-
 def fit_json(classifier: Classifier, fit: Fit) -> dict[str, Any]:
     named = zip(classifier.labels, fit.counts, strict=True)
     counts = {str(clean(label.name)): count for label, count in named if count}
-    return {"counts": counts, **fields(fit, FIT)}
+    return {"counts": counts, **fit_facts(fit)}
 
 
 def item_json(item: Classification) -> dict[str, Any]:
