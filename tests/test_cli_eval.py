@@ -211,18 +211,18 @@ def test_that_figures_of_one_thing_say_nothing_is_said(cli: Cli, drawn: Path, tm
     (tmp_path / "one.csv").write_text("00.png,a circle\n00.png,a square\n")
     ran = cli("eval", "retrieval", "one.csv", *command, cwd=tmp_path)
     assert ran.code == 0
-    assert ran.err == "note: there is one picture only, which each caption finds: the figures say nothing\n"
+    assert ran.err == "note: there is only one picture, which each caption finds: the figures say nothing\n"
     for number, label in enumerate(("a", "a", "b")):
         (tmp_path / "classes" / label).mkdir(parents=True, exist_ok=True)
         shutil.copy(drawn / "pictures" / f"0{number}.png", tmp_path / "classes" / label)
         said = cli("eval", "classify", "classes", "--model", TINY, cwd=tmp_path).err
         assert said == (
-            "" if label == "b" else "note: there is one label only, which every picture gets: the figures say nothing\n"
+            "" if label == "b" else "note: there is only one label, which every picture gets: the figures say nothing\n"
         )
     for path in (tmp_path / "classes" / "a").iterdir():
         path.unlink()
     said = cli("eval", "classify", "classes", "--model", TINY, cwd=tmp_path).err
-    assert said == "note: there is one picture only: the figures say nothing of others\n"
+    assert said == "note: there is only one picture: the figures say nothing about others\n"
 
 
 def test_a_library_that_is_passed_over_is_named_once(cli: Cli, drawn: Path, copied: Path) -> None:

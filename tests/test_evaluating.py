@@ -103,23 +103,23 @@ def test_captions_are_read_as_they_are_distributed(text: str, tmp_path: Path) ->
     [
         ("", "no captions"),
         ("path,caption\n", "no captions"),
-        ("path,caption\na.jpg,one, two\n", "line 2: 3 columns where the first line has 2"),
-        ("a.jpg,x,y\n", "line 1: 3 columns and no head"),
+        ("path,caption\na.jpg,one, two\n", "line 2: 3 columns, and the first line has 2"),
+        ("a.jpg,x,y\n", "line 1: 3 columns without a header"),
         ("path,caption\na.jpg,\n", "line 2: no caption for a.jpg"),
         ('path,caption\na.jpg,"never ends\n', "line 2: not CSV"),
-        ("a.jpg#0\tA cat\nsomething else\n", "line 2: not NAME#NUMBER"),
+        ("a.jpg#0\tA cat\nsomething else\n", "line 2: expected NAME#NUMBER"),
         ("image_name| comment_number| comment\na.jpg| A cat\n", "line 2: not a name"),
         ('{"path": "a.jpg", "caption": "A cat"}\n{"path": \n', "line 2: not JSON"),
-        ('{"path": "a.jpg"}\n', "line 1: not an object with"),
-        ('[{"path": "a.jpg", "caption": "A cat"}, 3]', "item 2: not an object"),
-        (r'{"path": "a\ud83d.jpg", "caption": "A cat"}', "line 1: the path .* is no name of a file"),
-        (r'{"path": "a.jpg", "caption": ["A cat", "A \ud83d"]}', r"line 1: the caption of a\.jpg is no text"),
-        ("[" * 200_000, "line 1: JSON that is nested too deeply"),
-        ('{"path": "a.jpg", "caption": "A cat"}\n' + '{"a":' * 200_000, "line 2: JSON that is nested too deeply"),
+        ('{"path": "a.jpg"}\n', "line 1: expected an object with"),
+        ('[{"path": "a.jpg", "caption": "A cat"}, 3]', "item 2: expected an object"),
+        (r'{"path": "a\ud83d.jpg", "caption": "A cat"}', "line 1: the path .* contains a lone surrogate"),
+        (r'{"path": "a.jpg", "caption": ["A cat", "A \ud83d"]}', r"line 1: the caption of a\.jpg contains a lone surrogate"),
+        ("[" * 200_000, "line 1: JSON nested too deeply"),
+        ('{"path": "a.jpg", "caption": "A cat"}\n' + '{"a":' * 200_000, "line 2: JSON nested too deeply"),
         ('{"annotations": [{"image_id": 1, "caption": "A cat"}]}', 'without a list of "images"'),
         (coco(3, "A cat"), r"annotations\[0\]: no image has the id 3"),
         (coco(1, ""), r"annotations\[0\]: no caption for a\.jpg"),
-        (coco(1, "A \ud83d"), r"annotations\[0\]: the caption of a\.jpg is no text"),
+        (coco(1, "A \ud83d"), r"annotations\[0\]: the caption of a\.jpg contains a lone surrogate"),
         (coco(1, None), r'annotations\[0\]: no "caption"'),
         ('{"images": [{"id": 1}], "annotations": []}', r'images\[0\]: no "file_name"'),
     ],
@@ -333,7 +333,7 @@ def test_that_figures_of_one_thing_say_nothing_is_said(
 ) -> None:
     paths = drawn(tmp_path / "pictures", 2)
     [found] = find_again(paths[:1], models=["any/a"], place=place, alterations=ALTERATIONS[:1])
-    assert found.notices == ("there is one picture only, which each copy of it finds: the figures say nothing",)
+    assert found.notices == ("there is only one picture, which each copy of it finds: the figures say nothing",)
     assert find_again(paths, models=["any/a"], place=place)[0].notices == ()
 
 

@@ -1,12 +1,11 @@
-"""How good an encoder, and a library's search, is on one's own pictures.
-
+"""Measures encoders and search engines on one's own pictures.
 
     for one in classify(folder_per_class("flowers"), models=["ViT-B/32", "RN50"]):
         print(one.model, one.top1)
 
-`classify`, `retrieve` and `find_again` compare encoders, `measure_engines` the engines that search a library. They take
-vectors that a library holds from there and keep what they compute (`store`); a second run encodes nothing. What they
-return are frozen dataclasses with all that a plot needs (`results`).
+`classify`, `retrieve` and `find_again` compare encoders, `measure_engines` the engines that search a library. They use
+the vectors of a library and store those that they compute (`store`), so a second run encodes nothing. They return
+frozen dataclasses with everything that a plot needs (`results`).
 """
 
 from __future__ import annotations
@@ -36,29 +35,21 @@ if TYPE_CHECKING:
     from clipsearch.evaluate.results import SelfScores as SelfScores
     from clipsearch.evaluate.retrieval import retrieve as retrieve
 
-_HOMES = {
-    "ALTERATIONS": "alterations",
-    "Alteration": "alterations",
-    "AlterationRecall": "results",
-    "Captioned": "datasets",
-    "ClassificationScores": "results",
-    "Direction": "results",
-    "EngineScores": "results",
-    "Guess": "results",
-    "LabelledPictures": "datasets",
-    "Lost": "results",
-    "Missed": "results",
-    "RetrievalScores": "results",
-    "SelfScores": "results",
-    "Workplace": "encode",
-    "classify": "classification",
-    "find_again": "copies",
-    "folder_per_class": "datasets",
-    "library_pictures": "copies",
-    "measure_engines": "engines",
-    "read_captions": "captions",
-    "retrieve": "retrieval",
+_NAMES = {
+    "alterations": ("ALTERATIONS", "Alteration"),
+    "captions": ("read_captions",),
+    "classification": ("classify",),
+    "copies": ("find_again", "library_pictures"),
+    "datasets": ("Captioned", "LabelledPictures", "folder_per_class"),
+    "encode": ("Workplace",),
+    "engines": ("measure_engines",),
+    "results": (
+        *("AlterationRecall", "ClassificationScores", "Direction", "EngineScores", "Guess"),
+        *("Lost", "Missed", "RetrievalScores", "SelfScores"),
+    ),
+    "retrieval": ("retrieve",),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = list(_HOMES)
 

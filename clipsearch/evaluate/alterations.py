@@ -1,4 +1,4 @@
-"""Copies of pictures as they come back from elsewhere: cropped, flipped, recompressed, darkened."""
+"""Altered copies of pictures: cropped, flipped, recompressed, darkened; `copies` measures whether they are found."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL import Image
+from PIL import Image
 
+if TYPE_CHECKING:
     from clipsearch.images.picture import Picture
 
 SIDE = 1024
-"""Pixels that neither side of a copy exceeds, as what people send each other."""
+"""Largest side of a copy in pixels, as in messengers."""
 
 KEPT = 0.7
-"""Share of the width and of the height that a crop leaves, from the upper left corner: a third to a half of the area
-goes, and what was in the middle is there no more."""
+"""Share of the width and of the height that a crop keeps, from the upper left corner: half of the area is lost, and the
+centre moves."""
 
 QUALITY = 15
-"""Of the recompressed JPEG, on Pillow's scale of 1 to 95: blocks are plain to see."""
+"""Quality of the recompressed JPEG, on Pillow's scale of 1 to 95: blocks are clearly visible."""
 
 BRIGHTNESS = 0.4
-"""What the values of a darkened copy's pixels, in sRGB, are multiplied by."""
+"""Factor for the sRGB values of a darkened copy."""
 
 _REVISION = 1
-"""Goes up with a change of a function here that gives other pixels; the numbers above are in an alteration's key."""
+"""Increases with a change that gives other pixels; the numbers above are part of an alteration's key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alteration:
-    """A way to change a picture. `what` says it for people; `settings` are the numbers that it goes by."""
+    """A way to change a picture. `what` describes it; `settings` are its numbers."""
 
     name: str
     what: str
@@ -40,7 +40,7 @@ class Alteration:
 
     @property
     def key(self) -> str:
-        """What tells its vectors from others': those that were made by other settings are not used again."""
+        """What identifies its stored vectors: those made with other settings are not reused."""
         return " ".join(str(part) for part in (self.name, *self.settings, SIDE, _REVISION))
 
     def applied(self, picture: Picture) -> bytes:
@@ -53,8 +53,6 @@ def _cropped(image: Image.Image) -> bytes:
 
 
 def _flipped(image: Image.Image) -> bytes:
-    from PIL import Image
-
     return _saved(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
 
 
@@ -70,13 +68,13 @@ def _darkened(image: Image.Image) -> bytes:
 
 def _saved(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "BMP")  # Nothing is lost in it, and nothing takes time.
+    image.save(buffer, "BMP")  # Lossless and fast.
     return buffer.getvalue()
 
 
 ALTERATIONS = (
     Alteration("cropped", f"the upper left {100 * KEPT:.0f} % of the width and of the height", _cropped, (KEPT,)),
-    Alteration("flipped", "left and right exchanged", _flipped),
+    Alteration("flipped", "left and right swapped", _flipped),
     Alteration("recompressed", f"JPEG of quality {QUALITY}", _recompressed, (QUALITY,)),
     Alteration("darkened", f"{100 * BRIGHTNESS:.0f} % as bright", _darkened, (BRIGHTNESS,)),
 )

@@ -1,6 +1,6 @@
-"""Files of captions, in the formats that data sets are distributed in; told apart by what stands in them.
+"""Reads files of captions in common formats; the format is detected from the contents.
 
-- CSV or TSV of `path,caption`, with a head or without: Flickr8k's captions.txt, and what open_clip trains on
+- CSV or TSV of `path,caption`, with or without a header: Flickr8k's captions.txt, and what open_clip trains on
 - JSON lines of objects with "path" and "caption", which may be a list
 - COCO's captions_*.json, with "images" and "annotations"
 - Flickr8k.token.txt, also of Flickr30k: `NAME#NUMBER<tab>caption`
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 PATH_NAMES = ("path", "filepath", "file_path", "image", "image_name", "image_path", "file_name", "filename", "file")
 CAPTION_NAMES = ("caption", "captions", "comment", "text", "title", "sentence")
-"""What the columns of the path and of the caption are called in a head, or the keys of an object, in any case."""
+"""Names of the path and caption columns in a header, or of the keys of an object, in any case."""
 
 _TOKEN = re.compile(r"([^\t]+)#\d+\t")
 _BARE_COMMENT = re.compile(r"\s*\d+\s+(\S.*)")
-"""A line of Flickr30k's results.csv, as it is distributed, lacks its second bar: 2199200615.jpg| 4   A dog runs …"""
+"""One line of Flickr30k's distributed results.csv lacks its second bar: 2199200615.jpg| 4   A dog runs …"""
 
 
 class _BadRowError(Exception):
-    """What is wrong with a row, and where that stands: "line 3"."""
+    """An invalid row, and its place: "line 3"."""
 
     def __init__(self, place: str, why: str) -> None:
         super().__init__(f"{place}: {why}")
 
 
 def read_captions(file: PathLike, *, images: PathLike | None = None) -> Captioned:
-    """Pictures and captions of a file. `images` is the folder that its paths start from; else the file's own.
+    """Pictures and captions of a file. Its paths are relative to the folder `images`, by default the file's own.
 
-    Rows with the same path belong to one picture. The pictures themselves are not looked at. Raises UsageError, with
-    the line or the item, for what is in none of the formats.
+    Rows with the same path belong to one picture. The pictures themselves are not read. Raises UsageError, with the
+    line or item, for a file in none of the formats.
     """
     path = absolute(file)
     name = os.fsdecode(path)
@@ -52,23 +52,23 @@ def read_captions(file: PathLike, *, images: PathLike | None = None) -> Captione
         with open(path, encoding="utf-8-sig") as stream:
             text = stream.read()
     except UnicodeDecodeError as exc:
-        raise UsageError(f"{name}: not a text in UTF-8") from exc
+        raise UsageError("not valid UTF-8", path=name) from exc
     except OSError as exc:
-        raise UsageError(f"{name}: {reason(exc)}") from exc
+        raise UsageError(reason(exc), path=name) from exc
     base = absolute(images) if images is not None else os.path.dirname(path)
     try:
         rows = list(_checked(_rows(text)))
     except _BadRowError as exc:
-        raise UsageError(f"{name}: {exc}") from exc
+        raise UsageError(str(exc), path=name) from exc
     if not rows:
-        raise UsageError(f"{name}: no captions in it")
+        raise UsageError("no captions in it", path=name)
     places: dict[bytes, int] = {}
     pictures = [places.setdefault(os.path.join(base, picture), len(places)) for picture, _ in rows]
     return Captioned(tuple(places), tuple(caption for _, caption in rows), tuple(pictures))
 
 
 def _rows(text: str) -> Iterator[tuple[str, str, str]]:
-    """(place, path, caption), in the file's order; the place is for errors."""
+    """(place, path, caption), in the file's order; errors name the place."""
     first = text.lstrip().split("\n", 1)[0]
     if first.startswith(("{", "[")):
         return _json_rows(text)
@@ -80,27 +80,27 @@ def _rows(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _checked(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[bytes, str]]:
-    """(path, caption) of rows that have both, as a file's name and as text."""
+    """(path, caption) of valid rows."""
     for place, path, caption in rows:
         path, caption = path.strip(), caption.strip()
         if not path:
             raise _BadRowError(place, "no path")
         if not caption:
             raise _BadRowError(place, f"no caption for {path}")
-        # JSON can write halves of characters, which are neither.
+        # JSON can contain lone surrogates, which neither a name nor a text can.
         try:
             name = os.fsencode(path)
         except UnicodeEncodeError as exc:
-            raise _BadRowError(place, f"the path {path} is no name of a file: a surrogate is in it") from exc
+            raise _BadRowError(place, f"the path {path} contains a lone surrogate") from exc
         try:
             caption.encode()
         except UnicodeEncodeError as exc:
-            raise _BadRowError(place, f"the caption of {path} is no text: a surrogate is in it") from exc
+            raise _BadRowError(place, f"the caption of {path} contains a lone surrogate") from exc
         yield name, caption
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    # Not splitlines, which also cuts at characters that captions hold, such as U+2028.
+    # Not splitlines, which also splits at characters that captions contain, such as U+2028.
     return ((f"line {i}", line.rstrip("\r")) for i, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
@@ -108,7 +108,7 @@ def _token_rows(text: str) -> Iterator[tuple[str, str, str]]:
     for place, line in _lines(text):
         found = _TOKEN.match(line)
         if not found:
-            raise _BadRowError(place, "not NAME#NUMBER, a tab and a caption, as the first line is")
+            raise _BadRowError(place, "expected NAME#NUMBER, a tab and a caption, as in the first line")
         yield place, found[1], line[found.end() :]
 
 
@@ -122,7 +122,7 @@ def _bar_rows(text: str) -> Iterator[tuple[str, str, str]]:
         elif len(parts) == 2 and (bare := _BARE_COMMENT.fullmatch(parts[1])):
             yield place, parts[0], bare[1]
         else:
-            raise _BadRowError(place, "not a name, a number and a comment with | between")
+            raise _BadRowError(place, "expected a name, a number and a comment, separated by |")
 
 
 def _tab_rows(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -131,7 +131,7 @@ def _tab_rows(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _unquoted(field: str) -> str:
-    """A field without the quotes around all of it; a caption may well begin with a quoted word."""
+    """A field without quotes around the whole of it; a caption may begin with a quoted word."""
     if len(field) < 2 or not (field[0] == field[-1] == '"') or '"' in field[1:-1].replace('""', ""):
         return field
     return field[1:-1].replace('""', '"')
@@ -148,7 +148,7 @@ def _comma_rows(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _columns(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, str]]:
-    """The path and the caption of each row: where the head says, else the first and the second of two."""
+    """The path and the caption of each row: the columns named in the header, or the two without one."""
     columns: tuple[int, int] | None = None
     width = 0
     for place, row in rows:
@@ -157,10 +157,10 @@ def _columns(rows: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, str, 
             if columns is not None:
                 continue
             if width != 2:
-                raise _BadRowError(place, f"{width} columns and no head that names them: path,caption")
+                raise _BadRowError(place, f"{width} columns without a header that names them: path,caption")
             columns = (0, 1)
         if len(row) != width:
-            raise _BadRowError(place, f"{len(row)} columns where the first line has {width}; quote commas in captions")
+            raise _BadRowError(place, f"{len(row)} columns, and the first line has {width}; quote commas in captions")
         yield place, row[columns[0]], row[columns[1]]
 
 
@@ -189,7 +189,7 @@ def _parsed_lines(text: str) -> Iterator[tuple[str, Any]]:
         except ValueError as exc:
             raise _BadRowError(place, f"not JSON: {exc}") from exc
         except RecursionError as exc:
-            raise _BadRowError(place, "JSON that is nested too deeply") from exc
+            raise _BadRowError(place, "JSON nested too deeply") from exc
 
 
 def _object_rows(objects: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str, str]]:
@@ -199,7 +199,7 @@ def _object_rows(objects: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str,
         captions = next((named[key] for key in CAPTION_NAMES if key in named), None)
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(path, str) or not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
-            raise _BadRowError(place, 'not an object with "path" and "caption"')
+            raise _BadRowError(place, 'expected an object with "path" and "caption"')
         yield from ((place, path, caption) for caption in captions)
 
 
@@ -216,12 +216,12 @@ def _coco_rows(whole: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         place = f"annotations[{i}]"
         wanted = _member(item, "image_id", (int, str), place)
         if wanted not in names:
-            raise _BadRowError(place, f"no image has the id {wanted!r}, which it is a caption of")
+            raise _BadRowError(place, f"no image has its image_id {wanted!r}")
         yield place, names[wanted], _member(item, "caption", (str,), place)
 
 
 def _member(item: object, key: str, types: tuple[type, ...], place: str) -> Any:  # noqa: ANN401 - one of `types`
     value = item.get(key) if isinstance(item, dict) else None
     if not isinstance(value, types):
-        raise _BadRowError(place, f'no "{key}" in it, or none that can be')
+        raise _BadRowError(place, f'"{key}" is missing or invalid')
     return value

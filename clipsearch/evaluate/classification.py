@@ -1,7 +1,7 @@
-"""Zero-shot classification of labelled pictures: how often the label is among the first, and how honest it is.
+"""Measures zero-shot classification: top-1 and top-5 accuracy, and calibration; `classify` classifies.
 
 As in the CLIP paper (arXiv:2103.00020, section 3.1) and open_clip's zero-shot evaluation: each label's prompts are
-averaged to a prototype, each picture gets the label of the nearest one.
+averaged into a prototype, and each picture gets the label of the nearest one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GUESSES = 5
 
 @dataclass(frozen=True, slots=True)
 class _Classified:
-    """What one encoder made of the pictures that it could use, at their places in the data set."""
+    """One encoder's predictions for the pictures that it could use, with their places in the data set."""
 
     source: Source
     classifier: Classifier
@@ -53,9 +53,9 @@ def classify(
 ) -> tuple[ClassificationScores, ...]:
     """Compare encoders on labelled pictures; one result for each of `models`, in their order.
 
-    Without models, the library's own encoder is measured, or the one that a new library would get. `templates` are
-    as for `Classifier.build`. Intervals come from `resamples` draws of the pictures.
-    Raises UsageError where no picture can be read, StoppedError, and what `choosing.opened` and `Classifier.build` do.
+    By default, the library's own encoder is measured, or the one that a new library would get. `templates` are as for
+    `Classifier.build`. Intervals come from `resamples` draws of the pictures.
+    Raises UsageError where no picture can be read, StoppedError, and as `comparison.opened` and `Classifier.build` do.
     """
     prompts = sum(1 + len(label.synonyms) for label in pictures.labels) * len(expand(templates, default=""))
     with opened(models, place, items=len(pictures.paths) + prompts) as sources:
@@ -118,14 +118,14 @@ def _scores(one: _Classified, first: _Classified, pictures: LabelledPictures, re
 
 
 def _alone(labels: int, pictures: int) -> list[str]:
-    """That a figure says nothing, where it could not be another."""
+    """A notice where the figures could not be anything else."""
     if labels == 1:
-        return ["there is one label only, which every picture gets: the figures say nothing"]
-    return ["there is one picture only: the figures say nothing of others"] if pictures == 1 else []
+        return ["there is only one label, which every picture gets: the figures say nothing"]
+    return ["there is only one picture: the figures say nothing about others"] if pictures == 1 else []
 
 
 def _difference(one: _Classified, first: _Classified, resamples: int) -> metrics.Estimate:
-    """How much more of the pictures that both could use one encoder got right than the other."""
+    """The difference in accuracy on the pictures that both encoders could use."""
     theirs = dict(zip(first.places, first.right.tolist(), strict=True))
     gains = np.array(
         [

@@ -1,4 +1,4 @@
-"""The encoders that an evaluation compares: those that are named, the library's own, or a new library's."""
+"""Opens the encoders that an evaluation compares: those named, or the library's own, or a new library's."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from clipsearch.types import EncoderInfo
 
 @contextlib.contextmanager
 def opened(models: Sequence[str], place: Workplace, *, items: int) -> Iterator[list[Source]]:
-    """A source for each model; without models, for the library's own encoder, or the one a new library would get.
+    """A source per model; by default, one for the library's own encoder, or that of a new library.
 
-    `items`: pictures and texts that each will be asked for, for the progress. Raises NoLibraryError, DamagedError, and
-    what `load_encoder` raises.
+    `items`: pictures and texts that each will embed, for the progress. Raises NoLibraryError, DamagedError, and as
+    `load_encoder` does.
     """
     with contextlib.ExitStack() as stack:
         catalog = None
@@ -49,9 +49,9 @@ def opened(models: Sequence[str], place: Workplace, *, items: int) -> Iterator[l
 
 @contextlib.contextmanager
 def open_catalog(library: PathLike) -> Iterator[Catalog]:
-    """The catalog of a library, for reading; what is damaged in it is a DamagedError throughout.
+    """The catalog of a library, for reading; any damage raises DamagedError.
 
-    Raises NoLibraryError, DamagedError, and what `damage_translated` does.
+    Raises NoLibraryError, and as `damage_translated` does.
     """
     folder = Path(os.fsdecode(absolute(library)))
     with damage_translated(folder), contextlib.closing(Catalog.open(folder)) as catalog:
@@ -83,7 +83,7 @@ def _chosen(
 
 
 def _once(info: EncoderInfo, encoder: Encoder | None, options: EncoderOptions) -> Callable[[], Encoder]:
-    """The encoder, loaded when it is asked for, once, whichever thread asks first."""
+    """A function that loads the encoder on its first call, once for all threads."""
     lock = threading.Lock()
     held = [] if encoder is None else [encoder]
 

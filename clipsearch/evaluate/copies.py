@@ -1,4 +1,4 @@
-"""Altered copies of pictures must find their originals: a measure that needs neither labels nor captions."""
+"""Measures whether altered copies find their originals, which needs neither labels nor captions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT = (1, 5)
 
 
 def library_pictures(folder: PathLike) -> tuple[bytes, ...]:
-    """A path of each picture of a library that can be read now, ascending. Raises NoLibraryError, DamagedError."""
+    """One path per picture of a library that can be read now, ascending. Raises NoLibraryError, DamagedError."""
     with open_catalog(folder) as catalog:
         return tuple(catalog.files.one_per_image())
 
@@ -37,9 +37,9 @@ def find_again(
 ) -> tuple[SelfScores, ...]:
     """Compare encoders by how well altered copies of `pictures` return their originals; a result for each of `models`.
 
-    The gallery is the pictures themselves, exact copies folded into the first. A picture that is as near to a copy as
-    its original is counts against the encoder. Raises UsageError where no picture can be read, StoppedError, and what
-    `choosing.opened` raises.
+    The gallery is the pictures themselves, without exact copies. A picture that is as near to a copy as its original
+    counts against the encoder. Raises UsageError where no picture can be read, StoppedError, and as `comparison.opened`
+    does.
     """
     with opened(models, place, items=len(pictures) * (1 + len(alterations))) as sources:
         return tuple(_found_again(source, pictures, alterations, at, resamples) for source in sources)
@@ -67,7 +67,7 @@ def _found_again(
             if rank > 1:
                 path, other = (os.fsdecode(distinct[i].work.path) for i in (place, nearest))
                 lost.append(Lost(path, alteration.name, rank, other))
-    alone = "there is one picture only, which each copy of it finds: the figures say nothing"
+    alone = "there is only one picture, which each copy of it finds: the figures say nothing"
     return SelfScores(
         model=source.info,
         pictures=len(gallery),
@@ -81,7 +81,7 @@ def _found_again(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """For each copy the rank of its original, its cosine with it, and which other picture is nearest; shape (n,)."""
+    """For each copy the rank of its original, their cosine, and the nearest other picture; arrays of shape (n,)."""
 
     first: NDArray[np.int64]
     cosine: NDArray[np.float64]

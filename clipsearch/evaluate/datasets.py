@@ -1,4 +1,4 @@
-"""Pictures with what is right about them: a folder for each class, or pictures with captions."""
+"""Data sets with ground truth: one folder per class, or pictures with captions; samples of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 class LabelledPictures:
     """Pictures and the class of each, as an index into `labels`; classes without pictures compete as well.
 
-    `notice` says what should be known about how the labels were found; `unreadable` are folders that could not be
-    looked into.
+    notice: how the labels were matched, where that is not obvious. unreadable: folders that could not be read.
     """
 
     paths: tuple[bytes, ...]
@@ -35,7 +34,7 @@ class LabelledPictures:
     unreadable: tuple[Problem, ...] = ()
 
     def sample(self, count: int | None, *, seed: int = 0) -> LabelledPictures:
-        """`count` of the pictures, in their order, as evenly from the classes as they have them; all for None."""
+        """`count` of the pictures, in their order, as evenly from the classes as possible; all for None."""
         if count is None or count >= len(self.paths):
             return self
         rng = random.Random(seed)
@@ -63,7 +62,7 @@ class Captioned:
         """`count` of the pictures, in their order, with all their captions; all for None."""
         if count is None or count >= len(self.paths):
             return self
-        return self.only(sorted(random.Random(seed).sample(range(len(self.paths)), count)))
+        return self.only(_drawn(len(self.paths), count, seed))
 
     def only(self, kept: Sequence[int]) -> Captioned:
         """The pictures at these places, with their captions."""
@@ -73,14 +72,14 @@ class Captioned:
 
 
 def pictures_of(paths: Sequence[PathLike], *, problems: list[Problem]) -> tuple[bytes, ...]:
-    """The pictures that are named, and those in the folders that are; adds folders that cannot be read to `problems`.
+    """The given pictures and those in the given folders; adds folders that cannot be read to `problems`.
 
     Raises UsageError where there are none.
     """
     named = [absolute(p) for p in paths]
     found = tuple(dict.fromkeys(pictures_in(named, suffixes=PICTURE_SUFFIXES, problems=problems)))
     if not found:
-        raise UsageError(_shut(problems) or f"{os.fsdecode(named[0])}: no pictures there")
+        raise _no_pictures(problems, named[0], "no pictures there")
     return found
 
 
@@ -88,7 +87,11 @@ def sampled(paths: Sequence[bytes], count: int | None, *, seed: int = 0) -> tupl
     """`count` of the paths, drawn at random, in their order; all for None."""
     if count is None or count >= len(paths):
         return tuple(paths)
-    return tuple(paths[i] for i in sorted(random.Random(seed).sample(range(len(paths)), count)))
+    return tuple(paths[i] for i in _drawn(len(paths), count, seed))
+
+
+def _drawn(size: int, count: int, seed: int) -> list[int]:
+    return sorted(random.Random(seed).sample(range(size), count))
 
 
 def folder_per_class(folder: PathLike, labels: Sequence[Label] = ()) -> LabelledPictures:
@@ -98,12 +101,14 @@ def folder_per_class(folder: PathLike, labels: Sequence[Label] = ()) -> Labelled
     Raises UsageError where there are no such folders, no pictures in them, or a folder fits no label.
     """
     root = absolute(folder)
-    name = os.fsdecode(root)
     found = class_folders(root, labels, in_order=True)
     if not found.paths:
-        raise UsageError(_shut(found.problems) or f"{name}: no pictures in its folders")
+        raise _no_pictures(found.problems, root, "no pictures in its folders")
     return LabelledPictures(found.paths, found.places, found.labels, found.notice, found.problems)
 
 
-def _shut(problems: Sequence[Problem]) -> str | None:
-    return f"{problems[0].path}: {problems[0].reason}" if problems else None
+def _no_pictures(problems: Sequence[Problem], path: bytes, reason: str) -> UsageError:
+    """The error for a place without pictures, or for its first unreadable folder."""
+    if problems:
+        return UsageError(problems[0].reason, path=problems[0].path)
+    return UsageError(reason, path=os.fsdecode(path))

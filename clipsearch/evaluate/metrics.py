@@ -1,32 +1,29 @@
-"""How good answers are, as the field measures it: pure functions of arrays.
+"""Accuracy, recall, average precision and bootstrap intervals: pure functions of arrays; calibration is in `classify`.
 
-`weights` says how often each item counts, shape (n,); without it, each counts once. That is what a bootstrap asks for:
-it draws items again, and hands over how often it drew each.
+`weights`, shape (n,), are how often each item counts, once by default: a bootstrap draws items with replacement and
+passes how often it drew each.
 
-Ties are settled in one of two ways. Among classes the first one wins, as in `Classifier.predict`, so that the accuracy
-is the share on the diagonal of the confusion matrix. Among ranked items those that are not relevant come first: an
-encoder that gives everything the same score finds nothing, in whatever order the items stand.
+Ties are broken in two ways. Among classes the first one wins, as in `Classifier.predict`, so that accuracy is the share
+on the diagonal of the confusion matrix. Among ranked items the irrelevant ones come first: an encoder that gives every
+item the same score finds nothing, in whatever order the items are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    Weights = NDArray[np.float64]
-    Statistic = Callable[[Weights], NDArray[np.float64]]
-    """Weights of the items, shape (n,) → the figures that they give, shape (m,)."""
-
+Weights = NDArray[np.float64]
+Statistic = Callable[[Weights], NDArray[np.float64]]
+"""Weights of the items, shape (n,) → the figures that they give, shape (m,)."""
 
 LEVEL = 0.95
 
 RESAMPLES = 1000
-"""Draws of a bootstrap: the ends of a 95 % interval are then the 25th of them from either side."""
+"""Draws of a bootstrap: the ends of a 95 % interval are then the 25th from either side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +49,6 @@ def mean(values: NDArray[np.generic], weights: Weights | None = None) -> float:
 
     Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", arXiv:1409.0575, section 4.1.
     """
-    import numpy as np
-
     wide = values.astype(np.float64)
     total = float(len(wide)) if weights is None else float(weights.sum())
     if not total:
@@ -62,13 +57,11 @@ def mean(values: NDArray[np.generic], weights: Weights | None = None) -> float:
 
 
 def mean_per_class(values: NDArray[np.generic], truth: NDArray[np.integer], *, weights: Weights | None = None) -> float:
-    """The mean over classes of the mean over each one's items: every class counts the same, however many items it has.
+    """The mean over classes of the mean over each one's items: every class has the same weight.
 
     Of top-1 hits it is the mean per-class accuracy, as in the CLIP paper's tables for Caltech-101, Pets and Flowers
     (arXiv:2103.00020, table 9). Classes without items are left out; NaN where there is none with any.
     """
-    import numpy as np
-
     wide = np.ones(len(truth)) if weights is None else weights
     sizes = np.bincount(truth, weights=wide)
     sums = np.bincount(truth, weights=wide * values.astype(np.float64))
@@ -77,9 +70,7 @@ def mean_per_class(values: NDArray[np.generic], truth: NDArray[np.integer], *, w
 
 
 def confusion_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """How often each class (row) was taken for each (column): counts of shape (classes, classes)."""
-    import numpy as np
-
+    """How often each class (row) was predicted as each (column): counts of shape (classes, classes)."""
     cells = truth.astype(np.int64) * classes + predicted
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
@@ -87,11 +78,9 @@ def confusion_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer],
 def relevant_ranks(scores: NDArray[np.floating], relevant: Sequence[NDArray[np.integer]]) -> list[NDArray[np.int64]]:
     """The ranks (1 is the best) of each query's relevant items, ascending: of `scores`, shape (queries, items).
 
-    `relevant`: for each query the indices of its relevant items, at least one. Items that are not relevant come before
-    relevant ones of the same score.
+    `relevant`: for each query the indices of its relevant items, at least one. Irrelevant items come before relevant
+    ones of the same score.
     """
-    import numpy as np
-
     found = []
     for row, wanted in zip(scores, relevant, strict=True):
         own = -np.sort(-row[wanted])
@@ -104,9 +93,9 @@ def relevant_ranks(scores: NDArray[np.floating], relevant: Sequence[NDArray[np.i
 def recall_at_k(first: NDArray[np.integer], k: int, *, weights: Weights | None = None) -> float:
     """R@K: the share of queries with a relevant item among the first `k`. `first`: the best rank of each, shape (n,).
 
-    As image-text retrieval has it where a picture has several captions: any one of them will do. Karpathy & Fei-Fei
+    As in image–text retrieval, where any of a picture's captions counts. Karpathy & Fei-Fei
     2015, "Deep Visual-Semantic Alignments for Generating Image Descriptions" (arXiv:1412.2306), section 4.1. Other
-    fields call that the hit rate, and by recall mean the share of all relevant items.
+    fields call this the hit rate, and use recall for the share of all relevant items.
     """
     return mean(first <= k, weights)
 
@@ -117,8 +106,6 @@ def average_precisions(ranks: Sequence[NDArray[np.integer]]) -> NDArray[np.float
     The mean over the relevant items of the precision at each one's rank: Manning, Raghavan & Schütze 2008,
     "Introduction to Information Retrieval", section 8.4.
     """
-    import numpy as np
-
     return np.array([(np.arange(1, len(own) + 1) / own).mean() for own in ranks], np.float64)
 
 
@@ -127,8 +114,6 @@ def median_rank(first: NDArray[np.integer], *, weights: Weights | None = None) -
 
     Karpathy & Fei-Fei 2015 (arXiv:1412.2306), section 4.1.
     """
-    import numpy as np
-
     wide = np.ones(len(first)) if weights is None else weights
     half = wide.sum() / 2
     if not half:
@@ -152,14 +137,12 @@ def bootstrap(
 ) -> tuple[Estimate, ...]:
     """The figures that `statistic` gives for `count` items, each with its bootstrap percentile interval.
 
-    Items are drawn anew with replacement, as many as there are; with `groups`, shape (count,), whole groups are: the
-    captions of one picture are no independent samples. The same `seed` gives the same draws, so that figures of several
-    encoders over the same items move together. The interval says how much the choice of these items matters, nothing
-    else. Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3; groups: Davison & Hinkley 1997,
-    "Bootstrap Methods and their Application", section 3.8.
+    All items are drawn again with replacement; with `groups`, shape (count,), whole groups are: the captions of one
+    picture are not independent samples. The same `seed` gives the same draws, so that figures of several encoders over
+    the same items vary together. The interval shows how much the choice of these items matters, nothing else. Efron &
+    Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3; groups: Davison & Hinkley 1997, "Bootstrap
+    Methods and their Application", section 3.8.
     """
-    import numpy as np
-
     values = statistic(np.ones(count))
     if not count:
         return tuple(Estimate(float(v), float("nan"), float("nan")) for v in values)
@@ -179,7 +162,5 @@ def bootstrap_mean(
     values: NDArray[np.generic], *, groups: NDArray[np.integer] | None = None, resamples: int = RESAMPLES
 ) -> Estimate:
     """The mean of `values`, shape (n,), with its interval; see `bootstrap`."""
-    import numpy as np
-
     [estimate] = bootstrap(lambda w: np.array([mean(values, w)]), len(values), groups=groups, resamples=resamples)
     return estimate

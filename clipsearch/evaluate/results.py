@@ -1,21 +1,20 @@
-"""What evaluations return: figures with their intervals, and the arrays that a plot is drawn from."""
+"""What evaluations return: figures with intervals, and the arrays behind the plots."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.classify.calibration import ReliabilityBins
 from clipsearch.evaluate.metrics import Estimate
 from clipsearch.types import EncoderInfo
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 
 CURVE = 100
-"""Ranks that a recall curve goes to, where there are so many."""
+"""The largest K of a recall curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +27,10 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What the vectors of one evaluation cost.
+    """The cost of the vectors of one evaluation.
 
-    encoded: pictures and texts that went through the encoder; taken: those whose vectors the library or an earlier
-    evaluation had. seconds: reading, decoding and encoding together.
+    encoded: pictures and texts that were encoded; taken: those whose vectors the library or an earlier evaluation
+    already had. seconds: reading, decoding and encoding together.
     """
 
     encoded: int
@@ -41,7 +40,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A picture, its label, and what it was taken for: up to five labels, best first."""
+    """A picture, its label, and up to five predicted labels, best first."""
 
     path: str
     label: str
@@ -56,10 +55,10 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationScores:
-    """Zero-shot classification of labelled pictures by one encoder; all shares lie between 0 and 1.
+    """Zero-shot classification of labelled pictures by one encoder; all shares are between 0 and 1.
 
-    difference: of top1 to the first encoder's, on the pictures that both could read; None for the first one.
-    confusion: counts of shape (labels, labels), a row for each true label. reliability: see `metrics.ReliabilityBins`.
+    difference: top1 minus the first encoder's, on the pictures that both could use; None for the first one.
+    confusion: counts of shape (labels, labels), one row per true label. reliability: see `ReliabilityBins`.
     """
 
     model: EncoderInfo
@@ -81,7 +80,7 @@ class ClassificationScores:
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """How well queries of one kind find what belongs to them.
+    """How well queries of one kind find their pictures or captions.
 
     recall: R@K by K. curve: R@K for K = 1 … len(curve), without intervals.
     """
@@ -98,7 +97,7 @@ class Direction:
 class RetrievalScores:
     """Pictures found by their captions, and captions by their pictures, with one encoder.
 
-    difference: of text → image R@1 to the first encoder's; None for the first one.
+    difference: text → image R@1 minus the first encoder's; None for the first one.
     """
 
     model: EncoderInfo
@@ -112,19 +111,19 @@ class RetrievalScores:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An altered copy that another picture was nearer to than its original was."""
+    """An altered copy that is nearer to another picture than to its original."""
 
     path: str
     alteration: str
     rank: int
-    """Of the original, from 1."""
+    """Rank of the original, from 1."""
     nearest: str
     """The picture that was found in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlterationRecall:
-    """How many copies that were altered in one way still find their original."""
+    """How many copies with one alteration still find their original."""
 
     alteration: str
     what: str
@@ -149,16 +148,16 @@ class SelfScores:
 
 
 Scored = ClassificationScores | RetrievalScores | SelfScores
-"""What says of one encoder how it did, what it could not use, and what it cost."""
+"""Results of one encoder, with the pictures that it could not use, and its cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineScores:
-    """One engine over a library's vectors, asked one query at a time.
+    """One engine over a library's vectors, with one query at a time.
 
-    origin: "library" where the library's own snapshot was measured, "made" where one was made for it and removed.
-    recall: R@k against exact search, by kind of query ("pictures", "texts"); p50, p95: milliseconds a query.
-    bytes: of its file; build_s: seconds that making it took. details: for "ivf", nlist and nprobe.
+    origin: "library" for the library's own snapshot, "made" for one that was built for the measurement and removed.
+    recall: R@k against exact search, by kind of query ("pictures", "texts"); p50, p95: milliseconds per query.
+    bytes: size of its file; build_s: seconds to build it. details: for "ivf", nlist and nprobe.
     """
 
     model: EncoderInfo

@@ -1,4 +1,4 @@
-"""Pictures found by their captions, and captions by their pictures, as on Flickr30k and COCO."""
+"""Measures text–image retrieval: from captions to pictures and back, as on Flickr30k and COCO."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from clipsearch.evaluate.results import CURVE, Direction, Missed, RetrievalScore
 AT = (1, 5, 10)
 
 _BLOCK = 1 << 24
-"""Scores that are held at once: 128 MB as float64."""
+"""Scores held at once: 128 MB as float64."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """One kind of query: the ranks of what is relevant to each, and which picture each query belongs to."""
+    """One kind of query: the ranks of each one's relevant items, and the picture that it belongs to."""
 
     ranks: list[NDArray[np.int64]]
     groups: NDArray[np.int64]
@@ -52,10 +52,10 @@ def retrieve(
 ) -> tuple[RetrievalScores, ...]:
     """Compare encoders on pictures with captions; one result for each of `models`, in their order.
 
-    A caption is a query with one right answer, a picture one with as many as it has captions; `at` are the K of R@K.
-    Equal scores count against an encoder (`metrics.relevant_ranks`). Pictures that cannot be read are left out with
-    their captions. Intervals come from `resamples` draws of pictures, each with its captions, among a gallery that
-    stays. Raises UsageError where no picture can be read, StoppedError, and what `choosing.opened` raises.
+    A caption is a query with one relevant item, a picture has one per caption; `at` are the K of R@K. Ties count
+    against an encoder (`metrics.relevant_ranks`). Unreadable pictures are left out with their captions. Intervals come
+    from `resamples` draws of pictures, each with its captions, over a fixed gallery. Raises UsageError where no picture
+    can be read, StoppedError, and as `comparison.opened` does.
     """
     items = len(captioned.paths) + len(set(captioned.captions))
     with opened(models, place, items=items) as sources:
@@ -91,7 +91,7 @@ def _ranks(
 
 
 def scores_of(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Inner products, some queries at a time: summed in float64 and rounded, so that equal vectors do tie."""
+    """Inner products, some queries at a time: summed in float64 and rounded, so that equal vectors tie."""
     wide = gallery.astype(np.float64).T
     step = max(1, _BLOCK // max(1, len(gallery)))
     for start in range(0, len(queries), step):
@@ -103,7 +103,7 @@ def _scores(one: _Retrieved, first: _Retrieved, at: Sequence[int], resamples: in
     if one is not first and one.captioned == first.captioned:
         gains = (one.texts.first <= 1).astype(np.float64) - (first.texts.first <= 1)
         difference = metrics.bootstrap_mean(gains, groups=one.texts.groups, resamples=resamples)
-    alone = "there is one picture only, which each caption finds: the figures say nothing"
+    alone = "there is only one picture, which each caption finds: the figures say nothing"
     return RetrievalScores(
         model=one.source.info,
         text_to_image=_direction(one.texts, at, resamples),

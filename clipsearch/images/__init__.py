@@ -1,1 +1,1 @@
-"""From a file's bytes to upright sRGB pixels, and to what the file records about itself."""
+"""Pictures: from a file's bytes to upright sRGB pixels and the facts that the file records."""

@@ -1,4 +1,4 @@
-"""Colours: any mode that Pillow decodes → a mode that can be resampled → sRGB."""
+"""Colours and transparency: from any mode that Pillow decodes to a mode that can be resampled, and to sRGB."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
 
 
 def resamplable(image: Image.Image) -> Image.Image:
-    """The same picture, opaque, as RGB, L, CMYK or LAB: modes whose values may be averaged, 8 bits a channel.
+    """The same picture, opaque, as RGB, L, CMYK or LAB: modes whose values may be averaged, with 8 bits per channel.
 
-    Transparency goes on white here and not after the resize: Pillow would have to premultiply all pixels anyway, and a
-    resampled edge would then differ from that of the flattened picture.
+    Transparency is put on white here, not after the resize: Pillow would have to premultiply all pixels anyway, and a
+    resampled edge would differ from that of the flattened picture.
     """
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_eight_bits(np.asarray(image), image.mode))
@@ -29,7 +29,7 @@ def resamplable(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An RGB picture in sRGB. A profile that is broken, or made for other channels, is ignored."""
+    """An RGB picture in sRGB. A profile that is broken or made for other channels is ignored."""
     if image.mode == "LAB":
         profile = None
     elif profile is not None and image.mode == "L" and profile[16:20] == b"RGB ":
@@ -57,8 +57,8 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
     """Grey values of shape (h, w) in more than 8 bits, as 8 bits.
 
-    16 bits: divided by 257. 32-bit integers that fit 8 or 16 bits: taken as such. Floats within 0 … 1: times 255.
-    Anything else is spread over its own range, for nothing says what its white is.
+    16 bits: divided by 257. 32-bit integers that fit 8 or 16 bits: as such. Floats within 0 … 1: times 255.
+    Anything else is stretched over its own range, as its white is unknown.
     """
     if mode.startswith("I;16"):
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -79,7 +79,7 @@ def _eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From `profile` (None: CIE Lab) to sRGB; None where it is unusable, or changes nothing.
+    """From `profile` (None: CIE Lab) to sRGB; None where it is unusable or changes nothing.
 
     One transform serves all threads: LittleCMS copies its cache per call.
     """

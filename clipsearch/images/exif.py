@@ -1,4 +1,4 @@
-"""What a camera wrote into a file: when, where, with what. Broken tags are left out, never raised."""
+"""EXIF: date, place, camera, orientation and other tags of a file. Broken tags are skipped, never raised."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MAX_CHARACTERS = 500
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
 _MAKE, _MODEL = 0x010F, 0x0110
 _DATES = ((0x9003, 0x9011), (0x9004, 0x9012))
-"""Date and offset of the exposure, else of its digitising. DateTime (0x0132) is when a program last wrote the file."""
+"""Date and offset of the exposure, then of its digitising. DateTime (0x0132) is when a program last wrote the file."""
 
-# Of the main directory, then of the Exif one. Numbers and names: Exif 3.0, tables 4–16 (CIPA DC-008).
+# From the main directory, then the Exif one. Numbers and names: Exif 3.0, tables 4–16 (CIPA DC-008).
 _KEPT = {
     0x010E: "ImageDescription",
     0x0131: "Software",
@@ -64,7 +64,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class ExifFacts:
-    """The part of `ImageFacts` that EXIF tells, and how the stored picture has to be turned (1 … 8)."""
+    """The part of `ImageFacts` that comes from EXIF, and how the stored picture must be turned (1 … 8)."""
 
     orientation: int = 1
     taken_at: str | None = None
@@ -76,7 +76,7 @@ class ExifFacts:
 
 
 def read_facts(get_exif: Callable[[], Image.Exif]) -> ExifFacts:
-    """What Pillow's EXIF mapping tells; `get_exif` fetches it, and may fail as it likes."""
+    """The facts in Pillow's EXIF mapping; `get_exif` reads it, and may raise anything."""
     exif = _attempt(get_exif)
     if not exif:
         return ExifFacts()
@@ -97,7 +97,7 @@ def read_facts(get_exif: Callable[[], Image.Exif]) -> ExifFacts:
 
 
 def _attempt(read: Callable[[], _T]) -> _T | None:
-    """`read()`, or None if it fails: parsers fed with garbage raise nearly anything, and no tag is worth a picture."""
+    """`read()`, or None if it fails: parsers raise nearly anything on garbage, and no tag is worth losing a picture."""
     try:
         return read()
     except MemoryError:
@@ -168,7 +168,7 @@ def _camera(make: str, model: str) -> str | None:
 def _position(gps: Mapping[int, Any]) -> tuple[float, float] | None:
     lat = _degrees(gps.get(2), gps.get(1), "N", "S", 90)
     lon = _degrees(gps.get(4), gps.get(3), "E", "W", 180)
-    # A receiver without a fix writes zeros; no one photographs the point in the Gulf of Guinea that they name.
+    # A receiver without a fix writes zeros, which name a point in the Gulf of Guinea.
     if lat is None or lon is None or (lat == 0 and lon == 0):
         return None
     return lat, lon
@@ -188,7 +188,7 @@ def _degrees(value: object, reference: object, positive: str, negative: str, lim
 
 
 def _number(value: object) -> float | None:
-    """A finite number, or None: rationals with a zero below, NaN and text are none."""
+    """A finite number; None for rationals with a zero denominator, NaN and text."""
     if not isinstance(value, Real):
         return None
     number = _attempt(lambda: float(value))
@@ -212,7 +212,7 @@ def _plain(tag: int, value: object) -> str | int | float | None:
         return _text(raw.decode("utf-16-le", "ignore")) or None
     if tag == _USER_COMMENT and isinstance(value, bytes):
         text = value[8:]
-        # UNICODE comes in either byte order, whatever the file's is: Latin letters have their zeros first or last.
+        # UNICODE has either byte order, whatever the file's is: Latin letters have their zeros first or last.
         unicode = "utf-16-be" if text[::2].count(0) > text[1::2].count(0) else "utf-16"
         encoding = {b"UNICODE\0": unicode, b"JIS\0\0\0\0\0": "iso2022_jp"}.get(value[:8], "latin-1")
         return _text(text.decode(encoding, "ignore")) or None

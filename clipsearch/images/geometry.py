@@ -1,4 +1,4 @@
-"""Which part of the upright picture becomes which pixels; no pixel is touched here."""
+"""Geometry of resize, crop and EXIF orientation, as numbers: which part of a picture becomes which pixels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from clipsearch.types import Box, Preprocess
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to take of the upright picture and how to scale it; every size is (width, height).
+    """The part of the upright picture to use and how to scale it; every size is (width, height).
 
-    `region` of the picture is scaled to `resized`; `window` is cut out of that, and put on a square of `size` that is
+    `region` of the picture is scaled to `resized`; `window` is cut out of the result and put on a square of `size`,
     filled with `fill` where the window is smaller.
     """
 
@@ -24,7 +24,7 @@ class Plan:
 
     @property
     def reduction(self) -> float:
-        """How many pixels of the picture go into one, along the side that is scaled down least."""
+        """How many pixels of the picture become one, along the side that is scaled down least."""
         left, top, right, bottom = self.region
         return min((right - left) / self.resized[0], (bottom - top) / self.resized[1])
 
@@ -57,7 +57,7 @@ def _within(box: Box | None, width: int, height: int) -> Box:
         return 0, 0, width, height
     left, top, right, bottom = max(0, box[0]), max(0, box[1]), min(width, box[2]), min(height, box[3])
     if left >= right or top >= bottom:
-        raise ImageError(f"the box {box} holds nothing of a picture of {width} × {height}")
+        raise ImageError(f"the box {box} is outside a picture of {width} × {height}")
     return left, top, right, bottom
 
 
@@ -67,7 +67,7 @@ def _centre(length: int, part: int) -> int:
 
 
 def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
-    """Where `box` of an upright picture of width × height lies in the stored one, before its EXIF turn."""
+    """`box` of an upright picture of width × height, in the stored picture before its EXIF turn."""
     left, top, right, bottom = box
     if orientation in (2, 3, 7, 6):
         left, right = width - right, width - left

@@ -1,4 +1,4 @@
-"""From a file's bytes to a picture, and the version of what decodes it."""
+"""`open_picture`: from a file's bytes to a `Picture`; and the version of the decoders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 4096
 
 _REVISION = 1
-"""Goes up with a change here that may let a picture through that failed before: remembered failures are retried."""
+"""Increases with a change that may decode a picture that failed before: remembered failures are then retried."""
 
 
 @functools.cache
@@ -29,18 +29,18 @@ def _version(package: str) -> str | None:
 
 
 def decoder_version(max_pixels: int = MAX_PIXELS) -> str:
-    """What decides whether a picture can be decoded: a failure is remembered with it, and retried once it changes."""
+    """Everything that decides whether a picture can be decoded; a failure is retried once this has changed."""
     parts = [f"{name} {version}" if (version := _version(name)) else f"no {name}" for name in ("pi-heif", "rawpy")]
     return f"images {_REVISION}, pillow {_version('pillow')}, {', '.join(parts)}; {max_pixels / 1e6:g} MP"
 
 
 def open_picture(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, truncated: bool = False) -> Picture:
-    """Read what a picture's file says of itself; its pixels are decoded when they are asked for.
+    """Read the facts of a picture; its pixels are decoded on request.
 
     `source` is the file's content or a seekable binary file, which must stay open while the picture is used.
-    `truncated` decodes a file that ends early as far as it goes; other decodes wait meanwhile, whatever their thread.
+    `truncated` decodes a truncated file as far as it goes; decoding in other threads waits meanwhile.
     Raises UnsupportedImageError where the format is refused or its extra is not installed, TruncatedImageError where
-    the file ends too early to say its size, ImageError for what is no picture. A message is one line without a path.
+    the file is too short to have its size, ImageError for what is not a picture; none of these has a path.
     """
     from clipsearch.images import picture
 

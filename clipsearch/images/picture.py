@@ -1,7 +1,7 @@
-"""The pixel path: a picture's file → the upright sRGB pixels that an encoder's own preprocessing would make of it.
+"""`Picture`: from a file to the upright sRGB pixels that an encoder's own preprocessing would produce.
 
 Order: draft (JPEG), colours, resize, crop, turn; colours come after the crop where there are many pixels. Geometry is
-planned on the upright picture and mapped back to the stored one, so a turned file gives the pixels of its plain twin.
+planned on the upright picture and mapped back to the stored one, so a turned file gives the pixels of an upright one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from clipsearch.errors import ImageError, TruncatedImageError
 from clipsearch.images import colour, raw
 from clipsearch.images.geometry import Plan, plan, stored_box
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, Source
-from clipsearch.images.rwlock import Gate
+from clipsearch.images.rwlock import ReadersWriterLock
 from clipsearch.types import Box, ImageFacts, Preprocess
 
 _MAX_RESIZED = 16_000_000
-"""Pixels of a resized picture before its crop: a strip of 1 × 20,000 would be blown up to gigabytes."""
+"""Pixels of a resized picture before its crop: a strip of 1 × 20,000 would take gigabytes."""
 
 _BLANK = 0.99
 """Share of one colour; the rest is what a decoder makes of the first bytes."""
@@ -45,11 +45,11 @@ class Picture:
             raise ImageError("the picture has no pixels")
 
     def pixels(self, preprocess: Preprocess, *, box: Box | None = None) -> NDArray[np.uint8]:
-        """What the encoder's image tower takes before normalisation: uint8 of shape (3, S, S), C-contiguous.
+        """The input of the encoder's image tower before normalisation: uint8 of shape (3, S, S), C-contiguous.
 
-        `box` takes a part of the upright picture, as if it had been cut out first. Only a JPEG that is scaled down
+        `box` selects a part of the upright picture, as if it had been cut out first. Only a JPEG that is scaled down
         4 times or more is decoded at less than full size, and then at 2 times the target or more.
-        Raises TruncatedImageError where the file ends early, ImageError where it cannot be decoded.
+        Raises TruncatedImageError for a truncated file, ImageError where it cannot be decoded.
         """
         planned = plan(self.facts.width, self.facts.height, preprocess, box)
         with _translated(self._truncated):
@@ -92,8 +92,8 @@ class Picture:
 def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_first: bool) -> Image.Image:
     """The window of `stored`, whose geometry is that of the stored picture at full size.
 
-    Pillow scales rows, rounds, and then scales columns. `columns_first` does it the other way round, for a picture that
-    lies on its side: so it comes out as its upright twin does, to the last bit.
+    Pillow scales rows, rounds, and then scales columns. `columns_first` reverses this for a picture that lies on its
+    side, so that the result equals that of the upright file, to the last bit.
     """
     image, (width, height) = frame.image, stored.resized
     left, top, right, bottom = stored.region
@@ -115,7 +115,7 @@ def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_f
             part = (part[0], 0, part[2], height)
         resized = image.resize((width, height), resample, part)
         return resized if stored.window == (0, 0, width, height) else resized.crop(stored.window)
-    # Pillow takes a box in single precision: the same picture, but not to the last bit.
+    # Pillow computes a box in single precision: the same picture, but not to the last bit.
     x, y = (part[2] - part[0]) / width, (part[3] - part[1]) / height
     window = stored.window
     part = (part[0] + window[0] * x, part[1] + window[1] * y, part[0] + window[2] * x, part[1] + window[3] * y)
@@ -123,7 +123,7 @@ def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_f
 
 
 def _refuse_blank(image: Image.Image) -> None:
-    """A file that ends before its first rows is filled up with one colour, in which nothing can be found."""
+    """Refuse a file that ends before its first rows: decoders fill it up with one colour."""
     values = np.asarray(image)
     same = values == values[-1, -1]
     if (same if same.ndim == 2 else same.all(axis=-1)).mean() >= _BLANK:
@@ -138,7 +138,7 @@ def _source(stream: BinaryIO, kind: str, max_pixels: int) -> Source:
 
 @contextlib.contextmanager
 def _translated(truncated: bool) -> Iterator[None]:
-    """Decode quietly; every error but MemoryError comes out as one of ours, in one line."""
+    """Decode without warnings; every error but MemoryError becomes an ImageError, in one line."""
     try:
         with _QUIET, _switched(truncated):
             yield
@@ -154,15 +154,15 @@ def _translated(truncated: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _switched(truncated: bool) -> Iterator[None]:
-    """Pillow's switch for files that end early is the whole process's.
+    """Pillow's switch for truncated files is global to the process.
 
-    Set in one thread, it made 31 of 60 damaged files pass as sound in another: so such a file is decoded alone.
+    Set in one thread, it made 31 of 60 damaged files pass as intact in another, so a truncated file is decoded alone.
     """
     if not truncated:
-        with _GATE.shared():
+        with _LOCK.reading():
             yield
         return
-    with _GATE.alone():
+    with _LOCK.writing():
         before = ImageFile.LOAD_TRUNCATED_IMAGES
         ImageFile.LOAD_TRUNCATED_IMAGES = True
         try:
@@ -172,9 +172,9 @@ def _switched(truncated: bool) -> Iterator[None]:
 
 
 class _Quiet:
-    """Pillow's warnings (odd EXIF, palettes) are about the file, not for the caller.
+    """Silences Pillow's warnings (odd EXIF, palettes), which are about the file and not for the caller.
 
-    Filters are the process's: the first thread that comes sets them, the last that leaves puts them back.
+    Filters are global to the process: the first thread to enter sets them, the last to leave restores them.
     """
 
     def __init__(self) -> None:
@@ -199,4 +199,5 @@ class _Quiet:
 
 
 _QUIET = _Quiet()
-_GATE = Gate()
+_LOCK = ReadersWriterLock()
+"""Writers set Pillow's switch for truncated files."""

@@ -1,4 +1,4 @@
-"""Formats that Pillow and pi_heif decode: from a stream to what it says of itself, and to its stored pixels."""
+"""Decodes formats by Pillow (JPEG, PNG, TIFF, WebP, AVIF …) and pi_heif (HEIC): facts and stored pixels."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from clipsearch.errors import ImageError, UnsupportedImageError
 from clipsearch.images import colour, exif
 from clipsearch.types import ImageFacts
 
-# Imported for the formats they register; without them Pillow would import every plugin it has.
+# Imported for the formats that they register; otherwise Pillow would import all of its plugins.
 _PLUGINS = (
     AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin, MpoImagePlugin, PngImagePlugin,
     PpmImagePlugin, TiffImagePlugin, WebPImagePlugin,
 )  # fmt: skip
 
-# Pillow's guard counts a file's pixels, ours those that are decoded; its own would refuse pictures that we draft.
+# Pillow's limit counts a file's pixels, ours those that are decoded; its own would refuse large JPEGs that are drafted.
 Image.MAX_IMAGE_PIXELS = None
 
 DECODE_ERRORS: tuple[type[Exception], ...] = (
@@ -49,7 +49,7 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     AssertionError,
     RuntimeError,
 )
-"""What Pillow's parsers have been seen to raise over damaged files. MemoryError is none of them: it passes."""
+"""Errors that Pillow's parsers have raised for damaged files; MemoryError is not among them and propagates."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,19 +64,19 @@ TURNS = {
 
 
 _CONVERTED_FIRST = 2_000_000
-"""Pixels up to which colours are converted before the resize, as they should be: 12 ns each. It covers drafted JPEGs.
+"""Pixels up to which colours are converted before the resize, as is correct: 12 ns each. Covers drafted JPEGs.
 
 After the resize, vectors of pictures with a wide profile move by 1e-4 in cosine where they have grain or hard edges;
 a large HEIC or PNG would take a third longer otherwise.
 """
 
 _MAX_META = 16_000_000
-"""Bytes of a HEIF header; that of a picture of a thousand tiles takes 100 KB."""
+"""Bytes of a HEIF header; a picture of a thousand tiles needs 100 KB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Decoded pixels, opaque and fit for resampling, `scale_x` × `scale_y` times smaller than the stored picture."""
+    """Decoded pixels, opaque and ready for resampling, `scale_x` × `scale_y` times smaller than the stored picture."""
 
     image: Image.Image
     profile: bytes | None = None
@@ -85,7 +85,7 @@ class Frame:
 
 
 class Source(Protocol):
-    """A format's way to pixels. `orientation` is the EXIF turn (1 … 8) from its frames to the upright picture."""
+    """The decoder of one file. `orientation` is the EXIF turn (1 … 8) from its frames to the upright picture."""
 
     @property
     def facts(self) -> ImageFacts: ...
@@ -94,7 +94,7 @@ class Source(Protocol):
     def orientation(self) -> int: ...
 
     def decode(self, reduction: float) -> Frame:
-        """A frame that still has enough pixels to be scaled down by `reduction` of the stored picture's size."""
+        """A frame with enough pixels for a picture that is `reduction` times smaller than the stored one."""
         ...
 
 
@@ -112,6 +112,12 @@ def picture_facts(kind: str, upright: tuple[int, int], told: exif.ExifFacts) -> 
     )
 
 
+def check_count(count: int, limit: int) -> None:
+    """Raise ImageError where more pixels than `limit` would be decoded."""
+    if count > limit:
+        raise ImageError(f"{count / 1e6:.0f} megapixels would be decoded; the limit is {limit / 1e6:g} (`max_pixels`)")
+
+
 def _frame(image: Image.Image, profile: bytes | None) -> Frame:
     stored = colour.resamplable(image)
     if image.width * image.height <= _CONVERTED_FIRST and (profile is not None or stored.mode in ("CMYK", "LAB")):
@@ -127,7 +133,7 @@ class PillowSource:
         image = self._open()
         self._fresh: Image.Image | None = image
         told = exif.read_facts(self.exif)
-        # Pillow turns a TIFF by itself while decoding it, and says the upright size from the start.
+        # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start.
         self._orientation = 1 if kind == "TIFF" else told.orientation
         width, height = image.size[::-1] if self._orientation >= 5 else image.size
         self._facts = picture_facts(kind, (width, height), told)
@@ -149,21 +155,16 @@ class PillowSource:
         self._fresh = None
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
-        # A progressive JPEG keeps the coefficients of all its pixels, whatever size it is drawn at.
+        # A progressive JPEG needs the coefficients of all its pixels, whatever size it is drafted at.
         full = self._facts.width * self._facts.height
-        count = full if image.info.get("progressive") else image.width * image.height
-        if count > self._max_pixels:
-            raise ImageError(
-                f"{full / 1e6:.0f} megapixels, of which {count / 1e6:.0f} would be decoded; "
-                f"the limit is {self._max_pixels / 1e6:g} (index --max-pixels)"
-            )
+        check_count(full if image.info.get("progressive") else image.width * image.height, self._max_pixels)
         image.load()
         profile = image.info.get("icc_profile")
         width, height = image.size
         frame = _frame(image, profile if isinstance(profile, bytes) else None)
         if scale > 1:
             stored = (self._facts.width, self._facts.height)[:: -1 if self._orientation >= 5 else 1]
-            # libjpeg rounds the drafted size up: its last row and column may stand for less than a whole block.
+            # libjpeg rounds the drafted size up: its last row and column may represent less than a whole block.
             exact = width == -(-stored[0] // scale) and height == -(-stored[1] // scale)
             frame = replace(
                 frame,
@@ -174,7 +175,7 @@ class PillowSource:
         return frame
 
     def _scale(self, reduction: float) -> int:
-        """By how much to draft. From 4 times on: below, and for small targets, drafting moves vectors by 1e-2."""
+        """The drafting factor. Below a reduction of 4, and for small targets, drafting moves vectors by 1e-2."""
         if self._kind != "JPEG" or reduction < 4:
             return 1
         return next(scale for scale in (8, 4, 2) if reduction / scale >= 2)
@@ -186,12 +187,12 @@ class PillowSource:
         try:
             return Image.open(self._stream, formats=(self._kind,))
         except UnidentifiedImageError as exc:
-            raise ImageError(f"the {self._kind} header is damaged, or of a kind that is not read") from exc
+            raise ImageError(f"the {self._kind} header is damaged or of an unsupported kind") from exc
 
     def exif(self) -> Image.Exif:
         image = self._fresh if self._fresh is not None else self._open()
         if self._kind == "PNG" and "exif" not in image.info:
-            # Pillow's own way would decode all pixels here, to see whether EXIF follows them.
+            # Pillow itself would decode all pixels here, to find EXIF after them.
             if (late := _late_png_exif(self._stream)) is not None:
                 image.info["exif"] = late
             return Image.Image.getexif(image)
@@ -199,7 +200,7 @@ class PillowSource:
 
 
 def _late_png_exif(stream: BinaryIO) -> bytes | None:
-    """The eXIf chunk of a PNG that has it behind its pixels, as some editors write it."""
+    """The eXIf chunk of a PNG that has it after its pixels, as some editors write it."""
     back = stream.tell()
     try:
         stream.seek(8)
@@ -219,15 +220,15 @@ def _open_heif(stream: BinaryIO) -> Image.Image:
     try:
         from pi_heif.as_plugin import HeifImageFile
     except ImportError as exc:
-        raise UnsupportedImageError("a HEIF picture; to read it: pip install 'clipsearch[heif]'") from exc
+        raise UnsupportedImageError("HEIF needs an extra: pip install 'clipsearch[heif]'") from exc
     if not _heif_names_are_text(stream):
         raise ImageError("the HEIF header is damaged")
-    image: Image.Image = HeifImageFile(stream, "")  # its own class, so that Pillow's global list stays as it is
+    image: Image.Image = HeifImageFile(stream, "")  # Its own class, so that Pillow's global list stays unchanged.
     return image
 
 
 def _heif_names_are_text(stream: BinaryIO) -> bool:
-    """Whether the types and names of all items are text: pi_heif 1.4 ends the process over one that is none.
+    """Whether the types and names of all items are text: any other crashes pi_heif 1.4, and the process.
 
     An "infe" box: size, name, version and flags, item id (2 bytes, 4 from version 3 on), protection index, type, and
     strings (ISO/IEC 14496-12, 8.11.6).

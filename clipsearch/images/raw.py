@@ -1,4 +1,4 @@
-"""Raw files of cameras, by LibRaw (extra `raw`): the embedded preview where it is large enough, else half size."""
+"""Decodes raw files of cameras by LibRaw (extra `raw`): the embedded preview if large enough, otherwise half size."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PIL import Image
 
 from clipsearch.errors import ImageError, UnsupportedImageError
 from clipsearch.images import exif
-from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, picture_facts
+from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, check_count, picture_facts
 from clipsearch.types import ImageFacts
 
-# TIFF tags that tell a raw file from a picture (TIFF 6.0, TIFF/EP, DNG 1.7).
+# TIFF tags that distinguish a raw file from a picture (TIFF 6.0, TIFF/EP, DNG 1.7).
 _SUBFILE, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION = 254, 259, 262, 271, 330, 50706
 _SENSOR_PHOTOMETRIC = {32803, 34892}
 """Colour filter array; linear raw."""
@@ -26,11 +26,11 @@ _EXIF_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 """LibRaw's flip (bit 0 mirrors columns, bit 1 rows, bit 2 transposes) as an EXIF orientation."""
 
 _SAME_SHAPE = 0.03
-"""How far, relatively, a preview's shape may be off: more, and it shows another part of the scene, or black bars."""
+"""Relative tolerance for a preview's shape: beyond it, the preview shows another part of the scene, or black bars."""
 
 
 def is_raw_tiff(stream: BinaryIO) -> bool:
-    """Whether a TIFF holds a sensor's data: Pillow would take the thumbnail in its first directory for all of it."""
+    """Whether a TIFF contains sensor data: Pillow would read only the thumbnail in its first directory."""
     tags = _first_directory(stream)
     return (
         _DNG_VERSION in tags
@@ -41,7 +41,7 @@ def is_raw_tiff(stream: BinaryIO) -> bool:
 
 
 def _first_directory(stream: BinaryIO) -> dict[int, int]:
-    """The first directory's tags with their value fields: the values themselves where those are one short or long."""
+    """The first directory's tags with their value fields, which are the values if these are one short or long."""
     stream.seek(0)
     head = stream.read(8)
     order = "<" if head[:2] == b"II" else ">"
@@ -58,7 +58,7 @@ def _first_directory(stream: BinaryIO) -> dict[int, int]:
 
 
 class RawSource:
-    """One raw file. All frames come upright, so `orientation` is 1; sizes are those of the visible sensor."""
+    """One raw file. All frames are upright, so `orientation` is 1; sizes are those of the visible sensor."""
 
     orientation = 1
 
@@ -66,14 +66,14 @@ class RawSource:
         try:
             import rawpy
         except ImportError as exc:
-            raise UnsupportedImageError("a camera's raw file; to read it: pip install 'clipsearch[raw]'") from exc
+            raise UnsupportedImageError("raw files of cameras need an extra: pip install 'clipsearch[raw]'") from exc
         self._rawpy: Any = rawpy
         self._max_pixels = max_pixels
         stream.seek(0)
         try:
             self._raw: Any = rawpy.imread(stream)
         except rawpy.LibRawFileUnsupportedError as exc:
-            raise ImageError("a raw file that is damaged, or of a camera that LibRaw does not know") from exc
+            raise ImageError("the raw file is damaged or of a camera that LibRaw does not support") from exc
         except rawpy.LibRawError as exc:
             raise _failed(exc) from exc
         sizes = self._raw.sizes
@@ -98,7 +98,7 @@ class RawSource:
         return self._developed
 
     def _from_preview(self, reduction: float) -> Frame | None:
-        """The preview, if it shows the whole picture with at least as many pixels as are wanted."""
+        """The preview, if it shows the whole picture with at least the required number of pixels."""
         if self._preview is None:
             return None
         width, height = self._preview.facts.width, self._preview.facts.height
@@ -117,12 +117,7 @@ class RawSource:
         )
 
     def _develop(self) -> Frame:
-        count = self.facts.width * self.facts.height // 4
-        if count > self._max_pixels:
-            raise ImageError(
-                f"{count / 1e6:.0f} megapixels would be decoded; "
-                f"the limit is {self._max_pixels / 1e6:g} (index --max-pixels)"
-            )
+        check_count(self.facts.width * self.facts.height // 4, self._max_pixels)
         try:
             pixels = self._raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)
         except self._rawpy.LibRawError as exc:
@@ -141,7 +136,7 @@ class RawSource:
         return None
 
     def _exif(self, stream: BinaryIO) -> Image.Exif:
-        """The file's own EXIF where it is a TIFF at heart, else its preview's."""
+        """The file's own EXIF if it is TIFF-based, otherwise its preview's."""
         stream.seek(0)
         if stream.read(4) not in (b"II*\0", b"MM\0*") and self._preview is not None:
             return self._preview.exif()

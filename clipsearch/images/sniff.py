@@ -1,4 +1,4 @@
-"""Which files are pictures, and of which format, by their first bytes."""
+"""The formats: suffixes that a scan considers, and which format a file has by its first bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 MAX_PIXELS = 64_000_000
-"""Pixels that may be decoded for one picture, after a JPEG's draft: 64 MP take about 256 MB."""
+"""Pixels that may be decoded for one picture, after a JPEG's draft: 64 MP need about 256 MB."""
 
 _RAW = "3fr arw cr2 cr3 dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
 
@@ -23,10 +23,10 @@ _OTHERS = (
 )
 
 PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_RAW} {_OTHERS}".split())
-"""What a scan looks at; the content alone decides how a file is read."""
+"""Suffixes that a scan considers; the content alone decides how a file is read."""
 
 PIXELS_REVISION = 1
-"""Part of every encoder's fingerprint: goes up with a change here that gives other pixels for the same file."""
+"""Part of every encoder's fingerprint: increases with a change that gives other pixels for the same file."""
 
 _MAGIC: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), kind)
@@ -53,36 +53,36 @@ FORMATS = frozenset(kind for _, kind in _MAGIC)
 _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), name)
     for pattern, name in (
-        (rb".{0,1024}%PDF-", "a PDF document"),
-        (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document"),
-        (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg.*?)?<svg[\s>]", "an SVG drawing"),
-        (rb"(?:\xef\xbb\xbf)?\s*<(?:!DOCTYPE html|html)", "an HTML page"),
-        (rb"8BPS", "a Photoshop document"),
-        (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL picture"),
-        (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", "a video"),
-        (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "an archive"),
+        (rb".{0,1024}%PDF-", "PDF"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript"),
+        (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg.*?)?<svg[\s>]", "SVG"),
+        (rb"(?:\xef\xbb\xbf)?\s*<(?:!DOCTYPE html|html)", "HTML"),
+        (rb"8BPS", "Photoshop's format"),
+        (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
+        (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", "video"),
+        (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "this archive format"),
     )
 )
 
 
 def sniff(head: bytes) -> str:
-    """The format that `head`, a file's first 4 KiB, begins: Pillow's name for it, "HEIF" or "RAW".
+    """The format of a file by `head`, its first 4 KiB: Pillow's name for it, "HEIF" or "RAW".
 
-    Raises UnsupportedImageError for formats that are known and not taken, ImageError for anything else.
+    Raises UnsupportedImageError for known formats that are not supported, ImageError for anything else.
     """
     if not head:
         raise ImageError("the file is empty")
     for pattern, kind in _MAGIC:
         if pattern.match(head):
             return kind
-    if re.match(rb"....ftypm(?:if1|sf1)", head, re.DOTALL):  # any HEIF container: its other brands say what is inside
+    if re.match(rb"....ftypm(?:if1|sf1)", head, re.DOTALL):  # any HEIF container: its other brands show what is inside
         return "AVIF" if b"avif" in head[12 : max(16, int.from_bytes(head[:4], "big"))] else "HEIF"
     for pattern, name in _REFUSED:
         if pattern.match(head):
-            raise UnsupportedImageError(f"{name}, which is not read")
+            raise UnsupportedImageError(f"{name} is not supported")
     raise ImageError("not a picture in any known format")
 
 
 def is_picture_path(text: str) -> bool:
-    """Whether a word is the name of a regular file that a scan would take for a picture."""
+    """Whether a word is the name of a regular file with a picture's suffix."""
     return os.path.splitext(text)[1].lower() in PICTURE_SUFFIXES and os.path.isfile(text)

@@ -1,15 +1,15 @@
-"""Which parts of a picture are looked at by themselves: its views, by its width, its height and the library's mode.
+"""Tiles: the parts of a picture that get vectors of their own, from its size and the library's mode.
 
-An encoder sees a picture at a few hundred pixels a side, and most see its central square only. So what stands at a
-panorama's end is not seen at all, and what is small in a large picture hardly. A *view* is what one vector is made of:
-view 0 is the whole picture, as ever, and the others are square parts of it, the *tiles*. They follow from width,
-height and mode alone, so anybody can tell which views a picture lacks without reading it.
+An encoder sees a picture at a few hundred pixels per side, and most see only its central square. So it does not see
+the ends of a panorama, and hardly sees what is small in a large picture. A *view* is what one vector is made from: view
+0 is the whole picture, and the others are square parts of it, the *tiles*. They follow from width, height and mode
+alone, so missing views are known without reading the picture.
 
     none  no tiles
     auto  panoramas (twice as long as wide or more): squares of the short side, all along the long one
-    all   that; and for other pictures two rows of squares of half the short side
+    all   also, for other pictures, two rows of squares of half the short side
 
-Every list of views is the beginning of the same picture's list in a larger mode, hence a view's number keeps its
+Every list of views is the beginning of the same picture's list in a larger mode, so the numbers of views keep their
 meaning when the mode changes.
 """
 
@@ -17,43 +17,41 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from clipsearch.types import Box
 
 Tiles = Literal["none", "auto", "all"]
 
-MODES: tuple[Tiles, ...] = get_args(Tiles)
-
 PANORAMA = 2
 """A picture this many times as long as wide is a panorama: its central square is half of it or less."""
 
 MIN_SIDE = 112
-"""No tile is smaller: half of what most encoders take, below which a part is but a blurred one."""
+"""Smallest tile, half of what most encoders take: smaller parts are only blurred."""
 
 MAX_TILES = 32
-"""So many at most, which half cover one another up to 16:1, and meet up to 32:1; strips longer than that have gaps."""
+"""Maximum number of tiles; they overlap by half up to an aspect ratio of 16:1, touch up to 32:1, then have gaps."""
 
 PANORAMA_STEP = (1, 2)
-"""Squares along a panorama follow at half their side at most: what is up to half as wide is whole in one of them.
+"""Squares along a panorama are at most half their side apart: what is up to half as wide is whole in one of them.
 
 Measured (`benchmarks/tiles.py`): of 200 drawings, each somewhere in a panorama of 4:1, 31 % are found among the first
-five without tiles, and with steps of 1, 2/3 and 1/2 of the side 77, 88 and 96 %, at 5, 7 and 8 views a picture."""
+five without tiles, and with steps of 1, 2/3 and 1/2 of the side 77, 88 and 96 %, at 5, 7 and 8 views per picture."""
 
 GRID_SHARE = (1, 2)
 """A tile's side in an ordinary picture, rounded up: half of the short side, in two rows.
 
-Measured there, too: of 200 drawings that take a quarter of a picture of 4:3, 20 % are found among the first five
+Measured there: of 200 drawings that take a quarter of a picture of 4:3, 20 % are found among the first five
 without tiles and 71 % with these; with squares of 3/5 it is 66 %, and for smaller drawings the difference grows. Three
 rows would cost twice as many vectors."""
 
 GRID_STEP = (3, 4)
-"""Squares of a row follow at so much of their side at most: 6 tiles for a square picture, 8 for 4:3, 10 at the most."""
+"""Squares of a row are at most this share of their side apart: 6 tiles for a square picture, 8 for 4:3, at most 10."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One look at a picture: its number, and the part that it shows; None for the whole."""
+    """A view of a picture: its number, and the part that it shows; None for the whole."""
 
     number: int
     box: Box | None
@@ -86,12 +84,12 @@ def views(width: int, height: int, mode: Tiles) -> tuple[View, ...]:
 
 @functools.lru_cache(maxsize=4096)
 def count_views(width: int | None, height: int | None, mode: Tiles) -> int:
-    """How many views a picture has; one of unknown size has the whole one."""
+    """How many views a picture has; one of unknown size has only the whole."""
     return 1 if width is None or height is None else 1 + len(boxes(width, height, mode))
 
 
 def _starts(length: int, side: int, step: tuple[int, int]) -> list[int]:
-    """Where squares begin that are spread evenly over `length`, by the share `step` of their side at most."""
+    """The starts of squares spread evenly over `length`, at most the share `step` of their side apart."""
     count = min(MAX_TILES, _ceil((length - side) * step[1], side * step[0]) + 1)
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
