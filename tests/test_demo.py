@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli, Ran
 
-from clipsearch.cli import demo
+from clipsearch.cli.commands import demo
 
 
 @pytest.fixture(scope="module")

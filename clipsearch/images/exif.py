@@ -9,9 +9,10 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from clipsearch.types import ImageFacts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,41 +63,25 @@ _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class ExifFacts:
-    """The part of `ImageFacts` that comes from EXIF, and how the stored picture must be turned (1 … 8)."""
-
-    orientation: int = 1
-    taken_at: str | None = None
-    taken_offset: int | None = None
-    camera: str | None = None
-    lat: float | None = None
-    lon: float | None = None
-    tags: Mapping[str, str | int | float] = field(default_factory=dict)
+def orientation(exif: Image.Exif | None) -> int:
+    """How the stored picture must be turned: 1 … 8, 1 where nothing valid says so."""
+    return (exif and attempt(lambda: _orientation(exif))) or 1
 
 
-def read_facts(get_exif: Callable[[], Image.Exif]) -> ExifFacts:
-    """The facts in Pillow's EXIF mapping; `get_exif` reads it, and may raise anything."""
-    exif = _attempt(get_exif)
+def image_facts(kind: str, width: int, height: int, exif: Image.Exif | None) -> ImageFacts:
+    """The facts of an upright picture of width × height pixels, from Pillow's EXIF mapping where there is one."""
     if not exif:
-        return ExifFacts()
+        return ImageFacts(kind, width, height)
     main: Mapping[int, Any] = exif
-    detail: Mapping[int, Any] = _attempt(lambda: exif.get_ifd(_EXIF_IFD)) or {}
-    gps: Mapping[int, Any] = _attempt(lambda: exif.get_ifd(_GPS_IFD)) or {}
+    detail: Mapping[int, Any] = attempt(lambda: exif.get_ifd(_EXIF_IFD)) or {}
+    gps: Mapping[int, Any] = attempt(lambda: exif.get_ifd(_GPS_IFD)) or {}
     taken_at, taken_offset = _taken(detail)
-    lat, lon = _attempt(lambda: _position(gps)) or (None, None)
-    return ExifFacts(
-        orientation=_attempt(lambda: _orientation(main)) or 1,
-        taken_at=taken_at,
-        taken_offset=taken_offset,
-        camera=_camera(_text(_get(main, _MAKE)), _text(_get(main, _MODEL))),
-        lat=lat,
-        lon=lon,
-        tags=_tags(main, detail),
-    )
+    lat, lon = attempt(lambda: _position(gps)) or (None, None)
+    camera = _camera(_text(_get(main, _MAKE)), _text(_get(main, _MODEL)))
+    return ImageFacts(kind, width, height, taken_at, taken_offset, camera, lat, lon, _tags(main, detail))
 
 
-def _attempt(read: Callable[[], _T]) -> _T | None:
+def attempt(read: Callable[[], _T]) -> _T | None:
     """`read()`, or None if it fails: parsers raise nearly anything on garbage, and no tag is worth losing a picture."""
     try:
         return read()
@@ -107,7 +92,7 @@ def _attempt(read: Callable[[], _T]) -> _T | None:
 
 
 def _get(tags: Mapping[int, Any], tag: int) -> object:
-    return _attempt(lambda: tags.get(tag))
+    return attempt(lambda: tags.get(tag))
 
 
 def _orientation(main: Mapping[int, Any]) -> int:
@@ -191,7 +176,7 @@ def _number(value: object) -> float | None:
     """A finite number; None for rationals with a zero denominator, NaN and text."""
     if not isinstance(value, Real):
         return None
-    number = _attempt(lambda: float(value))
+    number = attempt(lambda: float(value))
     return number if number is not None and math.isfinite(number) else None
 
 
@@ -200,7 +185,7 @@ def _tags(main: Mapping[int, Any], detail: Mapping[int, Any]) -> dict[str, str |
     for tag, name in _KEPT.items():
         for directory in (detail, main):
             value = _get(directory, tag)
-            plain = _attempt(functools.partial(_plain, tag, value)) if value is not None else None
+            plain = attempt(functools.partial(_plain, tag, value)) if value is not None else None
             if plain is not None and len(kept) < MAX_TAGS:
                 kept.setdefault(name, plain)
     return kept

@@ -98,20 +98,6 @@ class Source(Protocol):
         ...
 
 
-def picture_facts(kind: str, upright: tuple[int, int], told: exif.ExifFacts) -> ImageFacts:
-    return ImageFacts(
-        format=kind,
-        width=upright[0],
-        height=upright[1],
-        taken_at=told.taken_at,
-        taken_offset=told.taken_offset,
-        camera=told.camera,
-        lat=told.lat,
-        lon=told.lon,
-        exif=told.tags,
-    )
-
-
 def check_count(count: int, limit: int) -> None:
     """Raise ImageError where more pixels than `limit` would be decoded."""
     if count > limit:
@@ -132,11 +118,11 @@ class PillowSource:
         self._stream, self._kind, self._max_pixels = stream, kind, max_pixels
         image = self._open()
         self._fresh: Image.Image | None = image
-        told = exif.read_facts(self.exif)
+        found = exif.attempt(self.exif)
         # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start.
-        self._orientation = 1 if kind == "TIFF" else told.orientation
+        self._orientation = 1 if kind == "TIFF" else exif.orientation(found)
         width, height = image.size[::-1] if self._orientation >= 5 else image.size
-        self._facts = picture_facts(kind, (width, height), told)
+        self._facts = exif.image_facts(kind, width, height, found)
         self._kept: tuple[int, Frame] | None = None
 
     @property

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipsearch.errors import ImageError, UnsupportedImageError
 from clipsearch.images import exif
-from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, check_count, picture_facts
+from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, check_count
 from clipsearch.types import ImageFacts
 
 # TIFF tags that distinguish a raw file from a picture (TIFF 6.0, TIFF/EP, DNG 1.7).
@@ -85,8 +85,8 @@ class RawSource:
             self._preview_turn = self._preview.orientation
             if self._preview_turn == 1 and not _alike(self._preview.facts, width, height):
                 self._preview_turn = turn
-        told = exif.read_facts(lambda: self._exif(stream))
-        self.facts: ImageFacts = picture_facts("RAW", (int(width), int(height)), told)
+        found = exif.attempt(lambda: self._exif(stream))
+        self.facts: ImageFacts = exif.image_facts("RAW", int(width), int(height), found)
         self._developed: Frame | None = None
 
     def decode(self, reduction: float) -> Frame:
