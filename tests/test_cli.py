@@ -30,7 +30,7 @@ def test_a_run_without_a_network_makes_a_library_and_says_loudly_that_it_is_not_
 def test_the_report_goes_to_stdout_and_the_rest_to_stderr(cli: Cli, indexed: Path, tmp_path: Path) -> None:
     ran = cli("index", indexed / "photos", "--model", "builtin", cwd=tmp_path)
     assert ran.lines[0].startswith("indexed 4 files in ")
-    assert "1  copied" in ran.text and "not CLIP" in ran.text
+    assert "1  duplicates" in ran.text and "not CLIP" in ran.text
     assert "created a library in" in ran.err and "created a library" not in ran.text
     again = cli("index", cwd=tmp_path)
     assert again.code == 0 and again.err == ""

@@ -189,7 +189,7 @@ def test_a_part_of_a_picture_and_standard_input(cli: Cli, indexed: Path) -> None
         (["nowhere.jpg", "a cat"], 2, "nowhere.jpg: no such file"),
         (["id:99", "a cat"], 2, "id:99: the library holds no such image"),
         (["broken.jpg", "a cat"], 2, "broken.jpg: not a picture"),
-        (["-", "-"], 2, "given once"),
+        (["-", "-"], 2, "given only once"),
         (["photos/chelsea.png#1,2", "a cat"], 2, "#x,y,width,height"),
         (["photos/chelsea.png", "a cat", "--model", "ViT-L/14", "--index", "index"], 4, "no embeddings of ViT-L/14"),
     ],
