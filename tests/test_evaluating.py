@@ -186,7 +186,7 @@ def test_labels_from_elsewhere_are_matched_by_name_or_taken_in_order(tmp_path: P
     named = folder_per_class(tmp_path, [Label("dog"), Label("cat", ("kitten",)), Label("red car")])
     assert named.classes == (2, 1) and named.labels[1].synonyms == ("kitten",) and named.notice is None
     ordered = folder_per_class(tmp_path, [Label("automobile"), Label("feline")])
-    assert ordered.classes == (0, 1) and "in the order" in (ordered.notice or "")
+    assert ordered.classes == (0, 1) and "in order of folder names" in (ordered.notice or "")
     with pytest.raises(UsageError, match=r"Red_Car is not one of the labels \(1 of 2"):
         folder_per_class(tmp_path, [Label("cat"), Label("dog")])
 
@@ -201,7 +201,7 @@ def test_folders_that_cannot_be_classes_are_said(tmp_path: Path) -> None:
         folder_per_class(tmp_path / "gone")
     for name in ("a_b", "a b"):
         draw(tmp_path / name / "a.png")
-    with pytest.raises(UsageError, match="a b and a_b are both"):
+    with pytest.raises(UsageError, match="a b and a_b both have the label"):
         folder_per_class(tmp_path)
 
 
