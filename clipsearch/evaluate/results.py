@@ -12,7 +12,6 @@ from clipsearch.classify.calibration import ReliabilityBins
 from clipsearch.evaluate.metrics import Estimate
 from clipsearch.types import EncoderInfo
 
-
 CURVE = 100
 """The largest K of a recall curve."""
 
