@@ -160,18 +160,18 @@ def test_what_has_no_such_form_is_refused(full: Encoder, pixels: np.ndarray) -> 
         quantise(load_encoder("builtin"), pixels)
     resnet = replace(full.info, details={**full.info.details, "config": {"vision": {"layers": [1, 1, 1, 1]}}})
     with pytest.raises(UsageError, match="only vision transformers"):
-        refuse_int8(OpenClipEncoder(resnet, towers=None, tokenizer=None))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"--device cuda: int8 runs on the CPU"):
+        refuse_int8(OpenClipEncoder(resnet, loader=None))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"`device=\"cuda\"`: int8 runs on the CPU"):
         reload_encoder(quantise(full, pixels[:8]), EncoderOptions(device="cuda")).encode_images(pixels[:1])
     with pytest.raises(UsageError, match="--precision int8"):
         load_encoder(SPEC8)
 
 
 def test_an_architecture_that_is_not_written_here_is_refused() -> None:
-    from test_onnx_towers import pictures, towers
+    from test_onnx_towers import open_runtime, pictures
 
     with pytest.raises(UsageError, match="no int8 for this architecture"):
-        towers("resnet")[0].calibrated(pictures())
+        open_runtime("resnet").calibrated(pictures())
 
 
 # The agreement

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,13 @@ import torch
 from torch import nn
 
 from clipsearch.encoders import cache
-from clipsearch.encoders.clip import runtime
-from clipsearch.encoders.clip.runtime import OnnxTowers
-from clipsearch.encoders.clip.torch_towers import TorchTowers
+from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.clip import runtime, torch_towers
+from clipsearch.encoders.clip.runtime import Runtime
+from clipsearch.encoders.clip.torch_towers import ImageSide, TextSide, placed
 from clipsearch.encoders.devices import is_cpu
+from clipsearch.encoders.onnx.store import GRAPH
+from clipsearch.encoders.onnx.tower import Tower, open_session
 from clipsearch.errors import UsageError
 from clipsearch.types import EncoderInfo, Preprocess
 
@@ -67,15 +69,19 @@ def build(form: str) -> nn.Module:
     return model
 
 
-def towers(form: str, **changes: Any) -> tuple[OnnxTowers, TorchTowers]:
-    model = build(form)
-    preprocess = Preprocess(size=SIZE, mean=(0.3, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+PREPROCESS = Preprocess(size=SIZE, mean=(0.3, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+
+
+def open_runtime(form: str, *, device: str = "cpu", load: Callable[[], nn.Module] | None = None) -> Runtime:
     fingerprint = hashlib.sha256(form.encode()).hexdigest()
     info = EncoderInfo(
-        form, fingerprint, DIM, 100.0, None, preprocess, details={"tokenizer": {"context_length": CONTEXT}}
+        form, fingerprint, DIM, 100.0, None, PREPROCESS, details={"tokenizer": {"context_length": CONTEXT}}
     )
-    reference = TorchTowers(lambda: deepcopy(model), preprocess, device="cpu")
-    return OnnxTowers(lambda: deepcopy(model), info, **({"torch": reference} | changes)), reference
+    return Runtime(load or (lambda: build(form)), info, EncoderOptions(device=device))
+
+
+def torch_images(model: nn.Module) -> np.ndarray:
+    return placed(ImageSide(model, PREPROCESS), "cpu").encode(pictures())
 
 
 def pictures() -> np.ndarray:
@@ -95,62 +101,56 @@ def texts(form: str) -> np.ndarray:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_vectors_are_torchs(form: str, caplog: pytest.LogCaptureFixture) -> None:
-    converted, reference = towers(form, torch=None)
+    converted = open_runtime(form)
     with caplog.at_level(logging.WARNING):  # also what torch and onnxscript would tell a user
-        images, words = converted.encode_images(pictures()), converted.encode_tokens(texts(form))
+        images, words = converted.images(pictures()), converted.texts(texts(form))
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert np.abs(images - reference.encode_images(pictures())).max() < 1e-5
-    assert np.abs(words - reference.encode_tokens(texts(form))).max() < 1e-5
+    assert np.abs(images - torch_images(build(form))).max() < 1e-5
+    assert np.abs(words - placed(TextSide(build(form)), "cpu").encode(texts(form))).max() < 1e-5
     # Alone or in company, a picture and a text have one vector.
-    assert np.abs(images[:1] - converted.encode_images(pictures()[:1])).max() <= 1e-6
-    assert np.abs(words[:1] - converted.encode_tokens(texts(form)[:1])).max() <= 1e-6
+    assert np.abs(images[:1] - converted.images(pictures()[:1])).max() <= 1e-6
+    assert np.abs(words[:1] - converted.texts(texts(form)[:1])).max() <= 1e-6
 
 
 @pytest.mark.parametrize("form", ["quickgelu", "both ways"])
-def test_a_causal_text_is_cut_after_its_end_and_no_other(form: str) -> None:
-    converted, _ = towers(form, torch=None)
-    converted.convert()
-    assert converted._text_tower is not None
-    assert converted._text_tower.takes_any("tokens") == (form == "quickgelu")
+def test_a_causal_text_is_cut_after_its_end_and_no_other(form: str, folder: Path) -> None:
+    open_runtime(form).texts(texts(form))
+    (made,) = (folder / "towers").iterdir()
+    assert Tower(open_session(made / GRAPH)).takes_any("tokens") == (form == "quickgelu")
 
 
 def test_the_model_is_built_once_a_side_and_never_again() -> None:
     built = []
-    converted, _ = towers("gelu", torch=None)
-    load = converted._load
-    converted._load = lambda: built.append(1) or load()
-    converted.convert()
-    assert len(built) == 1
-    converted.encode_images(pictures())
-    again, _ = towers("gelu", torch=None)
-    again._load = lambda: pytest.fail("the model was built again")
-    np.testing.assert_array_equal(again.encode_images(pictures()), converted.encode_images(pictures()))
-    np.testing.assert_array_equal(again.encode_tokens(texts("gelu")), converted.encode_tokens(texts("gelu")))
+    converted = open_runtime("gelu", load=lambda: built.append(1) or build("gelu"))
+    images, words = converted.images(pictures()), converted.texts(texts("gelu"))
+    assert len(built) == 2
+    again = open_runtime("gelu", load=lambda: pytest.fail("the model was built again"))
+    np.testing.assert_array_equal(again.images(pictures()), images)
+    np.testing.assert_array_equal(again.texts(texts("gelu")), words)
 
 
 def test_torch_goes_on_where_a_graph_is_not_faithful(caplog: pytest.LogCaptureFixture) -> None:
     model = build("gelu")
     norm = model.visual.ln_post
     norm.forward = lambda x: nn.LayerNorm.forward(norm, x).flip(-1)
-    reference = TorchTowers(lambda: model, Preprocess(size=SIZE), device="cpu")
-    info = EncoderInfo("odd", "0" * 64, DIM, 1.0, None, Preprocess(size=SIZE))
-    converted = OnnxTowers(lambda: model, info, torch=reference)
+    converted = open_runtime("gelu", load=lambda: model)
     with caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(converted.encode_images(pictures()), reference.encode_images(pictures()))
+        np.testing.assert_array_equal(converted.images(pictures()), torch_images(model))
     assert "the image side runs in torch" in caplog.text
 
 
 def test_pictures_stay_in_torch_on_a_gpu_and_texts_do_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "is_cpu", lambda device: device != "cuda")
-    converted, reference = towers("gelu", device="cuda")
-    np.testing.assert_array_equal(converted.encode_images(pictures()), reference.encode_images(pictures()))
-    converted.encode_tokens(texts("gelu"))
+    monkeypatch.setattr(torch_towers, "pick_device", lambda name: torch.device("cpu"))
+    converted = open_runtime("gelu", device="cuda")
+    np.testing.assert_array_equal(converted.images(pictures()), torch_images(build("gelu")))
+    converted.texts(texts("gelu"))
     assert [path.name.split("-")[1] for path in (folder / "towers").iterdir()] == ["text"]
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="cuda:63"):
-        towers("gelu", device="cuda:63")
+        open_runtime("gelu", device="cuda:63")
 
 
 def test_torch_is_asked_for_a_gpu_only_where_there_may_be_one() -> None:

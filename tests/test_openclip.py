@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.base import EncoderOptions, preprocess_from_json, preprocess_json
 from clipsearch.encoders.load import load_encoder, reload_encoder
 from clipsearch.errors import ClipsearchError, EncoderError, ModelMismatchError, OutOfMemoryError, UsageError
+from clipsearch.types import Preprocess
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 CPU = EncoderOptions(device="cpu")
@@ -143,6 +144,17 @@ def test_what_changes_vectors_changes_the_fingerprint(tmp_path: Path) -> None:
     save_file(state, path)
     moved = load_encoder(str(path), AS_OPENAI).info.fingerprint
     assert len({quick, plain, moved}) == 3
+
+
+def test_what_is_stored_of_preprocessing_is_the_same_in_every_version() -> None:
+    """Catalogs and the cache hold this text, and fingerprints are taken over it: a renamed field must not change it."""
+    pixels = Preprocess(size=224, resize="squash", interpolation="bilinear", mean=(0.5, 0.25, 0.0), crop=0.875, fill=9)
+    text = json.dumps(preprocess_json(pixels))
+    assert text == (
+        '{"size": 224, "resize": "squash", "interpolation": "bilinear", "mean": [0.5, 0.25, 0.0], '
+        '"std": [0.26862954, 0.26130258, 0.27577711], "crop": 0.875, "fill": 9}'
+    )
+    assert preprocess_from_json(json.loads(text)) == pixels
 
 
 def in_a_new_process(script: str, *args: str) -> str:
@@ -338,7 +350,7 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_batch_that_does_not_fit_is_told_apart_from_other_failures() -> None:
     encoder = load_encoder(str(TINY), CPU)
     huge = np.broadcast_to(np.zeros((1, 3, 64, 64), np.uint8), (10**10, 3, 64, 64))  # 123 TB, once it is copied
-    with pytest.raises(OutOfMemoryError, match="--batch-size"):
+    with pytest.raises(OutOfMemoryError, match="`batch_size`"):
         encoder.encode_images(huge)
     with pytest.raises(ClipsearchError) as caught:
         encoder.encode_images(np.zeros((1, 3, 32, 32), np.uint8))

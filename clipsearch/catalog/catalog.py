@@ -22,8 +22,9 @@ from clipsearch.catalog import migrations
 from clipsearch.catalog.connections import Stats, connect, connect_unwritable, stats
 from clipsearch.catalog.embeddings import Embeddings
 from clipsearch.catalog.files import LIVE, Files, batches
+from clipsearch.encoders.base import preprocess_from_json, preprocess_json
 from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
-from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts
 
 if TYPE_CHECKING:
     from clipsearch.images.tiles import Tiles
@@ -244,7 +245,7 @@ class Catalog:
     def add_encoder(self, info: EncoderInfo) -> EncoderRow:
         """The row of an encoder, made where its fingerprint is new; else brought to the newest spec and details."""
         details = dict(info.details) | {
-            "preprocess": {name: getattr(info.preprocess, name) for name in _PREPROCESS},
+            "preprocess": preprocess_json(info.preprocess),
             "is_clip": info.is_clip,
             "template": info.template,
         }
@@ -372,21 +373,15 @@ class Catalog:
 _SELECT_ENCODER = "SELECT id, spec, fingerprint, dim, logit_scale, logit_bias, details FROM encoders"
 
 
-_PREPROCESS = ("size", "resize", "interpolation", "mean", "std", "crop", "fill")
-"""The attributes of `Preprocess`, by which an encoder's details hold them."""
-
-
 def _encoder_row(row: Sequence[Any]) -> EncoderRow:
     details = json.loads(row[6])
-    shape = details.pop("preprocess")
-    preprocess = Preprocess(**{**shape, "mean": tuple(shape["mean"]), "std": tuple(shape["std"])})
     info = EncoderInfo(
         spec=row[1],
         fingerprint=row[2],
         dim=row[3],
         logit_scale=row[4],
         logit_bias=row[5],
-        preprocess=preprocess,
+        preprocess=preprocess_from_json(details.pop("preprocess")),
         is_clip=details.pop("is_clip"),
         template=details.pop("template"),
         details=details,

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from clipsearch.encoders.onnx.quantisation import Quantisation
 from clipsearch.errors import EncoderError, OutOfMemoryError
 from clipsearch.images.sniff import PIXELS_REVISION
-from clipsearch.types import Box, EncoderInfo, Seen
+from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,25 +103,27 @@ def is_prepared_as_today(details: Mapping[str, Any]) -> bool:
     return bool(details.get("pixels", PIXELS_REVISION) == PIXELS_REVISION)
 
 
-class Towers(Protocol):
-    """A runtime: both sides of a model, each loaded at its first use. Thread-safe."""
+def preprocess_json(preprocess: Preprocess) -> dict[str, Any]:
+    """JSON-able form. Keys and their order are stored and part of fingerprints: they stay when fields are renamed."""
+    return {
+        "size": preprocess.size,
+        "resize": preprocess.resize,
+        "interpolation": preprocess.interpolation,
+        "mean": preprocess.mean,
+        "std": preprocess.std,
+        "crop": preprocess.crop,
+        "fill": preprocess.fill,
+    }
 
-    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Unit rows (n, dim) of prepared pixels (n, 3, S, S)."""
-        ...
 
-    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Unit rows (n, dim) of token ids (n, context)."""
-        ...
-
-
-class Runtime(Towers, Protocol):
-    """Towers that a query opens from the cache directory."""
-
-    def convert(self) -> None:
-        """Put what a later query needs into the cache directory, if it is not there."""
-        ...
-
-    def calibrated(self, pixels: NDArray[np.uint8]) -> Quantisation:
-        """How to round the image side, by prepared pixels (n, 3, S, S) of a sample. Raises UsageError."""
-        ...
+def preprocess_from_json(stored: Mapping[str, Any]) -> Preprocess:
+    """What `preprocess_json` took apart."""
+    return Preprocess(
+        size=stored["size"],
+        resize=stored["resize"],
+        interpolation=stored["interpolation"],
+        mean=tuple(stored["mean"]),
+        std=tuple(stored["std"]),
+        crop=stored["crop"],
+        fill=stored["fill"],
+    )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from clipsearch.encoders import cache
-from clipsearch.encoders.base import EncoderOptions, identified
+from clipsearch.encoders.base import EncoderOptions, identified, preprocess_json
 from clipsearch.encoders.onnx.store import TowerId, open_tower
 from clipsearch.encoders.onnx.tower import Build, Tower
 from clipsearch.encoders.specs import BUILTIN_SPEC
@@ -63,7 +63,9 @@ PREPROCESS = Preprocess(
 
 def _fingerprint() -> str:
     """Over all that the vectors depend on. The files are held against these hashes when they are loaded."""
-    parts = [f"recipe {RECIPE}", repr(PREPROCESS), f"context {CONTEXT}", *(f"{k} {v}" for k, v in HASHES.items())]
+    pixels = ", ".join(f"{key}={value!r}" for key, value in preprocess_json(PREPROCESS).items())
+    hashes = (f"{name} {digest}" for name, digest in HASHES.items())
+    parts = [f"recipe {RECIPE}", f"Preprocess({pixels})", f"context {CONTEXT}", *hashes]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import open_clip
@@ -19,6 +19,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, resize_pos_embed, resize
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from clipsearch.encoders.base import preprocess_json
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import Preprocess
 
@@ -179,7 +180,7 @@ def fingerprint(
     about = {
         "scheme": FINGERPRINT_SCHEME,
         "architecture": canonical_config(config),
-        "preprocess": asdict(preprocess),
+        "preprocess": preprocess_json(preprocess),
         "tokenizer": dict(tokenizer),
         "dim": config["embed_dim"],
     }

@@ -1,28 +1,28 @@
-"""CLIP models through open_clip. This module stays light: torch is imported when a tower is first needed."""
+"""CLIP models through open_clip. This module stays light: torch is imported when a side is first needed."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.encoders.base import Runtime, Towers, same_model
+from clipsearch.encoders.base import EncoderOptions, preprocess_from_json, preprocess_json, same_model
 from clipsearch.encoders.cache import remembered
 from clipsearch.encoders.clip.sources import Source, locate
-from clipsearch.encoders.onnx.quantisation import Quantisation, is_int8, quantised_info, taken_apart
+from clipsearch.encoders.onnx.quantisation import is_int8, quantised_info, taken_apart
 from clipsearch.encoders.specs import ModelSpec, check_device, parse_spec
 from clipsearch.errors import ModelMismatchError
 from clipsearch.images.sniff import PIXELS_REVISION
-from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
+from clipsearch.types import Box, EncoderInfo, Seen
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
 
-    from clipsearch.encoders.base import EncoderOptions
-    from clipsearch.encoders.clip.runtime import OnnxTowers
+    from clipsearch.encoders.clip.runtime import Runtime
     from clipsearch.encoders.clip.tokenizer import Tokenizer
     from clipsearch.images.picture import Picture
 
@@ -34,14 +34,18 @@ TEXT_BATCH = 64
 
 
 class OpenClipEncoder:
-    """An encoder of open_clip's kinds, with its info known and its towers, tokenizer and weights loaded when needed."""
+    """An encoder of open_clip's kinds: its info is known, its tokenizer and sides load at their first use.
 
-    def __init__(self, info: EncoderInfo, *, towers: Runtime, tokenizer: Callable[[], Tokenizer]) -> None:
+    One lock guards whatever loads, and tokenizing: Hugging Face's tokenizers refuse two threads at once. Encoding runs
+    outside it.
+    """
+
+    def __init__(self, info: EncoderInfo, loader: Loader) -> None:
         self._info = info
-        self._towers = towers
-        self._load_tokenizer = tokenizer
-        self._tokenizer: Tokenizer | None = None
+        self._loader = loader
         self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+        self._tokenizer: Tokenizer | None = None
 
     @property
     def info(self) -> EncoderInfo:
@@ -53,7 +57,11 @@ class OpenClipEncoder:
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See Encoder.encode_images."""
-        return self._towers.encode_images(batch) if len(batch) else self._no_rows()
+        if not len(batch):
+            return self._no_rows()
+        with self._lock:
+            encode = self._ready_runtime().images
+        return encode(batch)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Encoder.encode_texts."""
@@ -61,10 +69,11 @@ class OpenClipEncoder:
 
         if not texts:
             return self._no_rows()
-        with self._lock:  # Hugging Face's tokenizers refuse two threads at once
+        with self._lock:
             tokenizer = self._ready_tokenizer()
             tokens = [tokenizer(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
-        return np.concatenate([self._towers.encode_tokens(batch) for batch in tokens])
+            encode = self._ready_runtime().texts
+        return np.concatenate([encode(batch) for batch in tokens])
 
     def overflow(self, text: str) -> str:
         """See Encoder.overflow."""
@@ -75,13 +84,15 @@ class OpenClipEncoder:
 
     def convert(self) -> None:
         """See Encoder.convert."""
-        self._towers.convert()
+        with self._lock:
+            _ = self._ready_runtime().texts
 
     def quantised(self, pixels: NDArray[np.uint8]) -> EncoderInfo:
-        """See encoders.quantise."""
+        """See encoders.load.quantise."""
         if is_int8(self._info):
             return self._info
-        return quantised_info(self._info, self._towers.calibrated(pixels))
+        with self._lock:
+            return quantised_info(self._info, self._ready_runtime().calibrated(pixels))
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """Nothing: CLIP cannot say what it saw."""
@@ -89,8 +100,17 @@ class OpenClipEncoder:
 
     def _ready_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            self._tokenizer = self._load_tokenizer()
+            self._tokenizer = self._loader.tokenizer(self._info.details["tokenizer"])
         return self._tokenizer
+
+    def _ready_runtime(self) -> Runtime:
+        if self._runtime is None:
+            from clipsearch.encoders.clip.runtime import Runtime
+
+            self._loader.verify()
+            base, int8 = taken_apart(self._info)
+            self._runtime = Runtime(self._loader.module, base, self._loader.options, int8=int8)
+        return self._runtime
 
     def _no_rows(self) -> NDArray[np.float32]:
         import numpy as np
@@ -98,35 +118,36 @@ class OpenClipEncoder:
         return np.empty((0, self._info.dim), dtype=np.float32)
 
 
-class _Loader:
-    """Builds a model's module, checks it against the info that a library recorded, and hands it out once a side."""
+class Loader:
+    """Builds a model's module, checks it against the info that a library recorded, and hands it out once per side.
+
+    For one thread at a time.
+    """
 
     def __init__(self, spec: ModelSpec, options: EncoderOptions, *, expected: EncoderInfo | None = None) -> None:
         check_device(options.device)
+        self.options = options
         self._spec = spec
-        self._options = options
         self._expected = expected
-        self._source: Source | None = None
         self._module: nn.Module | None = None
-        self._lock = threading.RLock()
+
+    @cached_property
+    def _source(self) -> Source:
+        return locate(self._spec, arch=self.options.arch)
 
     def info(self) -> EncoderInfo:
         """The info of what the spec resolves to now: from memory where its files are unchanged, else worked out.
 
         Raises ModelMismatchError where that is not what was expected.
         """
-        source = self._located()
-
-        def work_out(_: object) -> dict[str, Any]:
-            return info_to_json(self._assemble(source))
-
-        known = info_from_json(remembered(source.weights, source.kind(FACT), work_out))
+        source = self._source
+        known = info_from_json(remembered(source.weights, source.kind(FACT), lambda _: info_to_json(self._assemble())))
         info = replace(known, spec=self._spec.name, details={**known.details, **source.facts()})
         expected = self._expected
         if expected is not None and not same_model(info.details, expected.details):
             raise ModelMismatchError(
-                f"{self._spec.name} now has other weights, or other settings, than this library was made with; "
-                "give the old ones' path with --model, or fill anew: clipsearch index --model " + self._spec.name
+                f"{self._spec.name} now has other weights, or other settings, than this library was made with",
+                advice="give the old ones' path as `model`, or index again with this model",
             )
         return info
 
@@ -140,127 +161,70 @@ class _Loader:
 
     def module(self) -> nn.Module:
         """A module for one side to keep its half of."""
-        with self._lock:
-            if self._expected is not None:
-                self.info()
-            if self._module is None:
-                self._assemble(self._located())
-            module, self._module = self._module, None
-            assert module is not None
-            return module
+        if self._expected is not None:
+            self.info()
+        if self._module is None:
+            self._assemble()
+        module, self._module = self._module, None
+        assert module is not None
+        return module
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self, about: Mapping[str, Any]) -> Tokenizer:
+        """The tokenizer that `describe_tokenizer` describes."""
         from clipsearch.encoders.clip.tokenizer import Tokenizer
 
-        about = (self._expected or self.info()).details["tokenizer"]
         if about["kind"] != "hf":
             return Tokenizer(about)
         from clipsearch.encoders.clip.assembly import tokenizer_folder
 
-        return Tokenizer(about, tokenizer_folder(self._located(), about))
+        return Tokenizer(about, tokenizer_folder(self._source, about))
 
-    def _located(self) -> Source:
-        with self._lock:
-            if self._source is None:
-                self._source = locate(self._spec, arch=self._options.arch)
-            return self._source
-
-    def _assemble(self, source: Source) -> EncoderInfo:
+    def _assemble(self) -> EncoderInfo:
         from clipsearch.encoders.clip.assembly import assemble
 
-        assembled = assemble(source, trust=self._options.trust_checkpoint)
+        assembled = assemble(self._source, trust=self.options.trust_checkpoint)
         self._module = assembled.model
         return assembled.info
 
 
-class _LazyTorchTowers:
-    """Imports torch with the first picture or text that is left to it."""
-
-    def __init__(self, loader: _Loader, preprocess: Preprocess, options: EncoderOptions) -> None:
-        self._loader, self._preprocess, self._options = loader, preprocess, options
-        self._lock = threading.Lock()
-        self._towers: Towers | None = None
-
-    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._ready().encode_images(batch)
-
-    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._ready().encode_tokens(tokens)
-
-    def _ready(self) -> Towers:
-        with self._lock:
-            if self._towers is None:
-                from clipsearch.encoders.clip.torch_towers import TorchTowers
-
-                options = self._options
-                self._towers = TorchTowers(
-                    self._loader.module, self._preprocess, device=options.device, threads=options.threads
-                )
-            return self._towers
-
-
-class _LazyTowers:
-    """ONNX Runtime for texts, and for pictures on a CPU; torch for pictures on a GPU, and to convert, once."""
-
-    def __init__(
-        self, loader: _Loader, info: EncoderInfo, options: EncoderOptions, *, int8: Quantisation | None = None
-    ) -> None:
-        self._loader, self._info, self._options, self._int8 = loader, info, options, int8
-        self._lock = threading.Lock()
-        self._towers: OnnxTowers | None = None
-
-    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._ready().encode_images(batch)
-
-    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._ready().encode_tokens(tokens)
-
-    def convert(self) -> None:
-        self._ready().convert()
-
-    def calibrated(self, pixels: NDArray[np.uint8]) -> Quantisation:
-        return self._ready().calibrated(pixels)
-
-    def _ready(self) -> OnnxTowers:
-        with self._lock:
-            if self._towers is None:
-                from clipsearch.encoders.clip.runtime import OnnxTowers
-
-                self._loader.verify()
-                torch = _LazyTorchTowers(self._loader, self._info.preprocess, self._options)
-                self._towers = OnnxTowers(
-                    self._loader.module,
-                    self._info,
-                    torch=torch,
-                    device=self._options.device,
-                    threads=self._options.threads,
-                    int8=self._int8,
-                )
-            return self._towers
-
-
 def load_open_clip(spec: ModelSpec, options: EncoderOptions) -> OpenClipEncoder:
     """The encoder that a parsed spec names; downloads, reads and fingerprints what is not remembered."""
-    loader = _Loader(spec, options)
-    info = loader.info()
-    return OpenClipEncoder(info, towers=_LazyTowers(loader, info, options), tokenizer=loader.tokenizer)
+    loader = Loader(spec, options)
+    return OpenClipEncoder(loader.info(), loader)
 
 
 def reload_open_clip(info: EncoderInfo, options: EncoderOptions) -> OpenClipEncoder:
     """The encoder that a library recorded; its files are looked at when a side is first used."""
-    options = replace(options, arch=info.details.get("given_arch"))  # another model's --arch is none of its business
-    base, int8 = taken_apart(info)
-    loader = _Loader(parse_spec(base.spec), options, expected=base)
-    return OpenClipEncoder(info, towers=_LazyTowers(loader, base, options, int8=int8), tokenizer=loader.tokenizer)
+    options = replace(options, arch=info.details.get("given_arch"))  # `arch` may be meant for another model
+    base, _ = taken_apart(info)
+    return OpenClipEncoder(info, Loader(parse_spec(base.spec), options, expected=base))
 
 
 def info_to_json(info: EncoderInfo) -> dict[str, Any]:
-    """JSON-able form of an EncoderInfo."""
-    return asdict(replace(info, details=dict(info.details)))
+    """What is remembered of an EncoderInfo, JSON-able. The keys are stored: they stay when fields are renamed."""
+    return {
+        "spec": info.spec,
+        "fingerprint": info.fingerprint,
+        "dim": info.dim,
+        "logit_scale": info.logit_scale,
+        "logit_bias": info.logit_bias,
+        "preprocess": preprocess_json(info.preprocess),
+        "is_clip": info.is_clip,
+        "template": info.template,
+        "details": dict(info.details),
+    }
 
 
-def info_from_json(fields: dict[str, Any]) -> EncoderInfo:
+def info_from_json(stored: Mapping[str, Any]) -> EncoderInfo:
     """The EncoderInfo that `info_to_json` took apart."""
-    pixels = dict(fields["preprocess"])
-    pixels["mean"], pixels["std"] = tuple(pixels["mean"]), tuple(pixels["std"])
-    return EncoderInfo(**{**fields, "preprocess": Preprocess(**pixels)})
+    return EncoderInfo(
+        spec=stored["spec"],
+        fingerprint=stored["fingerprint"],
+        dim=stored["dim"],
+        logit_scale=stored["logit_scale"],
+        logit_bias=stored["logit_bias"],
+        preprocess=preprocess_from_json(stored["preprocess"]),
+        is_clip=stored["is_clip"],
+        template=stored["template"],
+        details=stored["details"],
+    )

@@ -1,16 +1,16 @@
-"""open_clip's models in ONNX Runtime: converted at their first use ever, then run without torch."""
+"""open_clip's models as they run: in ONNX Runtime once they are converted, else in torch."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.base import EncoderOptions
 from clipsearch.encoders.devices import is_cpu
 from clipsearch.encoders.onnx.quantisation import LOWEST_COSINE, Quantisation, product
 from clipsearch.encoders.onnx.store import TowerId, open_tower
@@ -21,71 +21,61 @@ from clipsearch.types import EncoderInfo
 if TYPE_CHECKING:
     from torch import nn
 
-    from clipsearch.encoders.base import Towers
-    from clipsearch.encoders.clip.torch_towers import ImageSide
+    from clipsearch.encoders.clip.torch_towers import ImageSide, TextSide
 
 log = logging.getLogger(__name__)
 
 EXPORTER = "1"
-"""Goes up when the graphs that `towers` writes change; what was converted before is then converted again."""
+"""Goes up when the graphs that `onnx.convert` writes change; what was converted before is then converted again."""
 
 TEXT_BATCH = 32
 
 
-class OnnxTowers:
-    """Both sides of a model, each loaded at its first use. Thread-safe.
+class Runtime:
+    """Both sides of a model, each opened at its first use: `images` and `texts` can be called by several threads at
+    once, but only one may open them.
 
-    load: builds the module in torch, asked only for a side that is not converted yet. torch: the towers that answer
-    for pictures where `device` is a GPU, which torch is faster on, and where a converted side is not faithful.
-    int8: how pictures are rounded; they then run on a CPU only, and here. `info` is the fp32 encoder's all the same.
-    Raises UsageError for a GPU that is not there; "auto" looks for one with the first picture.
+    load: builds the module in torch, which is called only for a side that is not converted yet or runs in torch: images
+    on a GPU, which torch is faster on, and a side whose graph is not faithful. info: the fp32 encoder's.
+    int8: how images are rounded; they then run in ONNX Runtime, on a CPU.
+    Raises UsageError for a GPU that is not there; "auto" looks for one when `images` is opened.
     """
 
     def __init__(
         self,
         load: Callable[[], nn.Module],
         info: EncoderInfo,
+        options: EncoderOptions = EncoderOptions(),
         *,
-        torch: Towers,
-        device: str = "cpu",
-        threads: int = 0,
         int8: Quantisation | None = None,
     ) -> None:
-        if device not in ("auto", "cpu") and int8 is None:
-            is_cpu(device)
+        if options.device not in ("auto", "cpu") and int8 is None:
+            is_cpu(options.device)
         self._load = load
         self._info = info
-        self._torch = torch
-        self._device = device
-        self._threads = threads
+        self._options = options
         self._int8 = int8
-        self._lock = threading.RLock()
 
-    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Unit rows (n, dim) of prepared pixels (n, 3, S, S)."""
-        with self._lock:
-            tower = self._image_tower
-        return self._torch.encode_images(batch) if tower is None else tower(pixels=batch)
+    @cached_property
+    def images(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """Encodes prepared pixels (n, 3, S, S) as unit rows (n, dim)."""
+        if self._int8 is not None:
+            self._refuse_gpu()
+            return partial(_encode_pixels, self._open_int8(self._int8, self._image_side))
+        if is_cpu(self._options.device) and (tower := self._open("image", self._build_images)):
+            return partial(_encode_pixels, tower)
+        from clipsearch.encoders.clip.torch_towers import placed
 
-    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Unit rows (n, dim) of token ids (n, context)."""
-        with self._lock:
-            tower = self._text_tower
-        if tower is None:
-            return self._torch.encode_tokens(tokens)
-        # A causal side takes any length, and texts of like length go together.
-        used = np.array([_used(row) if tower.takes_any("tokens") else tokens.shape[1] for row in tokens])
-        order = np.argsort(used, kind="stable")
-        rows = np.empty((len(tokens), self._info.dim), np.float32)
-        for start in range(0, len(tokens), TEXT_BATCH):
-            some = order[start : start + TEXT_BATCH]
-            rows[some] = tower(tokens=tokens[some, : used[some[-1]]])
-        return rows
+        return placed(self._image_side(), self._options.device, threads=self._options.threads).encode
 
-    def convert(self) -> None:
-        """Put what a later query needs into the cache directory, if it is not there: the text side."""
-        with self._lock:
-            _ = self._text_tower
+    @cached_property
+    def texts(self) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        """Encodes token ids (n, context) as unit rows (n, dim)."""
+        if tower := self._open("text", self._build_texts):
+            return partial(_encode_tokens, tower, self._info.dim)
+        from clipsearch.encoders.clip.torch_towers import placed
+
+        return placed(self._text_side(), self._options.device, threads=self._options.threads).encode
 
     def calibrated(self, pixels: NDArray[np.uint8]) -> Quantisation:
         """How to round the image side, by prepared pixels (n, 3, S, S). Raises UsageError where it has no such form."""
@@ -93,40 +83,38 @@ class OnnxTowers:
 
         self._refuse_gpu()
         side = self._image_side()
-        quantisation = calibrate(side, self._info.preprocess, pixels, threads=self._threads)
+        quantisation = calibrate(side, self._info.preprocess, pixels, threads=self._options.threads)
         self._open_int8(quantisation, lambda: side)  # while the weights are at hand
         return quantisation
-
-    @cached_property
-    def _image_tower(self) -> Tower | None:
-        if self._int8 is not None:
-            self._refuse_gpu()
-            return self._open_int8(self._int8, self._image_side)
-        if not is_cpu(self._device):
-            return None
-
-        def build() -> Build:
-            from clipsearch.encoders.onnx.export import image_build
-
-            return image_build(self._image_side(), self._info.preprocess)
-
-        return self._opened("image", build)
-
-    @cached_property
-    def _text_tower(self) -> Tower | None:
-        def build() -> Build:
-            from clipsearch.encoders.clip.torch_towers import TextSide
-            from clipsearch.encoders.onnx.export import text_build
-
-            context = int(self._info.details["tokenizer"]["context_length"])
-            return text_build(TextSide(self._load()).eval(), context)
-
-        return self._opened("text", build)
 
     def _image_side(self) -> ImageSide:
         from clipsearch.encoders.clip.torch_towers import ImageSide
 
         return ImageSide(self._load(), self._info.preprocess).eval()
+
+    def _text_side(self) -> TextSide:
+        from clipsearch.encoders.clip.torch_towers import TextSide
+
+        return TextSide(self._load()).eval()
+
+    def _build_images(self) -> Build:
+        from clipsearch.encoders.onnx.convert import image_build
+
+        return image_build(self._image_side(), self._info.preprocess)
+
+    def _build_texts(self) -> Build:
+        from clipsearch.encoders.onnx.convert import text_build
+
+        return text_build(self._text_side(), int(self._info.details["tokenizer"]["context_length"]))
+
+    def _open(self, side: Literal["image", "text"], build: Callable[[], Build]) -> Tower | None:
+        """A side in ONNX Runtime; None where its graph is not faithful."""
+        identity = TowerId(self._info.fingerprint, side, EXPORTER)
+        try:
+            return open_tower(identity, build, threads=self._options.threads, cold=side == "text")
+        except TowerMismatchError as exc:
+            log.warning("%s: the %s side runs in torch: %s", self._info.spec, side, exc)
+            return None
 
     def _open_int8(self, quantisation: Quantisation, load: Callable[[], ImageSide]) -> Tower:
         way = product(quantisation)
@@ -139,24 +127,35 @@ class OnnxTowers:
         fingerprint = quantisation.fingerprint(self._info.fingerprint)
         identity = TowerId(fingerprint, "image", f"{EXPORTER}-{way}", LOWEST_COSINE)
         try:
-            return open_tower(identity, build, threads=self._threads)
+            return open_tower(identity, build, threads=self._options.threads)
         except TowerMismatchError as exc:
             raise EncoderError(
-                f"{self._info.spec}: its pictures cannot be encoded in 8 bits on this processor ({exc}); "
-                "this changes to full precision: clipsearch index --precision fp32"
+                f"{self._info.spec}: its images cannot be encoded in 8 bits on this processor ({exc})",
+                advice='index with `precision="fp32"` to change to full precision',
             ) from exc
 
     def _refuse_gpu(self) -> None:
-        if self._device not in ("auto", "cpu"):
-            raise UsageError(f"--device {self._device}: int8 runs on the CPU; leave it out, or add --precision fp32")
+        if self._options.device not in ("auto", "cpu"):
+            raise UsageError(
+                f'`device="{self._options.device}"`: int8 runs on the CPU',
+                advice='leave it out, or add `precision="fp32"`',
+            )
 
-    def _opened(self, side: str, build: Callable[[], Build]) -> Tower | None:
-        identity = TowerId(self._info.fingerprint, "image" if side == "image" else "text", EXPORTER)
-        try:
-            return open_tower(identity, build, threads=self._threads, cold=side == "text")
-        except TowerMismatchError as exc:
-            log.warning("%s: the %s side runs in torch: %s", self._info.spec, side, exc)
-            return None
+
+def _encode_pixels(tower: Tower, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return tower(pixels=batch)
+
+
+def _encode_tokens(tower: Tower, dim: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Where the tower takes texts of any length, they are cut after their last token, and similar lengths batched."""
+    cuts = tower.takes_any("tokens")
+    lengths = np.array([_used(row) if cuts else tokens.shape[1] for row in tokens])
+    order = np.argsort(lengths, kind="stable")
+    rows = np.empty((len(tokens), dim), np.float32)
+    for start in range(0, len(tokens), TEXT_BATCH):
+        some = order[start : start + TEXT_BATCH]
+        rows[some] = tower(tokens=tokens[some, : lengths[some[-1]]])
+    return rows
 
 
 def _used(row: NDArray[np.int64]) -> int:

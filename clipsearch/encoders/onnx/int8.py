@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from clipsearch.encoders.clip.torch_towers import ImageSide
 from clipsearch.encoders.devices import adds_in_32_bits
-from clipsearch.encoders.onnx.export import trial_pictures
+from clipsearch.encoders.onnx.convert import trial_pictures
 from clipsearch.encoders.onnx.graph import Graph
 from clipsearch.encoders.onnx.quantisation import Grid, Quantisation, Way
 from clipsearch.encoders.onnx.tower import Build, Tower, Trial, open_session, translated
@@ -86,14 +86,14 @@ class QuantisedGraph(Graph):
         return self._entered[x]
 
 
-def calibrate(side: ImageSide, preprocess: Preprocess, pixels: NDArray[np.uint8], *, threads: int = 0) -> Quantisation:
+def calibrate(side: nn.Module, preprocess: Preprocess, pixels: NDArray[np.uint8], *, threads: int = 0) -> Quantisation:
     """How to round an image side, by what prepared pixels (n, 3, S, S) of a sample of pictures send through it.
 
     Raises UsageError where the architecture is none that is written here.
     """
     graph = WatchedGraph()
     try:
-        written = vision_graph(side.tower, preprocess, graph)
+        written = vision_graph(side.get_submodule("tower"), preprocess, graph)
     except OtherFormError as exc:
         raise UsageError(
             "no int8 for this architecture: only plain vision transformers have one; leave it out"
@@ -119,12 +119,12 @@ def grid_over(lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> Grid
     return Grid(step, round(-low / step))
 
 
-def int8_build(side: ImageSide, preprocess: Preprocess, quantisation: Quantisation, way: Way) -> Build:
+def int8_build(side: nn.Module, preprocess: Preprocess, quantisation: Quantisation, way: Way) -> Build:
     """The image side in 8 bits; it is proved by the same rounding in floating point."""
 
     def write(path: Path, way: Way = way) -> None:
         graph = QuantisedGraph(quantisation.grids, reduce_range=quantisation.reduce_range, way=way)
-        vision_graph(side.tower, preprocess, graph).save(path)
+        vision_graph(side.get_submodule("tower"), preprocess, graph).save(path)
 
     batch = trial_pictures(preprocess.size)
     with tempfile.TemporaryDirectory(prefix="clipsearch-") as folder:

@@ -20,6 +20,8 @@ LOWEST_COSINE = 0.99999
 
 WEIGHTS = "tower.data"
 
+_NO_MEMORY = re.compile(r"allocat\w* (memory|failed)|failed to allocate|bad_alloc", re.IGNORECASE)
+
 Feeds = Mapping[str, NDArray[Any]]
 
 
@@ -111,10 +113,8 @@ def translated(action: str) -> Iterator[None]:
     """Turn what ONNX Runtime raises into our errors."""
     try:
         yield
-    except MemoryError as exc:
-        raise OutOfMemoryError("a batch does not fit into memory; lower --batch-size") from exc
     except Exception as exc:  # the runtime's exceptions share no base class of their own
         text = " ".join(str(exc).split())[:300]
-        if re.search(r"allocat\w* (memory|failed)|failed to allocate|bad_alloc", text, re.IGNORECASE):
-            raise OutOfMemoryError("a batch does not fit into memory; lower --batch-size") from exc
+        if isinstance(exc, MemoryError) or _NO_MEMORY.search(text):
+            raise OutOfMemoryError("a batch does not fit into memory", advice="lower `batch_size`") from exc
         raise EncoderError(f"ONNX Runtime cannot {action} the model: {text}") from exc

@@ -16,18 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clipsearch.encoders.clip.torch_towers import ImageSide, TextSide
 from clipsearch.encoders.onnx.tower import Build, Trial, simplify
 from clipsearch.encoders.onnx.transformers import OtherFormError, text_graph, vision_graph
 from clipsearch.types import Preprocess
 
 
-def image_build(side: ImageSide, preprocess: Preprocess) -> Build:
+def image_build(side: nn.Module, preprocess: Preprocess) -> Build:
     """The image side, pixels uint8 (n, 3, S, S) → unit rows (n, dim), with noise of several grains to prove it."""
     batch = trial_pictures(preprocess.size)
     write: Callable[[Path], None]
     try:
-        write = vision_graph(side.tower, preprocess).save
+        write = vision_graph(side.get_submodule("tower"), preprocess).save
     except OtherFormError:
         write = _exporter(side, torch.from_numpy(batch[:2]), "pixels")
     with torch.inference_mode():
@@ -45,13 +44,13 @@ def trial_pictures(size: int) -> NDArray[np.uint8]:
     return np.stack(pictures)
 
 
-def text_build(side: TextSide, context: int) -> Build:
+def text_build(side: nn.Module, context: int) -> Build:
     """The text side, tokens int64 (n, context) → unit rows (n, dim), with random texts of several lengths to prove it.
 
     Where the model is causal the second axis has any length: columns behind the last end of text may be left out.
     """
     try:
-        written = text_graph(side.tower)
+        written = text_graph(side.get_submodule("tower"))
         vocabulary, end = written.words
     except OtherFormError:
         written = None
