@@ -68,7 +68,7 @@ def test_what_means_nothing_is_refused_with_advice(
     (tmp_path / "weights").touch()
     if advice is None:  # has the form of a pair: only open_clip's table can tell
         parsed = parse_spec(spec)
-        with pytest.raises(UsageError, match="open_clip knows no architecture ViT-B"):
+        with pytest.raises(UsageError, match="unknown open_clip architecture ViT-B"):
             published_pair(parsed.arch or "", parsed.tag or "")
         return
     with pytest.raises(UsageError, match=advice):

@@ -1,4 +1,4 @@
-"""Converted towers: made once, proved, kept whole; a broken or foreign one is never used and never in the way."""
+"""Converted towers: made once, checked, kept whole; a broken or foreign one is never used and never in the way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipsearch.encoders import cache
 from clipsearch.encoders.onnx import store, tower
 from clipsearch.encoders.onnx.graph import Graph
 from clipsearch.encoders.onnx.store import TowerId, find_tower, open_tower
-from clipsearch.encoders.onnx.tower import Build, Tower, TowerMismatchError, Trial
+from clipsearch.encoders.onnx.tower import Build, Check, Tower, TowerMismatchError
 from clipsearch.errors import EncoderError
 
 IDENTITY = TowerId("f" * 64, "image", "1")
@@ -49,7 +49,7 @@ class Maker:
             hidden = graph.node("MatMul", pixels, graph.weight(WEIGHTS))
             graph.save(path, graph.node("Relu", hidden), 64)
 
-        return write, [Trial({"pixels": PIXELS}, np.maximum(PIXELS @ self.weights, 0))]
+        return write, [Check({"pixels": PIXELS}, np.maximum(PIXELS @ self.weights, 0))]
 
 
 def answers(tower: Tower) -> bool:
@@ -100,26 +100,26 @@ def test_a_copied_cache_is_hashed_once_and_accepted(monkeypatch: pytest.MonkeyPa
     assert (make.asked, len(hashed)) == (1, 3)
 
 
-def test_another_machine_proves_the_graph_anew_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_checks_the_graph_again_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     make = Maker()
     open_tower(IDENTITY, make)
     monkeypatch.setattr(store, "machine", lambda: "elsewhere")
-    proofs = []
-    original = tower.prove
-    monkeypatch.setattr(store, "prove", lambda *given: proofs.append(original(*given)))
+    checked = []
+    original = tower.check_tower
+    monkeypatch.setattr(store, "check_tower", lambda *given: checked.append(original(*given)))
     assert all(answers(open_tower(IDENTITY, make)) for _ in range(2))
-    assert (make.asked, len(proofs)) == (1, 1)
+    assert (make.asked, len(checked)) == (1, 1)
 
 
 def test_a_graph_that_fails_on_another_machine_is_made_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The trials kept with the tower are replaced by another tower's, with a manifest that agrees."""
+    """The checks kept with the tower are replaced by another tower's, with a manifest that agrees."""
     open_tower(IDENTITY, Maker())
-    trials = IDENTITY.folder / "trials.npz"
-    np.savez(trials, **{"0:pixels": PIXELS, "0:": np.ones((3, 64), np.float32)})
+    checks = IDENTITY.folder / "trials.npz"
+    np.savez(checks, **{"0:pixels": PIXELS, "0:": np.ones((3, 64), np.float32)})
     manifest = json.loads((IDENTITY.folder / "files.json").read_text())
-    manifest["files"]["trials.npz"] = [files.sha256(trials), *files.stamp(trials)]
+    manifest["files"]["trials.npz"] = [files.sha256(checks), *files.stamp(checks)]
     (IDENTITY.folder / "files.json").write_text(json.dumps(manifest))
     make = Maker()
     assert answers(open_tower(IDENTITY, make))
@@ -161,8 +161,8 @@ def test_the_runtimes_refusals_are_ours() -> None:
 def test_a_killed_conversion_leaves_nothing_that_is_used() -> None:
     script = (
         "import os; from clipsearch.encoders.onnx import tower, store;"
-        "from tests.test_towers import *; make = Maker(); write, trials = make();"
-        "store.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), trials)"
+        "from tests.test_towers import *; make = Maker(); write, checks = make();"
+        "store.make_tower(IDENTITY, lambda path: (write(path), os.kill(os.getpid(), 9)), checks)"
     )
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, check=False)

@@ -1,4 +1,4 @@
-"""What an encoder is: the protocol, the options to load one, what identifies it, and batches that do not fit."""
+"""What an encoder is: the protocol, the options to load one, what identifies it, and batches too large for memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EncoderOptions:
-    """How to load an encoder; nothing in here changes what its vectors mean.
+    """How to load an encoder. None of it changes what its vectors mean.
 
-    device: "auto", "cpu", "cuda", "cuda:N" or "mps". arch: the architecture of a checkpoint that cannot say.
+    device: "auto", "cpu", "cuda", "cuda:N" or "mps". arch: the architecture, for checkpoints that do not record it.
     trust_checkpoint: open a TorchScript archive that is not on OpenAI's published list.
     threads: CPU threads of one encode call; 0 leaves it to the runtime.
     """
@@ -34,15 +34,15 @@ class EncoderOptions:
 
 
 class Encoder(Protocol):
-    """Image and text towers with the preprocessing that belongs to them. Each side loads at its first use."""
+    """Image and text towers with their preprocessing. Each side loads at its first use."""
 
     @property
     def info(self) -> EncoderInfo: ...
 
     def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
-        """Pixels as the image tower wants them, before normalisation: uint8 of shape (3, S, S).
+        """Pixels for the image tower, before normalisation: uint8 of shape (3, S, S).
 
-        Thread-safe; runs in the decoders. `box` (upright pixels) takes a part of the picture.
+        Thread-safe; runs in the decoders. `box` (in pixels of the upright image) selects a part of it.
         Raises ImageError where the pixels cannot be decoded.
         """
         ...
@@ -59,22 +59,22 @@ class Encoder(Protocol):
         ...
 
     def overflow(self, text: str) -> str:
-        """The end of `text` that lies beyond the tower's context and is ignored; "" if all of it counts."""
+        """The end of `text` beyond the tower's context, which is ignored; "" if all of it counts."""
         ...
 
     def convert(self) -> None:
-        """Put what a later query needs into the cache directory, if it is not there: the text side, ready to open."""
+        """Put what a later query needs into the cache directory, unless it is there: the text side, ready to open."""
         ...
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
-        """What the encoder saw, from an image vector of shape (dim,); empty where it cannot say (CLIP)."""
+        """What the encoder recognised, from an image vector of shape (dim,); empty for CLIP, which cannot tell."""
         ...
 
 
 def encode_halving(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Embed a batch (n, 3, S, S), in halves where the device's memory is too small for it.
+    """Embed a batch (n, 3, S, S), in halves if the device's memory is too small for it.
 
-    Raises EncoderError where not even one picture fits.
+    Raises EncoderError if not even one image fits.
     """
     import numpy as np
 
@@ -82,24 +82,26 @@ def encode_halving(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.fl
         return encoder.encode_images(pixels)
     except OutOfMemoryError as exc:
         if len(pixels) == 1:
-            raise EncoderError("not enough memory on the device for a single picture; try --device cpu") from exc
+            raise EncoderError(
+                "not enough memory on the device for a single image", advice='try `device="cpu"`'
+            ) from exc
     half = len(pixels) // 2
     return np.concatenate([encode_halving(encoder, pixels[:half]), encode_halving(encoder, pixels[half:])])
 
 
 def identified(model: str) -> tuple[str, dict[str, Any]]:
-    """The fingerprint of a model (itself known by a SHA-256) with today's preparation, and the details that say so."""
+    """The fingerprint of a model (a SHA-256) with today's decoding of pixels, and the details that record both."""
     whole = hashlib.sha256(f"{model} pixels {PIXELS_REVISION}".encode()).hexdigest()
     return whole, {"model": model, "pixels": PIXELS_REVISION}
 
 
 def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether the details of two encoders name the same model, however pictures were prepared for them."""
+    """Whether the details of two encoders name the same model, however images were decoded for them."""
     return bool(one["model"] == other["model"])
 
 
 def is_prepared_as_today(details: Mapping[str, Any]) -> bool:
-    """Whether pictures are still prepared as they were when an encoder was recorded."""
+    """Whether images are still decoded as they were when an encoder was recorded."""
     return bool(details.get("pixels", PIXELS_REVISION) == PIXELS_REVISION)
 
 

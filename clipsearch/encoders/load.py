@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clipsearch.encoders.base import Encoder, EncoderOptions, same_model
-from clipsearch.encoders.specs import BUILTIN_SPEC, FALLBACK_NOTICE, parse_spec
+from clipsearch.encoders.specs import BUILTIN_SPEC, parse_spec
 from clipsearch.errors import ModelMismatchError, UsageError
 from clipsearch.types import EncoderInfo, Notice
 
@@ -17,17 +17,15 @@ if TYPE_CHECKING:
 
 
 def load_encoder(spec: str, options: EncoderOptions = EncoderOptions()) -> Encoder:
-    """The encoder that `spec` names, its fingerprint known (from memory where its files are unchanged).
+    """The encoder that `spec` names, with its fingerprint (from the cache where its files are unchanged).
 
-    Downloads the weights where the spec names a hub's model that is not cached.
-    Raises UsageError for a spec that means nothing, or an 8-bit one (see `quantise`), EncoderError and DownloadError.
+    Downloads the weights of a hub's model that is not cached.
+    Raises UsageError for an invalid spec, or an 8-bit one (see `quantise`), EncoderError and DownloadError.
     """
     parsed = parse_spec(spec)
     if parsed.int8:
-        name = parsed.base.name
-        raise UsageError(
-            f"{spec}: int8 has to see your pictures first: clipsearch index --model {name} --precision int8"
-        )
+        advice = f'index with `model="{parsed.base.name}"` and `precision="int8"`'
+        raise UsageError(f"{spec}: int8 is calibrated with your images first", advice=advice)
     if parsed.kind == "builtin":
         from clipsearch.encoders.builtin.encoder import BuiltinEncoder
 
@@ -51,8 +49,8 @@ def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()
     encoder = BuiltinEncoder(options)
     if not same_model(encoder.info.details, info.details):
         raise ModelMismatchError(
-            "this library was made with another version of the built-in encoder; fill it anew: "
-            f"clipsearch index --model {BUILTIN_SPEC}"
+            "this library was made with another version of the built-in encoder",
+            advice=f'index again with `model="{BUILTIN_SPEC}"`',
         )
     return encoder
 
@@ -60,8 +58,8 @@ def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()
 def quantise(encoder: Encoder, pixels: NDArray[np.uint8]) -> EncoderInfo:
     """The info of `encoder` with its image side in 8 bits, for `reload_encoder`.
 
-    It is rounded by what `pixels`, prepared by the encoder from a sample of the user's own pictures, of shape
-    (n, 3, S, S), send through it. Raises UsageError where the encoder has no such form, EncoderError.
+    Calibrated with `pixels` of shape (n, 3, S, S), which the encoder prepared from a sample of the user's images.
+    Raises UsageError where the encoder has no such form, EncoderError.
     """
     return _with_int8(encoder).quantised(pixels)
 
@@ -71,21 +69,20 @@ def refuse_int8(encoder: Encoder) -> None:
     from clipsearch.encoders.onnx.quantisation import may_have_int8
 
     if not may_have_int8(_with_int8(encoder).info):
-        raise UsageError(
-            f"--precision int8: {encoder.info.spec} has no 8-bit form, only vision transformers; leave it out"
-        )
+        reason = f'`precision="int8"`: {encoder.info.spec} has no 8-bit form, only vision transformers do'
+        raise UsageError(reason, advice="leave it out")
 
 
 def _with_int8(encoder: Encoder) -> OpenClipEncoder:
     from clipsearch.encoders.clip.openclip import OpenClipEncoder
 
     if not isinstance(encoder, OpenClipEncoder):
-        raise UsageError(f"--precision int8: {encoder.info.spec} has no 8-bit form; leave it out")
+        raise UsageError(f'`precision="int8"`: {encoder.info.spec} has no 8-bit form', advice="leave it out")
     return encoder
 
 
 def default_spec() -> tuple[str, str | None]:
-    """The spec for a new library, with the reason where it is the fallback (see docs/models.md).
+    """The spec for a new library, and the reason if it is the fallback (see docs/models.md).
 
     Raises DownloadError where the hub answers with a failure of its own.
     """
@@ -97,8 +94,13 @@ def default_spec() -> tuple[str, str | None]:
 def load_alone(model: str | None, options: EncoderOptions | None) -> tuple[Encoder, tuple[Notice, ...]]:
     """The encoder for work without a library: `model`, or the one that a new library would get.
 
-    The second part says that it is the fallback, where it is. Raises as `load_encoder` and `default_spec`.
+    With a notice if it is the fallback. Raises as `load_encoder` and `default_spec`.
     """
     spec, fallback = (model, None) if model is not None else default_spec()
-    notices = (Notice("fallback", f"{FALLBACK_NOTICE} ({fallback}); `model` names another"),) if fallback else ()
+    notices = (fallback_notice(fallback, "`model` chooses another"),) if fallback else ()
     return load_encoder(spec, options or EncoderOptions()), notices
+
+
+def fallback_notice(reason: str, advice: str) -> Notice:
+    """That nobody chose the built-in encoder, why it is used, and how to choose another."""
+    return Notice("fallback", f"answered by the built-in encoder, which is not CLIP ({reason}); {advice}")

@@ -1,4 +1,4 @@
-"""What a `--model` argument means: the spec parser, and the models worth naming. Imports nothing heavy."""
+"""What a model's spec means: the parser, and OpenAI's models. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from clipsearch.errors import UsageError
 
 DEFAULT_SPEC = "ViT-B-32-256/datacomp_s34b_b86k"
 BUILTIN_SPEC = "builtin"
-FALLBACK_NOTICE = "answered by the built-in encoder, which is not CLIP"
-"""How the notice begins that nobody asked for the encoder that answers."""
 DEFAULT_ALIAS = "default"
 HUB_PREFIX = "hf-hub:"
 INT8_SUFFIX = "+int8"
@@ -26,7 +24,7 @@ SAFE_WEIGHTS, PICKLED_WEIGHTS = "open_clip_model.safetensors", "open_clip_pytorc
 @dataclass(frozen=True, slots=True)
 class OpenAIModel:
     """One of OpenAI's releases: open_clip's name for the architecture (with QuickGELU, which it was trained with) and
-    the SHA-256 of the TorchScript archive, which stands in the address that OpenAI publishes it at."""
+    the SHA-256 of the TorchScript archive, which is part of its published URL."""
 
     arch: str
     sha256: str
@@ -52,8 +50,8 @@ PUBLISHED_ARCHIVES = frozenset(model.sha256 for model in OPENAI_MODELS.values())
 class ModelSpec:
     """A parsed spec. `name` is its canonical form: the one that a library records, independent of the folder.
 
-    kind "file" has `path` (absolute), "hub" has `repo`, "pair" has `arch` and `tag`, "builtin" has nothing more.
-    int8: the model in 8 bits, which `base` is without.
+    kind "file" has `path` (absolute), "hub" has `repo`, "pair" has `arch` and `tag`.
+    int8: the model in 8 bits; `base` is the model in full precision.
     """
 
     kind: Literal["builtin", "file", "hub", "pair"]
@@ -72,7 +70,7 @@ class ModelSpec:
 def parse_spec(spec: str) -> ModelSpec:
     """Read a model's spec; the rules are tried in the order that docs/models.md lists. Touches no file.
 
-    Raises UsageError for one that means nothing.
+    Raises UsageError for an invalid one.
     """
     if spec.endswith(INT8_SUFFIX):
         base = parse_spec(spec.removesuffix(INT8_SUFFIX))
@@ -89,25 +87,25 @@ def parse_spec(spec: str) -> ModelSpec:
     if spec.startswith(HUB_PREFIX):
         repo = spec.removeprefix(HUB_PREFIX)
         if repo.count("/") != 1 or not all(repo.split("/")):
-            raise UsageError(f"--model {spec}: after {HUB_PREFIX} comes ORG/NAME")
+            raise UsageError(f'`model="{spec}"`: after {HUB_PREFIX} comes ORG/NAME')
         return ModelSpec("hub", spec, repo=repo)
     arch, slash, tag = spec.partition("/")
     if slash and arch and tag and "/" not in tag:
         tag = tag.lower().replace("-", "_")
         return ModelSpec("pair", f"{arch}/{tag}", arch=arch, tag=tag)
-    raise UsageError(f"--model {spec}: {_advice(spec)}")
+    raise UsageError(f'`model="{spec}"`: no such model', advice=_advice(spec))
 
 
 def check_device(name: str) -> None:
     """Raise UsageError for what is not "auto", "cpu", "cuda", "cuda:N" or "mps", without importing torch."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise UsageError(f"--device {name}: not a device; it takes auto, cpu, cuda, cuda:N or mps")
+        raise UsageError(f'`device="{name}"`: must be auto, cpu, cuda, cuda:N or mps')
 
 
 def _advice(spec: str) -> str:
     if spec and Path(spec).exists():
-        return f"no such model; for the file of that name write ./{spec}"
+        return f"for the file of that name write ./{spec}"
     names = {name.lower(): name for name in (*OPENAI_MODELS, BUILTIN_SPEC, DEFAULT_SPEC)}
     if close := difflib.get_close_matches(spec.lower(), names, n=1):
-        return f"no such model; did you mean {names[close[0]]}? (clipsearch models lists them)"
-    return "no such model; it takes ARCH/TAG, hf-hub:ORG/NAME, a checkpoint's path, or a name from: clipsearch models"
+        return f"did you mean {names[close[0]]}? (`clipsearch models` lists them)"
+    return "expected ARCH/TAG, hf-hub:ORG/NAME, a checkpoint's path, or a name that `clipsearch models` lists"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders.base import Encoder, EncoderOptions
-from clipsearch.encoders.load import load_encoder, reload_encoder
+from clipsearch.encoders.load import fallback_notice, load_encoder, reload_encoder
 from clipsearch.encoders.onnx.quantisation import quantised_info, taken_apart
-from clipsearch.encoders.specs import FALLBACK_NOTICE, parse_spec
+from clipsearch.encoders.specs import parse_spec
 from clipsearch.errors import EncoderError, ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.types import EncoderInfo, Notice, Precision
 
@@ -120,8 +120,7 @@ class Models:
         notices: list[Notice] = []
         fallback = catalog.meta("fallback")
         if fallback is not None:
-            better = 'indexing with `model="default"` switches to CLIP'
-            notices.append(Notice("fallback", f"{FALLBACK_NOTICE} ({fallback}); {better}"))
+            notices.append(fallback_notice(fallback, 'indexing with `model="default"` switches to CLIP'))
         lacks = pending.count_without_vectors(catalog, active.id) if building is not None else 0
         if building is not None and lacks:
             text = f"{active.info.spec} is active until {building.info.spec} is ready; it lacks {lacks} images"

@@ -241,12 +241,10 @@ def _preview(result: QueryResult) -> None:
 
 
 def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | None) -> None:
-    from clipsearch.encoders.specs import FALLBACK_NOTICE
-
-    for text in result.notices:
+    for notice in result.notices:
         # `clipsearch index` has already told a script.
-        if output.is_terminal(sys.stderr) or not text.startswith(FALLBACK_NOTICE):
-            output.note(text)
+        if output.is_terminal(sys.stderr) or notice.kind != "fallback":
+            output.note(notice)
     offline = sum(hit.offline for hit in result.hits)
     if offline and not output.to_terminal():
         output.note(f"{offline} of these {len(result.hits)} are offline: none of their paths can be read now")

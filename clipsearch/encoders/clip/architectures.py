@@ -35,7 +35,7 @@ def named_config(arch: str) -> dict[str, Any]:
     """open_clip's configuration of that name. Raises UsageError where it has none."""
     config = open_clip.get_model_config(arch)
     if config is None:
-        raise UsageError(f"{arch}: open_clip knows no such architecture (python -m clipsearch models lists good ones)")
+        raise UsageError(f'`arch="{arch}"`: unknown open_clip architecture (see `clipsearch models`)')
     return dict(config)
 
 
@@ -79,7 +79,7 @@ def _count(state: Mapping[str, Tensor], prefix: str, place: int) -> int:
 
 
 def canonical_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration decides the vectors: settings that differ from open_clip's defaults, by name.
+    """The part of a configuration that decides the vectors: settings that differ from open_clip's defaults, by name.
 
     Two descriptions of one architecture (a name's, and one read from a checkpoint's shapes) come out equal.
     """
@@ -122,7 +122,7 @@ class _NoRandomStart(TorchFunctionMode):
 def build_model(
     config: Mapping[str, Any], state: Mapping[str, Tensor], *, where: str, resize: bool = False, text_model: str = ""
 ) -> nn.Module:
-    """The float32 module on the CPU, in evaluation mode, every tensor from `state`; never one left random.
+    """The float32 module on the CPU, in evaluation mode, with every tensor from `state`; none is left random.
 
     `where` names the checkpoint in errors. `resize` fits position embeddings of another size, as open_clip does for
     published checkpoints; for a user's file another size means another architecture. `text_model` is the folder of a
@@ -144,14 +144,14 @@ def build_model(
     except (RuntimeError, AssertionError, TypeError, KeyError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise EncoderError(
-            f"{where}: its tensors are not those of this architecture ({' '.join(lines[1:2] or lines)[:200]}); "
-            "name the right one with --arch"
+            f"{where}: its tensors are not those of this architecture ({' '.join(lines[1:2] or lines)[:200]})",
+            advice="name the right one with `arch`",
         ) from error
     return model.float().eval()
 
 
 def _adapted(model: nn.Module, state: dict[str, Tensor], *, resize: bool) -> dict[str, Tensor]:
-    """The tensors under the names and shapes of today's module; what older releases of open_clip wrote differs."""
+    """The tensors under the names and shapes of today's module; older releases of open_clip wrote others."""
     state = factory.convert_state_dict(model, state)
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = factory.convert_to_custom_text_state_dict(state)
@@ -173,9 +173,9 @@ def _adapted(model: nn.Module, state: dict[str, Tensor], *, resize: bool) -> dic
 def fingerprint(
     model: nn.Module, *, config: Mapping[str, Any], preprocess: Preprocess, tokenizer: Mapping[str, Any]
 ) -> str:
-    """SHA-256 in hex over all that decides a vector: tensors by name, architecture, pixels, tokenizer, dim.
+    """SHA-256 in hex over everything that decides a vector: tensors by name, architecture, pixels, tokenizer, dim.
 
-    Tensors count as float32, which half-precision files convert to without loss, so the file's format is no part.
+    Tensors count as float32, which half-precision files convert to without loss, so the file's format does not matter.
     """
     about = {
         "scheme": FINGERPRINT_SCHEME,

@@ -29,7 +29,7 @@ from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import EncoderInfo
 
 OPENAI_LAYOUT = "openai"
-"""`--arch openai`: a checkpoint in OpenAI's layout, trained with QuickGELU, its sizes read from the tensors."""
+"""`arch="openai"`: a checkpoint in OpenAI's layout, trained with QuickGELU, its sizes read from the tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Assembled:
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """What is known of a checkpoint beside its tensors."""
+    """What is known about a checkpoint apart from its tensors."""
 
     config: dict[str, Any]
     arch: str | None
@@ -51,7 +51,7 @@ class _Design:
 def assemble(source: Source, *, trust: bool = False) -> Assembled:
     """Read a checkpoint, build its module and take its fingerprint. Costs seconds and the memory of the weights.
 
-    Raises EncoderError where the file cannot be read or does not say what it is, UsageError for an unknown name.
+    Raises EncoderError where the file cannot be read or does not record what it is, UsageError for an unknown name.
     """
     checkpoint = read_checkpoint(source.weights, trust=trust)
     where = source.spec.name
@@ -72,7 +72,7 @@ def assemble(source: Source, *, trust: bool = False) -> Assembled:
     scale = getattr(model, "logit_scale", None)
     bias = getattr(model, "logit_bias", None)
     if scale is None:
-        raise EncoderError(f"{where}: has no logit scale; not a contrastive model")
+        raise EncoderError(f"{where}: not a contrastive model: it has no logit scale")
     whole, identity = identified(
         fingerprint(model, config=design.config, preprocess=preprocess, tokenizer=tokenizer_identity(about, folder))
     )
@@ -96,7 +96,7 @@ def assemble(source: Source, *, trust: bool = False) -> Assembled:
 
 
 def tokenizer_folder(source: Source, about: Mapping[str, Any]) -> Path | None:
-    """Where a Hugging Face tokenizer's files lie: beside a local checkpoint, else in the hub's cache, else fetched."""
+    """Where a Hugging Face tokenizer's files are: beside a local checkpoint, or in the hub's cache, once downloaded."""
     if about["kind"] != "hf":
         return None
     beside = source.weights.parent
@@ -106,7 +106,7 @@ def tokenizer_folder(source: Source, about: Mapping[str, Any]) -> Path | None:
 
 
 def _text_model_folder(source: Source, config: Mapping[str, Any], tokenizer: Path | None) -> Path | None:
-    """The folder with the configuration of a Hugging Face text tower: mostly the tokenizer's own."""
+    """The folder with the configuration of a Hugging Face text tower, which is usually the tokenizer's."""
     name = config["text_cfg"].get("hf_model_name")
     if not name:
         return None
@@ -129,11 +129,11 @@ def _design(source: Source, checkpoint: Checkpoint) -> _Design:
         return _Design(_openai(checkpoint, source), OPENAI_LAYOUT, pixels)
     if checkpoint.arch in open_clip.list_models():
         return _Design(named_config(str(checkpoint.arch)), checkpoint.arch, pixels_of(checkpoint.arch))
-    raise EncoderError(f"{spec.name}: cannot say which architecture it is; {_guess(checkpoint)}")
+    raise EncoderError(f"{spec.name}: does not record its architecture", advice=_guess(checkpoint))
 
 
 def _given(arch: str, checkpoint: Checkpoint, source: Source, pixels: Mapping[str, Any]) -> _Design:
-    """The architecture as `--arch` has it: a configuration file, "openai", or one of open_clip's names."""
+    """The architecture that `arch` names: a configuration file, "openai", or one of open_clip's names."""
     if arch.endswith(".json"):
         settings = _config_file(Path(arch))
         return _Design(settings["model_cfg"], arch, settings.get("preprocess_cfg", pixels))
@@ -147,33 +147,36 @@ def _openai(checkpoint: Checkpoint, source: Source) -> dict[str, Any]:
         return openai_config(checkpoint.state)
     except KeyError as error:
         raise EncoderError(
-            f"{source.spec.name}: not in OpenAI's layout (it has no {error.args[0]}); name its architecture with --arch"
+            f"{source.spec.name}: not in OpenAI's layout (it has no {error.args[0]})",
+            advice="name its architecture with `arch`",
         ) from error
 
 
 def _config_file(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_bytes())
-        if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(settings.get("model_cfg", {})):
-            raise EncoderError(f"{path}: no model configuration of open_clip's kind")
+        known = {"embed_dim", "vision_cfg", "text_cfg"} <= set(settings.get("model_cfg", {}))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, AttributeError) as error:
-        raise EncoderError(f"{path}: no model configuration of open_clip's kind ({error})") from error
+        raise UsageError(f"cannot be read ({error.strerror})", path=str(path)) from error
+    except (ValueError, AttributeError, TypeError):
+        known = False
+    if not known:
+        raise EncoderError("not an open_clip model configuration", path=str(path))
     return dict(settings)
 
 
 def _guess(checkpoint: Checkpoint) -> str:
-    """Advice on `--arch`: open_clip's names whose sizes are those of the tensors; the activation leaves no trace."""
+    """Advice on `arch`: open_clip's names whose sizes are those of the tensors, which do not tell the activation."""
     if any(name.startswith(("text_model.", "vision_model.")) for name in checkpoint.state):
-        return "it is in the format of transformers; give the model's hub name as hf-hub:ORG/NAME, or an open_clip file"
+        return "it is in transformers' format; give the model's hub name as hf-hub:ORG/NAME, or an open_clip file"
     try:
         shape = canonical_config(openai_config(checkpoint.state)) | {"quick_gelu": None}
     except (KeyError, ZeroDivisionError):
-        return "name it with --arch (an open_clip name, or its open_clip_config.json)"
+        return "name it with `arch` (an open_clip name, or its open_clip_config.json)"
     names = [
         name
         for name in open_clip.list_models()
         if canonical_config(open_clip.get_model_config(name)) | {"quick_gelu": None} == shape
     ]
-    return f"name it with --arch {' or '.join(names) or OPENAI_LAYOUT} (only whoever trained it knows which)"
+    choices = " or ".join(f'`arch="{name}"`' for name in names or [OPENAI_LAYOUT])
+    return f"name it with {choices} (only whoever trained it knows which)"

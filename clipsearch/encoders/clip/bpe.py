@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer, without open_clip and torch: ready in some 10 ms, most of them to unpack its table.
+"""CLIP's byte-pair tokenizer, without open_clip and torch: ready in about 10 ms, most of it to unpack its table.
 
 Byte-pair encoding after Sennrich et al. 2016 (arXiv:1508.07909), on bytes as GPT-2 has it; the table is the one that
 open_clip's package carries.
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import functools
 import gzip
-import importlib.util
 import itertools
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.clip.hub import open_clip_file
 from clipsearch.errors import EncoderError
 
 TABLE = "bpe_simple_vocab_16e6.txt.gz"
@@ -28,7 +27,7 @@ START, END = 512 + MERGES, 512 + MERGES + 1
 SPECIAL = {"<start_of_text>": START, "<end_of_text>": END}
 
 CLEANINGS = ("lower", "whitespace", "canonicalize")
-"""How a text is made even before it is cut: names that open_clip's configurations use."""
+"""How a text is normalised before it is split: names that open_clip's configurations use."""
 
 # Plain text that no repair changes: no entities, no control characters, nothing beyond ASCII.
 _PLAIN = re.compile(r"[ -%'-~\t\n\r]*")
@@ -39,7 +38,7 @@ _PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^`{|}~")
 
 
 class BytePairTokenizer:
-    """Texts → int64 ids of shape (n, context), ended, padded with zeros, and cut where they are too long.
+    """Texts → int64 ids of shape (n, context), padded with zeros, and truncated where they are too long.
 
     Gives open_clip's ids (its SimpleTokenizer, without reduction masks). Raises EncoderError without its table.
     """
@@ -79,7 +78,7 @@ class BytePairTokenizer:
 
 @functools.cache
 def _words() -> re.Pattern[str]:
-    """What a text is cut into, in any script."""
+    """Matches the words that a text is split into, in any script."""
     import regex
 
     pattern = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -90,21 +89,18 @@ def _words() -> re.Pattern[str]:
 @functools.cache
 def _ranks() -> dict[str, int]:
     """The merges, "left right", by rank: the lower one goes first."""
-    found = importlib.util.find_spec("open_clip")
-    if found is None or found.origin is None:
-        raise EncoderError("open_clip is not installed; install clipsearch again")
-    path = Path(found.origin).with_name(TABLE)
+    path = open_clip_file(TABLE)
     try:
         with gzip.open(path) as file:
             lines = file.read(MERGES * LINE).decode("utf-8", errors="ignore").split("\n", MERGES + 1)
     except (OSError, EOFError) as exc:
-        raise EncoderError(f"{path}: cannot be read ({exc}); install open-clip-torch again") from exc
+        raise EncoderError(f"cannot be read ({exc})", path=str(path), advice="install open-clip-torch again") from exc
     return dict(zip(lines[1 : MERGES + 1], range(MERGES), strict=True))
 
 
 @functools.cache
 def _letters() -> dict[int, str]:
-    """The character that stands for each byte in the table: itself where it is visible, else one from U+0100 on."""
+    """The character that stands for each byte in the table: itself if it is visible, otherwise one from U+0100 on."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}

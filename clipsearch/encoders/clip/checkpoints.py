@@ -1,7 +1,7 @@
-"""Checkpoint files → tensors by name, and what a file says of its architecture. Owns torch's file readers.
+"""Checkpoint files → tensors by name, and what a file records of its architecture. Owns torch's file readers.
 
 Pickles are read with `weights_only=True`, always. A TorchScript archive is a program: it is opened only where its
-SHA-256 is on OpenAI's published list, or where the user says that it can be trusted; once, and then converted.
+SHA-256 is on OpenAI's published list, or where the user trusts it; only once, since it is then converted.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from clipsearch.errors import EncoderError
 from clipsearch.files import replacing
 
 ARCHIVE_FACTS = ("input_resolution", "context_length", "vocab_size")
-"""Entries of OpenAI's archives that are no weights; whoever saved such an archive's state dict has them too."""
+"""Entries of OpenAI's archives that are not weights; a state dict saved from such an archive has them too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Tensors by name, as the file has them. `openai`: it is in OpenAI's format, hence trained with QuickGELU.
-    `arch` is open_clip's name for the architecture, where the file gives it away."""
+    `arch` is open_clip's name for the architecture, where the file reveals it."""
 
     state: dict[str, Tensor]
     openai: bool = False
@@ -39,9 +39,9 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
-    """Read a checkpoint in any of the forms that `--model PATH` takes.
+    """Read a checkpoint in any of the forms that a model's path may name.
 
-    Raises EncoderError where it cannot be read, holds no model, or is a TorchScript archive that is not trusted.
+    Raises EncoderError where it cannot be read, contains no model, or is a TorchScript archive that is not trusted.
     """
     try:
         if path.suffix.lower() == ".safetensors":
@@ -50,7 +50,7 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
             return _read_torchscript(path, trust=trust)
         return _read_pickle(path)
     except OSError as error:
-        raise EncoderError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise EncoderError(f"cannot be read ({error.strerror or error})", path=str(path)) from error
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -59,7 +59,9 @@ def _read_safetensors(path: Path) -> Checkpoint:
             facts: Mapping[str, str] = file.metadata() or {}
         state = load_file(path)
     except SafetensorError as error:
-        raise EncoderError(f"{path}: damaged, or no safetensors file ({error}); fetch it again") from error
+        raise EncoderError(
+            f"damaged, or not a safetensors file ({error})", path=str(path), advice="download it again"
+        ) from error
     return Checkpoint(_weights(path, state), openai=facts.get("layout") == "openai")
 
 
@@ -78,15 +80,16 @@ def _read_torchscript(path: Path, *, trust: bool) -> Checkpoint:
             return _read_safetensors(converted)
     if digest not in PUBLISHED_ARCHIVES and not trust:
         raise EncoderError(
-            f"{path}: a TorchScript archive can run code, and this one is none of OpenAI's published files; "
-            "if you trust where it comes from, add --trust-checkpoint"
+            "a TorchScript archive can run code, and this is not one of OpenAI's published files",
+            path=str(path),
+            advice="if you trust its source, add `trust_checkpoint=True`",
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch calls TorchScript deprecated; this is the one place that reads it
+            warnings.simplefilter("ignore")  # torch calls TorchScript deprecated; only this place reads it
             module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        raise EncoderError(f"{path}: a damaged TorchScript archive; fetch it again") from error
+        raise EncoderError("a damaged TorchScript archive", path=str(path), advice="download it again") from error
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items() if name not in ARCHIVE_FACTS}
     state = _weights(path, state)
     with contextlib.suppress(OSError):
@@ -101,11 +104,11 @@ def _read_pickle(path: Path) -> Checkpoint:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # bytes that are no pickle make the reader fail in any way there is
+    except Exception as error:  # bytes that are not a pickle make the reader fail in any way possible
         reason = str(error).strip().split("\n")[0][:160]
-        raise EncoderError(f"{path}: no checkpoint of tensors, or a damaged one ({reason})") from error
+        raise EncoderError(f"not a checkpoint of tensors, or a damaged one ({reason})", path=str(path)) from error
     if not isinstance(loaded, Mapping):
-        raise EncoderError(f"{path}: holds a {type(loaded).__name__}, not a model's tensors")
+        raise EncoderError(f"contains a {type(loaded).__name__}, not a model's tensors", path=str(path))
     wrapped = "state_dict" in loaded
     state = _weights(path, loaded["state_dict"] if wrapped else loaded)
     openai = not wrapped and (any(name in loaded for name in ARCHIVE_FACTS) or _half(state))
@@ -113,16 +116,16 @@ def _read_pickle(path: Path) -> Checkpoint:
 
 
 def _weights(path: Path, state: object) -> dict[str, Tensor]:
-    """The tensors alone, without the prefix of a distributed training run."""
+    """Only the tensors, without the prefix of a distributed training run."""
     if not isinstance(state, Mapping):
-        raise EncoderError(f"{path}: its state_dict is a {type(state).__name__}, not tensors by name")
+        raise EncoderError(f"its state_dict is a {type(state).__name__}, not tensors by name", path=str(path))
     tensors = {
         str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor) and name not in ARCHIVE_FACTS
     }
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     if not tensors:
-        raise EncoderError(f"{path}: holds no tensors")
+        raise EncoderError("contains no tensors", path=str(path))
     return tensors
 
 

@@ -1,6 +1,6 @@
-"""The Hugging Face hub: what of a model is cached, whether the hub answers, and fetching what is missing.
+"""The Hugging Face hub: which of a model's files are cached, whether the hub answers, and downloading the rest.
 
-Decided here before open_clip or huggingface_hub is asked: their own retries take a minute or two where nobody answers.
+Decided here before open_clip or huggingface_hub is called: their own retries take minutes where nothing answers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 5.0
 CONFIG = "open_clip_config.json"
-_OUT = f"`--model {BUILTIN_SPEC}` works without a download"
+_NO_DOWNLOAD = f'`model="{BUILTIN_SPEC}"` works without a download'
 VOCABULARIES = (
     "tokenizer.json",
     "sentencepiece.bpe.model",
@@ -42,7 +41,7 @@ _TOKENIZER_EXTRAS = (
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """Where on the hub a model lies. `weights`: file names in order of preference. `config`: needed beside them.
+    """Where a model is on the hub. `weights`: file names in order of preference. `config`: needed beside them.
     `companions`: repositories with the files of a Hugging Face tokenizer or text tower."""
 
     repo: str
@@ -53,7 +52,7 @@ class HubModel:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one HEAD request brought: the hub's status, or why there was none."""
+    """The result of one HEAD request: the hub's status, or why there was none."""
 
     status: int | None
     reason: str = ""
@@ -64,7 +63,7 @@ def endpoint() -> str:
 
 
 def offline() -> bool:
-    """Whether the user told every hub client to stay off the network."""
+    """Whether the environment tells every hub client not to use the network."""
     flags = (os.environ.get("HF_HUB_OFFLINE", ""), os.environ.get("TRANSFORMERS_OFFLINE", ""))
     return any(flag.upper() in {"1", "ON", "YES", "TRUE"} for flag in flags)
 
@@ -80,7 +79,7 @@ def hub_cache() -> Path:
 
 
 def cached_file(repo: str, name: str) -> Path | None:
-    """A file of the revision that `main` last pointed to, where it is in the hub's cache."""
+    """A file of the revision that `main` last pointed to; None if it is not in the hub's cache."""
     folder = hub_cache() / f"models--{repo.replace('/', '--')}"
     try:
         revision = (folder / "refs" / "main").read_text().strip()
@@ -122,14 +121,11 @@ def _companions(config: Path) -> tuple[str, ...]:
         text = json.loads(config.read_bytes())["model_cfg"]["text_cfg"]
         names = (text.get("hf_tokenizer_name"), text.get("hf_model_name"))
         return tuple(dict.fromkeys(name for name in names if name))
-    return ()  # the loader says what is wrong with the file
+    return ()  # the loader reports what is wrong with the file
 
 
 def _published(arch: str, tag: str) -> list[str]:
     """Repository, file and companions of a pair in open_clip's table; asked once, as importing it takes seconds."""
-    found = importlib.util.find_spec("open_clip")
-    if found is None or found.origin is None:
-        raise EncoderError("open_clip is not installed; install clipsearch again")
 
     def ask(_: Path) -> list[str]:
         from clipsearch.encoders.clip.pairs import published_pair
@@ -137,12 +133,19 @@ def _published(arch: str, tag: str) -> list[str]:
         pair = published_pair(arch, tag)
         return [pair.repo, pair.file, *pair.companions]
 
-    table = Path(found.origin).with_name("pretrained.py")
-    return list(map(str, remembered(table, f"pair-1 {arch}/{tag}", ask)))
+    return list(map(str, remembered(open_clip_file("pretrained.py"), f"pair-1 {arch}/{tag}", ask)))
+
+
+def open_clip_file(name: str) -> Path:
+    """A file of the open_clip package, which importing would take seconds. Raises EncoderError if not installed."""
+    found = importlib.util.find_spec("open_clip")
+    if found is None or found.origin is None:
+        raise EncoderError("open_clip is not installed", advice="install clipsearch again")
+    return Path(found.origin).with_name(name)
 
 
 def is_cached(spec: str) -> bool:
-    """Whether a model can be loaded without a network. Raises UsageError for a spec that means nothing."""
+    """Whether a model can be loaded without a network. Raises UsageError for an invalid spec."""
     parsed = parse_spec(spec)
     if parsed.kind == "builtin":
         return True
@@ -156,7 +159,7 @@ def _complete(model: HubModel) -> bool:
 
 
 def known_models() -> tuple[KnownModel, ...]:
-    """The models that `clipsearch models` lists, the built-in one first. Looks into the cache, not at the network."""
+    """The models that `clipsearch models` lists, the built-in one first. Reads the cache, not the network."""
     from clipsearch.encoders.known import KnownModel
 
     return tuple(
@@ -172,7 +175,7 @@ def probe(repo: str, name: str, *, seconds: float = PROBE_SECONDS) -> Answer:
     if offline():
         return Answer(None, "HF_HUB_OFFLINE is set")
     answers: list[Answer] = []
-    # getaddrinfo cannot be given a time limit; a thread that nobody waits for can
+    # getaddrinfo has no time limit; a daemon thread can be abandoned
     asker = threading.Thread(
         target=lambda: answers.append(_head(f"{endpoint()}/{repo}/resolve/main/{name}", seconds)), daemon=True
     )
@@ -186,13 +189,13 @@ def _head(url: str, seconds: float) -> Answer:
     import urllib.error
     import urllib.request
 
-    class Still(urllib.request.HTTPRedirectHandler):
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *args: object, **kwargs: object) -> None:
             return None
 
     request = urllib.request.Request(url, method="HEAD")
     try:
-        with urllib.request.build_opener(Still).open(request, timeout=seconds) as reply:
+        with urllib.request.build_opener(NoRedirect).open(request, timeout=seconds) as reply:
             return Answer(reply.status)
     except urllib.error.HTTPError as error:
         error.close()
@@ -216,9 +219,9 @@ def _why(reason: object) -> str:
 def default_spec() -> tuple[str, str | None]:
     """The spec for a new library, and where it is the fallback `builtin`, why.
 
-    All of the default's files cached: the default. Else the hub is asked once: it answers, the default; nobody
-    answers (no name resolution, refused, time-out, HF_HUB_OFFLINE), `builtin`. Raises DownloadError where the hub
-    answers with a failure of its own: that is no reason to use another encoder without being told to.
+    The default, if it is cached or the hub answers one request; `builtin`, if nothing answers (no name resolution,
+    refused, time-out, HF_HUB_OFFLINE). Raises DownloadError where the hub answers with a failure of its own: that is
+    no reason to use another encoder than the one asked for.
     """
     model = hub_model(parse_spec(DEFAULT_SPEC))
     if cached_weights(model):
@@ -237,12 +240,13 @@ def fetch(spec: ModelSpec) -> Path:
     """
     model = hub_model(spec)
     if model.companions:
-        require_transformers(spec.name)  # before a gigabyte is fetched in vain
+        require_transformers(spec.name)  # before a gigabyte is downloaded for nothing
     if weights := cached_weights(model):
         return weights
     answer = probe(model.repo, model.config or model.weights[0])
     if answer.status is None:
-        raise DownloadError(f"{spec.name} is not cached, and {_host()} cannot be reached: {answer.reason}; {_OUT}")
+        reason = f"{spec.name} is not cached, and {_host()} cannot be reached: {answer.reason}"
+        raise DownloadError(reason, advice=_NO_DOWNLOAD)
     _refuse_failure(spec.name, answer.status)
     if model.config and _companions(_download(spec.name, model.repo, (model.config,))):
         require_transformers(spec.name)
@@ -252,7 +256,9 @@ def fetch(spec: ModelSpec) -> Path:
 def require_transformers(name: str) -> None:
     """Raise EncoderError, naming the extra, where a model needs `transformers` and it is not installed."""
     if importlib.util.find_spec("transformers") is None:
-        raise EncoderError(f"{name}: its tokenizer needs transformers; install the extra: pip install 'clipsearch[hf]'")
+        raise EncoderError(
+            f"{name}: its tokenizer needs transformers", advice="install the extra: pip install 'clipsearch[hf]'"
+        )
 
 
 def fetch_tokenizer(name: str, repo: str) -> Path:
@@ -261,16 +267,17 @@ def fetch_tokenizer(name: str, repo: str) -> Path:
         return folder
     answer = probe(repo, "config.json")
     if answer.status is None:
-        raise DownloadError(f"{name}: its tokenizer ({repo}) is not cached, and {_host()} cannot be reached; {_OUT}")
+        reason = f"{name}: its tokenizer ({repo}) is not cached, and {_host()} cannot be reached: {answer.reason}"
+        raise DownloadError(reason, advice=_NO_DOWNLOAD)
     _refuse_failure(name, answer.status)
     found = [path for file in (*_TOKENIZER_EXTRAS, *VOCABULARIES) if (path := _try_download(name, repo, file))]
     if not any(path.name in VOCABULARIES for path in found):
-        raise DownloadError(f"{name}: {repo} holds no tokenizer; {_OUT}")
+        raise DownloadError(f"{name}: {repo} contains no tokenizer", advice=_NO_DOWNLOAD)
     return found[0].parent
 
 
 def pull(spec: str) -> None:
-    """Fetch a model ahead, its tokenizer too. Nothing to do for `builtin` and for files. Raises as `fetch` does."""
+    """Download a model and its tokenizer in advance. Does nothing for `builtin` and for files. Raises as `fetch`."""
     parsed = parse_spec(spec)
     if parsed.kind in ("pair", "hub"):
         fetch(parsed)
@@ -285,36 +292,30 @@ def _host() -> str:
 def _refuse_failure(name: str, status: int) -> None:
     # 401, 403 and 404 are left to the download: it tries the other file name, and sends the user's token
     if status >= 400 and status not in (401, 403, 404):
-        raise DownloadError(f"{name}: {_host()} answers with HTTP {status}; try again later; {_OUT}")
+        raise DownloadError(f"{name}: {_host()} answers with HTTP {status}", advice=f"try again later; {_NO_DOWNLOAD}")
 
 
 def _download(name: str, repo: str, files: tuple[str, ...]) -> Path:
     for file in files:
         if path := _try_download(name, repo, file):
             return path
-    raise DownloadError(f"{name}: {repo} holds no {' and no '.join(files)}; {_OUT}")
+    raise DownloadError(f"{name}: {repo} contains no {' and no '.join(files)}", advice=_NO_DOWNLOAD)
 
 
 def _try_download(name: str, repo: str, file: str) -> Path | None:
     """A file of a repository, downloaded; None where the repository has no such file."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
-
-    with _translated(name):
-        try:
-            return Path(hf_hub_download(repo, file, cache_dir=hub_cache(), endpoint=endpoint()))
-        except EntryNotFoundError:
-            return None
-
-
-@contextlib.contextmanager
-def _translated(name: str) -> Iterator[None]:
     from huggingface_hub.utils import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        yield
+        return Path(hf_hub_download(repo, file, cache_dir=hub_cache(), endpoint=endpoint()))
+    except EntryNotFoundError:
+        return None
     except Exception as error:  # hub clients raise their HTTP library's errors, which differ between versions
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise DownloadError(f"{name}: the download failed ({reason}); try again, or {_OUT}") from error
+        raise DownloadError(
+            f"{name}: the download failed ({reason})", advice=f"try again, or {_NO_DOWNLOAD}"
+        ) from error

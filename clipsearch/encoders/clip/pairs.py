@@ -1,4 +1,4 @@
-"""open_clip's table of published checkpoints: where a pair lies on the hub, and how it wants its pixels."""
+"""open_clip's table of published checkpoints: where a pair is on the hub, and its preprocessing."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def published_pair(arch: str, tag: str) -> Pair:
     than the architecture has: open_clip only warns, and ImageNet accuracy falls from 62.9 to 60.2 %.
     """
     if arch not in open_clip.list_models():
-        raise UsageError(f"--model {arch}/{tag}: open_clip knows no architecture {arch}{_similar(arch)}")
+        raise UsageError(f'`model="{arch}/{tag}"`: unknown open_clip architecture {arch}', advice=_similar(arch))
     entry = get_pretrained_cfg(arch, tag)
     if not entry:
         tags = ", ".join(list_pretrained_tags_by_model(arch)) or "none"
-        raise UsageError(f"--model {arch}/{tag}: {arch} has no tag {tag}; published: {tags}")
+        raise UsageError(f'`model="{arch}/{tag}"`: {arch} has no tag {tag}', advice=f"published: {tags}")
     _check_activation(arch, tag, entry)
     repo, _, file = str(entry.get("hf_hub", "")).rpartition("/")
     if not repo:
-        raise EncoderError(f"--model {arch}/{tag}: not on the hub; download {entry.get('url')} and give its path")
+        advice = f"download {entry.get('url')} and give its path"
+        raise EncoderError(f'`model="{arch}/{tag}"`: not on the hub', advice=advice)
     text = (open_clip.get_model_config(arch) or {}).get("text_cfg", {})
     names = (text.get("hf_tokenizer_name"), text.get("hf_model_name"))
     return Pair(repo, file or PICKLED_WEIGHTS, entry, tuple(dict.fromkeys(name for name in names if name)))
@@ -49,7 +50,7 @@ def published_pair(arch: str, tag: str) -> Pair:
 
 def _similar(arch: str) -> str:
     close = difflib.get_close_matches(arch, open_clip.list_models(), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def _check_activation(arch: str, tag: str, entry: Mapping[str, Any]) -> None:
@@ -60,11 +61,12 @@ def _check_activation(arch: str, tag: str, entry: Mapping[str, Any]) -> None:
         return
     names = [name for name, model in OPENAI_MODELS.items() if model.arch == other and tag == "openai"]
     right = " or ".join([*names, f"{other}/{tag}"])
-    raise UsageError(f"--model {arch}/{tag}: trained with {'Quick' if trained else ''}GELU; its name is {right}")
+    activation = "QuickGELU" if trained else "GELU"
+    raise UsageError(f'`model="{arch}/{tag}"`: trained with {activation}', advice=f"its name is {right}")
 
 
 def pixels_of(arch: str | None) -> Mapping[str, Any]:
-    """How an architecture's published checkpoints want their pixels, where all of them agree; else nothing."""
+    """The preprocessing of an architecture's published checkpoints, if all of them agree; otherwise nothing."""
     if arch is None:
         return {}
     entries = [get_pretrained_cfg(arch, tag) for tag in list_pretrained_tags_by_model(arch)]
@@ -73,13 +75,13 @@ def pixels_of(arch: str | None) -> Mapping[str, Any]:
 
 
 def preprocess_from(size: object, settings: Mapping[str, Any], *, where: str) -> Preprocess:
-    """open_clip's preprocessing settings as ours; what they leave open is OpenAI's way.
+    """open_clip's preprocessing settings as ours; what they leave out is as in OpenAI's CLIP.
 
-    `size` is the image tower's: a number or (height, width) in pixels. Raises EncoderError for what we cannot do.
+    `size` is the image tower's: a number or (height, width) in pixels. Raises EncoderError for unsupported settings.
     """
     sides = set(size) if isinstance(size, (tuple, list)) else {size}
     if len(sides) != 1 or not isinstance(side := sides.pop(), int):
-        raise EncoderError(f"{where}: takes pictures of {size} pixels; only square ones are supported")
+        raise EncoderError(f"{where}: takes images of {size} pixels; only square ones are supported")
     resize: Any = settings.get("resize_mode") or "shortest"
     if resize not in ("shortest", "squash", "longest"):
         raise EncoderError(f"{where}: unknown resize_mode {resize!r}")

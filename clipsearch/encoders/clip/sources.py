@@ -1,4 +1,4 @@
-"""Where a spec's files lie on this machine. Reads no weights and imports nothing heavy."""
+"""Where a spec's files are on this machine. Reads no weights and imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Source:
         return {"repo": model.repo, "file": self.weights.name, "given_arch": None}
 
     def kind(self, scheme: str) -> str:
-        """What, beside the weights' own stamp, a remembered fact about this source depends on."""
+        """What a remembered fact about this source depends on, apart from the weights' own stamp."""
         parts = [scheme, self.spec.kind, self.spec.arch or "", self.spec.tag or "", self.arch or ""]
         settings = self.config
         if self.arch is not None and self.arch.endswith(".json"):
@@ -45,15 +45,17 @@ class Source:
 def locate(spec: ModelSpec, *, arch: str | None = None) -> Source:
     """Find a spec's files; a hub's model that is not cached is downloaded.
 
-    Raises EncoderError for a file that is not there, DownloadError where fetching fails.
+    Raises EncoderError for a missing file, DownloadError where downloading fails.
     """
     if spec.path is not None:
         if not spec.path.is_file():
-            what = "is a folder; name the checkpoint in it" if spec.path.is_dir() else "no such file"
-            raise EncoderError(f"{spec.path}: {what} (a checkpoint that moved: --model NEWPATH)")
+            if spec.path.is_dir():
+                raise EncoderError("is a folder", path=str(spec.path), advice="name the checkpoint in it")
+            advice = "if it has moved, name its new path as `model`"
+            raise EncoderError("no such file", path=str(spec.path), advice=advice)
         beside = spec.path.with_name(CONFIG)
         if arch is not None and arch.endswith(".json"):
-            arch = str(Path(arch).expanduser().absolute())  # it is recorded, and must hold in any folder
+            arch = str(Path(arch).expanduser().absolute())  # it is recorded, and must be valid in any folder
         return Source(spec, spec.path, beside if beside.is_file() else None, arch)
     weights = fetch(spec)
     model = hub_model(spec)  # asked again: a hub's configuration may have come with the weights

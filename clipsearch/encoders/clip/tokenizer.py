@@ -16,7 +16,7 @@ from clipsearch.encoders.clip.hub import VOCABULARIES
 from clipsearch.errors import EncoderError
 
 LONG_WORD = 24
-"""Characters from which a "word" is rather a sentence in a script without spaces, and is cut inside."""
+"""Characters from which a "word" is probably a sentence in a script without spaces, and is cut inside."""
 
 
 def describe_tokenizer(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def tokenizer_identity(about: Mapping[str, Any], folder: Path | None) -> dict[st
     if folder is not None:
         found = next((folder / name for name in VOCABULARIES if (folder / name).is_file()), None)
         if found is None:
-            raise EncoderError(f"{folder}: holds no tokenizer ({', '.join(VOCABULARIES)})")
+            raise EncoderError(f"contains no tokenizer ({', '.join(VOCABULARIES)})", path=str(folder))
         identity["sha256"] = hashlib.sha256(found.read_bytes()).hexdigest()
     return identity
 
@@ -74,7 +74,7 @@ class Tokenizer:
 
 
 def overflow(tokenizer: Tokenizer, text: str) -> str:
-    """The end of `text` that lies beyond the context, from the first word that does not fit whole; "" if all fits."""
+    """The end of `text` beyond the context, from the first word that does not fit whole; "" if all fits."""
     room = tokenizer.context_length
     if tokenizer.count(text) <= room:
         return ""

@@ -1,4 +1,4 @@
-"""open_clip's towers as graphs, with what proves them: written here where they are transformers, else torch's export.
+"""open_clip's towers → graphs, with checks: written here where they are transformers, else by torch's exporter.
 
 Needs torch and open_clip, once.
 """
@@ -13,41 +13,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clipsearch.encoders.onnx.tower import Build, Trial, simplify
+from clipsearch.encoders.onnx.tower import Build, Check, noise, simplify
 from clipsearch.encoders.onnx.transformers import OtherFormError, text_graph, vision_graph
 from clipsearch.types import Preprocess
 
 
 def image_build(side: nn.Module, preprocess: Preprocess) -> Build:
-    """The image side, pixels uint8 (n, 3, S, S) → unit rows (n, dim), with noise of several grains to prove it."""
-    batch = trial_pictures(preprocess.size)
+    """The image side, pixels uint8 (n, 3, S, S) → unit rows (n, dim). `side` has open_clip's tower as `tower`."""
+    batch = noise(preprocess.size)
     write: Callable[[Path], None]
     try:
         write = vision_graph(side.get_submodule("tower"), preprocess).save
     except OtherFormError:
         write = _exporter(side, torch.from_numpy(batch[:2]), "pixels")
     with torch.inference_mode():
-        return write, [Trial({"pixels": batch}, side(torch.from_numpy(batch)).numpy())]
-
-
-def trial_pictures(size: int) -> NDArray[np.uint8]:
-    """Noise of several grains: uint8 (4, 3, size, size)."""
-    random = np.random.default_rng(0)
-    pictures = []
-    for cells in (2, 7, 31, size):
-        grain = -(-size // cells)
-        coarse = random.integers(0, 256, (3, cells, cells), dtype=np.uint8)
-        pictures.append(np.kron(coarse, np.ones((1, grain, grain), np.uint8))[:, :size, :size])
-    return np.stack(pictures)
+        return write, [Check({"pixels": batch}, side(torch.from_numpy(batch)).numpy())]
 
 
 def text_build(side: nn.Module, context: int) -> Build:
-    """The text side, tokens int64 (n, context) → unit rows (n, dim), with random texts of several lengths to prove it.
+    """The text side, tokens int64 (n, context) → unit rows (n, dim). `side` has open_clip's tower as `tower`.
 
-    Where the model is causal the second axis has any length: columns behind the last end of text may be left out.
+    Checked by random texts of several lengths. Where the model is causal the second axis has any length: columns behind
+    the last end of text may be left out.
     """
     try:
         written = text_graph(side.get_submodule("tower"))
@@ -65,14 +54,14 @@ def text_build(side: nn.Module, context: int) -> Build:
     write = _exporter(side, torch.from_numpy(tokens[:2]), "tokens") if written is None else written.save
     with torch.inference_mode():
         expected = side(torch.from_numpy(tokens)).numpy()
-    trials = [Trial({"tokens": tokens}, expected)]
+    checks = [Check({"tokens": tokens}, expected)]
     if written is not None and written.cuts:
-        trials += [Trial({"tokens": tokens[i : i + 1, :n]}, expected[i : i + 1]) for i, n in enumerate(lengths)]
-    return write, trials
+        checks += [Check({"tokens": tokens[i : i + 1, :n]}, expected[i : i + 1]) for i, n in enumerate(lengths)]
+    return write, checks
 
 
 def _exporter(side: nn.Module, example: Tensor, name: str) -> Callable[[Path], None]:
-    """What writes a module as torch's own exporter sees it, with any number of rows."""
+    """Writes a module as torch's own exporter sees it, for any number of rows."""
 
     def write(path: Path) -> None:
         with _quiet(), torch.inference_mode():
@@ -96,7 +85,7 @@ def _exporter(side: nn.Module, example: Tensor, name: str) -> Callable[[Path], N
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from the user what the exporter says of itself: the trials judge its result."""
+    """Hide the exporter's own messages: its result is checked anyway."""
     talkers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
     levels = [talker.level for talker in talkers]
     try:

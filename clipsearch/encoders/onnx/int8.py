@@ -1,8 +1,8 @@
-"""Image towers in 8 bits: linear layers multiply integers, all between them stays in single precision.
+"""Image towers in 8 bits: linear layers multiply integers, everything between them stays in single precision.
 
-Weights are rounded per output channel, symmetrically; what enters a layer is rounded to a grid that was fixed
-beforehand, from what a sample of pictures sends through it. So a vector depends on nothing but its own picture, and a
-tower is made again, on any processor, from the weights and the grids.
+Weights are rounded per output channel, symmetrically; a layer's input is rounded to a grid that was fixed
+beforehand, by calibration with a sample of images. So a vector depends only on its own image, and a tower can be made
+again, on any processor, from the weights and the grids.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clipsearch.encoders.devices import adds_in_32_bits
-from clipsearch.encoders.onnx.convert import trial_pictures
 from clipsearch.encoders.onnx.graph import Graph
 from clipsearch.encoders.onnx.quantisation import Grid, Quantisation, Way
-from clipsearch.encoders.onnx.tower import Build, Tower, Trial, open_session, translated
+from clipsearch.encoders.onnx.tower import Build, Check, Tower, noise, open_session, translated
 from clipsearch.encoders.onnx.transformers import MICROSOFT, OtherFormError, vision_graph
 from clipsearch.errors import UsageError
 from clipsearch.types import Preprocess
 
 ROWS_COVERED = 0.999
-"""Share of the rows, pieces of a picture, that a grid covers at either end. On a trained vision transformer (DINOv2's
+"""Share of the rows, patches of an image, that a grid covers at either end. On a trained vision transformer (DINOv2's
 small one, 200 photographs) this gave a top-10 overlap of .92, as rounding by each batch's own extremes did; .91 with
 all rows, .66 with .99, and .82 with the grid that rounds best on average: the rare large values are what matters."""
 
@@ -87,16 +86,16 @@ class QuantisedGraph(Graph):
 
 
 def calibrate(side: nn.Module, preprocess: Preprocess, pixels: NDArray[np.uint8], *, threads: int = 0) -> Quantisation:
-    """How to round an image side, by what prepared pixels (n, 3, S, S) of a sample of pictures send through it.
+    """How to round an image side, from the inputs that prepared pixels (n, 3, S, S) of a sample give its linear layers.
 
-    Raises UsageError where the architecture is none that is written here.
+    Raises UsageError for an architecture that is not written here.
     """
     graph = WatchedGraph()
     try:
         written = vision_graph(side.get_submodule("tower"), preprocess, graph)
     except OtherFormError as exc:
         raise UsageError(
-            "no int8 for this architecture: only plain vision transformers have one; leave it out"
+            '`precision="int8"`: only plain vision transformers have an 8-bit form', advice="leave it out"
         ) from exc
     with tempfile.TemporaryDirectory(prefix="clipsearch-") as folder:
         path = Path(folder) / "tower.onnx"
@@ -120,15 +119,15 @@ def grid_over(lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> Grid
 
 
 def int8_build(side: nn.Module, preprocess: Preprocess, quantisation: Quantisation, way: Way) -> Build:
-    """The image side in 8 bits; it is proved by the same rounding in floating point."""
+    """The image side in 8 bits, checked against the same rounding in floating point."""
 
     def write(path: Path, way: Way = way) -> None:
         graph = QuantisedGraph(quantisation.grids, reduce_range=quantisation.reduce_range, way=way)
         vision_graph(side.get_submodule("tower"), preprocess, graph).save(path)
 
-    batch = trial_pictures(preprocess.size)
+    batch = noise(preprocess.size)
     with tempfile.TemporaryDirectory(prefix="clipsearch-") as folder:
         path = Path(folder) / "tower.onnx"
         write(path, "float")
         expected = Tower(open_session(path))(pixels=batch)
-    return write, [Trial({"pixels": batch}, expected)]
+    return write, [Check({"pixels": batch}, expected)]

@@ -22,7 +22,7 @@ RECIPE = 1
 LOWEST_COSINE = 0.99
 """What a tower must reach against the same rounding in floating point. Closer they need not be: where a sum differs in
 its last bit, some value is rounded the other way, and layer by layer the two go apart as far as rounding takes vectors
-at all (.9995 for trials, .9976 at worst for 32 photographs, DINOv2's small vision transformer). On one machine nothing
+at all (.9995 for noise, .9976 at worst for 32 photographs, DINOv2's small vision transformer). On one machine nothing
 differs. The tiny checkpoint with 8-bit weights on an emulated processor without VNNI: .983."""
 
 OWN_DETAILS = frozenset({"precision", "base", "int8", "agreement"})

@@ -1,9 +1,9 @@
-"""Towers as ONNX graphs: made once from torch, kept in the cache directory, proved, and run without torch.
+"""Towers as ONNX graphs: made once from torch, checked, kept in the cache directory, and run without torch.
 
-A tower's folder holds the graph (`tower.onnx`, its weights beside it in `tower.data`) and the inputs and outputs that
-prove it (`trials.npz`). The graph is written in its final form, fused and folded, but for what depends on a processor
-(ONNX Runtime's "extended" level, no memory layouts), so that one file opens in milliseconds on every machine. It is
-proved once for each processor and version of the runtime that it meets.
+A tower's folder holds the graph (`tower.onnx`, its weights beside it in `tower.data`) and the inputs and outputs to
+check it by (`trials.npz`). The graph is written in its final form, fused and folded, except for what depends on a
+processor (ONNX Runtime's "extended" level, no memory layouts), so that one file opens in milliseconds on every machine.
+It is checked once per processor and version of the runtime.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 
 from clipsearch import files
 from clipsearch.encoders import cache
-from clipsearch.encoders.onnx.tower import LOWEST_COSINE, Build, Tower, Trial, open_session, prove
+from clipsearch.encoders.onnx.tower import LOWEST_COSINE, Build, Check, Tower, check_tower, open_session
 from clipsearch.errors import EncoderError
 
 log = logging.getLogger(__name__)
 
 GRAPH = "tower.onnx"
 
-TRIALS = "trials.npz"
+CHECKS = "trials.npz"
 
 MANIFEST = "files.json"
 
@@ -40,7 +40,7 @@ MANIFEST = "files.json"
 class TowerId:
     """What a tower is made from. `exporter` is the version of the code that writes the graph.
 
-    lowest_cosine: what its vectors must reach against the reference's to be taken for the same.
+    lowest_cosine: what its vectors must reach against the reference's to count as the same.
     """
 
     fingerprint: str
@@ -55,17 +55,17 @@ class TowerId:
 
 
 def find_tower(identity: TowerId, *, cold: bool = False) -> Path | None:
-    """The folder of a tower that was made before, is whole, and gives the right vectors on this machine, else None.
+    """The folder of a tower that was made before, is complete, and gives the right vectors on this machine, else None.
 
-    Costs a few stats; on a machine, or with a runtime, that is new to it, the time of its trials.
+    Costs a few stats, and on a new machine or with another version of the runtime the time of its checks.
     """
     folder = identity.folder
     manifest = checked_manifest(folder)
     if manifest is None:
         return None
-    if machine() not in manifest.proved:
+    if machine() not in manifest.machines:
         try:
-            prove(Tower(open_session(folder / GRAPH, cold=cold)), _read_trials(folder / TRIALS), identity.lowest_cosine)
+            check_tower(_opened(folder, cold=cold), _read_checks(folder / CHECKS), identity.lowest_cosine)
         except EncoderError as exc:
             log.warning("%s is made again: %s", folder, exc)
             import shutil  # with tempfile below: only a tower that is made pays for them
@@ -73,48 +73,39 @@ def find_tower(identity: TowerId, *, cold: bool = False) -> Path | None:
             shutil.rmtree(folder, ignore_errors=True)
             return None
         with contextlib.suppress(OSError):
-            write_manifest(folder, Manifest(manifest.files, [*manifest.proved, machine()]))
+            write_manifest(folder, Manifest(manifest.files, [*manifest.machines, machine()]))
     return folder
 
 
-def load_tower(folder: Path, *, threads: int = 0, cold: bool = False) -> Tower:
-    """Open a tower that `find_tower` or `make_tower` gave.
+def open_tower(identity: TowerId, build: Callable[[], Build], *, threads: int = 0, cold: bool = False) -> Tower:
+    """Open a tower from the cache directory; `build`, which may import torch, is called only where there is none.
 
-    threads: of one call; 0 leaves it to the runtime. cold: start as fast as can be, for a process that encodes little.
-    Raises EncoderError where the graph cannot be opened.
-    """
-    return Tower(open_session(folder / GRAPH, threads=threads, cold=cold))
-
-
-def open_tower(
-    identity: TowerId,
-    build: Callable[[], Build],
-    *,
-    threads: int = 0,
-    cold: bool = False,
-) -> Tower:
-    """Load a tower from the cache directory; `build`, which may import torch, is asked only where there is none.
-
-    Where the cache directory cannot be written, the tower is made in a temporary folder and used from there.
+    threads: of one call; 0 leaves it to the runtime. cold: start as fast as possible, for a process that encodes
+    little. Where the cache directory cannot be written, the tower is made in a temporary folder and used from there.
     Raises TowerMismatchError where the graph is not faithful, EncoderError where it cannot be opened.
     """
-    folder = find_tower(identity, cold=cold)
-    if folder is not None:
-        return load_tower(folder, threads=threads, cold=cold)
-    write, trials = build()
+    if folder := find_tower(identity, cold=cold):
+        return _opened(folder, threads=threads, cold=cold)
+    write, checks = build()
     try:
-        return load_tower(make_tower(identity, write, trials, cold=cold), threads=threads, cold=cold)
+        return _opened(make_tower(identity, write, checks, cold=cold), threads=threads, cold=cold)
     except OSError as exc:
         log.warning("converted weights cannot be kept: %s; set %s to another folder", exc, cache.CACHE_VARIABLE)
-    return passing_tower(identity, write, trials, threads=threads, cold=cold)
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="clipsearch-") as name:
+        write(Path(name) / GRAPH)
+        tower = _opened(Path(name), threads=threads, cold=cold)  # its weights stay mapped without the folder
+    check_tower(tower, checks, identity.lowest_cosine)
+    return tower
 
 
 def make_tower(
-    identity: TowerId, write: Callable[[Path], None], trials: Sequence[Trial], *, cold: bool = False
+    identity: TowerId, write: Callable[[Path], None], checks: Sequence[Check], *, cold: bool = False
 ) -> Path:
-    """Have `write` put a graph at the path it is given, prove it by `trials`, and keep it. The tower's folder.
+    """Have `write` put a graph at the path it is given, check it, and keep it. Returns the tower's folder.
 
-    cold: as in `load_tower`, so that what is proved is what will run.
+    cold: as in `open_tower`, so that what is checked is what will run.
     Raises TowerMismatchError where the graph is not faithful, OSError where the cache directory cannot be written.
     """
     import shutil
@@ -125,10 +116,8 @@ def make_tower(
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
         write(temporary / GRAPH)
-        prove(Tower(open_session(temporary / GRAPH, cold=cold)), trials, identity.lowest_cosine)
-        arrays = {f"{i}:{name}": array for i, trial in enumerate(trials) for name, array in trial.feeds.items()}
-        arrays |= {f"{i}:": trial.expected for i, trial in enumerate(trials)}
-        np.savez(temporary / TRIALS, allow_pickle=False, **arrays)
+        check_tower(_opened(temporary, cold=cold), checks, identity.lowest_cosine)
+        _write_checks(temporary / CHECKS, checks)
         made = {}
         for file in sorted(temporary.iterdir()):
             files.sync(file)
@@ -140,26 +129,12 @@ def make_tower(
     return folder
 
 
-def passing_tower(
-    identity: TowerId,
-    write: Callable[[Path], None],
-    trials: Sequence[Trial],
-    *,
-    threads: int = 0,
-    cold: bool = False,
-) -> Tower:
-    """A tower that is not kept: its weights stay mapped after its folder is gone. Raises TowerMismatchError."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="clipsearch-") as name:
-        write(Path(name) / GRAPH)
-        tower = Tower(open_session(Path(name) / GRAPH, threads=threads, cold=cold))
-    prove(tower, trials, identity.lowest_cosine)
-    return tower
+def _opened(folder: Path, *, threads: int = 0, cold: bool = False) -> Tower:
+    return Tower(open_session(folder / GRAPH, threads=threads, cold=cold))
 
 
 def _publish(temporary: Path, folder: Path) -> None:
-    """Move a finished folder to its place. Of two processes that make one tower, the first wins: they are the same."""
+    """Move a finished folder to its place. Of two processes that make one tower, the first wins: both made the same."""
     import shutil
 
     if folder.exists() and checked_manifest(folder) is None:
@@ -172,21 +147,28 @@ def _publish(temporary: Path, folder: Path) -> None:
     files.sync(folder.parent)
 
 
-def _read_trials(path: Path) -> list[Trial]:
+def _write_checks(path: Path, checks: Sequence[Check]) -> None:
+    """Arrays by name: "0:pixels" is an input of the first check, "0:" what the reference gives for it."""
+    arrays = {f"{i}:{name}": array for i, check in enumerate(checks) for name, array in check.feeds.items()}
+    arrays |= {f"{i}:": check.expected for i, check in enumerate(checks)}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _read_checks(path: Path) -> list[Check]:
     feeds: dict[str, dict[str, NDArray[Any]]] = {}
     with np.load(path, allow_pickle=False) as arrays:
         for key in arrays.files:
             number, name = key.split(":", 1)
             feeds.setdefault(number, {})[name] = arrays[key]
-    return [Trial({k: v for k, v in entry.items() if k}, entry[""]) for entry in feeds.values()]
+    return [Check({k: v for k, v in entry.items() if k}, entry[""]) for entry in feeds.values()]
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a tower's folder holds: SHA-256 and stamp of each file, and the machines it was proved on."""
+    """What a tower's folder holds: SHA-256 and stamp of each file, and the machines it was checked on."""
 
     files: Mapping[str, list[Any]]
-    proved: Sequence[str]
+    machines: Sequence[str]
 
 
 def checked_manifest(folder: Path) -> Manifest | None:
@@ -207,7 +189,7 @@ def checked_manifest(folder: Path) -> Manifest | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if changed:
-        manifest = Manifest({**manifest.files, **changed}, manifest.proved)
+        manifest = Manifest({**manifest.files, **changed}, manifest.machines)
         with contextlib.suppress(OSError):
             write_manifest(folder, manifest)
     return manifest
@@ -215,7 +197,7 @@ def checked_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     with files.replacing(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps({"files": manifest.files, "proved": manifest.proved}))
+        temporary.write_text(json.dumps({"files": manifest.files, "proved": manifest.machines}))
 
 
 def machine() -> str:

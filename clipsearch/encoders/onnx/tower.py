@@ -1,4 +1,4 @@
-"""One ONNX graph that runs: sessions, trials that prove it, and the runtime's errors as ours."""
+"""One ONNX graph that runs: sessions, checks against the model it was made from, and the runtime's errors as ours."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class TowerMismatchError(EncoderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Check:
     """Inputs of a tower with the vectors, float32 of shape (n, dim), that the reference gives for them."""
 
     feeds: Feeds
     expected: NDArray[np.float32]
 
 
-Build = tuple[Callable[[Path], None], Sequence[Trial]]
-"""What writes a tower's graph to a path, and what proves it."""
+Build = tuple[Callable[[Path], None], Sequence[Check]]
+"""What writes a tower's graph to a path, and what to check it by."""
 
 
 class Tower:
@@ -60,16 +60,27 @@ class Tower:
         return any(i.name == name and not isinstance(i.shape[1], int) for i in self._session.get_inputs())
 
 
-def prove(tower: Tower, trials: Sequence[Trial], lowest: float = LOWEST_COSINE) -> None:
-    """Raise TowerMismatchError unless every row of every trial points where the reference's does."""
-    for trial in trials:
-        got, expected = tower(**trial.feeds), trial.expected
+def check_tower(tower: Tower, checks: Sequence[Check], lowest: float = LOWEST_COSINE) -> None:
+    """Raise TowerMismatchError unless every row of every check points where the reference's does."""
+    for check in checks:
+        got, expected = tower(**check.feeds), check.expected
         if got.shape != expected.shape:
             raise TowerMismatchError(f"the graph gives vectors of shape {got.shape}, the model {expected.shape}")
         lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(expected, axis=1)
         cosines = np.einsum("nd,nd->n", got, expected) / lengths
         if not bool(np.all(cosines >= lowest)):  # also where one is not a number
             raise TowerMismatchError(f"the graph's vectors differ from the model's (cosine {cosines.min():.6f})")
+
+
+def noise(size: int) -> NDArray[np.uint8]:
+    """Images to check a tower by, of several grains: uint8 (4, 3, size, size)."""
+    random = np.random.default_rng(0)
+    images = []
+    for cells in (2, 7, 31, size):
+        grain = -(-size // cells)
+        coarse = random.integers(0, 256, (3, cells, cells), dtype=np.uint8)
+        images.append(np.kron(coarse, np.ones((1, grain, grain), np.uint8))[:, :size, :size])
+    return np.stack(images)
 
 
 def open_session(path: Path, *, threads: int = 0, cold: bool = False) -> onnxruntime.InferenceSession:
@@ -86,9 +97,9 @@ def open_session(path: Path, *, threads: int = 0, cold: bool = False) -> onnxrun
 
 def session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised, and said once
+    options.log_severity_level = 4  # what goes wrong is raised, and reported once
     options.inter_op_num_threads = 1
-    # A thread that spins for its next piece takes the core from a decoder; asleep, it wakes soon enough.
+    # A thread that spins while it waits for work takes the core from a decoder; asleep, it wakes soon enough.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
