@@ -1,7 +1,7 @@
-"""The cache directory: converted towers, and facts about files that are too dear to work out each time.
+"""The cache directory: converted towers, and facts about files that are too slow to compute each time.
 
-Everything in it can be deleted at any moment and is made again. Where it cannot be written, nothing is remembered
-and the work is done anew.
+Everything in it can be deleted at any time and is made again. Where it cannot be written, nothing is remembered and
+the work is repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Fact = TypeVar("Fact", str, list[str], dict[str, str])
 
 
 def cache_dir() -> Path:
-    """The folder for what can be made again: `$CLIPSEARCH_CACHE`, else the platform's own. It may not exist yet."""
+    """The cache directory: `$CLIPSEARCH_CACHE`, or the platform's default. It may not exist yet."""
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named).expanduser().absolute()
     import platformdirs
@@ -31,10 +31,10 @@ def cache_dir() -> Path:
 
 
 def remembered(path: Path, kind: str, compute: Callable[[Path], Fact]) -> Fact:
-    """`compute(path)`, a JSON-able fact about the file, or what it gave last time while the file's stamp is the same.
+    """`compute(path)`, a JSON-able fact about the file, or its last result while the file's stamp is the same.
 
     `kind` names the fact, with a version that changes when `compute` does: "sha256", "fingerprint-1".
-    Raises what `compute` raises, and OSError where the file cannot be looked at.
+    Raises what `compute` raises, and OSError where the file does not exist.
     """
     path = path.absolute()
     name = hashlib.sha256(kind.encode() + b"\0" + os.fsencode(path)).hexdigest()[:40]

@@ -1,13 +1,15 @@
-"""The table behind `clipsearch models`: models worth naming, with what is published about them. Imports nothing heavy.
+"""The table behind `clipsearch models`: recommended models and their published facts. Imports nothing heavy.
 
 `accuracy` is zero-shot top-1 on ImageNet's validation set as open_clip's results table, the model's card or its paper
 (SigLIP 2: arXiv 2502.14786, table 1; MobileCLIP: arXiv 2311.17049, table 7) has it. `megabytes` counts the float32
-parameters. A test holds dimensions, sizes and repositories against open_clip's own tables.
+parameters. A test compares dimensions, sizes and repositories with open_clip's own tables.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, OPENAI_MODELS
 
@@ -71,8 +73,14 @@ ROWS = (
 )  # fmt: skip
 
 
+def companions(text: Mapping[str, Any]) -> tuple[str, ...]:
+    """The repositories of a Hugging Face tokenizer or text tower that a `text_cfg` names."""
+    names = (text.get("hf_tokenizer_name"), text.get("hf_model_name"))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 def row_of(arch: str, tag: str) -> Row | None:
-    """The row of a pair, under whichever of its names: a known one is found without importing open_clip."""
+    """The row of a pair, by any of its names: a known pair is found without importing open_clip."""
     for row in ROWS:
         openai = OPENAI_MODELS.get(row.spec)
         if (openai and (openai.arch, "openai") == (arch, tag)) or row.spec == f"{arch}/{tag}":
@@ -90,7 +98,7 @@ class KnownModel:
     megabytes: int
     """Size of the weights to download."""
     accuracy: float | None
-    """ImageNet zero-shot top-1 as published, 0 … 1; None where nobody published one."""
+    """ImageNet zero-shot top-1 as published, 0 … 1; None where none is published."""
     licence: str
     cached: bool
     note: str = ""

@@ -1,4 +1,4 @@
-"""A fixed set of plain prompts: what an encoder's text side is tried with where nobody has asked anything yet."""
+"""A fixed set of plain prompts, for measuring an encoder's text side without queries of the user's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TEMPLATE = "a photo of a {label}"
 
 @cache
 def imagenet_names() -> tuple[str, ...]:
-    """The names of ImageNet's 1,000 classes in their order: open_clip's (a test holds them to it)."""
+    """The names of ImageNet's 1,000 classes in their order: open_clip's (a test compares them)."""
     file = resources.files("clipsearch.encoders").joinpath("builtin", "data", "class_names.txt")
     return tuple(file.read_text(encoding="utf-8").splitlines())
 

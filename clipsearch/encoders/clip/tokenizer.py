@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +80,8 @@ def overflow(tokenizer: Tokenizer, text: str) -> str:
     if tokenizer.count(text) <= room:
         return ""
     words = list(re.finditer(r"\S+", text))
-    fitting = _most(len(words), lambda n: n == 0 or tokenizer.count(text[: words[n - 1].end()]) <= room)
-    cut = words[fitting].start()
-    if words[fitting].end() - cut > LONG_WORD:
-        cut += _most(words[fitting].end() - cut, lambda n: n == 0 or tokenizer.count(text[: cut + n]) <= room)
+    fitting = bisect_right(words, room, key=lambda word: tokenizer.count(text[: word.end()]))
+    cut, end = words[fitting].span()
+    if end - cut > LONG_WORD:
+        cut += bisect_right(range(1, end - cut + 1), room, key=lambda n: tokenizer.count(text[: cut + n]))
     return text[cut:]
-
-
-def _most(limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest n ≤ limit that fits, where everything smaller fits too."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low

@@ -37,7 +37,9 @@ class TextSide(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         text = getattr(model, "text", None)
-        self.tower: nn.Module = text if isinstance(text, nn.Module) else _without_visual(model)
+        if not isinstance(text, nn.Module):
+            del model.visual
+        self.tower: nn.Module = text if isinstance(text, nn.Module) else model
 
     def forward(self, tokens: Tensor) -> Tensor:
         encode = getattr(self.tower, "encode_text", self.tower)
@@ -48,11 +50,6 @@ class TextSide(nn.Module):
         device = next(self.parameters()).device
         with _running(len(tokens)):
             return _rows(self(torch.from_numpy(tokens).to(device)))
-
-
-def _without_visual(model: nn.Module) -> nn.Module:
-    del model.visual
-    return model
 
 
 class ImageSide(nn.Module):

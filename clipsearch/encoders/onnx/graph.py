@@ -1,4 +1,4 @@
-"""A small writer of ONNX graphs, so that a tower is written in its fastest form, not as a tracer sees it."""
+"""A small writer of ONNX graphs, so that a tower is written in its fastest form, not as a tracer records it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ OPSET = 17
 IR_VERSION = 8
 
 
+def doubles(tensor: Any) -> NDArray[np.float64]:  # noqa: ANN401
+    """A tensor of torch's in double precision, so that whatever is folded into a weight is rounded once."""
+    array: NDArray[np.float64] = tensor.detach().cpu().double().numpy()
+    return array
+
+
 class Graph:
     """Collects nodes and weights; every method that adds a node returns the name of its first output."""
 
@@ -30,13 +36,13 @@ class Graph:
         self._count = 0
 
     def input(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> str:
-        """Declare an input; a dimension that is a name may have any size."""
+        """Declare an input; a dimension that is a string may have any size."""
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
     def weight(self, array: NDArray[Any]) -> str:
-        """Store a constant; double precision, which nothing here computes in, is rounded to single."""
+        """Store a constant; double precision is rounded to single, which the graph computes in."""
         name = self._name("w")
         if array.dtype == np.float64:
             array = array.astype(np.float32)
@@ -44,7 +50,7 @@ class Graph:
         return name
 
     def constant(self, values: Sequence[int]) -> str:
-        """Store integers, such as a shape, axes or places: int64 of shape (len(values),)."""
+        """Store integers, such as a shape, axes or indices: int64 of shape (len(values),)."""
         return self.weight(np.array(values, np.int64))
 
     def node(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:  # noqa: ANN401
@@ -58,13 +64,13 @@ class Graph:
         return self.node("Add", self.node("MatMul", x, self.weight(weight.T)), self.weight(bias))
 
     def outputs(self) -> list[str]:
-        """Values, float32, that the graph gives beside its vectors."""
+        """Values, float32, that the graph returns in addition to its vectors."""
         return []
 
     def save(self, path: Path, output: str, dim: int) -> None:
         """Write the graph to `path`, its weights to a file beside it named after it with the suffix `.data`.
 
-        output: the value, float32 of shape (n, dim), that the graph gives.
+        output: the value, float32 of shape (n, dim), that the graph returns.
         """
         last = helper.make_node("Identity", [output], ["vectors"])
         results = [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", dim])]

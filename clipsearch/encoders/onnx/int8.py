@@ -66,17 +66,9 @@ class QuantisedGraph(Graph):
             near = self.node("DequantizeLinear", rounded, step, zero)
             return super().linear(near, (levels * steps).T, bias)
         middle = np.zeros(len(steps), np.int8) if self._way == "signed" else np.full(len(steps), 128, np.uint8)
-        return self.node(
-            "MatMulIntegerToFloat",
-            rounded,
-            self.weight((levels + middle).astype(middle.dtype)),
-            step,
-            self.weight(steps),
-            zero,
-            self.weight(middle),
-            self.weight(bias),
-            domain=MICROSOFT,
-        )
+        integers = self.weight((levels + middle).astype(middle.dtype))
+        others = self.weight(steps), zero, self.weight(middle), self.weight(bias)
+        return self.node("MatMulIntegerToFloat", rounded, integers, step, *others, domain=MICROSOFT)
 
     def _enter(self, x: str) -> tuple[str, str, str]:
         grid = self._left.pop()

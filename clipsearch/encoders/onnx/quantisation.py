@@ -1,4 +1,4 @@
-"""What makes an encoder an 8-bit one: the grids that its image side rounds to. Imports nothing heavy.
+"""8-bit encoders: the grids that the image side rounds to, and their fingerprints. Imports nothing heavy.
 
 Such an encoder is recorded beside the one it was made from, with the spec `SPEC+int8` and a fingerprint of its own over
 that one's and all that decides how numbers are rounded. Its text side is the other's.
@@ -17,7 +17,7 @@ from clipsearch.encoders.specs import INT8_SUFFIX
 from clipsearch.types import EncoderInfo
 
 RECIPE = 1
-"""Goes up when the same grids come to mean other vectors."""
+"""Goes up when the same grids give other vectors."""
 
 LOWEST_COSINE = 0.99
 """What a tower must reach against the same rounding in floating point. Closer they need not be: where a sum differs in
@@ -26,12 +26,12 @@ at all (.9995 for noise, .9976 at worst for 32 photographs, DINOv2's small visio
 differs. The tiny checkpoint with 8-bit weights on an emulated processor without VNNI: .983."""
 
 OWN_DETAILS = frozenset({"precision", "base", "int8", "agreement"})
-"""What `details` hold of an 8-bit encoder alone."""
+"""The keys of `details` that only an 8-bit encoder has."""
 
 Way = Literal["signed", "unsigned", "float"]
 """How the products are taken: of unsigned by signed bytes, which is fast, but overflows on processors without VNNI
 unless weights have 7 bits; of unsigned by unsigned bytes, exact everywhere; of the rounded values in floating point,
-slow, to hold the others against."""
+slow, to check the others against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class Quantisation:
     grids: tuple[Grid, ...]
 
     def fingerprint(self, base: str) -> str:
-        """Of the encoder with the fingerprint `base`, rounded so."""
+        """The fingerprint of the encoder `base` rounded in this way."""
         rounding = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(f"int8 {RECIPE}\n{base}\n{rounding}".encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads: floats are written so that they come back bit by bit."""
+        """What `from_json` reads: floats are written so that they are restored exactly."""
         return {"reduce_range": self.reduce_range, "grids": [[grid.step, grid.zero] for grid in self.grids]}
 
     @classmethod
@@ -74,12 +74,12 @@ def quantised_info(base: EncoderInfo, quantisation: Quantisation) -> EncoderInfo
 
 
 def is_int8(info: EncoderInfo) -> bool:
-    """Whether an encoder's pictures are encoded in 8 bits."""
+    """Whether an encoder encodes images in 8 bits."""
     return info.details.get("precision") == "int8"
 
 
 def may_have_int8(info: EncoderInfo) -> bool:
-    """Whether an encoder, as far as its architecture tells without loading it, has an 8-bit form and is none yet."""
+    """Whether an encoder is not in 8 bits but has such a form, as far as its architecture tells without loading it."""
     if info.details.get("family") != "open_clip" or is_int8(info):
         return False
     vision = info.details.get("config", {}).get("vision", {})
@@ -98,5 +98,5 @@ def taken_apart(info: EncoderInfo) -> tuple[EncoderInfo, Quantisation | None]:
 
 
 def product(quantisation: Quantisation) -> Way:
-    """The fastest way to take products on this processor that gives what the rounding means."""
+    """The fastest exact way to take products on this processor."""
     return "signed" if quantisation.reduce_range or adds_in_32_bits() else "unsigned"

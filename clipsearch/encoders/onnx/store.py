@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from clipsearch import files
 from clipsearch.encoders import cache
+from clipsearch.encoders.devices import cpu_flags
 from clipsearch.encoders.onnx.tower import LOWEST_COSINE, Build, Check, Tower, check_tower, open_session
 from clipsearch.errors import EncoderError
 
@@ -202,7 +203,5 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def machine() -> str:
     """What may change a graph's results, as a short name: the processor's flags and the runtime's version."""
-    flags = platform.machine() + platform.system()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        flags += next((line for line in file if line.startswith(("flags", "Features"))), "")
+    flags = platform.machine() + platform.system() + cpu_flags()
     return hashlib.sha256(f"{onnxruntime.__version__} {flags}".encode()).hexdigest()[:12]

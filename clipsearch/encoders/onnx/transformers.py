@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from open_clip.transformer import LayerScale, QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
-from torch import Tensor, float64, nn
+from torch import Tensor, nn
 
-from clipsearch.encoders.onnx.graph import Graph
+from clipsearch.encoders.onnx.graph import Graph, doubles
 from clipsearch.types import Preprocess
 
 MICROSOFT = "com.microsoft"
@@ -25,7 +25,7 @@ MICROSOFT = "com.microsoft"
 
 
 class OtherFormError(Exception):
-    """A module is none of the transformers that this file writes."""
+    """A module is not one of the transformers that this file writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Written:
     output: str
     dim: int
     words: tuple[int, int] = (0, 0)
-    """Of a text side: how many token ids there are, and which one ends a text."""
+    """Of a text side: the number of token ids, and the one that ends a text."""
     cuts: bool = False
-    """Whether columns behind the ends may be left out."""
+    """Whether columns after the ends may be left out."""
 
     def save(self, path: Path) -> None:
         self.graph.save(path, self.output, self.dim)
@@ -69,23 +69,23 @@ def vision_graph(tower: nn.Module, preprocess: Preprocess, graph: Graph | None =
         x = graph.node("Slice", x, graph.constant([1]), graph.constant([length]), graph.constant([1]))
         x = graph.node("ReduceMean", x, axes=[1], keepdims=0)
         x = _norm(graph, x, tower.ln_post) if tower.final_ln_after_pool else x
-    return _projected(graph, x, _array(tower.proj), None)
+    return _projected(graph, x, doubles(tower.proj), None)
 
 
 def _patches(graph: Graph, tower: VisionTransformer, preprocess: Preprocess) -> str:
     """Pixels → rows (n, 1 + patches, width), the normalisation folded into the kernel, positions added."""
-    size, kernel = preprocess.size, _array(tower.conv1.weight)
+    size, kernel = preprocess.size, doubles(tower.conv1.weight)
     mean, std = np.array(preprocess.mean), np.array(preprocess.std)
     bias = -(kernel * (mean / std)[:, None, None]).sum(axis=(1, 2, 3))
     kernel = kernel / (255 * std)[:, None, None]
     width, step = kernel.shape[0], list(tower.conv1.stride)
     x = graph.node("Cast", graph.input("pixels", np.uint8, ("n", 3, size, size)), to=1)
     x = graph.node("Conv", x, graph.weight(kernel), graph.weight(bias), strides=step)
-    positions = _array(tower.positional_embedding)
+    positions = doubles(tower.positional_embedding)
     x = graph.node("Reshape", x, graph.constant([0, width, len(positions) - 1]))
     x = graph.node("Transpose", x, perm=[0, 2, 1])
     x = graph.node("Add", x, graph.weight(positions[1:]))
-    begin = (_array(tower.class_embedding) + positions[0]).reshape(1, 1, width)
+    begin = (doubles(tower.class_embedding) + positions[0]).reshape(1, 1, width)
     count = graph.node("Concat", graph.node("Shape", x, start=0, end=1), graph.constant([1, width]), axis=0)
     x = graph.node("Concat", graph.node("Expand", graph.weight(begin), count), x, axis=1)
     return x if isinstance(tower.ln_pre, nn.Identity) else _norm(graph, x, tower.ln_pre)
@@ -103,13 +103,13 @@ def text_graph(tower: Any) -> Written:  # noqa: ANN401
         raise OtherFormError
     projection = tower.text_projection
     graph = Graph()
-    positions = _array(tower.positional_embedding)
+    positions = doubles(tower.positional_embedding)
     context, width = positions.shape
     causal = tower.attn_mask is not None
     if causal and pool not in ("argmax", "eos"):
         raise OtherFormError
     tokens = graph.input("tokens", np.int64, ("n", "length" if causal else context))
-    x = graph.node("Gather", graph.weight(_array(tower.token_embedding.weight)), tokens, axis=0)
+    x = graph.node("Gather", graph.weight(doubles(tower.token_embedding.weight)), tokens, axis=0)
     ends = _ends(graph, tokens, pool, eos, context)
     mask = last_mask = None
     places = graph.weight(positions)
@@ -130,10 +130,10 @@ def text_graph(tower: Any) -> Written:  # noqa: ANN401
     x = _transformer(graph, x, tower.transformer.resblocks, mask=mask, last_mask=last_mask, pick=pick)
     x = _norm(graph, graph.node("Reshape", x, graph.constant([-1, width])), tower.ln_final)
     if isinstance(projection, nn.Linear):
-        bias = None if projection.bias is None else _array(projection.bias)
-        written = _projected(graph, x, _array(projection.weight).T, bias)
+        bias = None if projection.bias is None else doubles(projection.bias)
+        written = _projected(graph, x, doubles(projection.weight).T, bias)
     elif isinstance(projection, Tensor):
-        written = _projected(graph, x, _array(projection), None)
+        written = _projected(graph, x, doubles(projection), None)
     else:
         raise OtherFormError
     vocabulary = tower.token_embedding.num_embeddings
@@ -142,7 +142,7 @@ def text_graph(tower: Any) -> Written:  # noqa: ANN401
 
 
 def _ends(graph: Graph, tokens: str, pool: str, eos: int | None, context: int) -> str:
-    """The place of each text's row that becomes its vector: int64 (n,)."""
+    """The index of the row of each text that becomes its vector: int64 (n,)."""
     if pool == "argmax":
         return graph.node("ArgMax", tokens, axis=1, keepdims=0)
     if pool == "eos" and eos is not None:
@@ -183,9 +183,9 @@ def _attention(graph: Graph, x: str, asking: str, hidden: str, block: ResidualAt
     if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
         raise OtherFormError
     heads, width = attention.num_heads, attention.embed_dim
-    weights = np.split(_array(attention.in_proj_weight), 3)
+    weights = np.split(doubles(attention.in_proj_weight), 3)
     nothing = np.zeros(3 * width)
-    biases = np.split(nothing if attention.in_proj_bias is None else _array(attention.in_proj_bias), 3)
+    biases = np.split(nothing if attention.in_proj_bias is None else doubles(attention.in_proj_bias), 3)
     scale = (width // heads) ** -0.5
     q = graph.linear(asking, weights[0] * scale, biases[0] * scale)
     k = graph.linear(hidden, weights[1], biases[1])
@@ -203,7 +203,7 @@ def _attention(graph: Graph, x: str, asking: str, hidden: str, block: ResidualAt
 
 def _mlp(graph: Graph, x: str, block: ResidualAttentionBlock) -> str:
     widen, activation, narrow = block.mlp
-    y = graph.linear(_norm(graph, x, block.ln_2), _array(widen.weight), _array(widen.bias))
+    y = graph.linear(_norm(graph, x, block.ln_2), doubles(widen.weight), doubles(widen.bias))
     if isinstance(activation, QuickGELU):
         y = graph.node("QuickGelu", y, domain=MICROSOFT, alpha=1.702)
     elif isinstance(activation, nn.GELU) and activation.approximate == "none":
@@ -217,9 +217,9 @@ def _mlp(graph: Graph, x: str, block: ResidualAttentionBlock) -> str:
 
 def _scaled_linear(graph: Graph, x: str, linear: nn.Linear, scale: nn.Module) -> str:
     """A linear layer with the layer scale behind it folded in."""
-    weight, bias = _array(linear.weight), _array(linear.bias)
+    weight, bias = doubles(linear.weight), doubles(linear.bias)
     if isinstance(scale, LayerScale):
-        gamma = _array(scale.gamma)
+        gamma = doubles(scale.gamma)
         weight, bias = weight * gamma[:, None], bias * gamma
     elif not isinstance(scale, nn.Identity):
         raise OtherFormError
@@ -229,7 +229,7 @@ def _scaled_linear(graph: Graph, x: str, linear: nn.Linear, scale: nn.Module) ->
 def _norm(graph: Graph, x: str, norm: Any) -> str:  # noqa: ANN401
     if not isinstance(norm, nn.LayerNorm) or norm.bias is None:
         raise OtherFormError
-    weight, bias = graph.weight(_array(norm.weight)), graph.weight(_array(norm.bias))
+    weight, bias = graph.weight(doubles(norm.weight)), graph.weight(doubles(norm.bias))
     return graph.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=norm.eps)
 
 
@@ -238,8 +238,3 @@ def _projected(graph: Graph, x: str, matrix: NDArray[np.float64], bias: NDArray[
     x = graph.node("MatMul", x, graph.weight(matrix))
     x = graph.node("Add", x, graph.weight(bias)) if bias is not None else x
     return Written(graph, graph.node("LpNormalization", x, axis=1, p=2), matrix.shape[1])
-
-
-def _array(tensor: Tensor) -> NDArray[np.float64]:
-    """In double precision, so that what is folded into a weight rounds once."""
-    return tensor.detach().to("cpu", float64).numpy()
