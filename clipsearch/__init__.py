@@ -1,11 +1,11 @@
 """Find images by describing them: CLIP embeddings, a FAISS inner-product index, everything stored in SQLite.
 
-    from clipsearch import Library
+from clipsearch import Library
 
-    with Library.create("index") as library:
-        library.index(["photos"])
-        for hit in library.query("a dog on a beach"):
-            print(hit.score, hit.path)
+with Library.create("index") as library:
+    library.index(["photos"])
+    for hit in library.query("a dog on a beach"):
+        print(hit.score, hit.path)
 """
 
 from __future__ import annotations
