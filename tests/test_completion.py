@@ -14,19 +14,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
-from conftest import Cli
+from conftest import Cli, Ran
 from helpers import Shelf, TinyEncoder
+from test_imports import HEAVY
 
+from clipsearch.catalog.catalog import Catalog
 from clipsearch.classify import store
 from clipsearch.classify.classifier import Classifier
 from clipsearch.classify.labels import Label
-from clipsearch.cli import completing, reference, shells
+from clipsearch.cli import completion, shells
 from clipsearch.encoders.known import ROWS
-from clipsearch.images.sniff import FORMATS
 
 ROOT = Path(__file__).parents[1]
 INSIDE_CI = "CI_RUN_LIMITED" in os.environ
@@ -37,7 +38,7 @@ def needs(shell: str) -> Any:
     return pytest.mark.skipif(not INSIDE_CI and shutil.which(shell) is None, reason=f"{shell} is not installed")
 
 
-EVERY_SHELL = [pytest.param(shell, marks=needs(shell)) for shell in shells.SHELLS]
+EVERY_SHELL = [pytest.param(shell, marks=needs(shell)) for shell in get_args(shells.Shell)]
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_bash_completes_as_one_types(cli: Cli, home: Path) -> None:
             "clipsearch classify b.jpg --labels @plants\\ of\\ mine.txt "
         )
         assert bash.line("clipsearch classify b.jpg --labels 'a cat' \"@pl\t") == (
-            "clipsearch classify b.jpg --labels 'a cat' \"@plants of mine.txt\" "
+            "clipsearch classify b.jpg --labels 'a cat' \"@plants of mine.txt\""
         )
         assert bash.line("clipsearch query my\t") == "clipsearch query my\\ dog.jpg "
         assert bash.line("clipsearch query x --copy-to ph\t") == "clipsearch query x --copy-to photos/"
@@ -159,6 +160,12 @@ def test_bash_completes_as_one_types(cli: Cli, home: Path) -> None:
         assert bash.line("clipsearch query x -k b\t") == "clipsearch query x -k b"
         assert bash.line("clipsearch nonsense --mo\t") == "clipsearch nonsense --mo"
         assert bash.line("true; A=1 clipsearch rer\t") == "true; A=1 clipsearch reroot "
+        assert bash.line("clipsearch classify --labels=@pe\t") == "clipsearch classify --labels=@pets.txt "
+        assert bash.line("clipsearch classify --labels a:b @pe\t") == "clipsearch classify --labels a:b @pets.txt "
+        assert bash.line("clipsearch query x --copy-to=ph\t") == "clipsearch query x --copy-to=photos/"
+        assert bash.line("clipsearch query ~/work/be\t") == "clipsearch query ~/work/beach.jpg "
+        assert bash.line('clipsearch query "$HOME/work/be\t') == 'clipsearch query "$HOME/work/beach.jpg"'
+        assert bash.line("clipsearch index --model 'ViT-L/14@\t") == "clipsearch index --model 'ViT-L/14@336px'"
 
 
 @needs("zsh")
@@ -173,6 +180,7 @@ def test_zsh_completes_as_one_types(cli: Cli, home: Path) -> None:
         assert zsh.line("clipsearch classify b.jpg --labels 'a cat' @pl\t") == (
             "clipsearch classify b.jpg --labels 'a cat' @plants\\ of\\ mine.txt "
         )
+        assert zsh.line("clipsearch classify b.jpg --labels @ph\t") == "clipsearch classify b.jpg --labels @photos/"
         assert zsh.line("clipsearch query my\t") == "clipsearch query my\\ dog.jpg "
         assert zsh.line("clipsearch query x --copy-to ph\t") == "clipsearch query x --copy-to photos/"
         assert zsh.line("clipsearch query x -k b\t") == "clipsearch query x -k b"
@@ -209,44 +217,58 @@ def test_a_query_is_offered_the_models_that_its_library_holds(cli: Cli, home: Pa
     assert offered(shell, home, f"clipsearch query --index {indexed / 'index'} dog --model ") == ["builtin"]
 
 
-# The engine
+@pytest.mark.parametrize("shell", EVERY_SHELL)
+def test_ids_and_what_the_library_holds_are_offered(cli: Cli, home: Path, indexed: Path, shell: str) -> None:
+    install(cli, home, shell)
+    library = Shelf(home / "work/index").folder
+    store.save_labels(library, "pens", [Label("oak")])
+    assert offered(shell, home, "clipsearch classify b.jpg --labels cat @pe") == ["@pens", "@pets.txt"]
+    assert offered(shell, home, f"clipsearch query --index {indexed / 'index'} id:4") == ["id:4"]
+
+
+# The answer to a shell
 
 
 def words(*before: str, current: str = "") -> list[str]:
-    kind, found = completing.complete([*before, current], completing.Table.load())
-    assert kind == "words"
-    return [value for value, _ in found]
+    line = " ".join(["clipsearch", *before, current])
+    return [found.partition("\t")[0] for found in completion.answer("fish", line).splitlines()]
 
 
-def test_the_table_is_that_of_the_commands() -> None:
-    with open(completing.TABLE, encoding="utf-8") as file:
-        assert file.read() == reference.completion_table(), "run: python -m clipsearch.cli.reference"
+CHOICES = {
+    ("index", "--engine"): "auto exact ivf",
+    ("index", "--precision"): "fp32 int8",
+    ("index", "--tiles"): "none auto all",
+    ("query", "--sort"): "score taken path",
+    ("query", "--state"): "ok partial",
+    ("query", "--format"): "jpeg png gif webp bmp tiff jpeg2000 ppm avif heif raw",
+    ("info", "--files"): "failed unsupported partial missing offline unreadable",
+    ("index", "--device"): "auto cpu cuda mps",
+    ("completion show", "--shell"): "bash zsh fish",
+}
 
 
-@pytest.mark.parametrize(("command", "option"), list(completing.CHOICES))
+@pytest.mark.parametrize(("command", "option"), list(CHOICES))
 def test_every_choice_is_one_that_the_command_takes(cli: Cli, indexed: Path, command: str, option: str) -> None:
-    if option == "--format":
-        assert frozenset(completing.CHOICES[command, option].upper().split()) == FORMATS
-        return
-    line = {"query": ["query", "cat"], "info": ["info"]}.get(command, ["index", "--dry-run"])
-    line = ["completion", "show"] if option == "--shell" else line
-    for choice in completing.CHOICES[command, option].split():
+    assert sorted(words(command, option)) == sorted(CHOICES[command, option].split())
+    more = {"query": ["cat"], "index": ["--dry-run"]}.get(command, [])
+    for choice in words(command, option):
         if choice not in ("cuda", "mps"):  # where there is such a device
-            assert cli(*line, option, choice, cwd=indexed).code == 0, choice
-    assert cli(*line, option, "nonsense", cwd=indexed).code == 2
+            assert cli(*command.split(), *more, option, choice, cwd=indexed).code == 0, choice
+    assert cli(*command.split(), *more, option, "nonsense", cwd=indexed).code == 2
 
 
 def test_what_comes_before_decides() -> None:
-    assert words("classify", "--labels", "a", current="") == ["@"]
-    assert "--csv" in words("classify", "--labels", "a", current="--")
+    assert words("classify", "--labels", "a") == ["@imagenet"]
+    assert words("classify", "--labels", "a", "b", current="--cs") == ["--csv"]
     assert words("classify", "--labels", "a", "--csv", "--template") == []
-    assert completing.complete(["query", "--", "--mod"], completing.Table.load()) == ("files", [])
+    assert words("query", "--", current="--mod") == [completion.FILES]
     assert words("--debug", "cla", current="x") == []
     assert words("--debug", current="rer") == ["reroot"]
+    assert words(current="--deb") == ["--debug"]
     assert words("models", "pull", current="RN101") == ["RN101"]
-    assert completing.complete(["reroot", "a", "b"], completing.Table.load())[0] == "folders"
-    assert completing.complete(["index", "--model", "./w"], completing.Table.load())[0] == "files"
-    assert completing.complete(["query", "--with", "x"], completing.Table.load())[0] == "files"
+    assert words("reroot", "a") == words("eval", "classify") == [completion.FOLDERS]
+    assert words("index", "--model", current="./w") == words("query", "--with") == [completion.FILES]
+    assert words("query", "-k") == words("query", "--taken") == []
 
 
 def test_kept_label_sets_and_classifiers_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,40 +277,75 @@ def test_kept_label_sets_and_classifiers_are_offered(tmp_path: Path, monkeypatch
     store.save_labels(library, "pets", [Label("cat"), Label("dog")])
     store.save_labels(library, "places", [Label("beach")])
     assert words("classify", "x.jpg", "--labels", current="@pe") == ["@pets"]
-    assert words("classify", "x.jpg", "--labels", current="") == ["@pets", "@places", "@"]
+    assert words("classify", "x.jpg", "--labels") == ["@pets", "@places", "@imagenet"]
+    assert words("labels", "show") == ["pets", "places"]
     info = TinyEncoder().info
     store.save_classifier(library, "kinds", Classifier(info, (Label("cat"),), np.ones((1, info.dim), np.float32)))
-    assert words("classify", "x.jpg", "--use", current="") == ["kinds"]
-    assert words("classify", "--index", "nowhere", "--use", current="") == []
+    assert words("classify", "x.jpg", "--use") == words("classifiers", "delete") == ["kinds"]
+    assert words("classify", "--index", "nowhere", "--use") == []
+
+
+def test_ids_begin_with_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    catalog = Catalog.open(Shelf(tmp_path / "index").folder, writable=True)
+    with catalog.transaction():
+        for number in range(1, 124):
+            digest = number.to_bytes(32, "big")
+            content = catalog.put_content(digest, size=1, state="ok", reason=None, decoder="", facts=None, now="")
+            catalog.files.put(f"/photos/{number}.jpg".encode(), content_id=content, size=1, mtime_ns=1)
+    catalog.close()
+    assert words("show", current="id:12") == ["id:12", "id:120", "id:121", "id:122", "id:123"]
+    assert len(words("query", "--like", current="id:")) == 20
+    assert words("query", current="id:999") == words("query", current="id:-1") == [completion.FILES]
+    assert "id:123\t/photos/123.jpg\n" in completion.answer("fish", "clipsearch query id:123")
 
 
 def test_broken_lines_and_odd_names_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("$(touch harm) `x`;.txt", "two\nlines.txt", os.fsdecode(b"\xff.txt")):
         (tmp_path / name).touch()
-    assert words("query", "x", "--model", current="") == [], "without a library"
-    answer = completing.answer(["bash", "clipsearch classify --labels @", " @"])
-    assert "\\$\\(touch\\ harm\\)\\ \\`x\\`\\;.txt" in answer and "two" not in answer
-    for line in ("", "clipsearch", "clipsearch '", 'clipsearch "\\', "clipsearch query 'a\\' b"):
-        assert completing.answer(["bash", line, " =:@"]).splitlines()[0] in ("words", "files")
-    assert completing.answer(["zsh"]).startswith("words\nindex\t")
-    assert completing.answer([]).startswith("words\n") and completing.answer(["bash"]).startswith("words\n")
+    assert words("query", "x", "--model") == [completion.FILES], "without a library"
+    answer = completion.answer("bash", "clipsearch classify --labels @", "@")
+    assert "\n@\\$\\(touch\\ harm\\)\\ \\`x\\`\\;.txt \n" in answer and "two" not in answer and "ff" not in answer
+    for line in ("", "clipsearch", "clipsearch '", 'clipsearch "\\', "clipsearch query 'a\\' b", "clipsearch -- ''"):
+        for shell in get_args(shells.Shell):
+            completion.answer(shell, line)
+    assert completion.answer("zsh", "clipsearch ").startswith("index:")
 
 
-def test_debug_is_a_word_like_others(cli: Cli, tmp_path: Path) -> None:
-    assert cli("__complete", "zsh", "--debug", cwd=tmp_path).lines[1].startswith("--debug\t")
+def asked(cli: Cli, cwd: Path, shell: str, *before: str, current: str = "") -> Ran:
+    """What a shell's script gets."""
+    line = " ".join(["clipsearch", *before, current])
+    return cli(current, cwd=cwd, env={"_CLIPSEARCH_COMPLETE": shell, "COMP_LINE": line, "COMP_POINT": str(len(line))})
 
 
-def test_a_key_press_waits_for_no_heavy_import(cli: Cli, tmp_path: Path) -> None:
-    program = (
-        "import sys; from clipsearch.cli.run import main; main(['__complete', 'zsh', 'index', '--model', '']); "
-        "sys.stderr.write(' '.join(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], env=cli.env, cwd=ROOT, capture_output=True, text=True)
-    assert "ViT-L/14@336px" in done.stdout
-    assert not {"typer", "numpy", "sqlite3", "json", "dataclasses", "clipsearch.catalog.catalog"} & set(
-        done.stderr.split()
-    )
+@pytest.mark.parametrize("shell", get_args(shells.Shell))
+def test_nothing_but_the_answer_is_printed(cli: Cli, tmp_path: Path, shell: str) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "catalog.db").write_bytes(b"not a catalog")
+    for line in (["--version"], ["query", "--model", "nonsense", "--device", "nonsense"], ["nonsense", "x"]):
+        ran = asked(cli, tmp_path, shell, *line, current="--vers")
+        assert (ran.code, ran.err) == (0, "") and "0." not in ran.text, line
+    ran = asked(cli, tmp_path, shell, "query", "--model", current="R")
+    assert (ran.code, ran.err) == (0, "") and ran.text in ("", completion.FILES + "\n")
+    assert asked(cli, tmp_path, shell, current="--debug").text.startswith("--debug")
+
+
+def test_the_scripts_of_earlier_versions_get_no_answer(cli: Cli, tmp_path: Path) -> None:
+    for line in (["bash", "clipsearch rer", " =:@"], ["zsh", "--debug"], ["fish"], []):
+        ran = cli("__complete", *line, cwd=tmp_path)
+        assert (ran.code, ran.out, ran.err) == (0, b"", "")
+
+
+@pytest.mark.parametrize("line", ["index --model ", "classify --labels @", "query id:", "classify --use ", ""])
+def test_a_key_press_waits_for_no_heavy_import(cli: Cli, indexed: Path, line: str) -> None:
+    program = "import sys; from clipsearch.cli.run import main; main(['']); sys.stderr.write(' '.join(sys.modules))"
+    env = cli.env | {"_CLIPSEARCH_COMPLETE": "zsh", "COMP_LINE": f"clipsearch {line}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=env, cwd=indexed, capture_output=True, text=True)
+    assert done.stdout or "--use" in line
+    assert not (HEAVY | {"matplotlib", "skimage", "jinja2", "click"}) & set(done.stderr.split())
+    declared = {name for name in done.stderr.split() if name.startswith("clipsearch.cli.commands.")}
+    assert len(declared) == 1 or not line, "only the command that is named"
 
 
 # Installing
@@ -329,7 +386,7 @@ def test_what_stands_behind_our_lines_stays_behind_them(cli: Cli, home: Path) ->
     assert lines[:2] == [b"no newline at the end", b"export LATER=1"] and len(lines) == 5
     check = f'. {home}/.bashrc && echo "$LATER" && complete -p clipsearch'
     done = subprocess.run(["bash", "--norc", "-c", check], capture_output=True, text=True)
-    assert done.stdout.splitlines()[0] == "1" and "_clipsearch" in done.stdout
+    assert done.stdout.splitlines()[0] == "1" and "clipsearch" in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])

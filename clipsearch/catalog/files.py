@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from clipsearch.files import span
-from clipsearch.types import Candidate, ContentState, FileState
+from clipsearch.types import MAX_INTEGER, Candidate, ContentState, FileState
 
 LIVE = "('present', 'offline', 'unreadable')"
 """File states that make a content a hit, as SQL. Missing files are no hits."""
@@ -76,6 +76,19 @@ class Files:
             f"WHERE c.state = ? AND f.state IN {LIVE} ORDER BY f.path",
             (state,),
         ).fetchall()
+
+    def of_contents_from(self, digits: str, *, most: int = 20) -> dict[int, bytes]:
+        """The first path of live contents whose ids begin with the decimal `digits`; the shortest ids come first."""
+        first, last = (int(digits), int(digits)) if digits else (1, MAX_INTEGER)
+        found: dict[int, bytes] = {}
+        while last <= MAX_INTEGER and len(found) < most:
+            found |= self._conn.execute(
+                "SELECT content_id, min(path) FROM files "
+                f"WHERE content_id BETWEEN ? AND ? AND state IN {LIVE} GROUP BY content_id LIMIT ?",
+                (first, last, most - len(found)),
+            ).fetchall()
+            first, last = 10 * first, 10 * last + 9
+        return found
 
     def one_per_image(self) -> list[bytes]:
         """The first path of each image that can be read now, ascending."""

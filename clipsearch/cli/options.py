@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from clipsearch.cli import completion
+from clipsearch.images.sniff import FORMATS
 from clipsearch.types import HitState
 
 Texts = list[str] | None
@@ -26,8 +28,11 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run write
 # Models
 
 
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
 def _device(name: str) -> str:
-    if name not in ("auto", "cpu", "cuda", "mps") and not (name.startswith("cuda:") and name[5:].isdecimal()):
+    if name not in _DEVICES and not (name.startswith("cuda:") and name[5:].isdecimal()):
         raise typer.BadParameter(f"{name!r} is not one of auto, cpu, cuda, cuda:N, mps")
     return name
 
@@ -35,13 +40,25 @@ def _device(name: str) -> str:
 Device = Annotated[
     str,
     typer.Option(
-        "--device", metavar="DEVICE", callback=_device, help="Where to encode: auto, cpu, cuda, cuda:N or mps."
+        "--device",
+        metavar="DEVICE",
+        autocompletion=lambda: _DEVICES,
+        callback=_device,
+        help="Where to encode: auto, cpu, cuda, cuda:N or mps.",
     ),
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", metavar="SPEC", help="The model; `clipsearch models` lists some.")
+    str | None,
+    typer.Option(
+        "--model", metavar="SPEC", autocompletion=completion.models, help="The model; `clipsearch models` lists some."
+    ),
 ]
-HeldModel = Annotated[str | None, typer.Option("--model", metavar="SPEC", help="Another model in the library.")]
+HeldModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="SPEC", autocompletion=completion.held_models, help="Another model in the library."
+    ),
+]
 Template = Annotated[
     Texts,
     typer.Option(
@@ -87,7 +104,13 @@ Near = Annotated[
     typer.Option("--near", metavar="LAT,LON,KM", help="Only pictures taken within KM kilometres of a place."),
 ]
 Format = Annotated[
-    Texts, typer.Option("--format", metavar="NAME", help="Only this format: jpeg, png, heic, raw …; repeatable.")
+    Texts,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        autocompletion=lambda: sorted(map(str.lower, FORMATS)),
+        help="Only this format: jpeg, png, heic, raw …; repeatable.",
+    ),
 ]
 MinSize = Annotated[
     str | None, typer.Option("--min-size", metavar="WxH", help="Only pictures at least this large, in upright pixels.")

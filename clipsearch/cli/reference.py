@@ -1,8 +1,8 @@
-"""Writes what is made from the commands' declarations: docs/cli.md, the text of `clipsearch --help`, what is completed.
+"""Writes what is made from the commands' declarations: docs/cli.md, and the text of `clipsearch --help`.
 
     python -m clipsearch.cli.reference
 
-writes all three in a checkout; a test fails while they differ from the commands.
+writes both in a checkout; a test fails while they differ from the commands.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def reference() -> str:
     """docs/cli.md: the exit codes, and every command's help."""
     exits = "".join(f"| {code} | {meaning} |\n" for code, meaning in MEANINGS.items())
     return "\n".join(
-        [HEAD, f"| exit code | meaning |\n|--:|---|\n{exits}", *(_section(*words) for words, _ in _commands())]
+        [HEAD, f"| exit code | meaning |\n|--:|---|\n{exits}", *(_section(*words) for words in _commands())]
     )
 
 
@@ -51,46 +51,21 @@ def _section(*command: str) -> str:
     return f"## {' '.join(['clipsearch', *command])}\n\n```text\n{help_text(*command)}```\n"
 
 
-def completion_table() -> str:
-    """What `completing` reads: every command, option and argument, and the known models."""
-    from clipsearch.encoders.known import ROWS
-
-    lines: list[tuple[str, ...]] = []
-    for words, command in _commands():
-        name = " ".join(words)
-        if words:
-            lines.append(("command", name, _first_sentence(command.help)))
-        for param in command.params:
-            if param.param_type_name == "argument":
-                lines.append(("argument", name, param.metavar or ""))
-                continue
-            value = "" if param.is_flag else param.metavar or "|".join(getattr(param.type, "choices", ())) or param.name
-            for option in (*param.opts, *param.secondary_opts):
-                lines.append(("option", name, option, value, _first_sentence(param.help)))
-        lines.append(("option", name, "--help", "", "Show what the command does."))
-    lines += [("model", row.spec, row.note) for row in ROWS]
-    return "".join("\t".join(line) + "\n" for line in lines)
-
-
-def _commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command with the words that name it, groups before what is in them."""
+def _commands() -> Iterator[tuple[str, ...]]:
+    """The words that name each command, groups before what is in them."""
     import typer
 
     from clipsearch.cli.app import COMMANDS, application
 
     top = list(COMMANDS)  # Typer puts groups behind what is none.
 
-    def walk(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: ANN401
-        yield words, command
+    def walk(words: tuple[str, ...], command: Any) -> Iterator[tuple[str, ...]]:  # noqa: ANN401
+        yield words
         below = getattr(command, "commands", {})
         for name, each in sorted(below.items(), key=lambda item: 0 if words else top.index(item[0])):
             yield from walk((*words, name), each)
 
     return walk((), typer.main.get_command(application()))
-
-
-def _first_sentence(text: str | None) -> str:
-    return " ".join((text or "").split("\n\n")[0].split())
 
 
 @contextlib.contextmanager
@@ -109,7 +84,6 @@ def _columns() -> Iterator[None]:
 def write(checkout: Path) -> None:
     (checkout / "docs" / "cli.md").write_text(reference(), encoding="utf-8")
     (checkout / "clipsearch" / "cli" / "help.txt").write_text(help_text(), encoding="utf-8")
-    (checkout / "clipsearch" / "cli" / "completion.txt").write_text(completion_table(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from clipsearch.errors import ClipsearchError
 if TYPE_CHECKING:
     import typer
 
-COMPLETE = "__complete"
-"""The hidden first argument by which shells ask for completions (`shells`)."""
+COMPLETE = "_CLIPSEARCH_COMPLETE"
+"""The variable in which the shell that asks for completions gives its name (`shells`)."""
+FORMER_COMPLETE = "__complete"
+"""The argument by which the scripts of 0.1.0 ask; they get no answer until `completion install` replaces them."""
 HELP = os.path.join(os.path.dirname(__file__), "help.txt")
 """What Typer prints for --help, written by `python -m clipsearch.cli.reference`: importing Typer and declaring every
 command takes some eight times as long as starting Python."""
@@ -27,10 +29,11 @@ command takes some eight times as long as starting Python."""
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`, the program's name left out; the exit code."""
-    arguments, debug = _take_debug(arguments)
+    shell = os.environ.get(COMPLETE)
+    kept, debug = (arguments, False) if shell else _take_debug(arguments)
     try:
         with _Interrupts() as interrupts:
-            code = _guarded(lambda: _run(arguments), debug=debug, interrupts=interrupts)
+            code = _guarded(lambda: _complete(shell, kept) if shell else _run(kept), debug=debug, interrupts=interrupts)
         output.flush()
     except output.ClosedPipe:
         _forget_pipe()
@@ -78,10 +81,7 @@ def _run(arguments: Sequence[str]) -> int:
             return 2
         output.write(text)
         return 0
-    if arguments[0] == COMPLETE:
-        from clipsearch.cli import completing
-
-        output.write(completing.answer(arguments[1:]))
+    if arguments[0] == FORMER_COMPLETE:
         return 0
     from clipsearch.cli.app import COMMANDS, application
 
@@ -89,6 +89,17 @@ def _run(arguments: Sequence[str]) -> int:
     # Typer hands back what the command returned, or the code of an early exit (--help).
     code = app(args=spread_labels(arguments), prog_name="clipsearch", standalone_mode=False)
     return code if isinstance(code, int) else 0
+
+
+def _complete(shell: str, arguments: Sequence[str]) -> int:
+    """Answer a shell; of the arguments, which only bash gives, the first is the word to complete."""
+    from clipsearch.cli import completion
+
+    line = os.environ.get("COMP_LINE", "")
+    if shell == "bash":
+        line = line[: int(os.environ.get("COMP_POINT", len(line)))]
+    output.write(completion.answer(shell, line, *arguments[:1]))
+    return 0
 
 
 def _guarded(work: Callable[[], int], *, debug: bool, interrupts: _Interrupts) -> int:
@@ -141,8 +152,6 @@ def _unexpected(exc: Exception) -> str:
 
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """`--debug` may stand anywhere before `--`: it is mostly added to a line that has failed."""
-    if arguments[:1] == [COMPLETE]:
-        return list(arguments), False  # It is one of the words to complete.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     kept = [argument for argument in arguments[:end] if argument != "--debug"]
     return [*kept, *arguments[end:]], len(kept) < end

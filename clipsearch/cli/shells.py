@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 from clipsearch.errors import UsageError, reason
+from clipsearch.files import replacing
 
-SHELLS = ("bash", "zsh", "fish")
+Shell = Literal["bash", "zsh", "fish"]
 
 MARK = "# Completion of clipsearch, written by: clipsearch completion install"
 """The first line of every script of ours; a file without it is somebody else's."""
@@ -22,66 +23,41 @@ MARK = "# Completion of clipsearch, written by: clipsearch completion install"
 BEGIN = b"# >>> clipsearch completion >>>"
 END = b"# <<< clipsearch completion <<<"
 
-_BASH = """
-_clipsearch() {
-    local kind= value program="${1/#\\~\\//$HOME/}"
-    COMPREPLY=()
-    {
-        IFS= read -r kind
-        while IFS= read -r value; do COMPREPLY+=("$value"); done
-    } < <("$program" __complete bash "${COMP_LINE:0:COMP_POINT}" "$COMP_WORDBREAKS" 2>/dev/null)
-    # Without candidates readline completes files itself, and quotes them rightly. (bash 3 has no compopt.)
-    case $kind in
-        words) compopt +o default 2>/dev/null ;;
-        folders) compopt +o default -o dirnames 2>/dev/null ;;
-    esac
-    case ${COMPREPLY[0]-} in
-        */ | *= | @) [ ${#COMPREPLY[@]} -gt 1 ] || compopt -o nospace 2>/dev/null ;;
-    esac
-}
-complete -o default -F _clipsearch clipsearch
-"""
+# bash appends the program, as typed, and the word to this command. With -F, a function would not get the whole line:
+# bash hands it words that are split at @, = and :. The blank behind a word comes with the word; behind a folder, none.
+_BASH = "complete -o nospace -C '2>/dev/null _CLIPSEARCH_COMPLETE=bash' clipsearch\n"
 
-_ZSH = """
+_ZSH = """\
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }
 _clipsearch() {
-    local kind line value program=${(Q)words[1]/#\\~\\//$HOME/}
-    local -a lines told open
-    lines=("${(@f)$("$program" __complete zsh "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
-    kind=$lines[1]
-    case $kind in
-        files) _files; return ;;
-        folders) _files -/; return ;;
+    local -x COMP_LINE="${(j: :)words[1,CURRENT-1]} $QIPREFIX$PREFIX" _CLIPSEARCH_COMPLETE=zsh
+    local -a found=("${(@f)$("${(Q)words[1]/#\\~\\//$HOME/}" 2>/dev/null)}")
+    case $found[1] in
+        '*') _files ;;
+        '*/') _files -/ ;;
+        ?*)
+            compadd -S '' -- ${(M)found:#*/}
+            found=(${found:#*/})
+            (( ! $#found )) || _describe -V clipsearch found ;;
     esac
-    for line in "${(@)lines[2,-1]}"; do
-        value=${line%%$'\\t'*}
-        if [[ $value == (*/|*=|@) ]]; then
-            open+=("$value")
-        elif [[ $line == *$'\\t'* ]]; then
-            told+=("${value//:/\\\\:}:${line#*$'\\t'}")
-        else
-            told+=("${value//:/\\\\:}")
-        fi
-    done
-    (( $#open )) && compadd -S '' -- "${(@)open}"
-    (( $#told )) && _describe -V clipsearch told
-    (( $#open + $#told ))
 }
 compdef _clipsearch clipsearch
 """
 
-_FISH = """
+_FISH = """\
 function __clipsearch_complete
-    set -l words (commandline -opc)
-    set -l current (commandline -ct | string unescape 2>/dev/null)
-    set -l reply ($words[1] __complete fish $words[2..-1] "$current" 2>/dev/null)
-    switch "$reply[1]"
-        case files
-            __fish_complete_path "$current"
-        case folders
-            __fish_complete_directories "$current" ''
+    set -lx COMP_LINE (commandline -cp | string collect)
+    set -lx _CLIPSEARCH_COMPLETE fish
+    set -l program (commandline -opc)[1]
+    set -l found ($program 2>/dev/null)
+    switch "$found[1]"
+        case '\\*'
+            __fish_complete_path (commandline -ct)
+        case '\\*/'
+            __fish_complete_directories (commandline -ct) ''
+        case '?*'
+            printf '%s\\n' $found
     end
-    test (count $reply) -gt 1; and printf '%s\\n' $reply[2..-1]
 end
 complete -c clipsearch -f -k -a '(__clipsearch_complete)'
 """
@@ -95,31 +71,23 @@ class Place:
     rc: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What was written or removed; a file that was as it should be is not among them."""
-
-    place: Place
-    changed: tuple[Path, ...]
-
-
-def script(shell: str) -> str:
+def script(shell: Shell) -> str:
     """The text to load in a shell."""
-    return MARK + "\n" + {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell].removeprefix("\n")
+    return MARK + "\n" + {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell]
 
 
-def current_shell() -> str:
+def current_shell() -> Shell:
     """The shell that started this program, else the user's. Raises UsageError where it is none of ours."""
     names = [os.path.basename(os.environ.get("SHELL", ""))]
     with contextlib.suppress(OSError), open(f"/proc/{os.getppid()}/comm", encoding="utf-8", errors="replace") as file:
         names.insert(0, file.read().strip())
     for name in names:
-        if name in SHELLS:
-            return name
-    raise UsageError(f"which shell is this? name it: --shell {'|'.join(SHELLS)}")
+        if name in get_args(Shell):
+            return cast(Shell, name)
+    raise UsageError(f"which shell is this? Name it: --shell {'|'.join(get_args(Shell))}")
 
 
-def place_of(shell: str) -> Place:
+def place_of(shell: Shell) -> Place:
     """Where things go for the present user."""
     home = Path.home()
     if shell == "fish":
@@ -130,35 +98,32 @@ def place_of(shell: str) -> Place:
     return Place(data / "clipsearch" / f"completion.{shell}", folder / f".{shell}rc")
 
 
-def install(shell: str) -> Done:
-    """Write the script, and have it loaded. Raises UsageError where a file is in the way or cannot be written."""
+def install(shell: Shell) -> list[Path]:
+    """Write the script, and have it loaded; the files that this changed.
+
+    Raises UsageError where a file is in the way or cannot be written.
+    """
     place = place_of(shell)
     changed = []
-    lines = _lines(place)
-    if place.rc is not None:
-        _rest(place.rc)  # A file that cannot be dealt with is found out before anything is written.
     try:
+        rest = b"" if place.rc is None else _rest(place.rc)
+        text = script(shell).encode()
         if _is_foreign(place.script):
             raise UsageError(f"{place.script} is not clipsearch's own; move it away first")
-        text = script(shell).encode()
         if _read(place.script) != text:
             place.script.parent.mkdir(parents=True, exist_ok=True)
-            place.script.write_bytes(text)
+            _replace(place.script, text)
             changed.append(place.script)
-        if place.rc is not None and lines not in _read(place.rc):
-            rest = _rest(place.rc)
-            if rest != _read(place.rc):
-                _replace(place.rc, rest)  # lines of ours that load another file
-            with open(place.rc, "ab") as file:
-                file.write((b"\n" if rest and not rest.endswith(b"\n") else b"") + lines)
+        if place.rc is not None and (lines := _lines(place.script)) not in _read(place.rc):
+            _replace(place.rc, rest + (b"\n" if rest and not rest.endswith(b"\n") else b"") + lines)
             changed.append(place.rc)
     except OSError as exc:
         raise _unwritable(exc) from exc
-    return Done(place, tuple(changed))
+    return changed
 
 
-def uninstall(shell: str) -> Done:
-    """Undo `install`. Raises UsageError as it does."""
+def uninstall(shell: Shell) -> list[Path]:
+    """Undo `install`, also that of earlier versions; as it does."""
     place = place_of(shell)
     changed = []
     try:
@@ -170,11 +135,11 @@ def uninstall(shell: str) -> Done:
             changed.append(place.script)
     except OSError as exc:
         raise _unwritable(exc) from exc
-    return Done(place, tuple(changed))
+    return changed
 
 
-def _lines(place: Place) -> bytes:
-    quoted = b"'" + os.fsencode(place.script).replace(b"'", b"'\\''") + b"'"
+def _lines(script: Path) -> bytes:
+    quoted = b"'" + os.fsencode(script).replace(b"'", b"'\\''") + b"'"
     return BEGIN + b"\n[ -r " + quoted + b" ] && . " + quoted + b"\n" + END + b"\n"
 
 
@@ -185,10 +150,7 @@ def _rest(rc: Path) -> bytes:
         raise UsageError(f"{rc} is a link to {real}, whose folder does not exist; make it, or mend the link")
     if real.exists() and not real.is_file():
         raise UsageError(f"{rc} is not a regular file, so nothing can be added to it")
-    try:
-        text = _read(rc)
-    except OSError as exc:
-        raise _unwritable(exc) from exc
+    text = _read(rc)
     while True:  # Merged files may hold the lines twice.
         begin, end = text.find(BEGIN), text.find(END)
         if (begin < 0) != (end < 0) or end < begin:
@@ -210,19 +172,16 @@ def _is_foreign(path: Path) -> bool:
     return bool(text) and not text.startswith(MARK.encode())
 
 
-def _replace(rc: Path, text: bytes) -> None:
+def _replace(path: Path, text: bytes) -> None:
     """Put another text into a file, whole or not at all; what it is a link to stays one, and so do its permissions."""
-    real = rc.resolve()
-    handle, name = tempfile.mkstemp(dir=real.parent, prefix=f"{real.name}.")
+    real = path.resolve()
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.copymode(real, name)
-        os.replace(name, real)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with replacing(real) as temporary:
+            temporary.write_bytes(text)
+            if real.exists():
+                shutil.copymode(real, temporary)
+    except OSError as exc:
+        exc.filename = path  # not the temporary file beside it
         raise
 
 

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli import options, output, place
+from clipsearch.cli import completion, options, output, place
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The classifier's name.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", autocompletion=completion.classifiers, help="The classifier's name.")
+]
 
 
 @app.callback()

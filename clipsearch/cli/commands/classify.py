@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipsearch.cli import options, output, place
+from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import NONE_DONE, SOME_FAILED
 from clipsearch.cli.options import Texts
 from clipsearch.errors import UsageError
@@ -51,6 +51,7 @@ def classify(
         typer.Option(
             "--labels",
             metavar="LABEL...",
+            autocompletion=completion.labels,
             help='Labels to choose from: cat dog "red car", or cat,dog, or with synonyms "red: crimson, scarlet", '
             "or @FILE with one per line (# begins a comment; \\: and \\# are the characters themselves), "
             "or @NAME of a saved set, or @imagenet. "
@@ -92,7 +93,10 @@ def classify(
         typer.Option("--save", metavar="NAME", help="Save the classifier; without IMAGES, classify nothing."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Let --save replace a classifier of that name.")] = False,
-    use: Annotated[str | None, typer.Option("--use", metavar="NAME", help="Use a saved classifier.")] = None,
+    use: Annotated[
+        str | None,
+        typer.Option("--use", metavar="NAME", autocompletion=completion.classifiers, help="Use a saved classifier."),
+    ] = None,
     in_: options.In = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Add the best-matching prompt, and each label's nearest pictures.")

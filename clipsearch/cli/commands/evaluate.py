@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from clipsearch.cli import options, output, place
+from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="SPEC",
+        autocompletion=completion.models,
         help="A model to measure; repeatable, to compare several. Default: the library's, then that of a new library.",
     ),
 ]
@@ -60,6 +61,7 @@ def classify(
         typer.Option(
             "--labels",
             metavar="@FILE",
+            autocompletion=completion.labels,
             help="The labels with synonyms, as for classify. A folder matches a label by its name or a synonym; if no "
             "folder does, by their order. Default: the names of the folders, with _ read as a space.",
         ),
@@ -210,10 +212,21 @@ def engines(
     index: options.Index = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="SPEC", help="A model in the library; repeatable. Default: the active one."),
+        typer.Option(
+            "--model",
+            metavar="SPEC",
+            autocompletion=completion.held_models,
+            help="A model in the library; repeatable. Default: the active one.",
+        ),
     ] = None,
     engine: Annotated[
-        list[str] | None, typer.Option("--engine", metavar="NAME", help="Only this engine: exact or ivf; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            autocompletion=lambda: ["exact", "ivf"],
+            help="Only this engine: exact or ivf; repeatable.",
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of neighbours.")] = 10,
     sample: Annotated[

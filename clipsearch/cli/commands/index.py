@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipsearch.cli import options, output, place
+from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 from clipsearch.errors import LockedError, UsageError, reason
 from clipsearch.images.sniff import MAX_PIXELS
@@ -35,6 +35,7 @@ def index(
         typer.Option(
             "--model",
             metavar="SPEC",
+            autocompletion=completion.models,
             help="The model of a new library (default: CLIP, or builtin when offline). For an existing library: a "
             "model to build beside the active one, which it then replaces.",
         ),
@@ -100,6 +101,7 @@ def index(
         typer.Option(
             "--engine",
             metavar="NAME",
+            autocompletion=lambda: ["auto", "exact", "ivf"],
             help="How to search: exact, ivf, or auto (by the library's size). Remembered for later runs.",
         ),
     ] = None,

@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli import options, output, place
+from clipsearch.cli import completion, options, output, place
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The set's name: letters, digits, . _ and -.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", autocompletion=completion.label_sets, help="The set's name: letters, digits, . _ and -."
+    ),
+]
 
 
 @app.callback()
@@ -23,7 +28,12 @@ def labels(context: typer.Context, *, index: options.Index = None, json: options
 def save(
     *,
     name: Name,
-    labels: Annotated[list[str], typer.Argument(metavar="LABEL...", help="Labels, as for `classify --labels`.")],
+    labels: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LABEL...", autocompletion=completion.labels, help="Labels, as for `classify --labels`."
+        ),
+    ],
     index: options.Index = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a set of that name.")] = False,
 ) -> int:

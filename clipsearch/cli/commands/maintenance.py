@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli import options, output, place
+from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import DAMAGED
 from clipsearch.cli.render.tables import counted
 from clipsearch.errors import UsageError
@@ -73,7 +73,13 @@ def prune(
     *,
     index: options.Index = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", metavar="SPEC", help="Also the vectors of this inactive model.")
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="SPEC",
+            autocompletion=completion.held_models,
+            help="Also the vectors of this inactive model.",
+        ),
     ] = None,
     cache: Annotated[bool, typer.Option("--cache", help="Also the query cache (cache.db).")] = False,
     wait: options.Wait = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli import options, output
+from clipsearch.cli import completion, options, output
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
@@ -32,7 +32,12 @@ def models(context: typer.Context, *, json: options.Json = False) -> int:
 
 
 @app.command("pull")
-def pull(*, name: Annotated[str, typer.Argument(metavar="NAME", help="A model, as for --model.")]) -> int:
+def pull(
+    *,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="A model, as for --model.")
+    ],
+) -> int:
     """Download a model in advance, for offline use."""
     from clipsearch.encoders.clip import hub
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clipsearch.cli import options, output, place
+from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import SOME_FAILED
 from clipsearch.cli.options import Texts
 from clipsearch.errors import UsageError
@@ -32,6 +32,7 @@ def query(
         Texts,
         typer.Argument(
             metavar="WORDS...",
+            autocompletion=completion.ids,
             help="What to look for, quoted or not. Or one picture: its path, a part of it as photo.jpg#x,y,w,h "
             "(pixels or percent), id:N for an earlier hit, or - for a picture on standard input.",
         ),
@@ -50,13 +51,30 @@ def query(
     ] = None,
     with_: Annotated[
         Texts,
-        typer.Option("--with", metavar="X", help="Add words, a picture or id:N; X^0.5 sets its weight; repeatable."),
+        typer.Option(
+            "--with",
+            metavar="X",
+            autocompletion=completion.ids,
+            help="Add words, a picture or id:N; X^0.5 sets its weight; repeatable.",
+        ),
     ] = None,
     without: Annotated[
-        Texts, typer.Option("--without", metavar="X", help="Penalise pictures that match this; same syntax as --with.")
+        Texts,
+        typer.Option(
+            "--without",
+            metavar="X",
+            autocompletion=completion.ids,
+            help="Penalise pictures that match this; same syntax as --with.",
+        ),
     ] = None,
     like: Annotated[
-        Texts, typer.Option("--like", metavar="PICTURE", help="Add a picture or id:N; same syntax as --with.")
+        Texts,
+        typer.Option(
+            "--like",
+            metavar="PICTURE",
+            autocompletion=completion.ids,
+            help="Add a picture or id:N; same syntax as --with.",
+        ),
     ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="Every term must match; in the sum of scores, one can outweigh the others.")
@@ -299,12 +317,13 @@ def _hand_out(hits: tuple[Hit, ...], folder: str, *, link: bool) -> int:
 
 def show(
     *,
-    picture: Annotated[str, typer.Argument(metavar="PICTURE", help="An indexed file, or the id of a hit.")],
+    picture: Annotated[
+        str,
+        typer.Argument(metavar="PICTURE", autocompletion=completion.ids, help="An indexed file, or the id of a hit."),
+    ],
     index: options.Index = None,
     k: Annotated[int, typer.Option("-k", metavar="N", min=0, help="Number of neighbours.")] = 5,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="SPEC", help="Neighbours by another model in the library.")
-    ] = None,
+    model: options.HeldModel = None,
     json: options.Json = False,
 ) -> int:
     """Show everything known about a picture and its nearest neighbours."""

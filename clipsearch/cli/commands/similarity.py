@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clipsearch.cli import options, output, place
+from clipsearch.cli import completion, options, output, place
 
 if TYPE_CHECKING:
     from clipsearch.encoders.base import EncoderOptions
@@ -26,6 +26,7 @@ def similarity(
         list[str] | None,
         typer.Argument(
             metavar="A B...",
+            autocompletion=completion.ids,
             help="Pictures, texts (quoted), parts of pictures as photo.jpg#x,y,w,h, id:N for an earlier hit, "
             '- for a picture on standard input, or vectors as "[1, 0.5]".',
         ),
