@@ -370,7 +370,7 @@ def test_install_adds_to_an_rc_file_once_and_uninstall_takes_it_back(cli: Cli, h
     assert ran.code == 0 and f"~/.{shell}rc" in ran.text
     assert rc.is_symlink() and rc.read_bytes() == RC and stat.S_IMODE(real.stat().st_mode) == 0o640
     assert not (home / ".local/share/clipsearch" / f"completion.{shell}").exists()
-    assert "does not" in cli("completion", "uninstall", "--shell", shell, cwd=home, env={"HOME": str(home)}).text
+    assert "is not set up" in cli("completion", "uninstall", "--shell", shell, cwd=home, env={"HOME": str(home)}).text
     assert sorted(p.name for p in home.iterdir() if p.is_file()) == sorted(["dotfiles", f".{shell}rc"])
 
 

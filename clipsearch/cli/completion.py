@@ -1,8 +1,8 @@
-"""What TAB offers: callbacks for the values of options and arguments, and the answer to a shell's script (`shells`).
+"""TAB completion: callbacks for the values of options and arguments, and the answer to a shell's script (`shells`).
 
-Typer knows the commands, options and choices, and finds out which value is being typed. Its scripts are not used: bash
-splits words at @, = and :, and Typer does not put them together again; zsh evaluates what is offered, file names too;
-fish starts the program twice per TAB; zsh and fish import Rich. zsh and fish complete folders and files by themselves.
+Typer knows the commands, options and choices, and finds out which value is being typed. Its shell scripts are not used:
+Typer does not rejoin words that bash splits at @, = and :; zsh would run commands in file names; fish would start the
+program twice per TAB; and the answers for zsh and fish need Rich. zsh and fish complete folders and files on their own.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 import typer
 
 Candidate = tuple[str, str]
-"""A word and what it means; bash does not show the latter."""
+"""A word and its description, which bash does not show."""
 
 FOLDERS, FILES = "*/", "*"
-"""Answers that ask the shell to complete folders, or folders and files."""
+"""Answers that make zsh and fish complete folders, or folders and files."""
 
 _PATHS = dict.fromkeys(("DIR", "FOLDER", "FOLDER|GLOB", "OLD", "NEW"), FOLDERS) | dict.fromkeys(
     ("FILE", "PATHS", "PICTURE", "PICTURES", "IMAGES", "WORDS", "X", "A B", "CAPTIONS", "SPEC"), FILES
 )
-"""The metavars of values that are paths, or may be."""
+"""Metavars of values that are, or may be, paths."""
 
 _SPECIAL = re.compile(r"[ \t\\'\"$&;|<>()*?\[\]{}!#`]")
 _END = "."
@@ -41,7 +41,7 @@ def labels(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def label_sets(context: typer.Context) -> list[str]:
-    """The label sets that the library holds."""
+    """The label sets saved in the library."""
     from clipsearch.classify import store
 
     library = _library(context)
@@ -49,7 +49,7 @@ def label_sets(context: typer.Context) -> list[str]:
 
 
 def classifiers(context: typer.Context) -> list[str]:
-    """The classifiers that the library holds."""
+    """The classifiers saved in the library."""
     from clipsearch.classify import store
 
     library = _library(context)
@@ -57,7 +57,7 @@ def classifiers(context: typer.Context) -> list[str]:
 
 
 def models(context: typer.Context) -> list[Candidate]:
-    """The known models, and those that the library holds."""
+    """The models in the library, and all known ones."""
     from clipsearch.encoders.known import ROWS
 
     known = {row.spec: row.note for row in ROWS}
@@ -65,7 +65,7 @@ def models(context: typer.Context) -> list[Candidate]:
 
 
 def held_models(context: typer.Context) -> list[str]:
-    """The models that the library holds."""
+    """The models in the library."""
     from clipsearch.catalog.catalog import Catalog
     from clipsearch.errors import ClipsearchError
 
@@ -77,7 +77,7 @@ def held_models(context: typer.Context) -> list[str]:
 
 
 def ids(context: typer.Context, incomplete: str) -> list[Candidate]:
-    """`id:N` of images in the library, by the first digits; their paths are the meanings."""
+    """`id:N` of images in the library whose ids begin with the given digits; described by their paths."""
     from clipsearch.catalog.catalog import Catalog
 
     library = _library(context)
@@ -111,42 +111,43 @@ def _paths(text: str, *, folders: bool = False) -> list[str]:
 
 
 def answer(shell: str, line: str, word: str = "") -> str:
-    """What can stand at the end of `line`: one candidate per line, or FOLDERS or FILES; nothing where that is unknown.
+    """The completions of the last word of `line`, one per line; or FOLDERS or FILES; or nothing.
 
-    shell: bash, zsh or fish. word: what bash is going to replace, as it was typed; the end of the line, but for quotes.
+    shell: bash, zsh or fish. word: the part of the line that bash is going to replace, as typed.
     """
     from clipsearch.display.text import printable
 
     try:
-        # Callbacks of options run here, too, and must not print.
+        # The callbacks of options also run here, and must not print.
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
             current, found = _complete(line, list_paths=shell == "bash")
-            found = [(value, meaning) for value, meaning in found if value == printable(value)]
-    except Exception:  # A key press is no place for errors.
+            found = [(value, description) for value, description in found if value == printable(value)]
+    except Exception:  # Pressing TAB must never print an error.
         return ""
     is_quoted = line.removesuffix(word).endswith(("'", '"'))
     answers = []
-    for value, meaning in found:
+    for value, description in found:
         if shell == "bash":
             rest = value[len(current) :]
             end = "" if rest.endswith("/") else " "
             answers.append(word + (rest if is_quoted else _SPECIAL.sub(r"\\\g<0>", rest) + end))
         elif shell == "zsh":
-            answers.append(value.replace(":", "\\:") + f":{printable(meaning)}" * bool(meaning))
+            shown = value if value.endswith("/") else value.replace(":", "\\:")
+            answers.append(shown + f":{printable(description)}" * bool(description))
         else:
-            answers.append(value + f"\t{printable(meaning)}" * bool(meaning))
+            answers.append(value + f"\t{printable(description)}" * bool(description))
     return "".join(f"{answer}\n" for answer in answers)
 
 
 def _complete(line: str, *, list_paths: bool) -> tuple[str, list[Candidate]]:
-    """The last word of a line, without quotes, and what it can become. Raises whatever reading the line raises."""
+    """The last word of a line, unquoted, and its completions. May raise any exception."""
     from typer._click.core import Parameter
     from typer._click.shell_completion import _resolve_context, _resolve_incomplete, split_arg_string
 
     from clipsearch.cli.app import COMMANDS, application
     from clipsearch.cli.labels import spread_labels
 
-    # One more character makes a word of an empty end, and belongs to the last word whatever quote is open.
+    # One more character keeps the last word even if it is empty; it belongs to that word whatever quotes are open.
     _, *words = split_arg_string(line + _END)
     *words, current = spread_labels([word for word in words if word != "--debug"])
     current = current.removesuffix(_END)

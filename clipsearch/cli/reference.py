@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,9 @@ def help_text(*command: str) -> str:
     from clipsearch.cli.app import application
 
     text = io.StringIO()
-    with _columns(), contextlib.redirect_stdout(text):
-        application()(args=[*command, "--help"], prog_name="clipsearch", standalone_mode=False)
+    with contextlib.redirect_stdout(text):
+        width = int(COLUMNS) - 2  # what Typer leaves to the text
+        application()([*command, "--help"], prog_name="clipsearch", standalone_mode=False, terminal_width=width)
     return text.getvalue()
 
 
@@ -57,28 +57,12 @@ def _commands() -> Iterator[tuple[str, ...]]:
 
     from clipsearch.cli.app import COMMANDS, application
 
-    top = list(COMMANDS)  # Typer puts groups behind what is none.
-
-    def walk(words: tuple[str, ...], command: Any) -> Iterator[tuple[str, ...]]:  # noqa: ANN401
-        yield words
-        below = getattr(command, "commands", {})
-        for name, each in sorted(below.items(), key=lambda item: 0 if words else top.index(item[0])):
-            yield from walk((*words, name), each)
-
-    return walk((), typer.main.get_command(application()))
-
-
-@contextlib.contextmanager
-def _columns() -> Iterator[None]:
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = COLUMNS
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["COLUMNS"]
-        else:
-            os.environ["COLUMNS"] = before
+    declared: Any = typer.main.get_command(application())
+    yield ()
+    for name in COMMANDS:
+        yield (name,)
+        for below in getattr(declared.commands[name], "commands", ()):
+            yield name, below
 
 
 def write(checkout: Path) -> None:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import typer
 
 COMPLETE = "_CLIPSEARCH_COMPLETE"
-"""The variable in which the shell that asks for completions gives its name (`shells`)."""
+"""The environment variable in which a shell that asks for completions gives its name (see `shells`)."""
 FORMER_COMPLETE = "__complete"
-"""The argument by which the scripts of 0.1.0 ask; they get no answer until `completion install` replaces them."""
+"""The argument that the scripts of 0.1.0 pass. They get an empty answer until `completion install` replaces them."""
 HELP = os.path.join(os.path.dirname(__file__), "help.txt")
 """What Typer prints for --help, written by `python -m clipsearch.cli.reference`: importing Typer and declaring every
 command takes some eight times as long as starting Python."""
@@ -92,7 +92,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _complete(shell: str, arguments: Sequence[str]) -> int:
-    """Answer a shell; of the arguments, which only bash gives, the first is the word to complete."""
+    """Answer a shell that completes a line. Only bash passes arguments; the first is the word that it will replace."""
     from clipsearch.cli import completion
 
     line = os.environ.get("COMP_LINE", "")

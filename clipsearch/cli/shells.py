@@ -1,6 +1,6 @@
-"""The shells' side of completion: a script for each, where it goes, and the lines of an rc file that load it.
+"""Completion scripts: one for each shell, where it is installed, and the lines in an rc file that load it.
 
-An rc file is the user's own: lines are added at its end, between two marks, and nothing else in it is ever touched.
+An rc file belongs to the user: lines are added at its end, between two marks, and nothing else in it is ever changed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from clipsearch.files import replacing
 Shell = Literal["bash", "zsh", "fish"]
 
 MARK = "# Completion of clipsearch, written by: clipsearch completion install"
-"""The first line of every script of ours; a file without it is somebody else's."""
+"""The first line of every script; a file without it was not written by clipsearch."""
 
 BEGIN = b"# >>> clipsearch completion >>>"
 END = b"# <<< clipsearch completion <<<"
 
-# bash appends the program, as typed, and the word to this command. With -F, a function would not get the whole line:
-# bash hands it words that are split at @, = and :. The blank behind a word comes with the word; behind a folder, none.
+# bash appends the program, as typed, and the word to this command, and exports the line. A function (-F) would only get
+# words, split at @, = and :. -o nospace: the answer itself has the space after a word; there is none after a folder.
 _BASH = "complete -o nospace -C '2>/dev/null _CLIPSEARCH_COMPLETE=bash' clipsearch\n"
 
 _ZSH = """\
@@ -65,30 +65,30 @@ complete -c clipsearch -f -k -a '(__clipsearch_complete)'
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a shell's script goes, and the rc file that loads it; None where the shell finds it by itself."""
+    """Where a shell's script is installed, and the rc file that loads it; None where the shell finds the script."""
 
     script: Path
     rc: Path | None
 
 
 def script(shell: Shell) -> str:
-    """The text to load in a shell."""
+    """The completion script of a shell."""
     return MARK + "\n" + {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell]
 
 
 def current_shell() -> Shell:
-    """The shell that started this program, else the user's. Raises UsageError where it is none of ours."""
+    """The shell that started this program, or else the user's. Raises UsageError for one that is not supported."""
     names = [os.path.basename(os.environ.get("SHELL", ""))]
     with contextlib.suppress(OSError), open(f"/proc/{os.getppid()}/comm", encoding="utf-8", errors="replace") as file:
         names.insert(0, file.read().strip())
     for name in names:
         if name in get_args(Shell):
             return cast(Shell, name)
-    raise UsageError(f"which shell is this? Name it: --shell {'|'.join(get_args(Shell))}")
+    raise UsageError(f"cannot tell which shell this is; name it: --shell {'|'.join(get_args(Shell))}")
 
 
 def place_of(shell: Shell) -> Place:
-    """Where things go for the present user."""
+    """The files of the current user."""
     home = Path.home()
     if shell == "fish":
         config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
@@ -99,9 +99,9 @@ def place_of(shell: Shell) -> Place:
 
 
 def install(shell: Shell) -> list[Path]:
-    """Write the script, and have it loaded; the files that this changed.
+    """Write the script and load it from the rc file; returns the files that changed.
 
-    Raises UsageError where a file is in the way or cannot be written.
+    Raises UsageError if a file is in the way or cannot be written.
     """
     place = place_of(shell)
     changed = []
@@ -109,7 +109,7 @@ def install(shell: Shell) -> list[Path]:
         rest = b"" if place.rc is None else _rest(place.rc)
         text = script(shell).encode()
         if _is_foreign(place.script):
-            raise UsageError(f"{place.script} is not clipsearch's own; move it away first")
+            raise UsageError("not written by clipsearch", path=str(place.script), advice="move it away first")
         if _read(place.script) != text:
             place.script.parent.mkdir(parents=True, exist_ok=True)
             _replace(place.script, text)
@@ -123,7 +123,7 @@ def install(shell: Shell) -> list[Path]:
 
 
 def uninstall(shell: Shell) -> list[Path]:
-    """Undo `install`, also that of earlier versions; as it does."""
+    """Undo `install`, also that of earlier versions; returns and raises the same."""
     place = place_of(shell)
     changed = []
     try:
@@ -144,17 +144,19 @@ def _lines(script: Path) -> bytes:
 
 
 def _rest(rc: Path) -> bytes:
-    """An rc file without our lines. Raises UsageError where only one of their marks is left, or it is no file."""
+    """An rc file without our lines. Raises UsageError if one of their marks is missing, or if it is not a file."""
     real = rc.resolve()
     if not real.parent.is_dir():
-        raise UsageError(f"{rc} is a link to {real}, whose folder does not exist; make it, or mend the link")
+        why = f"a link to {real}, whose folder does not exist"
+        raise UsageError(why, path=str(rc), advice="create the folder or fix the link")
     if real.exists() and not real.is_file():
-        raise UsageError(f"{rc} is not a regular file, so nothing can be added to it")
+        raise UsageError("not a regular file, so nothing can be added to it", path=str(rc))
     text = _read(rc)
-    while True:  # Merged files may hold the lines twice.
+    while True:  # Merged files may contain the lines twice.
         begin, end = text.find(BEGIN), text.find(END)
         if (begin < 0) != (end < 0) or end < begin:
-            raise UsageError(f"{rc}: of the marks around clipsearch's lines one is missing; remove these lines by hand")
+            why = "one of the two marks around clipsearch's lines is missing"
+            raise UsageError(why, path=str(rc), advice="remove these lines by hand")
         if begin < 0:
             return text
         text = text[:begin] + text[end + len(END) :].removeprefix(b"\n")
@@ -173,7 +175,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _replace(path: Path, text: bytes) -> None:
-    """Put another text into a file, whole or not at all; what it is a link to stays one, and so do its permissions."""
+    """Replace the content of a file atomically. A symbolic link stays one, and permissions stay the same."""
     real = path.resolve()
     try:
         with replacing(real) as temporary:
@@ -186,4 +188,4 @@ def _replace(path: Path, text: bytes) -> None:
 
 
 def _unwritable(exc: OSError) -> UsageError:
-    return UsageError(f"{exc.filename}: {reason(exc)}")
+    return UsageError(reason(exc), path=str(exc.filename))

@@ -1,4 +1,4 @@
-"""`clipsearch completion`: have the shell complete command lines."""
+"""`clipsearch completion`: set up TAB completion."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ Shell = Annotated[shells.Shell | None, typer.Option("--shell", help="Default: th
 
 @app.callback()
 def completion(context: typer.Context) -> None:
-    """Complete commands, options, models and files in your shell."""
+    """Set up TAB completion of commands, options, models and files in your shell."""
     if context.invoked_subcommand is None:
-        raise UsageError("say what to do: clipsearch completion install, show or uninstall")
+        raise UsageError("give a command: clipsearch completion install, show or uninstall")
 
 
 @app.command("install")
 def install(*, shell: Shell = None) -> int:
-    """Have the shell complete command lines from now on.
+    """Set up completion for a shell.
 
-    Says which files it writes. Lines are added to an rc file, nothing in it is changed; doing it again does no harm.
+    Lists the files that it writes. Lines are added to the end of an rc file, and nothing else in it is changed.
     """
     shell = shell or shells.current_shell()
     changed = shells.install(shell)
     if not changed:
-        output.write(f"{shell} completes clipsearch already\n")
+        output.write(f"completion for {shell} is already set up\n")
         return 0
     for path in changed:
         verb = "added three lines to" if path == shells.place_of(shell).rc else "wrote"
         output.write(f"{verb} {home_path(str(path))}\n")
-    output.write(f"{shell} completes clipsearch from its next start on; clipsearch completion uninstall undoes it\n")
+    output.write(f"completion starts with the next {shell}; `clipsearch completion uninstall` removes it\n")
     return 0
 
 
 @app.command("uninstall")
 def uninstall(*, shell: Shell = None) -> int:
-    """Undo install."""
+    """Remove completion from a shell."""
     shell = shell or shells.current_shell()
     changed = shells.uninstall(shell)
     for path in changed:
         verb = "removed three lines from" if path == shells.place_of(shell).rc else "removed"
         output.write(f"{verb} {home_path(str(path))}\n")
     if not changed:
-        output.write(f"{shell} does not complete clipsearch\n")
+        output.write(f"completion for {shell} is not set up\n")
     return 0
 
 
 @app.command("show")
 def show(*, shell: Shell = None) -> int:
-    """Print the script that install writes."""
+    """Print the script that `install` writes."""
     output.write(shells.script(shell or shells.current_shell()))
     return 0
