@@ -76,6 +76,13 @@ def held_models(context: typer.Context) -> list[str]:
     return []
 
 
+def engines() -> list[str]:
+    """The search engines."""
+    from clipsearch.vectors import engines
+
+    return list(engines.names())
+
+
 def ids(context: typer.Context, incomplete: str) -> list[Candidate]:
     """`id:N` of images in the library whose ids begin with the given digits; described by their paths."""
     from clipsearch.catalog.catalog import Catalog

@@ -224,7 +224,7 @@ def engines(
         typer.Option(
             "--engine",
             metavar="NAME",
-            autocompletion=lambda: ["exact", "ivf"],
+            autocompletion=completion.engines,
             help="Only this engine: exact or ivf; repeatable.",
         ),
     ] = None,

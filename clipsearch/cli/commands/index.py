@@ -101,7 +101,7 @@ def index(
         typer.Option(
             "--engine",
             metavar="NAME",
-            autocompletion=lambda: ["auto", "exact", "ivf"],
+            autocompletion=lambda: ["auto", *completion.engines()],
             help="How to search: exact, ivf, or auto (by the library's size). Remembered for later runs.",
         ),
     ] = None,
