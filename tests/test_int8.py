@@ -290,7 +290,7 @@ def test_there_and_back(index: Any) -> None:
     by_name, _, _ = index(model=SPEC)  # a plain name is full precision
     assert by_name.switched
     assert library.prune(encoder=SPEC8).vectors == 60
-    with pytest.raises(ModelMismatchError, match="holds no vectors"):
+    with pytest.raises(ModelMismatchError, match="has no embeddings"):
         library.query("a red circle", options=QueryOptions(model=SPEC8))
 
 

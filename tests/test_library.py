@@ -145,7 +145,7 @@ def test_creating_twice_is_refused(library: Library) -> None:
 
 def test_a_model_that_is_not_held_is_a_mismatch(library: Library) -> None:
     tiny = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
-    with pytest.raises(ModelMismatchError, match="holds no vectors"):
+    with pytest.raises(ModelMismatchError, match="has no embeddings"):
         library.query("a cat", options=QueryOptions(model=str(tiny)))
 
 
