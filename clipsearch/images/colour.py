@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 
@@ -35,14 +36,11 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     elif profile is not None and image.mode == "L" and profile[16:20] == b"RGB ":
         image = image.convert("RGB")
     transform = _transform(profile, image.mode) if profile is not None or image.mode == "LAB" else None
+    converted = None
     if transform is not None:
-        try:
+        with contextlib.suppress(ImageCms.PyCMSError, ValueError):
             converted = ImageCms.applyTransform(image, transform)
-        except (ImageCms.PyCMSError, ValueError):
-            converted = None
-        if converted is not None:
-            return converted
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return converted or (image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -10,54 +10,30 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from PIL import Image
+from PIL.ExifTags import IFD, Base
 
 from clipsearch.types import ImageFacts
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 MAX_TAGS = 32
 MAX_CHARACTERS = 500
 
-_ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
-_MAKE, _MODEL = 0x010F, 0x0110
-_DATES = ((0x9003, 0x9011), (0x9004, 0x9012))
-"""Date and offset of the exposure, then of its digitising. DateTime (0x0132) is when a program last wrote the file."""
+_DATES = ((Base.DateTimeOriginal, Base.OffsetTimeOriginal), (Base.DateTimeDigitized, Base.OffsetTimeDigitized))
+"""Date and offset of the exposure, then of its digitising. Base.DateTime is when a program last wrote the file."""
 
-# From the main directory, then the Exif one. Numbers and names: Exif 3.0, tables 4–16 (CIPA DC-008).
-_KEPT = {
-    0x010E: "ImageDescription",
-    0x0131: "Software",
-    0x0132: "DateTime",
-    0x013B: "Artist",
-    0x4746: "Rating",
-    0x8298: "Copyright",
-    0x9C9B: "XPTitle",
-    0x9C9C: "XPComment",
-    0x9C9E: "XPKeywords",
-    0x9C9F: "XPSubject",
-    0x829A: "ExposureTime",
-    0x829D: "FNumber",
-    0x8822: "ExposureProgram",
-    0x8827: "ISOSpeedRatings",
-    0x9204: "ExposureBiasValue",
-    0x9207: "MeteringMode",
-    0x9209: "Flash",
-    0x920A: "FocalLength",
-    0x9286: "UserComment",
-    0xA402: "ExposureMode",
-    0xA403: "WhiteBalance",
-    0xA405: "FocalLengthIn35mmFilm",
-    0xA430: "CameraOwnerName",
-    0xA431: "BodySerialNumber",
-    0xA433: "LensMake",
-    0xA434: "LensModel",
-}
-_UTF16 = {0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F}
-_USER_COMMENT = 0x9286
+_KEPT = (
+    *(Base.ImageDescription, Base.Software, Base.DateTime, Base.Artist, Base.Rating, Base.Copyright),
+    *(Base.XPTitle, Base.XPComment, Base.XPKeywords, Base.XPSubject),
+    *(Base.ExposureTime, Base.FNumber, Base.ExposureProgram, Base.ISOSpeedRatings, Base.ExposureBiasValue),
+    *(Base.MeteringMode, Base.Flash, Base.FocalLength, Base.UserComment, Base.ExposureMode, Base.WhiteBalance),
+    *(Base.FocalLengthIn35mmFilm, Base.CameraOwnerName, Base.BodySerialNumber, Base.LensMake, Base.LensModel),
+)
+"""Taken from the Exif directory, or else from the main one. Names: Exif 3.0, tables 4–16 (CIPA DC-008)."""
+
+_UTF16 = (Base.XPTitle, Base.XPComment, Base.XPKeywords, Base.XPSubject)
 _DATE = re.compile(r"\s*(\d{4})[:/-](\d\d)[:/-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
-_OFFSET = re.compile(r"\s*([+-])(\d\d):?(\d\d)\s*$")
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 _T = TypeVar("_T")
@@ -65,20 +41,21 @@ _T = TypeVar("_T")
 
 def orientation(exif: Image.Exif | None) -> int:
     """How the stored picture must be turned: 1 … 8, 1 where nothing valid says so."""
-    return (exif and attempt(lambda: _orientation(exif))) or 1
+    value = _get(exif or {}, Base.Orientation)
+    number = attempt(lambda: int(value[0] if isinstance(value, tuple) else value))
+    return number if number is not None and 1 <= number <= 8 else 1
 
 
 def image_facts(kind: str, width: int, height: int, exif: Image.Exif | None) -> ImageFacts:
     """The facts of an upright picture of width × height pixels, from Pillow's EXIF mapping where there is one."""
     if not exif:
         return ImageFacts(kind, width, height)
-    main: Mapping[int, Any] = exif
-    detail: Mapping[int, Any] = attempt(lambda: exif.get_ifd(_EXIF_IFD)) or {}
-    gps: Mapping[int, Any] = attempt(lambda: exif.get_ifd(_GPS_IFD)) or {}
+    detail: Mapping[int, Any] = attempt(lambda: exif.get_ifd(IFD.Exif)) or {}
+    gps: Mapping[int, Any] = attempt(lambda: exif.get_ifd(IFD.GPSInfo)) or {}
     taken_at, taken_offset = _taken(detail)
     lat, lon = attempt(lambda: _position(gps)) or (None, None)
-    camera = _camera(_text(_get(main, _MAKE)), _text(_get(main, _MODEL)))
-    return ImageFacts(kind, width, height, taken_at, taken_offset, camera, lat, lon, _tags(main, detail))
+    camera = _camera(_text(_get(exif, Base.Make)), _text(_get(exif, Base.Model)))
+    return ImageFacts(kind, width, height, taken_at, taken_offset, camera, lat, lon, _tags(exif, detail))
 
 
 def attempt(read: Callable[[], _T]) -> _T | None:
@@ -91,15 +68,8 @@ def attempt(read: Callable[[], _T]) -> _T | None:
         return None
 
 
-def _get(tags: Mapping[int, Any], tag: int) -> object:
+def _get(tags: Mapping[int, Any], tag: int) -> Any:  # noqa: ANN401 - whatever the file has
     return attempt(lambda: tags.get(tag))
-
-
-def _orientation(main: Mapping[int, Any]) -> int:
-    value = main.get(_ORIENTATION, 1)
-    if isinstance(value, tuple):
-        value = value[0]
-    return int(value) if int(value) in range(1, 9) else 1
 
 
 def _text(value: object) -> str:
@@ -132,15 +102,10 @@ def _taken(detail: Mapping[int, Any]) -> tuple[str | None, int | None]:
 
 
 def _offset(text: str) -> int | None:
-    if text.strip() == "Z":
-        return 0
-    match = _OFFSET.match(text)
-    if match is None:
-        return None
-    minutes = int(match[2]) * 60 + int(match[3])
-    if minutes > 14 * 60 or int(match[3]) > 59:  # the widest offset in use is +14:00
-        return None
-    return -minutes if match[1] == "-" else minutes
+    moment = attempt(lambda: datetime.datetime.strptime(text, "%z"))
+    seconds = moment.utcoffset().total_seconds() if moment else math.inf  # type: ignore[union-attr]
+    # The widest offset in use is +14:00.
+    return int(seconds / 60) if abs(seconds) <= 14 * 3600 and not seconds % 60 else None
 
 
 def _camera(make: str, model: str) -> str | None:
@@ -182,12 +147,12 @@ def _number(value: object) -> float | None:
 
 def _tags(main: Mapping[int, Any], detail: Mapping[int, Any]) -> dict[str, str | int | float]:
     kept: dict[str, str | int | float] = {}
-    for tag, name in _KEPT.items():
+    for tag in _KEPT:
         for directory in (detail, main):
             value = _get(directory, tag)
             plain = attempt(functools.partial(_plain, tag, value)) if value is not None else None
             if plain is not None and len(kept) < MAX_TAGS:
-                kept.setdefault(name, plain)
+                kept.setdefault(tag.name, plain)
     return kept
 
 
@@ -195,7 +160,7 @@ def _plain(tag: int, value: object) -> str | int | float | None:
     if tag in _UTF16:
         raw = bytes(value) if isinstance(value, tuple | list | bytes) else b""
         return _text(raw.decode("utf-16-le", "ignore")) or None
-    if tag == _USER_COMMENT and isinstance(value, bytes):
+    if tag == Base.UserComment and isinstance(value, bytes):
         text = value[8:]
         # UNICODE has either byte order, whatever the file's is: Latin letters have their zeros first or last.
         unicode = "utf-16-be" if text[::2].count(0) > text[1::2].count(0) else "utf-16"

@@ -22,7 +22,7 @@ from clipsearch.images import colour, raw
 from clipsearch.images.geometry import Plan, plan, stored_box
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, Source
 from clipsearch.images.rwlock import ReadersWriterLock
-from clipsearch.types import Box, ImageFacts, Preprocess
+from clipsearch.types import Box, Preprocess
 
 _MAX_RESIZED = 16_000_000
 """Pixels of a resized picture before its crop: a strip of 1 × 20,000 would take gigabytes."""
@@ -39,8 +39,10 @@ class Picture:
     def __init__(self, stream: BinaryIO, kind: str, *, max_pixels: int, truncated: bool) -> None:
         self._truncated = truncated
         with _translated(truncated):
-            self._source = _source(stream, kind, max_pixels)
-            self.facts: ImageFacts = self._source.facts
+            is_raw = kind == "RAW" or (kind == "TIFF" and raw.is_raw_tiff(stream))
+            decoder = raw.RawSource(stream, max_pixels) if is_raw else PillowSource(stream, kind, max_pixels)
+            self._source: Source = decoder
+            self.facts = decoder.facts
         if self.facts.width < 1 or self.facts.height < 1:
             raise ImageError("the picture has no pixels")
 
@@ -128,12 +130,6 @@ def _refuse_blank(image: Image.Image) -> None:
     same = values == values[-1, -1]
     if (same if same.ndim == 2 else same.all(axis=-1)).mean() >= _BLANK:
         raise ImageError("the file ends before its first pixels")
-
-
-def _source(stream: BinaryIO, kind: str, max_pixels: int) -> Source:
-    if kind == "RAW" or (kind == "TIFF" and raw.is_raw_tiff(stream)):
-        return raw.RawSource(stream, max_pixels)
-    return PillowSource(stream, kind, max_pixels)
 
 
 @contextlib.contextmanager

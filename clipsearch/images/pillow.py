@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
 import zlib
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, UnidentifiedImageError
 
 from clipsearch.errors import ImageError, UnsupportedImageError
 from clipsearch.images import colour, exif
 from clipsearch.types import ImageFacts
 
 # Imported for the formats that they register; otherwise Pillow would import all of its plugins.
-_PLUGINS = (
-    AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin, MpoImagePlugin, PngImagePlugin,
-    PpmImagePlugin, TiffImagePlugin, WebPImagePlugin,
-)  # fmt: skip
+for _name in ("Avif", "Bmp", "Gif", "Jpeg2K", "Jpeg", "Mpo", "Png", "Ppm", "Tiff", "WebP"):
+    importlib.import_module(f"PIL.{_name}ImagePlugin")
 
 # Pillow's limit counts a file's pixels, ours those that are decoded; its own would refuse large JPEGs that are drafted.
 Image.MAX_IMAGE_PIXELS = None
@@ -87,11 +73,8 @@ class Frame:
 class Source(Protocol):
     """The decoder of one file. `orientation` is the EXIF turn (1 … 8) from its frames to the upright picture."""
 
-    @property
-    def facts(self) -> ImageFacts: ...
-
-    @property
-    def orientation(self) -> int: ...
+    facts: ImageFacts
+    orientation: int
 
     def decode(self, reduction: float) -> Frame:
         """A frame with enough pixels for a picture that is `reduction` times smaller than the stored one."""
@@ -120,18 +103,10 @@ class PillowSource:
         self._fresh: Image.Image | None = image
         found = exif.attempt(self.exif)
         # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start.
-        self._orientation = 1 if kind == "TIFF" else exif.orientation(found)
-        width, height = image.size[::-1] if self._orientation >= 5 else image.size
-        self._facts = exif.image_facts(kind, width, height, found)
+        self.orientation = 1 if kind == "TIFF" else exif.orientation(found)
+        width, height = image.size[::-1] if self.orientation >= 5 else image.size
+        self.facts = exif.image_facts(kind, width, height, found)
         self._kept: tuple[int, Frame] | None = None
-
-    @property
-    def facts(self) -> ImageFacts:
-        return self._facts
-
-    @property
-    def orientation(self) -> int:
-        return self._orientation
 
     def decode(self, reduction: float) -> Frame:
         scale = self._scale(reduction)
@@ -142,21 +117,18 @@ class PillowSource:
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
         # A progressive JPEG needs the coefficients of all its pixels, whatever size it is drafted at.
-        full = self._facts.width * self._facts.height
+        full = self.facts.width * self.facts.height
         check_count(full if image.info.get("progressive") else image.width * image.height, self._max_pixels)
         image.load()
         profile = image.info.get("icc_profile")
-        width, height = image.size
         frame = _frame(image, profile if isinstance(profile, bytes) else None)
         if scale > 1:
-            stored = (self._facts.width, self._facts.height)[:: -1 if self._orientation >= 5 else 1]
+            width, height = image.size
+            stored = (self.facts.width, self.facts.height)[:: -1 if self.orientation >= 5 else 1]
             # libjpeg rounds the drafted size up: its last row and column may represent less than a whole block.
             exact = width == -(-stored[0] // scale) and height == -(-stored[1] // scale)
-            frame = replace(
-                frame,
-                scale_x=scale if exact else stored[0] / width,
-                scale_y=scale if exact else stored[1] / height,
-            )
+            x, y = (scale, scale) if exact else (stored[0] / width, stored[1] / height)
+            frame = replace(frame, scale_x=x, scale_y=y)
         self._kept = (scale, frame)
         return frame
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -31,7 +29,10 @@ _SAME_SHAPE = 0.03
 
 def is_raw_tiff(stream: BinaryIO) -> bool:
     """Whether a TIFF contains sensor data: Pillow would read only the thumbnail in its first directory."""
-    tags = _first_directory(stream)
+    return bool(exif.attempt(lambda: _has_sensor_tags(_first_directory(stream))))
+
+
+def _has_sensor_tags(tags: Image.Exif) -> bool:
     return (
         _DNG_VERSION in tags
         or tags.get(_PHOTOMETRIC) in _SENSOR_PHOTOMETRIC
@@ -40,20 +41,10 @@ def is_raw_tiff(stream: BinaryIO) -> bool:
     )
 
 
-def _first_directory(stream: BinaryIO) -> dict[int, int]:
-    """The first directory's tags with their value fields, which are the values if these are one short or long."""
+def _first_directory(stream: BinaryIO) -> Image.Exif:
+    tags = Image.Exif()
     stream.seek(0)
-    head = stream.read(8)
-    order = "<" if head[:2] == b"II" else ">"
-    if len(head) < 8 or struct.unpack(f"{order}H", head[2:4]) != (42,):
-        return {}
-    stream.seek(struct.unpack(f"{order}L", head[4:])[0])
-    count = stream.read(2)
-    entries = stream.read(12 * struct.unpack(f"{order}H", count)[0]) if len(count) == 2 else b""
-    tags: dict[int, int] = {}
-    for at in range(0, len(entries) - 11, 12):
-        tag, kind = struct.unpack_from(f"{order}HH", entries, at)
-        tags[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'L'}", entries, at + 8)[0]
+    tags.load_from_fp(stream)
     return tags
 
 
@@ -83,7 +74,8 @@ class RawSource:
         self._preview_turn = 1
         if self._preview is not None:
             self._preview_turn = self._preview.orientation
-            if self._preview_turn == 1 and not _alike(self._preview.facts, width, height):
+            shown = self._preview.facts
+            if self._preview_turn == 1 and (shown.width > shown.height) != (width > height):
                 self._preview_turn = turn
         found = exif.attempt(lambda: self._exif(stream))
         self.facts: ImageFacts = exif.image_facts("RAW", int(width), int(height), found)
@@ -93,8 +85,7 @@ class RawSource:
         frame = self._from_preview(reduction)
         if frame is not None:
             return frame
-        if self._developed is None:
-            self._developed = self._develop()
+        self._developed = self._developed or self._develop()
         return self._developed
 
     def _from_preview(self, reduction: float) -> Frame | None:
@@ -112,9 +103,7 @@ class RawSource:
             image = frame.image.transpose(TURNS[self._preview_turn]) if self._preview_turn in TURNS else frame.image
         except DECODE_ERRORS:
             return None
-        return replace(
-            frame, image=image, scale_x=self.facts.width / image.width, scale_y=self.facts.height / image.height
-        )
+        return self._scaled(image, frame.profile)
 
     def _develop(self) -> Frame:
         check_count(self.facts.width * self.facts.height // 4, self._max_pixels)
@@ -124,7 +113,10 @@ class RawSource:
             raise _failed(exc) from exc
         # A sensor without colour filters gives one channel.
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
-        return Frame(image, None, self.facts.width / image.width, self.facts.height / image.height)
+        return self._scaled(image, None)
+
+    def _scaled(self, image: Image.Image, profile: bytes | None) -> Frame:
+        return Frame(image, profile, self.facts.width / image.width, self.facts.height / image.height)
 
     def _find_preview(self) -> PillowSource | None:
         try:
@@ -140,14 +132,7 @@ class RawSource:
         stream.seek(0)
         if stream.read(4) not in (b"II*\0", b"MM\0*") and self._preview is not None:
             return self._preview.exif()
-        own = Image.Exif()
-        stream.seek(0)
-        own.load_from_fp(stream)
-        return own
-
-
-def _alike(facts: ImageFacts, width: int, height: int) -> bool:
-    return (facts.width > facts.height) == (width > height)
+        return _first_directory(stream)
 
 
 def _failed(exc: Exception) -> ImageError:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
 
 from clipsearch.errors import ImageError, UnsupportedImageError
-
-if TYPE_CHECKING:
-    from clipsearch.images.picture import Picture as Picture
-
 
 MAX_PIXELS = 64_000_000
 """Pixels that may be decoded for one picture, after a JPEG's draft: 64 MP need about 256 MB."""
@@ -28,40 +23,34 @@ PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_RAW} {_OTHERS}".spli
 PIXELS_REVISION = 1
 """Part of every encoder's fingerprint: increases with a change that gives other pixels for the same file."""
 
-_MAGIC: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
-    (re.compile(pattern, re.DOTALL), kind)
-    for pattern, kind in (
-        (rb"\xff\xd8\xff", "JPEG"),
-        (rb"\x89PNG\r\n\x1a\n", "PNG"),
-        (rb"GIF8[79]a", "GIF"),
-        (rb"RIFF....WEBP", "WEBP"),
-        (rb"BM....\0\0\0\0|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
-        (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG2000"),
-        (rb"P[1-6][\s#]", "PPM"),
-        (rb"....ftypavi[fs]", "AVIF"),
-        (rb"....ftyp(?:hei[cxms]|hev[cxms])", "HEIF"),
-        (rb"....ftypcrx ", "RAW"),
-        (rb"FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|\0MRM|FOVb", "RAW"),
-        (rb"II[*+]\0.{4}CR", "RAW"),
-        (rb"II[*+]\0|MM\0[*+]", "TIFF"),
-    )
+_MAGIC = (
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"RIFF....WEBP", "WEBP"),
+    (rb"BM....\0\0\0\0|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG2000"),
+    (rb"P[1-6][\s#]", "PPM"),
+    (rb"....ftypavi[fs]", "AVIF"),
+    (rb"....ftyp(?:hei[cxms]|hev[cxms])", "HEIF"),
+    (rb"....ftypcrx ", "RAW"),
+    (rb"FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|\0MRM|FOVb", "RAW"),
+    (rb"II[*+]\0.{4}CR", "RAW"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
 )
 
 FORMATS = frozenset(kind for _, kind in _MAGIC)
 """Names of the formats that are read, as `contents.format` has them."""
 
-_REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
-    (re.compile(pattern, re.DOTALL | re.IGNORECASE), name)
-    for pattern, name in (
-        (rb".{0,1024}%PDF-", "PDF"),
-        (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript"),
-        (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg.*?)?<svg[\s>]", "SVG"),
-        (rb"(?:\xef\xbb\xbf)?\s*<(?:!DOCTYPE html|html)", "HTML"),
-        (rb"8BPS", "Photoshop's format"),
-        (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
-        (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", "video"),
-        (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "this archive format"),
-    )
+_REFUSED = (
+    (rb".{0,1024}%PDF-", "PDF"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript"),
+    (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg.*?)?<svg[\s>]", "SVG"),
+    (rb"(?:\xef\xbb\xbf)?\s*<(?:!DOCTYPE html|html)", "HTML"),
+    (rb"8BPS", "Photoshop's format"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
+    (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", "video"),
+    (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "this archive format"),
 )
 
 
@@ -73,12 +62,12 @@ def sniff(head: bytes) -> str:
     if not head:
         raise ImageError("the file is empty")
     for pattern, kind in _MAGIC:
-        if pattern.match(head):
+        if re.match(pattern, head, re.DOTALL):
             return kind
     if re.match(rb"....ftypm(?:if1|sf1)", head, re.DOTALL):  # any HEIF container: its other brands show what is inside
         return "AVIF" if b"avif" in head[12 : max(16, int.from_bytes(head[:4], "big"))] else "HEIF"
     for pattern, name in _REFUSED:
-        if pattern.match(head):
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
             raise UnsupportedImageError(f"{name} is not supported")
     raise ImageError("not a picture in any known format")
 
