@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,8 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.filters import Filter
 from clipsearch.display.thumbnails import thumbnails
 from clipsearch.images import tiles
+from clipsearch.images.lookahead import Budget, in_order
 from clipsearch.images.open import open_picture
-from clipsearch.indexing.lookahead import Room
 from clipsearch.search import background, relevance
 from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.types import EncoderInfo, Preprocess
@@ -259,36 +258,48 @@ def test_a_part_that_is_too_large_to_decode_is_stood_in_for_by_the_whole(shelf: 
 # Memory and kills
 
 
-def test_room_keeps_decoders_within_bounds_and_never_stops_them_all() -> None:
+def test_a_budget_keeps_decoders_within_bounds_and_never_stops_them_all() -> None:
     """Files of 1 to 9 views, decoded at random speed and taken in order: at most the limit and one file are held."""
     rng = random.Random(4)
     views = [rng.choice((1, 1, 1, 9)) for _ in range(300)]
-    room, lock = Room(10), threading.Lock()
+    budget, lock = Budget(10), threading.Lock()
     inside = most = 0
 
     def decode(turn: int) -> int:
         nonlocal inside, most
-        room.enter(turn, views[turn])
+        budget.take(turn, views[turn])
         with lock:
             inside += views[turn]
             most = max(most, inside)
         time.sleep(rng.random() / 2000)
         return views[turn]
 
-    with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(decode, turn) for turn in range(len(views))]
-        for turn, future in enumerate(futures):
-            room.call(turn)
-            count = future.result(timeout=30)
-            with lock:
-                inside -= count
-            room.leave(count)
+    for turn, count in enumerate(in_order(decode, range(300), threads=4, ahead=20, budget=budget)):
+        assert count == views[turn]
+        with lock:
+            inside -= count
+        budget.release(count)
     assert 10 <= most <= 10 + 9
+
+
+def test_looking_ahead_is_bounded_and_can_be_stopped() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        return number * 2
+
+    ahead = in_order(work, itertools.count(), threads=3, ahead=7)
+    assert [next(ahead) for _ in range(10)] == list(range(0, 20, 2))
+    assert len(begun) <= 10 + 7
+    ahead.close()
+    assert list(in_order(work, range(5), threads=2, ahead=9)) == [0, 2, 4, 6, 8]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoder")]
 
 
 def test_a_stop_in_front_of_many_views_ends_the_run(shelf: Shelf, tmp_path: Path) -> None:
     for i in range(12):
-        paint(tmp_path / "photos" / f"{i:02}.png", i, (1960, 120))  # 32 tiles each: more than the room
+        paint(tmp_path / "photos" / f"{i:02}.png", i, (1960, 120))  # 32 tiles each: more than the budget
     asked = iter([False] * 6 + [True] * 10_000)
     report = shelf.index(tmp_path / "photos", tiles="auto", batch_size=2, threads=4, stop=lambda: next(asked))
     assert report.interrupted

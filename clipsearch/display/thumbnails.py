@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from clipsearch.errors import ImageError, TruncatedImageError, reason
+from clipsearch.images.lookahead import in_order
 from clipsearch.images.open import open_picture
 from clipsearch.types import Box, Hit
 
@@ -71,32 +70,11 @@ def thumbnails(hits: Iterable[Hit], *, side: int, progress: Callable[[int], None
     has a reason instead; a truncated one is shown as far as it goes. `progress` receives the number of thumbnails that
     the caller is done with.
     """
-    for number, thumbnail in enumerate(_decoded(hits, side), 1):
+    ahead = in_order(lambda hit: _thumbnail(hit, side), hits, threads=_THREADS, ahead=2 * _THREADS)
+    for number, thumbnail in enumerate(ahead, 1):
         yield thumbnail
         if progress is not None:
             progress(number)
-
-
-def _decoded(hits: Iterable[Hit], side: int) -> Iterator[Thumbnail]:
-    ahead: deque[tuple[Hit, Future[Thumbnail]]] = deque()
-    left = iter(hits)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
-        try:
-            while True:
-                while len(ahead) < 2 * _THREADS and (hit := next(left, None)) is not None:
-                    ahead.append((hit, pool.submit(_thumbnail, hit, side)))
-                if not ahead:
-                    return
-                hit, future = ahead.popleft()
-                try:
-                    thumbnail = future.result()
-                except TruncatedImageError:
-                    # Pillow's switch for such files is global: no other decode may run meanwhile.
-                    wait([other for _, other in ahead])
-                    thumbnail = _thumbnail(hit, side, truncated=True)
-                yield thumbnail
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
@@ -108,11 +86,9 @@ def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
             picture = opened.upright(max_side=side)
         if hit.box is not None:
             _frame(picture, hit.box, picture.width / opened.facts.width)
-    except TruncatedImageError as exc:
-        if not truncated:
-            raise
-        return Thumbnail(hit, path, None, str(exc))
     except ImageError as exc:
+        if isinstance(exc, TruncatedImageError) and not truncated:
+            return _thumbnail(hit, side, truncated=True)
         return Thumbnail(hit, path, None, str(exc))
     except OSError as exc:
         return Thumbnail(hit, path, None, reason(exc))

@@ -7,9 +7,7 @@ import hashlib
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from clipsearch.evaluate.alterations import Alteration
 from clipsearch.evaluate.results import Effort, Missed
 from clipsearch.evaluate.store import Kept, VectorStore
 from clipsearch.files import PathLike, read_bytes
+from clipsearch.images.lookahead import in_order
 from clipsearch.images.open import open_picture
 from clipsearch.indexing.progress import Meter
 from clipsearch.search.embed import SHOWN_CUT
@@ -142,7 +141,9 @@ class Source:
         begun = time.monotonic()
         done: dict[int, Embedded] = {}
         waiting: list[tuple[int, _Loaded]] = []
-        with contextlib.closing(self._ahead(works)) as ahead:
+        threads = os.cpu_count() or 1
+        ahead = in_order(self._read, works, threads=threads, ahead=self._batch_size + threads)
+        with contextlib.closing(ahead):
             for place, loaded in enumerate(ahead):
                 if loaded.partial:
                     self._partial[os.fsdecode(loaded.work.path)] = None
@@ -161,22 +162,6 @@ class Source:
         self._seconds += time.monotonic() - begun
         self.stop_if_asked()
         return [done[place] for place in range(len(works))]
-
-    def _ahead(self, works: Sequence[Work]) -> Generator[_Loaded, None, None]:
-        """Loaded pictures in their order, a bounded number of them being read and decoded ahead."""
-        waiting: deque[Future[_Loaded]] = deque()
-        threads = os.cpu_count() or 1
-        with ThreadPoolExecutor(threads, thread_name_prefix="decoder") as pool:
-            try:
-                for work in works:
-                    waiting.append(pool.submit(self._read, work))
-                    if len(waiting) >= self._batch_size + threads:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
 
     def _encode(self, waiting: Sequence[tuple[int, _Loaded]]) -> dict[int, Embedded]:
         pixels = [loaded.pixels for _, loaded in waiting if loaded.pixels is not None]

@@ -18,9 +18,9 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
 from clipsearch.images import tiles
+from clipsearch.images.lookahead import Budget
 from clipsearch.images.open import decoder_version, open_picture
 from clipsearch.images.tiles import Tiles, View
-from clipsearch.indexing.lookahead import Room
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, UNKNOWN_MTIME, Work
 from clipsearch.types import ContentState, ImageFacts
 
@@ -110,12 +110,12 @@ Outcome = Settled | Unread | Changing | Known | Broken | Truncated | Decoded
 class Reader:
     """Reads files for one run. `catalog` is a reading connection of its own, shared by the threads.
 
-    `tiles` says which views a picture has; what is decoded ahead keeps within `room`. `opened` counts the files whose
+    `tiles` says which views a picture has; `budget` limits what is decoded ahead. `opened` counts the files whose
     bytes were read.
     """
 
     def __init__(
-        self, catalog: Catalog, encoder: Encoder, encoder_id: int, *, tiles: Tiles, max_pixels: int, room: Room
+        self, catalog: Catalog, encoder: Encoder, encoder_id: int, *, tiles: Tiles, max_pixels: int, budget: Budget
     ) -> None:
         self.decoder = decoder_version(max_pixels)
         self.opened = 0
@@ -124,13 +124,13 @@ class Reader:
         self._encoder_id = encoder_id
         self._tiles = tiles
         self._max_pixels = max_pixels
-        self._room = room
+        self._budget = budget
         self._lock = threading.Lock()
 
     def read(self, work: Work, *, turn: int = 0, truncated: bool = False) -> Outcome:
         """Read, hash and decode one file, ahead of its `turn`. Raises nothing for what may be wrong with it.
 
-        What comes back as `Decoded` has taken room for its views, unless it is `truncated`.
+        What comes back as `Decoded` has taken its views from the budget, unless it is `truncated`.
         """
         if work.owing and not truncated and work.content_id is not None and self._paid(work.content_id):
             return Settled(work)
@@ -177,7 +177,7 @@ class Reader:
         )
         if data is None and _changed(before, os.fstat(file.fileno())):
             if isinstance(outcome, Decoded) and not truncated:
-                self._room.leave(len(outcome.views))
+                self._budget.release(len(outcome.views))
             return Changing(work)
         return outcome
 
@@ -197,7 +197,7 @@ class Reader:
             picture = open_picture(source, max_pixels=self._max_pixels, truncated=truncated)
             views = self._owed(digest, picture)
             if not truncated:
-                self._room.enter(turn, len(views))
+                self._budget.take(turn, len(views))
                 taken = len(views)
             pixels, views = self._prepare(picture, views)
             taken = 0
@@ -213,7 +213,7 @@ class Reader:
                 raise cause from exc  # The disk's failure, not the picture's: Pillow's own errors have no number.
             return Broken(work, size, mtime_ns, digest, "failed", str(exc))
         finally:
-            self._room.leave(taken)
+            self._budget.release(taken)
         state: ContentState = "partial" if truncated else "ok"
         reason = "the file ends early; what there is was indexed" if truncated else None
         return Decoded(work, size, mtime_ns, digest, picture.facts, views, pixels, state, reason)

@@ -10,9 +10,7 @@ import dataclasses
 import json
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,10 +18,10 @@ from clipsearch.catalog import pending, snapshots
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder, encode_halving
+from clipsearch.images.lookahead import Budget, in_order
 from clipsearch.images.open import decoder_version
 from clipsearch.images.sniff import MAX_PIXELS, PICTURE_SUFFIXES
 from clipsearch.images.tiles import Tiles
-from clipsearch.indexing.lookahead import Room
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Truncated, Unread
 from clipsearch.indexing.reconcile import Reconciler, Work
@@ -182,22 +180,26 @@ class IndexRun:
         if self._stop() or not self._meter.left:
             return
         threads = self._options.threads or os.cpu_count() or 1
-        with (
-            contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
-            ThreadPoolExecutor(threads, thread_name_prefix="decoder") as pool,
-        ):
+        with contextlib.closing(Catalog.open(self._catalog.folder)) as catalog:
             ahead = 2 * self._batch_size + threads
-            room = Room(ahead)
+            budget = Budget(ahead)
             reader = Reader(
                 catalog,
                 self._load(),
                 self._row.id,
                 tiles=self._tiles,
                 max_pixels=self._options.max_pixels,
-                room=room,
+                budget=budget,
             )
-            with contextlib.closing(self._ahead(pool, reader, room, ahead)) as outcomes:
+
+            def read(numbered: tuple[int, Work]) -> Outcome:
+                turn, work = numbered
+                return reader.read(work, turn=turn)
+
+            works = enumerate(self._reconciler.work())
+            with contextlib.closing(in_order(read, works, threads=threads, ahead=ahead, budget=budget)) as outcomes:
                 for outcome in outcomes:
+                    budget.release(len(outcome.views) if isinstance(outcome, Decoded) else 0)
                     self._take(outcome, reader)
                     if self._stop():
                         break
@@ -205,31 +207,6 @@ class IndexRun:
             while self._batch or (self._truncated and not self._stop()):
                 self._flush(reader)
             self._opened = reader.opened
-
-    def _ahead(
-        self, pool: ThreadPoolExecutor, reader: Reader, room: Room, ahead: int
-    ) -> Generator[Outcome, None, None]:
-        """Outcomes in the order of the files' paths, up to `ahead` of them being read ahead, and as many views."""
-        waiting: deque[tuple[int, Future[Outcome]]] = deque()
-
-        def first() -> Outcome:
-            turn, future = waiting.popleft()
-            room.call(turn)
-            outcome = future.result()
-            room.leave(len(outcome.views) if isinstance(outcome, Decoded) else 0)
-            return outcome
-
-        try:
-            for turn, work in enumerate(self._reconciler.work()):
-                waiting.append((turn, pool.submit(reader.read, work, turn=turn)))
-                if len(waiting) >= ahead:
-                    yield first()
-            while waiting:
-                yield first()
-        finally:
-            room.lift()
-            for _, future in waiting:
-                future.cancel()
 
     def _take(self, outcome: Outcome, reader: Reader) -> None:
         if isinstance(outcome, Decoded):

@@ -7,7 +7,6 @@ import hashlib
 import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from clipsearch.encoders.devices import has_vnni, is_cpu
 from clipsearch.encoders.load import quantise, refuse_int8
 from clipsearch.encoders.onnx.quantisation import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
+from clipsearch.images.lookahead import in_order
 from clipsearch.images.open import open_picture
 from clipsearch.images.sniff import PICTURE_SUFFIXES
 from clipsearch.indexing.roots import GivenOptions, Roots
@@ -175,7 +175,7 @@ def sample(paths: Iterable[bytes], encoder: Encoder, stop: Callable[[], bool]) -
     pixels: dict[bytes, NDArray[np.uint8]] = {}
 
     def prepare(path: bytes) -> tuple[bytes, NDArray[np.uint8]] | None:
-        if stop() or len(pixels) >= SAMPLE:
+        if stop():
             return None
         with contextlib.suppress(OSError, ImageError, MemoryError):
             if os.path.isfile(path) and os.path.getsize(path) <= MOST_BYTES:
@@ -184,10 +184,13 @@ def sample(paths: Iterable[bytes], encoder: Encoder, stop: Callable[[], bool]) -
                 return hashlib.sha256(data).digest(), encoder.prepare(open_picture(data))
         return None
 
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decoder") as pool:
-        for found in pool.map(prepare, chosen):
-            if found is not None and len(pixels) < SAMPLE:
+    threads = os.cpu_count() or 1
+    with contextlib.closing(in_order(prepare, chosen, threads=threads, ahead=2 * threads)) as prepared:
+        for found in prepared:
+            if found is not None:
                 pixels.setdefault(*found)
+            if len(pixels) >= SAMPLE:
+                break
     size = encoder.info.preprocess.size
     return np.stack(list(pixels.values())) if pixels else np.empty((0, 3, size, size), np.uint8)
 

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import ImageError, TruncatedImageError, UsageError
 from clipsearch.files import absolute, read_bytes
+from clipsearch.images.lookahead import in_order
 from clipsearch.images.open import open_picture
 from clipsearch.search.terms import Known, Region, Term, Text
 from clipsearch.types import Notice
@@ -127,16 +127,15 @@ class Embedder:
 
         A file that cannot be read or decoded comes with the reason.
         """
-        iterator = iter(paths)
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decoder") as pool:
-            while batch := list(itertools.islice(iterator, BATCH)):
-                loaded = list(pool.map(self._loaded, batch))
-                vectors = iter(self._encoded([each for each in loaded if each.error is None]))
-                for each in loaded:
-                    if each.error is not None:
-                        yield EmbeddedImage(each.path, None, each.error.reason)
-                    else:
-                        yield EmbeddedImage(each.path, next(vectors), partial=each.partial)
+        threads = os.cpu_count() or 1
+        ahead = in_order(self._loaded, paths, threads=threads, ahead=BATCH + threads)
+        while batch := list(itertools.islice(ahead, BATCH)):
+            vectors = iter(self._encoded([each for each in batch if each.error is None]))
+            for each in batch:
+                if each.error is not None:
+                    yield EmbeddedImage(each.path, None, each.error.reason)
+                else:
+                    yield EmbeddedImage(each.path, next(vectors), partial=each.partial)
 
     def _known(self, term: Known) -> NDArray[np.float32]:
         stored = self.catalog.embeddings.vector_of(term.id, self.row.id) if self.catalog else None
