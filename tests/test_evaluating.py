@@ -369,7 +369,7 @@ def test_a_store_that_cannot_be_used_costs_no_answer(tiny: dict[str, TinyEncoder
 
 def test_the_store_drops_the_oldest(tmp_path: Path) -> None:
     store = VectorStore(tmp_path)
-    store.put("print", {bytes([i]): Kept(np.ones(2), curtailed=i == 4) for i in range(5)})
+    store.put("print", {bytes([i]): Kept(np.ones(2), truncated=i == 4) for i in range(5)})
     store.put("other", {b"x": Kept(np.ones(2))})
     store.trim("print", limit=3)
     assert len(store.get("print", [bytes([i]) for i in range(5)], dim=2)) == 3

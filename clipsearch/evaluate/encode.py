@@ -195,7 +195,7 @@ class Source:
                 digest = hashlib.sha256(data).digest()
             kept = self._kept(digest, work.alteration, known[1] if known else None)
             if kept is not None:
-                return _Loaded(work, digest, kept=kept.vector, partial=kept.curtailed)
+                return _Loaded(work, digest, kept=kept.vector, partial=kept.truncated)
             pixels, partial = self._prepare(read_bytes(work.path) if data is None else data, work.alteration)
         except ImageError as exc:
             return _Loaded(work, digest, reason=str(exc))
@@ -262,7 +262,7 @@ class Source:
             self._meter.done(len(part))
             self.stop_if_asked()
         self._seconds += time.monotonic() - begun
-        cut = [text for text, one in known.items() if one.curtailed]
+        cut = [text for text, one in known.items() if one.truncated]
         if cut:
             shown = cut[0] if len(cut[0]) <= SHOWN_CUT else cut[0][:SHOWN_CUT] + "…"
             many = f"{len(cut)} texts are" if len(cut) > 1 else "a text is"
