@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError, reason
@@ -61,8 +61,8 @@ class Roots:
         self.all: dict[bytes, Root] = {}
         for path, options, mounts in catalog.conn.execute("SELECT path, options, mounts FROM roots"):
             known = json.loads(options)
-            is_file = known.pop("is_file", False)
-            scan = ScanOptions(**{**known, "exclude": tuple(known.get("exclude", ()))})
+            is_file = known.get("is_file", False)
+            scan = ScanOptions(tuple(known["exclude"]), known["hidden"], known["follow_symlinks"])
             self.all[path] = Root(path, scan, is_file, tuple(os.fsencode(m) for m in json.loads(mounts)))
         self._saved = dict(self.all)
 
@@ -165,7 +165,11 @@ def _relative(pattern: str, root: bytes) -> str:
 
 
 def _as_row(root: Root) -> tuple[bytes, str, str]:
-    options = asdict(root.options) | ({"is_file": True} if root.is_file else {})
+    options = {
+        "exclude": root.options.exclude,
+        "hidden": root.options.hidden,
+        "follow_symlinks": root.options.follow_symlinks,
+    } | ({"is_file": True} if root.is_file else {})
     return root.path, json.dumps(options), json.dumps([os.fsdecode(m) for m in root.mounts])
 
 

@@ -6,7 +6,6 @@ The caller holds the library's lock. Every batch is one transaction, so a kill l
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import time
@@ -326,18 +325,34 @@ class IndexRun:
         )
 
     def _record(self, report: IndexReport) -> None:
-        counts = {
-            key: len(value) if isinstance(value, tuple) else value
-            for key, value in vars_of(report).items()
-            if isinstance(value, int | float | tuple) and key != "notices"
+        last_run = {
+            "indexed": report.indexed,
+            "unchanged": report.unchanged,
+            "moved": report.moved,
+            "copied": report.copied,
+            "restored": report.restored,
+            "missing": report.missing,
+            "offline": report.offline,
+            "excluded": report.excluded,
+            "unsupported": report.unsupported,
+            "failed": len(report.failed),
+            "failed_before": report.failed_before,
+            "changing": len(report.changing),
+            "partial": len(report.partial),
+            "encoded": report.encoded,
+            "pictures": report.pictures,
+            "deleted": report.deleted,
+            "opened": report.opened,
+            "filling_left": report.filling_left,
+            "switched": report.switched,
+            "interrupted": report.interrupted,
+            "dry_run": report.dry_run,
+            "published": report.published,
+            "seconds": report.seconds,
+            "finished_at": now(),
         }
         with self._catalog.transaction():
-            self._catalog.set_meta("last_run", json.dumps(counts | {"finished_at": now()}))
-
-
-def vars_of(report: IndexReport) -> dict[str, object]:
-    """The report's fields by name."""
-    return {f.name: getattr(report, f.name) for f in dataclasses.fields(report)}
+            self._catalog.set_meta("last_run", json.dumps(last_run))
 
 
 def _reconciler(

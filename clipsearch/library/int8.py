@@ -7,7 +7,7 @@ import hashlib
 import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog
@@ -69,6 +69,17 @@ class Agreement:
             text += f" and by {100 * self.likeness:.0f} % for pictures"
         return text
 
+    def as_details(self) -> dict[str, float | None]:
+        """As the catalog keeps it with the encoder."""
+        return {
+            "pictures": self.pictures,
+            "calibrated_on": self.calibrated_on,
+            "cosine": self.cosine,
+            "lowest": self.lowest,
+            "words": self.words,
+            "likeness": self.likeness,
+        }
+
     @property
     def advice(self) -> str | None:
         """What is wrong with it, if anything."""
@@ -115,7 +126,7 @@ def eight_bit(
     say(f"int8: {found}")
     if found.advice:
         say(found.advice)
-    return replace(info, details={**info.details, "agreement": asdict(found)})
+    return replace(info, details={**info.details, "agreement": found.as_details()})
 
 
 def mentioning(

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from clipsearch.catalog import snapshots
@@ -118,7 +118,7 @@ class Yardstick:
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the sample as little-endian float16: a score moves by less than 0.001."""
-        usual = {kind: asdict(numbers) for kind, numbers in self.usual.items()}
+        usual = {kind: {"spread": one.spread, "best": one.best} for kind, one in self.usual.items()}
         head = json.dumps({"count": self.count, "usual": usual})
         return b"%s\n%s" % (head.encode(), self.sample.vectors.astype("<f2").tobytes())
 
@@ -130,7 +130,9 @@ class Yardstick:
         head, _, body = data.partition(b"\n")
         try:
             known = json.loads(head)
-            usual: dict[Kind, Usual] = {kind: Usual(**known["usual"][kind]) for kind in KINDS}
+            usual: dict[Kind, Usual] = {
+                kind: Usual(known["usual"][kind]["spread"], known["usual"][kind]["best"]) for kind in KINDS
+            }
             count = int(known["count"])
         except (KeyError, TypeError) as exc:
             raise ValueError("not a yardstick") from exc
