@@ -189,7 +189,7 @@ class Shelf:
                 query = self.encoder.encode_images(self.encoder.prepare(open_picture(picture.read_bytes()))[None])[0]
                 self.encoder.encoded -= 1
             found = Searcher(catalog, QueryCache(self.folder)).nearest(row, query, k)
-            contents = catalog.contents([n.content_id for n in found])
+            contents = catalog.contents.with_files([n.content_id for n in found])
             return [os.fsdecode(contents[n.content_id].files[0][0]) for n in found]
         finally:
             catalog.close()

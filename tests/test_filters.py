@@ -130,7 +130,7 @@ def build(folder: Path, contents: list[Made], engine: str, published: int) -> tu
         if number == published and engine != "none":
             snapshots.publish(catalog, row)
         with catalog.transaction():
-            content = catalog.put_content(
+            content = catalog.contents.put(
                 number.to_bytes(32, "big"),
                 size=1,
                 state=made.state,

@@ -41,7 +41,7 @@ class Filled:
         with self.catalog.transaction():
             for vector in unit(self.rng.normal(size=(n, DIM))):
                 number = len(self.vectors)
-                content = self.catalog.put_content(
+                content = self.catalog.contents.put(
                     number.to_bytes(32, "big"), size=1, state="ok", reason=None, decoder="", facts=None, now=""
                 )
                 self.catalog.files.put(f"/pictures/{number}.jpg".encode(), content_id=content, size=1, mtime_ns=1)

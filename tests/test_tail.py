@@ -46,7 +46,7 @@ def add_vectors(shelf: Shelf, count: int, *, seed: int) -> None:
     try:
         with catalog.transaction():
             for i, vector in enumerate(vectors):
-                content = catalog.put_content(
+                content = catalog.contents.put(
                     rng.bytes(32), size=1, state="ok", reason=None, decoder="", facts=None, now="2026-01-01"
                 )
                 catalog.files.put(b"/elsewhere/%d-%05d.png" % (seed, i), content_id=content, size=1, mtime_ns=0)

@@ -367,7 +367,7 @@ def add(catalog: Catalog, encoder_id: int, made: Made, count: int, rng: np.rando
     views = rng.normal(size=DIM) + 0.1 * rng.normal(size=(count, DIM))
     views = (views / np.linalg.norm(views, axis=1, keepdims=True)).astype("<f4")
     digest = rng.bytes(32)
-    content = catalog.put_content(digest, size=1, state="ok", reason=None, decoder="", facts=None, now="")
+    content = catalog.contents.put(digest, size=1, state="ok", reason=None, decoder="", facts=None, now="")
     wide, dead = rng.random() < 0.5, rng.random() < 0.2
     path = f"/{'wide' if wide else 'plain'}/{content}.jpg".encode()
     catalog.files.put(path, content_id=content, size=1, mtime_ns=1, state="missing" if dead else "present")
@@ -469,7 +469,7 @@ def test_what_is_usual_is_taken_from_all_views_and_counts_pictures_once(tmp_path
         row = catalog.add_encoder(EncoderInfo("test", "print", DIM, 10.0, None, Preprocess(8)))
         catalog.set_meta("tiles", "all")
         for i in range(50):
-            content = catalog.put_content(bytes([i]), size=1, state="ok", reason=None, decoder="", facts=None, now="")
+            content = catalog.contents.put(bytes([i]), size=1, state="ok", reason=None, decoder="", facts=None, now="")
             for view in range(5):
                 catalog.embeddings.put(content, row.id, rows[5 * i + view], view=view)
     texts = rows[:: 250 // 25][:25]

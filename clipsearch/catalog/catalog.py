@@ -14,24 +14,23 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from clipsearch.catalog import migrations
 from clipsearch.catalog.connections import Stats, connect, connect_unwritable, stats
+from clipsearch.catalog.contents import Contents
 from clipsearch.catalog.embeddings import Embeddings
-from clipsearch.catalog.files import LIVE, Files, batches
+from clipsearch.catalog.files import Files
 from clipsearch.encoders.base import preprocess_from_json, preprocess_json
 from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
-from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts
+from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
     from clipsearch.images.tiles import Tiles
 
 CATALOG_NAME = "catalog.db"
-
-PathBytes = bytes  # where a field is called `bytes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,43 +39,13 @@ class EncoderRow:
     info: EncoderInfo
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRow:
-    """What a search result shows of a content; `files` are its live ones as (path, state), present ones first."""
-
-    id: int
-    bytes: int
-    format: str | None
-    width: int | None
-    height: int | None
-    taken_at: str | None
-    state: ContentState
-    files: tuple[tuple[PathBytes, FileState], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """All that is recorded of a content; `facts` are None where it was never decoded."""
-
-    digest: bytes
-    size: int
-    state: ContentState
-    reason: str | None
-    decoder: str
-    added_at: str
-    facts: ImageFacts | None
-
-
-_FACTS = ("format", "width", "height", "taken_at", "taken_offset", "camera", "lat", "lon")
-"""The columns of `contents` that hold the attributes of `ImageFacts` of the same names."""
-
-
 class Catalog:
     """An open catalog. `writable` ones may change it; hold the library's lock for that."""
 
     def __init__(self, folder: Path, conn: sqlite3.Connection, *, writable: bool, scratch: Path | None = None) -> None:
         self.folder = folder
         self.conn = conn
+        self.contents = Contents(conn)
         self.embeddings = Embeddings(conn)
         self.files = Files(conn)
         self.writable = writable
@@ -267,81 +236,6 @@ class Catalog:
     def tiles(self) -> Tiles:
         """Which parts of pictures get vectors of their own, besides the whole ones."""
         return cast("Tiles", self.meta("tiles") or "none")
-
-    # Contents and files, as a writer records them
-
-    def content_by_digest(self, digest: bytes) -> tuple[int, ContentState, str] | None:
-        """(id, state, decoder) of a content."""
-        return cast(
-            tuple[int, ContentState, str] | None,
-            self.conn.execute("SELECT id, state, decoder FROM contents WHERE digest = ?", (digest,)).fetchone(),
-        )
-
-    def digest_of(self, content_id: int) -> bytes:
-        """The SHA-256 of a content's bytes."""
-        return bytes(self.conn.execute("SELECT digest FROM contents WHERE id = ?", (content_id,)).fetchone()[0])
-
-    def put_content(
-        self,
-        digest: bytes,
-        *,
-        size: int,
-        state: ContentState,
-        reason: str | None,
-        decoder: str,
-        facts: ImageFacts | None,
-        now: str,
-    ) -> int:
-        """Record a content, or what a later decode found out about it: its id stays, and so do facts once known."""
-        known = [getattr(facts, name) if facts else None for name in _FACTS]
-        exif = json.dumps(dict(facts.exif)) if facts and facts.exif else None
-        kept = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in (*_FACTS, "exif"))
-        row = self.conn.execute(
-            f"""INSERT INTO contents (digest, bytes, {", ".join(_FACTS)}, exif, state, reason, decoder, added_at)
-            VALUES (?, ?, {"?, " * len(_FACTS)} ?, ?, ?, ?, ?)
-            ON CONFLICT (digest) DO UPDATE SET {kept},
-                state = excluded.state, reason = excluded.reason, decoder = excluded.decoder
-            RETURNING id""",
-            (digest, size, *known, exif, state, reason, decoder, now),
-        ).fetchone()
-        return int(row[0])
-
-    def content(self, content_id: int) -> Content | None:
-        """All that is recorded of a content, but its files and vectors."""
-        row = self.conn.execute(
-            f"SELECT digest, bytes, state, reason, decoder, added_at, exif, {', '.join(_FACTS)} "
-            "FROM contents WHERE id = ?",
-            (content_id,),
-        ).fetchone()
-        if row is None:
-            return None
-        digest, size, state, reason, decoder, added_at, exif, *known = row
-        facts = ImageFacts(**dict(zip(_FACTS, known, strict=True)), exif=json.loads(exif) if exif else {})
-        return Content(digest, size, state, reason, decoder, added_at, facts if facts.format else None)
-
-    def drop_orphans(self) -> tuple[int, int]:
-        """Drop contents that no file has, with their vectors; how many contents and vectors those were."""
-        orphans = "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id)"
-        vectors = self.conn.execute(f"DELETE FROM embeddings WHERE content_id IN ({orphans})").rowcount
-        return self.conn.execute(f"DELETE FROM contents WHERE id IN ({orphans})").rowcount, vectors
-
-    def contents(self, ids: Sequence[int]) -> dict[int, ContentRow]:
-        """Contents with their live files, by id."""
-        files: dict[int, list[tuple[bytes, FileState]]] = {}
-        for part, marks in batches(ids):
-            for content_id, path, state in self.conn.execute(
-                f"""SELECT content_id, path, state FROM files WHERE content_id IN ({marks}) AND state IN {LIVE}
-                ORDER BY state != 'present', path""",
-                part,
-            ):
-                files.setdefault(content_id, []).append((path, state))
-        rows: dict[int, ContentRow] = {}
-        for part, marks in batches(ids):
-            for row in self.conn.execute(
-                f"SELECT id, bytes, format, width, height, taken_at, state FROM contents WHERE id IN ({marks})", part
-            ):
-                rows[row[0]] = replace(ContentRow(*row), files=tuple(files.get(row[0], ())))
-        return rows
 
     # The file
 

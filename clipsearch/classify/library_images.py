@@ -58,7 +58,7 @@ def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = N
     """Every live picture of a library that `where` leaves, by path; exact copies are one picture."""
     ids, vectors = filters.matching_vectors(catalog, row, where or Filter())
     rows = {content_id: place for place, content_id in enumerate(ids)}
-    contents = catalog.contents(ids)
+    contents = catalog.contents.with_files(ids)
     inside = filters.paths_inside(catalog, ids, where)
     items = []
     for content_id, content in contents.items():

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.catalog.contents import Content
 from clipsearch.encoders import devices
 from clipsearch.encoders.base import Encoder, EncoderOptions, encode_halving
 from clipsearch.errors import ImageError, StoppedError, TruncatedImageError, UsageError
@@ -186,39 +187,39 @@ class Source:
         """In a decoder thread. Raises nothing for what may be wrong with the picture."""
         if self._place.stop():
             return _Loaded(work, reason="stopped")  # It is not asked for any more.
-        known = self._by_stat(work.path)
-        digest = known[0] if known else b""
+        known = self._unchanged(work.path)
+        digest = known.digest if known else b""
         data = None
         try:
             if known is None:
                 data = read_bytes(work.path)
                 digest = hashlib.sha256(data).digest()
-            kept = self._kept(digest, work.alteration, known[1] if known else None)
+            kept = self._kept(digest, work.alteration, known.id if known else None)
             if kept is not None:
                 return _Loaded(work, digest, kept=kept.vector, partial=kept.truncated)
             pixels, partial = self._prepare(read_bytes(work.path) if data is None else data, work.alteration)
         except ImageError as exc:
             return _Loaded(work, digest, reason=str(exc))
         except UsageError as exc:
-            return _Loaded(work, digest, reason=str(exc).removeprefix(f"{os.fsdecode(work.path)}: "))
+            return _Loaded(work, digest, reason=exc.reason)
         except (MemoryError, ValueError) as exc:  # A name with a zero byte in it is a ValueError.
             return _Loaded(work, digest, reason=str(exc) or "not enough memory")
         return _Loaded(work, digest, pixels=pixels, partial=partial)
 
-    def _by_stat(self, path: bytes) -> tuple[bytes, int] | None:
-        """(digest, content id) of a file that is as the catalog saw it last."""
+    def _unchanged(self, path: bytes) -> Content | None:
+        """The content of a file that is as the catalog saw it last."""
         if self._catalog is None:
             return None
         with self._lock:
             content_id = self._catalog.files.unchanged_content(path)
-            return None if content_id is None else (self._catalog.digest_of(content_id), content_id)
+            return None if content_id is None else self._catalog.contents.get(content_id)
 
     def _kept(self, digest: bytes, alteration: Alteration | None, content_id: int | None) -> Kept | None:
         """The vector of a content, from the library or from the store."""
         with self._lock:
             if alteration is None and self._catalog is not None and self.row is not None:
                 if content_id is None:
-                    content = self._catalog.content_by_digest(digest)
+                    content = self._catalog.contents.by_digest(digest)
                     content_id = content[0] if content else None
                 vector = None if content_id is None else self._catalog.embeddings.vector_of(content_id, self.row.id)
                 if vector is not None:

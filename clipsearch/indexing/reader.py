@@ -222,7 +222,7 @@ class Reader:
         """The views that the catalog has no vectors of; at least one."""
         views = tiles.views(picture.facts.width, picture.facts.height, self._tiles)
         with self._lock:
-            row = self._catalog.content_by_digest(digest)
+            row = self._catalog.contents.by_digest(digest)
             held = self._catalog.embeddings.held_views(row[0], self._encoder_id) if row else set()
         return tuple(view for view in views if view.number not in held) or views
 
@@ -252,7 +252,7 @@ class Reader:
     def _known(self, digest: bytes) -> tuple[int, ContentState] | None:
         """The content with this digest, if it owes nothing: it has its vectors, or a failure that is not due again."""
         with self._lock:
-            row = self._catalog.content_by_digest(digest)
+            row = self._catalog.contents.by_digest(digest)
             if row is None:
                 return None
             content_id, state, decoder = row

@@ -90,7 +90,7 @@ class Recorder:
 
     def already_paid(self, picture: Decoded) -> Known | None:
         """What a picture is if a copy of it was committed since it was decoded, ahead of its turn."""
-        found = self._catalog.content_by_digest(picture.digest)
+        found = self._catalog.contents.by_digest(picture.digest)
         if found is None or self._catalog.embeddings.lacks_views(found[0], self._row.id, self._tiles):
             return None
         return Known(picture.work, picture.size, picture.mtime_ns, found[0], found[1])
@@ -103,7 +103,7 @@ class Recorder:
         finite = bool(np.isfinite(np.asarray(vectors)).all())
         if not finite:
             state, reason = "failed", f"{self._row.info.spec} gave no finite vector for it"
-        content_id = self._catalog.put_content(
+        content_id = self._catalog.contents.put(
             picture.digest,
             size=picture.size,
             state=state,
@@ -163,7 +163,7 @@ class Recorder:
                 )
 
     def _record_broken(self, broken: Broken, time: str) -> None:
-        content_id = self._catalog.put_content(
+        content_id = self._catalog.contents.put(
             broken.digest,
             size=broken.size,
             state=broken.state,

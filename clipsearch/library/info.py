@@ -73,7 +73,7 @@ def content_at(catalog: Catalog, path: bytes) -> int:
 
 def describe(catalog: Catalog, content_id: int) -> Shown:
     """All that the catalog holds of a content, without its neighbours. Raises UsageError for an unknown id."""
-    content = catalog.content(content_id)
+    content = catalog.contents.get(content_id)
     if content is None:
         raise UsageError("the library holds no such picture", path=f"id:{content_id}")
     return Shown(

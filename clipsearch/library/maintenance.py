@@ -24,7 +24,7 @@ def prune(catalog: Catalog, *, encoder: str | None = None, cache: bool = False) 
     with catalog.transaction():
         dropped = _drop_encoder(catalog, encoder) if encoder is not None else 0
         files = catalog.files.remove_missing()
-        contents, orphaned = catalog.drop_orphans()
+        contents, orphaned = catalog.contents.drop_orphans()
     if cache:
         for name in (CACHE_NAME, f"{CACHE_NAME}-journal"):
             (catalog.folder / name).unlink(missing_ok=True)

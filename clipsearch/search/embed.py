@@ -199,5 +199,5 @@ class Embedder:
 
 def _content_with(data: bytes, catalog: Catalog) -> int | None:
     """The id of the content with these bytes."""
-    known = catalog.content_by_digest(hashlib.sha256(data).digest())
+    known = catalog.contents.by_digest(hashlib.sha256(data).digest())
     return None if known is None else known[0]

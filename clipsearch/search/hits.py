@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 
 from clipsearch.catalog import filters
-from clipsearch.catalog.catalog import Catalog, ContentRow
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.contents import ContentRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.encoders.base import Encoder
 from clipsearch.search.neighbours import Neighbour
@@ -21,7 +22,7 @@ def make_hits(
     encoder: Encoder | None = None,
 ) -> tuple[Hit, ...]:
     """Hits in the order of `neighbours`; paths that match `where` come first. `encoder` adds what it recognised."""
-    rows = catalog.contents([n.content_id for n in neighbours])
+    rows = catalog.contents.with_files([n.content_id for n in neighbours])
     inside = filters.paths_inside(catalog, list(rows), where)
     return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
 
@@ -31,7 +32,7 @@ def make_many_hits(
 ) -> list[tuple[Hit, ...]]:
     """`make_hits` for many queries, each content read once."""
     ids = sorted({n.content_id for neighbours in found for n in neighbours})
-    rows = catalog.contents(ids)
+    rows = catalog.contents.with_files(ids)
     inside = filters.paths_inside(catalog, ids, where)
     return [tuple(_hit(rows[n.content_id], n, inside, None) for n in neighbours) for neighbours in found]
 

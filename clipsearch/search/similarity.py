@@ -197,7 +197,7 @@ def _compared(item: Item, catalog: Catalog | None) -> Compared:
     if isinstance(item, Text):
         return Compared("text", item.words)
     if isinstance(item, Known):
-        row = catalog.contents([item.id]).get(item.id) if catalog else None
+        row = catalog.contents.with_files([item.id]).get(item.id) if catalog else None
         paths = tuple(os.fsdecode(path) for path, _ in row.files) if row else ()
         return Compared("picture", str(item), paths, id=item.id)
     if isinstance(item.source, bytes):
