@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from clipsearch.catalog import migrations
-from clipsearch.catalog.connections import Stats, connect, connect_unwritable, stats
+from clipsearch.catalog.connections import SEE_DOCTOR, Stats, connect, connect_unwritable, stats
 from clipsearch.catalog.contents import Contents
 from clipsearch.catalog.embeddings import Embeddings
 from clipsearch.catalog.files import Files
@@ -54,7 +54,7 @@ class Catalog:
 
     @classmethod
     def create(cls, folder: Path) -> Catalog:
-        """Make a catalog in `folder` (made where it does not exist). Raises UsageError where it cannot be written."""
+        """Create a catalog in `folder`, and that if need be. Raises UsageError where it cannot be written."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             conn = connect(folder / CATALOG_NAME, writable=True)
@@ -64,7 +64,7 @@ class Catalog:
             catalog._prepare_writer()
             catalog.set_meta("library_id", catalog.meta("library_id") or uuid.uuid4().hex)
         except (OSError, sqlite3.OperationalError) as exc:
-            raise UsageError(f"cannot make a library in {folder}: {exc}") from exc
+            raise UsageError(f"cannot create a library in {folder}: {exc}") from exc
         return catalog
 
     @classmethod
@@ -72,11 +72,11 @@ class Catalog:
         """Open the catalog in `folder`.
 
         Raises NoLibraryError where there is none, UsageError where it cannot be written although `writable` asks for
-        it, and DamagedError where the file is no catalog of ours.
+        it, and DamagedError where the file is not a catalog.
         """
         path = folder / CATALOG_NAME
         if not path.is_file():
-            raise NoLibraryError(f"no library in {folder}; clipsearch index FOLDER makes one")
+            raise NoLibraryError(f"no library in {folder}", advice="`clipsearch index FOLDER` creates one")
         scratch: Path | None = None
         read_as: Stats | None = None
         try:
@@ -100,7 +100,7 @@ class Catalog:
         except sqlite3.OperationalError as exc:
             raise UsageError(f"cannot open the catalog {path}: {exc}") from exc
         except sqlite3.DatabaseError as exc:
-            raise DamagedError(f"{path} is damaged or no catalog ({exc}); clipsearch doctor says more") from exc
+            raise DamagedError(f"{path} is damaged or not a catalog ({exc})", advice=SEE_DOCTOR) from exc
         return catalog
 
     def is_stale(self) -> bool:
@@ -124,12 +124,17 @@ class Catalog:
         version = int(self.meta("schema_version") or 0) if self._has_meta() else 0
         if version > migrations.SCHEMA_VERSION:
             raise UsageError(
-                f"the library in {self.folder} was written by a newer clipsearch (schema {version}); update clipsearch"
+                f"the library in {self.folder} was written by a newer clipsearch (schema {version})",
+                advice="update clipsearch",
             )
         if version < migrations.SCHEMA_VERSION and not self.writable:
             if version == 0:
-                raise NoLibraryError(f"the library in {self.folder} is still empty; clipsearch index FOLDER fills it")
-            raise UsageError(f"the library in {self.folder} is of an older schema; clipsearch index updates it")
+                raise NoLibraryError(
+                    f"the library in {self.folder} is still empty", advice="`clipsearch index FOLDER` fills it"
+                )
+            raise UsageError(
+                f"the library in {self.folder} has an older schema", advice="`clipsearch index` updates it"
+            )
 
     def _has_meta(self) -> bool:
         return self.conn.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is not None
@@ -145,7 +150,7 @@ class Catalog:
     def transaction(self) -> Iterator[None]:
         """A write transaction: everything in it is kept, or nothing.
 
-        Raises ClipsearchError where SQLite cannot write it: a full disk, say.
+        Raises ClipsearchError where SQLite cannot write it, for instance to a full disk.
         """
         try:
             self.conn.execute("BEGIN IMMEDIATE")
@@ -156,8 +161,8 @@ class Catalog:
                 self.conn.execute("ROLLBACK")
             if isinstance(exc, sqlite3.OperationalError):
                 raise ClipsearchError(
-                    f"cannot write to {self.folder / CATALOG_NAME}: {exc}. "
-                    "What was committed before is safe; mend that and run it again"
+                    f"cannot write to {self.folder / CATALOG_NAME}: {exc}",
+                    advice="what was committed before is safe; fix the cause and run it again",
                 ) from exc
             raise
 
@@ -200,11 +205,11 @@ class Catalog:
         return _encoder_row(row)
 
     def answering(self) -> EncoderRow | None:
-        """The encoder that queries use, None before the first index run."""
+        """The active encoder, which queries use; None before the first index run."""
         return self._encoder_of("encoder_id")
 
     def filling(self) -> EncoderRow | None:
-        """The encoder that is being filled beside it, to replace it."""
+        """The encoder that is being built beside the active one, to replace it."""
         return self._encoder_of("filling_id")
 
     def _encoder_of(self, key: str) -> EncoderRow | None:
@@ -212,7 +217,7 @@ class Catalog:
         return None if value is None else self.encoder(int(value))
 
     def add_encoder(self, info: EncoderInfo) -> EncoderRow:
-        """The row of an encoder, made where its fingerprint is new; else brought to the newest spec and details."""
+        """The row of an encoder, new where its fingerprint is new, else with its newest spec and details."""
         details = dict(info.details) | {
             "preprocess": preprocess_json(info.preprocess),
             "is_clip": info.is_clip,
@@ -234,7 +239,7 @@ class Catalog:
         return dropped
 
     def tiles(self) -> Tiles:
-        """Which parts of pictures get vectors of their own, besides the whole ones."""
+        """Which parts of images get vectors of their own, besides the whole ones."""
         return cast("Tiles", self.meta("tiles") or "none")
 
     # The file

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 
+SEE_DOCTOR = "`clipsearch doctor` shows more"
+
 Stats = tuple[tuple[int, int, int] | None, ...]
 """(size, mtime_ns, inode) of a catalog and of its WAL, None for one that does not exist."""
 
@@ -35,7 +37,7 @@ def damage_translated(folder: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as exc:
         if type(exc) is not sqlite3.DatabaseError:
             raise
-        raise DamagedError(f"the catalog in {folder} is damaged ({exc}); clipsearch doctor says more") from exc
+        raise DamagedError(f"the catalog in {folder} is damaged ({exc})", advice=SEE_DOCTOR) from exc
 
 
 def connect(path: Path, *, writable: bool, immutable: bool = False) -> sqlite3.Connection:
@@ -95,7 +97,7 @@ def connect_unwritable(path: Path) -> tuple[sqlite3.Connection, Path | None, Sta
             if after == before:
                 return connect(scratch / path.name, writable=False), scratch, before
             before = after  # A writer was at work: what was copied may not belong together.
-        raise UsageError(f"{path} changes too fast to be read from a folder that cannot be written; try again")
+        raise UsageError(f"{path} changes too often to be copied, and its folder cannot be written", advice="try again")
     except BaseException as exc:
         shutil.rmtree(scratch, ignore_errors=True)
         if isinstance(exc, OSError):

@@ -1,4 +1,4 @@
-"""What narrows a search: a small typed filter that becomes one parameterised SQL condition over contents and files."""
+"""Filters: a small typed value that becomes one parameterised SQL condition over contents and files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Everything that is given must hold; `within` and `formats` name alternatives.
+    """All given conditions must hold; `within` and `formats` list alternatives.
 
     within: folders (all below them), or globs over whole paths, where `*` also matches slashes.
     taken: ISO moments [from, to), compared as text with a picture's local time.
@@ -110,7 +110,7 @@ class Filter:
 
 
 def install(conn: sqlite3.Connection) -> None:
-    """Teach a connection the functions that `Filter.where` uses."""
+    """Register the functions that `Filter.where` uses."""
     conn.create_function("path_matches", 2, _path_matches, deterministic=True)
     conn.create_function("distance_km", 4, distance_km, deterministic=True)
     conn.create_function("contains_folded", 2, _contains_folded, deterministic=True)

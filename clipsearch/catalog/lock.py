@@ -30,7 +30,9 @@ def writer_lock(path: Path, *, wait: bool = False, stop: Callable[[], bool] = la
                 pid = _holder(descriptor)
                 who = f"process {pid}" if pid else "another process"
                 raise LockedError(
-                    f"{who} is writing to the library in {path.parent}; --wait waits until it is done", pid=pid
+                    f"{who} is writing to the library in {path.parent}",
+                    advice="`wait=True` waits until it is done",
+                    pid=pid,
                 )
             time.sleep(POLL_S)
         os.ftruncate(descriptor, 0)
@@ -38,7 +40,7 @@ def writer_lock(path: Path, *, wait: bool = False, stop: Callable[[], bool] = la
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)  # Whoever looks between two holders is told no wrong name.
+            os.ftruncate(descriptor, 0)  # Between two holders, the file names neither.
     finally:
         os.close(descriptor)
 
@@ -49,7 +51,9 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as exc:
-        raise UsageError(f"the library's file system knows no locks ({exc.strerror}); keep it on another one") from exc
+        raise UsageError(
+            f"the library's file system does not support locks ({exc.strerror})", advice="keep it on another one"
+        ) from exc
     return True
 
 

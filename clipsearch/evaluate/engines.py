@@ -171,13 +171,13 @@ def _open(
 ) -> _Opened:
     """The library's own snapshot where it is of that engine and covers everything, else one that `stack` removes."""
     own = snapshots.current(catalog, row.id)
-    if own is not None and own.engine == engine and own.watermark == last and own.count == count:
+    if own is not None and own.watermark == last and (own.file.engine, own.file.count) == (engine, count):
         try:
             index = snapshots.open_trusted(catalog, own, NO_CACHE, dim=row.info.dim).index
         except DamagedSnapshot:
             pass  # `doctor` speaks of it; here another one does as well.
         else:
-            return _Opened(index, "library", own.bytes, None, _numbers(own.details))
+            return _Opened(index, "library", own.file.bytes, None, _numbers(own.file.details))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipsearch-")))
     begun = time.monotonic()
     written = write_snapshot(

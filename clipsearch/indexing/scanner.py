@@ -89,7 +89,7 @@ def _compile(globs: list[str]) -> re.Pattern[str] | None:
     try:
         return re.compile("|".join(fnmatch.translate(g.rstrip("/")) for g in globs))
     except re.error as exc:
-        raise UsageError(f"--exclude {' '.join(globs)}: not a glob that can be used: {exc}") from exc
+        raise UsageError(f"`exclude`: {' '.join(globs)} cannot be used as globs: {exc}") from exc
 
 
 Listing = Iterator[tuple[bytes, os.DirEntry[bytes]]]

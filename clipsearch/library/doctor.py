@@ -1,4 +1,4 @@
-"""Looks a library over: the catalog, its snapshots, the versions at work."""
+"""Health checks of a library: its catalog, its snapshots, and the versions of what it needs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PACKAGES = ("torch", "open-clip-torch", "faiss-cpu", "onnxruntime", "pillow", "n
 
 
 def doctor(folder: Path) -> tuple[Finding, ...]:
-    """Look a library over. Raises nothing for what is wrong with it: that is what it reports."""
+    """Check a library. What is wrong with it is reported, not raised."""
     findings = [_versions()]
     try:
         catalog = Catalog.open(folder)
     except ClipsearchError as exc:
-        advice = "restore catalog.db from a backup, or move the folder away and index anew"
-        return (*findings, Finding("problem", str(exc).removesuffix("; clipsearch doctor says more"), advice))
+        advice = "restore catalog.db from a backup, or move the folder away and index again"
+        return (*findings, Finding("problem", exc.reason, advice))
     try:
         findings += _examine(catalog)
     except sqlite3.DatabaseError as exc:
@@ -42,29 +42,31 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
         yield Finding("problem", f"catalog: {text}", "restore catalog.db from a backup, or index into a new library")
     if wrong:
         return
-    yield Finding("ok", f"catalog: sound, {catalog.folder / CATALOG_NAME}")
+    yield Finding("ok", f"catalog: OK, {catalog.folder / CATALOG_NAME}")
     files, contents = catalog.count_by_state("files"), catalog.count_by_state("contents")
     yield Finding("ok", f"files: {_counted(files)}; contents: {_counted(contents)}")
     if files.get("missing"):
-        yield Finding("note", f"{files['missing']} files are missing", "clipsearch prune forgets them")
+        yield Finding("note", f"{files['missing']} files are missing", "`clipsearch prune` forgets them")
     if files.get("offline"):
-        yield Finding("note", f"{files['offline']} files are offline", "mount their drive and run clipsearch index")
+        yield Finding("note", f"{files['offline']} files are offline", "mount their drive and run `clipsearch index`")
     fallback = catalog.meta("fallback")
     if fallback:
         yield Finding(
-            "note", f"the built-in encoder answers, which is not CLIP: {fallback}", "clipsearch index --model default"
+            "note",
+            f"the built-in encoder is active, which is not CLIP: {fallback}",
+            "`clipsearch index --model default` switches to CLIP",
         )
     if (catalog.folder / CACHE_NAME).exists():
         with contextlib.closing(QueryCache(catalog.folder)) as cache:
             if cache.damage:
-                told = f"what queries have learnt cannot be read ({cache.damage}): they learn it anew each time"
-                yield Finding("note", told, "clipsearch prune --cache removes it")
+                damage = f"the query cache cannot be read and is not used: {cache.damage}"
+                yield Finding("note", damage, "`clipsearch prune --cache` removes it")
     for row in catalog.encoders():
         yield _examine_snapshot(catalog, row)
-        owed = pending.count(catalog, row.id)
-        if owed and str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
-            what = "pictures" if catalog.tiles() == "none" else "pictures, or views of their parts"
-            yield Finding("note", f"{row.info.spec} lacks {owed} {what}", "clipsearch index encodes them")
+        count = pending.count(catalog, row.id)
+        if count and str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
+            what = "images" if catalog.tiles() == "none" else "images or parts of images"
+            yield Finding("note", f"{row.info.spec}: {count} {what} are pending", "`clipsearch index` encodes them")
 
 
 def _examine_snapshot(catalog: Catalog, row: EncoderRow) -> Finding:
@@ -72,14 +74,18 @@ def _examine_snapshot(catalog: Catalog, row: EncoderRow) -> Finding:
     if snapshot is None:
         if not catalog.embeddings.count(row.id):
             return Finding("ok", f"{row.info.spec}: no vectors yet")
-        return Finding("note", f"{row.info.spec}: no snapshot yet", "clipsearch index writes it")
+        return Finding("note", f"{row.info.spec}: no snapshot yet", "`clipsearch index` writes it")
     try:
         snapshots.check(catalog, snapshot)
     except DamagedSnapshot as exc:
         return Finding(
-            "problem", f"{row.info.spec}: {exc}", "queries answer from the catalog; clipsearch index writes it anew"
+            "problem",
+            f"{row.info.spec}: {exc}",
+            "`clipsearch index` writes it again; until then queries read the catalog",
         )
-    return Finding("ok", f"{row.info.spec}: snapshot {snapshot.file} with {snapshot.count} vectors, hash right")
+    return Finding(
+        "ok", f"{row.info.spec}: snapshot {snapshot.file.name} with {snapshot.file.count} vectors, checksum OK"
+    )
 
 
 def _versions() -> Finding:

@@ -1,4 +1,4 @@
-"""What a library holds: counts, encoders, lists of files, and everything about one picture."""
+"""What a library contains: counts, encoders, lists of files, and everything about one image."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def info(catalog: Catalog) -> LibraryInfo:
 
 def _encoder_status(catalog: Catalog, row: EncoderRow) -> EncoderStatus:
     snapshot = snapshots.current(catalog, row.id)
+    file = snapshot.file if snapshot else None
     role: Literal["answering", "filling", "kept"] = "kept"
     if catalog.meta("encoder_id") == str(row.id):
         role = "answering"
@@ -46,10 +47,10 @@ def _encoder_status(catalog: Catalog, row: EncoderRow) -> EncoderStatus:
         role=role,
         vectors=catalog.embeddings.count(row.id),
         owed=pending.count(catalog, row.id),
-        engine=snapshot.engine if snapshot else "none",
-        snapshot_bytes=snapshot.bytes if snapshot else 0,
+        engine=file.engine if file else "none",
+        snapshot_bytes=file.bytes if file else 0,
         tail=catalog.embeddings.count(row.id, after=snapshot.watermark if snapshot else 0),
-        snapshot_details=snapshot.details if snapshot else {},
+        snapshot_details={"engine": file.engine, **file.details} if file else {},
     )
 
 
@@ -75,7 +76,7 @@ def describe(catalog: Catalog, content_id: int) -> Shown:
     """All that the catalog holds of a content, without its neighbours. Raises UsageError for an unknown id."""
     content = catalog.contents.get(content_id)
     if content is None:
-        raise UsageError("the library holds no such picture", path=f"id:{content_id}")
+        raise UsageError("the library has no such image", path=f"id:{content_id}")
     return Shown(
         id=content_id,
         digest=content.digest.hex(),

@@ -1,4 +1,4 @@
-"""8-bit encoders for a library: calibrated on a sample of its own pictures, and held against full precision there."""
+"""8-bit encoders for a library: calibrated on a sample of its own images, and compared with full precision there."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLE = 192
-"""Pictures that are looked at in all."""
+"""Images that are used in all."""
 CALIBRATED_ON = 64
-"""Pictures of them that fix the grids; the agreement is measured on the others."""
+"""Images of them that set the rounding; the agreement is measured on the others."""
 FEW = 16
-"""Fewer pictures say too little: of what enters the layers, and of who is near to whom."""
+"""Fewer images say too little about what enters the layers, and about nearest neighbours."""
 NEAREST = 10
 WORDS = 100
-"""Prompts that the pictures nearest to words are compared with."""
+"""Prompts whose nearest images are compared."""
 LOW = 0.8
 """An agreement below this is called low. Measured: .9 and more on trained models of several sizes."""
 MENTIONED = "int8_mentioned"
 MENTIONED_FROM = 200
-"""Pictures to encode in a run, from which on a person is told what 8 bits would win."""
+"""Images to encode in a run, from which on the advantage of 8 bits is mentioned."""
 MOST_BYTES = 64 * 2**20
 BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How an 8-bit encoder's vectors lie to those of full precision, on pictures of the library's own.
+    """How an 8-bit encoder's vectors agree with those of full precision, on images of the library.
 
-    cosine, lowest: mean and lowest between the two vectors of a picture. words, likeness: share, 0 … 1, that the ten
-    pictures nearest to a prompt, and to another picture, have in common; None where there are too few to tell.
+    cosine, lowest: mean and lowest between the two vectors of an image. words, likeness: share, 0 … 1, that the ten
+    images nearest to a prompt, and to another image, have in common; None where there are too few images.
     """
 
     pictures: int
@@ -62,11 +62,11 @@ class Agreement:
     likeness: float | None
 
     def __str__(self) -> str:
-        text = f"on {_pictures(self.pictures)} of yours, the cosine to full precision is {self.cosine:.4f}"
+        text = f"on {_images(self.pictures)} of yours, the cosine to full precision is {self.cosine:.4f}"
         text += f" (lowest {self.lowest:.4f})"
         if self.words is not None and self.likeness is not None:
-            text += f"; the {NEAREST} nearest are the same by {100 * self.words:.0f} % for words"
-            text += f" and by {100 * self.likeness:.0f} % for pictures"
+            text += f"; the top {NEAREST} agree in {100 * self.words:.0f} % for text queries"
+            text += f" and in {100 * self.likeness:.0f} % for image queries"
         return text
 
     def as_details(self) -> dict[str, float | None]:
@@ -84,9 +84,9 @@ class Agreement:
     def advice(self) -> str | None:
         """What is wrong with it, if anything."""
         if self.calibrated_on < FEW:
-            return f"int8 was fixed by {_pictures(self.calibrated_on)} only, which may not suit later ones"
+            return f"int8 was calibrated on {_images(self.calibrated_on)} only, which may not suit later ones"
         if self.words is not None and min(self.words, self.likeness or 0.0) < LOW:
-            return "that is a low agreement; this goes back: clipsearch index --precision fp32"
+            return 'this agreement is low; indexing with `precision="fp32"` goes back to full precision'
         return None
 
 
@@ -111,12 +111,12 @@ def eight_bit(
             known = quantised_info(base.info, rounding)
             return replace(known, details={**row.info.details, **known.details})
     refuse_int8(base)
-    say(f"looking at up to {SAMPLE} pictures, to fix how {base.info.spec} is rounded to 8 bits")
+    say(f"calibrating {base.info.spec} for 8 bits on up to {SAMPLE} images")
     pixels = sample(candidates(catalog, paths, given, stop), base, stop)
     if stop():
         return None
     if not len(pixels):
-        raise UsageError("--precision int8 is fixed by your own pictures, and there is none yet that can be read")
+        raise UsageError('`precision="int8"` is calibrated on your own images, and none can be read yet')
     info = quantise(base, pixels[:CALIBRATED_ON])
     others = pixels[CALIBRATED_ON:]
     compared = others if len(others) >= FEW else pixels
@@ -146,8 +146,8 @@ def mentioning(
         if not said and at.stage == "encoding" and (at.total or 0) >= MENTIONED_FROM and is_cpu(options.device):
             said = True
             say(
-                "this processor encodes two to three times as many pictures a second in 8 bits, "
-                "and says first how well that agrees: clipsearch index --precision int8"
+                "this processor encodes images two to three times as fast in 8 bits: indexing with "
+                '`precision="int8"` first shows how well the results agree'
             )
             with catalog.transaction():
                 catalog.set_meta(MENTIONED, "1")
@@ -244,5 +244,5 @@ def _shared(scores: NDArray[np.float32], others: NDArray[np.float32]) -> float:
     return float(np.mean([len(np.intersect1d(a, b)) / NEAREST for a, b in zip(best, second, strict=True)]))
 
 
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"

@@ -1,4 +1,4 @@
-"""Keeps a library in order: prune, forget, reroot."""
+"""Maintenance of a library: prune, forget, reroot."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def _drop_encoder(catalog: Catalog, spec: str) -> int:
     rows = [row for row in catalog.encoders() if row.info.spec == spec or row.info.fingerprint == spec]
     if not rows:
         held = ", ".join(row.info.spec for row in catalog.encoders())
-        raise UsageError(f"the library holds no vectors of {spec}; it holds {held}")
+        raise UsageError(f"the library has no embeddings of {spec} (it has {held})")
     used = {catalog.meta("encoder_id"), catalog.meta("filling_id")}
     unused = [row for row in rows if str(row.id) not in used]
     if not unused:
-        raise UsageError(f"{spec} is in use; clipsearch index --model OTHER replaces it first")
+        raise UsageError(f"{spec} is in use", advice="`clipsearch index --model OTHER` replaces it first")
     return sum(catalog.drop_encoder(row.id) for row in unused)
 
 
@@ -67,7 +67,7 @@ def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:
                 roots.put(replace(owner, options=options))
             gone = catalog.files.remove_below(path)
             if not gone and not inside:
-                raise UsageError(f"{os.fsdecode(path)}: nothing in the library is there")
+                raise UsageError("the library has no files there", path=os.fsdecode(path))
             forgotten += gone
         roots.save()
     return forgotten
@@ -76,19 +76,19 @@ def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:
 def reroot(catalog: Catalog, old: bytes, new: bytes) -> int:
     """Move what is known below `old` to `new`; how many files that were. Needs the lock.
 
-    Where `new` has a row, that row stays. Raises UsageError where `new` is no folder or nothing is known below `old`.
+    An existing row below `new` is kept. Raises UsageError where `new` is not a folder or nothing is below `old`.
     """
     if not os.path.isdir(new):
-        raise UsageError(f"{os.fsdecode(new)}: no such folder; mount or make it first")
+        raise UsageError("no such folder", path=os.fsdecode(new), advice="mount or create it first")
     if is_within(old, new) or is_within(new, old):
-        raise UsageError("the old and the new folder lie within one another; index the new one instead")
+        raise UsageError("one of the two folders is inside the other", advice="index the new one instead")
     roots = Roots(catalog)
     moved = 0
     with catalog.transaction():
         files = catalog.files.below(old)
         inside = [r for r in roots.all.values() if is_within(r.path, old)]
         if not files and not inside:
-            raise UsageError(f"{os.fsdecode(old)}: nothing in the library is there")
+            raise UsageError("the library has no files there", path=os.fsdecode(old))
         for path, _, state in files:
             target = new + path[len(old) :]
             back = state in ("offline", "missing") and os.path.isfile(target)

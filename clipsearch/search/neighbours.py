@@ -193,7 +193,7 @@ class Searcher:
         try:
             index = self._index(row, snapshot)
         except DamagedSnapshot as exc:
-            gone = snapshot is not None and not (self._catalog.folder / snapshot.file).exists()
+            gone = snapshot is not None and not (self._catalog.folder / snapshot.file.name).exists()
             if gone and not self._last_attempt:
                 raise _SnapshotReplacedError from exc
             self._say("damaged", f"{exc}; answering from the catalog, the next index run writes it anew")
@@ -205,13 +205,13 @@ class Searcher:
         """The ids that a filter leaves, ascending; None where nothing is filtered."""
         return filters.matching(self._catalog, row.id, where) if where else None
 
-    def _index(self, row: EncoderRow, snapshot: snapshots.SnapshotRow | None) -> VectorIndex | None:
+    def _index(self, row: EncoderRow, snapshot: snapshots.Snapshot | None) -> VectorIndex | None:
         if snapshot is None:
             return None
         # By hash: names come again where an encoder is dropped and another one takes its number.
-        if self._opened is None or self._opened[0] != snapshot.sha256:
+        if self._opened is None or self._opened[0] != snapshot.file.sha256:
             opened = snapshots.open_trusted(self._catalog, snapshot, self._cache, dim=row.info.dim)
-            self._opened = (snapshot.sha256, opened.index)
+            self._opened = (snapshot.file.sha256, opened.index)
         return self._opened[1]
 
     def _fetch(
