@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.catalog import snapshots
 from clipsearch.catalog.cache import QueryCache
@@ -16,11 +18,7 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.embeddings import from_bytes, to_bytes
 from clipsearch.encoders import prompts
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
+EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
 SAMPLE = 10_000
 """Vectors that the numbers are taken from; a larger library is sampled evenly."""
@@ -46,8 +44,6 @@ class Background:
 
     def standardise(self, queries: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores (m, n) of `queries` (m, dim) as distances from what is usual for each query, in its deviations."""
-        import numpy as np
-
         usual = queries @ self.mean
         spread = np.sqrt(np.maximum(np.einsum("md,de,me->m", queries, self.covariance, queries), 1e-12))
         result: NDArray[np.float32] = ((scores - usual[:, None]) / spread[:, None]).astype(np.float32)
@@ -56,8 +52,6 @@ class Background:
 
 def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedTexts) -> Background:
     """The background of an encoder in a library: from the cache, or taken anew where the library has grown."""
-    import numpy as np
-
     dim = row.info.dim
     count = snapshots.count_about(catalog, row)
     pictures = count if catalog.tiles() == "none" else catalog.embeddings.count_images(row.id)
@@ -80,8 +74,6 @@ def sample(catalog: Catalog, row: EncoderRow, count: int) -> tuple[NDArray[np.fl
 
     Shapes (n, dim) and (n,). Tiles are among them, all those of a picture: hits are scored by them, too.
     """
-    import numpy as np
-
     step = max(1, -(-count // SAMPLE))
     vectors, owners = catalog.embeddings.every(row.id, step, dim=row.info.dim)
     return vectors.astype(np.float64), owners

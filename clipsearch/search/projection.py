@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.search.hits import make_hits
 from clipsearch.search.neighbours import Neighbour
 from clipsearch.types import EncoderInfo, Hit
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 FITTED = 10_000
 """Pictures that the directions are found from; a larger library is sampled."""
@@ -55,8 +53,6 @@ def project(catalog: Catalog, row: EncoderRow, *, most: int) -> Projection:
 
     Raises UsageError where there is no picture, ClipsearchError without the extra `plot`.
     """
-    import numpy as np
-
     require()
     rng = random.Random(_SEED)
     with catalog.reading():
@@ -74,7 +70,6 @@ def project(catalog: Catalog, row: EncoderRow, *, most: int) -> Projection:
 
 def principal(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
     """Places (n, 2) of `vectors` (n, dim) on their two principal components, and the share of variance of each."""
-    import numpy as np
     from sklearn.decomposition import PCA
 
     places = np.zeros((len(vectors), 2))

@@ -27,7 +27,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.catalog import snapshots
 from clipsearch.catalog.cache import QueryCache
@@ -35,10 +38,6 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders import prompts
 from clipsearch.search import background
 from clipsearch.search.background import MIN_PICTURES, PROMPTS
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Kind = Literal["text", "picture", "mixed"]
 """What a query vector is made of: one text, one picture, or several terms that were centred and added."""
@@ -90,8 +89,6 @@ class Sample:
 
     def tail(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and deviation of the scores of each of `queries` (m, dim), the best tenth left out; shapes (m,)."""
-        import numpy as np
-
         scores = (queries @ self.vectors.T).astype(np.float64)
         kept = max(2, round(len(self.vectors) * (1 - LEFT_OUT)))
         rest = np.partition(scores, kept - 1, axis=1)[:, :kept]
@@ -99,8 +96,6 @@ class Sample:
 
     def standing(self, queries: NDArray[np.float32], scores: NDArray[np.float32], spread: float) -> NDArray[np.float64]:
         """How far `scores` (m, n) of `queries` (m, dim) stand out."""
-        import numpy as np
-
         spread = max(spread, 1e-3)  # Below is what float16 makes of it.
         mean, own = self.tail(queries)
         own = np.maximum(own, spread / 4)  # Anything would stand out from copies of one picture.
@@ -125,8 +120,6 @@ class Yardstick:
     @classmethod
     def from_bytes(cls, data: bytes, dim: int) -> Yardstick:
         """Raises ValueError where `data` is none, or of another dim."""
-        import numpy as np
-
         head, _, body = data.partition(b"\n")
         try:
             known = json.loads(head)
@@ -149,8 +142,6 @@ def relevance(
 
     `query`: unit vector of shape (dim,); `scores`: inner products of hits with it, shape (n,).
     """
-    import numpy as np
-
     usual = yardstick.usual[kind]
     above = (
         yardstick.sample.standing(query[None], np.asarray(scores)[None], usual.spread)[0] - usual.best - MARGIN[kind]
@@ -203,8 +194,6 @@ def measure(
     of one picture, the whole one first: without it, each row is a picture. `centred` says whether combined queries
     centre their terms, which they do from MIN_PICTURES on.
     """
-    import numpy as np
-
     pictures = pictures.astype(np.float32)
     if owners is None:
         owners = np.arange(len(pictures))
@@ -238,8 +227,6 @@ def _usual(
 
     `owners` numbers the pictures that the rows are views of, from 0.
     """
-    import numpy as np
-
     spread = float(np.median(sample.tail(queries)[1]))
     scores = queries @ pictures.T
     if itself is not None:
@@ -260,7 +247,5 @@ def _usual(
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    import numpy as np
-
     result: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return result
