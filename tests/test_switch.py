@@ -239,7 +239,7 @@ def test_the_old_snapshot_is_mended_while_the_new_one_is_filled(library: Library
     [snapshot] = library.path.glob("*.faiss")
     library.index(model="./new", run=run(), stop=stopped_after(1))
     snapshot.write_bytes(b"damaged")
-    assert any("answering from the catalog" in n for n in library.query(photos / "00.png").notices)
+    assert any("the catalog is searched instead" in n for n in library.query(photos / "00.png").notices)
     library.index(run=run(), stop=stopped_after(1))
     with Library.open(library.path) as again:
         assert again.query(photos / "00.png").notices == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, get_args
 
 from clipsearch.files import span
 from clipsearch.types import MAX_INTEGER, Candidate, ContentState, FileState
@@ -51,11 +51,12 @@ class Files:
         row = self._conn.execute("SELECT path, content_id, state FROM files WHERE path = ?", (path,)).fetchone()
         return None if row is None else FileRow(*row)
 
-    def below(self, path: bytes) -> list[FileRow]:
-        """The file at a path, or the files below it, by path."""
+    def below(self, path: bytes, states: Sequence[FileState] = get_args(FileState)) -> list[FileRow]:
+        """The file at a path, or the files below it, in one of these states; by path."""
         rows = self._conn.execute(
-            "SELECT path, content_id, state FROM files WHERE path = ? OR (path >= ? AND path < ?) ORDER BY path",
-            (path, *span(path)),
+            "SELECT path, content_id, state FROM files WHERE (path = ? OR (path >= ? AND path < ?)) "
+            f"AND state IN ({','.join('?' * len(states))}) ORDER BY path",
+            (path, *span(path), *states),
         )
         return [FileRow(*row) for row in rows]
 

@@ -1,7 +1,7 @@
-"""Which pictures are classified, and their vectors as one matrix.
+"""Which images are classified, and their vectors as one matrix.
 
-What a library holds is taken from it set-wise: a file that is as it was seen last is neither opened nor looked up by
-itself, and a picture that is offline has the vector that was stored. Only what is new is decoded and encoded.
+Stored vectors are read set-wise: a file that is unchanged since it was indexed is neither opened nor looked up on its
+own, and an offline image has its stored vector. Only new files are decoded and encoded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from clipsearch.classify.prototypes import Report, Step, quiet
 from clipsearch.errors import UsageError, reason
 from clipsearch.images.sniff import PICTURE_SUFFIXES
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
-from clipsearch.types import Candidate, Notice
+from clipsearch.types import Candidate, FileState, Notice
 
 if TYPE_CHECKING:
     from clipsearch.search.embed import Embedder
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture that is to be classified. `row` is its place among the vectors, or None with a reason.
+    """An image to classify. `row` is its row among the vectors, or None with a reason.
 
-    `away`: its file is not there, and what is known of it is what the library has seen. A folder that cannot be read is
-    one, too, with the reason.
+    `away`: its file cannot be reached now, and the library's data are used. A folder that cannot be read is an item,
+    too, with the reason.
     """
 
     path: bytes
@@ -47,7 +47,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """Pictures in their order, and their vectors: unit rows of shape (n, dim), float32, n of them with a row."""
+    """Images in their order, and their vectors: unit rows of shape (n, dim), float32, n of them with a row."""
 
     items: tuple[Item, ...]
     vectors: NDArray[np.float32]
@@ -55,7 +55,7 @@ class Gathered:
 
 
 def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = None) -> Gathered:
-    """Every live picture of a library that `where` leaves, by path; exact copies are one picture."""
+    """Every live image of a library that `where` leaves, by path; exact copies are one image."""
     ids, vectors = filters.matching_vectors(catalog, row, where or Filter())
     rows = {content_id: place for place, content_id in enumerate(ids)}
     contents = catalog.contents.with_files(ids)
@@ -83,10 +83,9 @@ def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = N
 
 
 def named(paths: Sequence[bytes], embedder: Embedder, *, progress: Report = quiet) -> Gathered:
-    """Files as they are named, and the pictures in folders, each folder in the byte order of its paths.
+    """Files as they are named, and the images in folders, each folder in the byte order of its paths.
 
-    A path that is not there is answered from the library where that has seen pictures at it or below. Raises UsageError
-    where it has not.
+    For a missing path, what the library knows at it or below is used. Raises UsageError where that is nothing.
     """
     catalog, row = embedder.catalog, embedder.row
     found: list[Candidate | Item] = []
@@ -107,7 +106,7 @@ def _filled(
     *,
     progress: Report,
 ) -> Gathered:
-    """Items with their place in the matrix; those without a stored vector are read and encoded."""
+    """Items with their row in the matrix; those without a stored vector are read and encoded."""
     row = embedder.row
     readable = [item.path for item in items if item.content_id not in stored and not item.away and item.reason is None]
     new = iter(embedder.images(readable))
@@ -117,7 +116,7 @@ def _filled(
     for item in items:
         vector = None if item.content_id is None else stored.get(item.content_id)
         if vector is None and item.away:
-            item = replace(item, reason=f"not there now, and the library has no vector of {row.info.spec} for it")
+            item = replace(item, reason=f"unreachable now, and the library has no embedding by {row.info.spec} for it")
         elif vector is None and item.reason is None:
             embedded = next(new)
             item = replace(item, reason=embedded.reason, partial=embedded.partial)
@@ -143,9 +142,9 @@ def _filled(
 
 
 def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
-    """What is at a path: a file, the pictures of a folder, or what the library remembers of either.
+    """What is at a path: a file, the images in a folder, or what the library knows of either.
 
-    Folders that cannot be looked into come as items with a reason, so that nobody takes them for empty.
+    Folders that cannot be read come as items with a reason, so that they do not look empty.
     """
     try:
         about = os.stat(path)
@@ -153,7 +152,7 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
         remembered = _remembered(path, catalog) if exc.errno in GONE else []
         if remembered:
             return remembered
-        raise UsageError(f"{os.fsdecode(path)}: {reason(exc)}") from exc
+        raise UsageError(reason(exc), path=os.fsdecode(path)) from exc
     if not stat.S_ISDIR(about.st_mode):
         return [Candidate(path, about.st_size, about.st_mtime_ns)]
     walk = Walk(path, Rules(path, ScanOptions()), PICTURE_SUFFIXES)
@@ -166,13 +165,9 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
 
 def _remembered(path: bytes, catalog: Catalog | None, *, away: bool = False) -> list[Item]:
     """Live files that the library has seen at a path or below it, in their order; with `away`, no present ones."""
-    states = ("offline", "unreadable") if away else ("present", "offline", "unreadable")
-    found = catalog.files.below(path) if catalog else []
-    return [
-        Item(file.path, (file.path,), file.content_id, away=True)
-        for file in found
-        if file.state in states and file.content_id is not None
-    ]
+    states: tuple[FileState, ...] = ("offline", "unreadable") if away else ("present", "offline", "unreadable")
+    found = catalog.files.below(path, states) if catalog else []
+    return [Item(file.path, (file.path,), file.content_id, away=True) for file in found if file.content_id is not None]
 
 
 def _are(count: int) -> str:

@@ -1,7 +1,7 @@
-"""What is usual in a library: where an encoder's picture and text vectors lie, and how its pictures scatter.
+"""The baseline of scores in a library: the means of its text and image embeddings, and the covariance of the latter.
 
-A cosine means little by itself. These few numbers say what a text's score against this library would be by chance:
-for a unit vector q and pictures with mean μ and covariance C, the scores q·x have mean q·μ and variance qᵀCq.
+A cosine means little by itself. These numbers give the score that a text has in this library by chance: for a unit
+vector q and images with mean μ and covariance C, the scores q·x have mean q·μ and variance qᵀCq.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from clipsearch.encoders import prompts
 EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
 SAMPLE = 10_000
-"""Vectors that the numbers are taken from; a larger library is sampled evenly."""
+"""Vectors that are used; a larger library is sampled evenly."""
 
 PROMPTS = 256
-"""Everyday prompts whose mean is taken for the centre of an encoder's text vectors."""
+"""Everyday prompts whose mean stands for that of an encoder's text vectors."""
 
 GROWTH = 5
-"""The numbers are taken anew when the library has grown by a fifth since."""
+"""The numbers are computed again when the library has grown by a fifth."""
 
 MIN_PICTURES = 200
-"""Below this many pictures their mean says more about them than about the encoder, and nothing is centred."""
+"""Below this many images their mean says more about them than about the encoder, and nothing is centred."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """text_mean and mean: shape (dim,); covariance: shape (dim, dim), float32. `count` is that of pictures."""
+    """text_mean and mean: shape (dim,); covariance: shape (dim, dim), float32. `count`: images."""
 
     count: int
     text_mean: NDArray[np.float32]
@@ -43,15 +43,15 @@ class Background:
     covariance: NDArray[np.float32]
 
     def standardise(self, queries: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores (m, n) of `queries` (m, dim) as distances from what is usual for each query, in its deviations."""
-        usual = queries @ self.mean
+        """Scores (m, n) of `queries` (m, dim) as z-scores: deviations from each query's mean over the library."""
+        means = queries @ self.mean
         spread = np.sqrt(np.maximum(np.einsum("md,de,me->m", queries, self.covariance, queries), 1e-12))
-        result: NDArray[np.float32] = ((scores - usual[:, None]) / spread[:, None]).astype(np.float32)
+        result: NDArray[np.float32] = ((scores - means[:, None]) / spread[:, None]).astype(np.float32)
         return result
 
 
 def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedTexts) -> Background:
-    """The background of an encoder in a library: from the cache, or taken anew where the library has grown."""
+    """The background of an encoder in a library: from the cache, or computed where the library has grown."""
     dim = row.info.dim
     count = snapshots.count_about(catalog, row)
     pictures = count if catalog.tiles() == "none" else catalog.embeddings.count_images(row.id)
@@ -72,7 +72,7 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedText
 def sample(catalog: Catalog, row: EncoderRow, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """About SAMPLE of an encoder's `count` vectors, spread evenly over the library, and their contents' ids.
 
-    Shapes (n, dim) and (n,). Tiles are among them, all those of a picture: hits are scored by them, too.
+    Shapes (n, dim) and (n,). All views of an image are included, since hits are scored by them, too.
     """
     step = max(1, -(-count // SAMPLE))
     vectors, owners = catalog.embeddings.every(row.id, step, dim=row.info.dim)

@@ -1,8 +1,8 @@
 """Nearest neighbours in a catalog: snapshot ∪ exact scan of the tail → live contents, scored from SQLite's vectors.
 
-The catalog is the filter of correctness: an id that no live file stands behind is dropped and more are fetched. Scores
-are summed in one way everywhere (`vectors.exact.inner_products`), so that they depend on no engine; those of a single
-search are computed anew from the vectors in SQLite.
+The catalog decides what is a hit: an id without a live file is dropped, and more are fetched. Scores are summed in one
+way everywhere (`vectors.exact.inner_products`), so that they do not depend on the engine; those of a single search are
+computed again from the vectors in SQLite.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
 
     Found = tuple[NDArray[np.float32], NDArray[np.int64]]
     Weigh = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-    """queries (m, dim) and their scores (m, n) → one score a picture, shape (n,)."""
+    """queries (m, dim) and their scores (m, n) → one score per image, shape (n,)."""
 
 Answer = TypeVar("Answer")
 
 PAGES_KIB = 32 * 1024
-"""Pages of the catalog that are kept from one query to the next. SQLite's own 2 MB hold 128 of them, fewer than one
-warm query over 100,000 pictures looks at: reading them anew took 0.8 of its 2.3 ms beside the engine."""
+"""Pages of the catalog that stay in memory between queries. SQLite's default of 2 MB holds 128 of them, fewer than a
+warm query over 100,000 images reads: reading them again took 0.8 of its 2.3 ms beside the engine."""
 
 SPARE = 32
-"""Neighbours fetched beyond k at first, for those that turn out to be dead."""
+"""Neighbours fetched beyond k at first, since some may have no live file."""
 
 CROWDED = 4
-"""Times as many are fetched for a batch of queries where pictures have several views."""
+"""Times as many are fetched for a batch of queries where images have several views."""
 
 UNION = 5_000
-"""Pictures that each term of a question proposes where there are too many to score every one."""
+"""Images that each term proposes where there are too many to score every one."""
 
 ATTEMPTS = 3
-"""A reader whose snapshot a writer has just replaced looks again this often before it scans SQLite."""
+"""Times that a search reads the snapshot's name, which a writer may replace meanwhile, before it scans SQLite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """A content by its best view: that view's score, embedding id and, where it was read, vector (dim,).
 
-    `view` is its number, 0 for the whole picture; `box` is the part that another one shows.
+    `view` is its number, 0 for the whole image; `box` is the part that another view shows.
     """
 
     content_id: int
@@ -83,13 +83,13 @@ class _View:
 
 
 class _SnapshotReplacedError(Exception):
-    """A snapshot's file went away after the transaction began that read its name."""
+    """A snapshot's file was removed after the transaction began that read its name."""
 
 
 class Searcher:
     """Searches one catalog, keeping the mapped snapshot and the tail from one query to the next.
 
-    `notices` says what the asker should know about the answers since they were last taken. Not for several threads.
+    `notices` collects what the caller should know about the results. Not for several threads.
     """
 
     def __init__(self, catalog: Catalog, cache: QueryCache) -> None:
@@ -119,7 +119,7 @@ class Searcher:
             view, allowed = self._view(row), self._allowed(row, where)
             want = k + SPARE
             if self._catalog.tiles() != "none":
-                want *= CROWDED  # A picture may stand there several times, by several views.
+                want *= CROWDED  # An image may be there several times, by several views.
             ids, scores = self._candidates(row, view, queries, want, allowed, exhaustive=allowed is not None)
             live = self._catalog.embeddings.live_views(row.id, sorted({int(i) for i in ids.ravel() if i >= 0}))
             return [
@@ -141,15 +141,15 @@ class Searcher:
     ) -> list[Neighbour]:
         """The `k` live contents that `weigh` scores best, from their scores against all of `queries`, shape (m, dim).
 
-        Every picture that `where` leaves is scored, up to EXACT_LIMIT vectors; above, those among the UNION nearest of
-        any of the first `wanted` queries, and a notice says so.
+        Every image that `where` leaves is scored, up to EXACT_LIMIT vectors; above, only those among the UNION nearest
+        of any of the first `wanted` queries, with a notice.
         """
         import numpy as np
 
         def search() -> list[Neighbour]:
             allowed = filters.matching(self._catalog, row.id, where or Filter())
             if len(allowed) > EXACT_LIMIT:
-                self._say(
+                self._notify(
                     "approximate",
                     f"{len(allowed)} pictures are too many to score each one: the nearest {UNION} of each term compete",
                 )
@@ -172,7 +172,7 @@ class Searcher:
     def consistently(self, work: Callable[[], Answer]) -> Answer:
         """Do searches, and what reads the catalog for them, in one reading transaction: all see the same state.
 
-        It begins anew where a writer has replaced the snapshot that the catalog, as it was seen, names.
+        It begins again where a writer has replaced the snapshot that the catalog, as it was seen, names.
         """
         if self._working:
             return work()
@@ -196,7 +196,7 @@ class Searcher:
             gone = snapshot is not None and not (self._catalog.folder / snapshot.file.name).exists()
             if gone and not self._last_attempt:
                 raise _SnapshotReplacedError from exc
-            self._say("damaged", f"{exc}; answering from the catalog, the next index run writes it anew")
+            self._notify("damaged", f"{exc}; the catalog is searched instead; the next index run writes it again")
             index = None
         watermark = snapshot.watermark if snapshot and index else 0
         return _View(index, watermark, self._catalog.embeddings.last_seq(row.id))
@@ -234,8 +234,8 @@ class Searcher:
             exact = exhaustive or view.index is None or not view.index.approximate
             if len(live) >= k or (len(found) < want and exact):
                 return live[:k]
-            # Fewer than k live ones: an approximate engine may have missed some, and more must be asked for. That
-            # several were views of one picture is no sign of it, as long as there were as many as was asked for.
+            # Fewer than k live ones: an approximate engine may have missed some, and more must be fetched. That several
+            # were views of one image is no sign of it, as long as there were as many as wanted.
             exhaustive = exhaustive or views == len(live) or len(found) < want
             want *= 4
 
@@ -249,7 +249,7 @@ class Searcher:
         *,
         exhaustive: bool,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The ids of the `want` best of snapshot and tail for each query, best first, with scores; -1 fills up."""
+        """The ids of the `want` best of snapshot and tail for each query, best first, with scores; padded with -1."""
         import numpy as np
 
         parts = [self._scan(row, queries, view, want, allowed)]
@@ -341,7 +341,7 @@ class Searcher:
                 best[about.content_id] = _neighbour(about, scores[i], found[i], vectors[i])
         return list(best.values()), len(found)
 
-    def _say(self, kind: NoticeKind, text: str) -> None:
+    def _notify(self, kind: NoticeKind, text: str) -> None:
         notice = Notice(kind, text)
         if notice not in self.notices:
             self.notices.append(notice)

@@ -1,4 +1,4 @@
-"""A library laid out in two dimensions by principal component analysis: what looks alike lies together.
+"""A library laid out in two dimensions by principal component analysis: similar images lie together.
 
 Pearson 1901, "On lines and planes of closest fit to systems of points in space"; computed by scikit-learn.
 """
@@ -18,7 +18,7 @@ from clipsearch.search.neighbours import Neighbour
 from clipsearch.types import EncoderInfo, Hit
 
 FITTED = 10_000
-"""Pictures that the directions are found from; a larger library is sampled."""
+"""Images that the directions are computed from; a larger library is sampled."""
 
 _SEED = 0
 """The same library gives the same map."""
@@ -26,9 +26,9 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Pictures with their places. `positions`: (len(hits), 2), float64, along the two directions of most variance.
+    """Images with their positions. `positions`: (len(hits), 2), float64, along the two directions of most variance.
 
-    `shares`: the part of the variance that each direction holds, 0 … 1. `total`: pictures in the library that have a
+    `shares`: the part of the variance that each direction holds, 0 … 1. `total`: images in the library that have a
     vector, of which `hits` are all, or a sample in random order.
     """
 
@@ -45,20 +45,22 @@ def require() -> None:
     import importlib.util
 
     if importlib.util.find_spec("sklearn") is None:
-        raise ClipsearchError("the map needs scikit-learn, which is not installed: pip install 'clipsearch[plot]'")
+        raise ClipsearchError(
+            "the map needs scikit-learn, which is not installed", advice="pip install 'clipsearch[plot]'"
+        )
 
 
 def project(catalog: Catalog, row: EncoderRow, *, most: int) -> Projection:
-    """Lay out the library's live pictures by the vectors of one encoder, `most` of them where it holds more.
+    """Lay out the library's live images by the vectors of one encoder, at most `most` of them.
 
-    Raises UsageError where there is no picture, ClipsearchError without the extra `plot`.
+    Raises UsageError where there is no image, ClipsearchError without the extra `plot`.
     """
     require()
     rng = random.Random(_SEED)
     with catalog.reading():
         ids = catalog.embeddings.live_contents(row.id)
         if not ids:
-            raise UsageError("the library holds no picture to lay out; clipsearch index FOLDER")
+            raise UsageError("the library has no images to lay out", advice="`clipsearch index FOLDER` adds some")
         sample = rng.sample(ids, min(len(ids), max(most, FITTED)))
         stored = catalog.embeddings.vectors_of(sample, row.id)
         found = [content_id for content_id in sample if content_id in stored]
@@ -69,11 +71,11 @@ def project(catalog: Catalog, row: EncoderRow, *, most: int) -> Projection:
 
 
 def principal(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Places (n, 2) of `vectors` (n, dim) on their two principal components, and the share of variance of each."""
+    """Positions (n, 2) of `vectors` (n, dim) on their two principal components, and the share of variance of each."""
     from sklearn.decomposition import PCA
 
     places = np.zeros((len(vectors), 2))
-    # Where all vectors are one, there is no direction to find.
+    # If all vectors are equal, there is no direction to find.
     if len(vectors) < 2 or np.ptp(vectors, axis=0).max() < 1e-9:
         return places, (0.0, 0.0)
     model = PCA(n_components=min(2, *vectors.shape), svd_solver="covariance_eigh")

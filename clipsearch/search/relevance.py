@@ -1,24 +1,24 @@
-"""How sure a hit is: where its score stands against what is usual in this library and for this query.
+"""The relevance of a hit: how far its score is above the baseline of this library and this query.
 
-For a unit query q, a score s stands out by
+The z-score of a score s of the unit query q is
 
-    standing = (s − m) / √(σ · σ₀)
+    z = (s − m) / √(σ · σ₀)
 
-in which m and σ are mean and deviation of this query's scores over (a sample of) the library, without the best tenth:
-the matches would else hide themselves. σ₀ is the median of σ over the background's queries: 256 everyday prompts for a
-text, pictures of the library for a picture, pairs of both for a combined query. The own spread alone would let a string
-of letters stand out, whose scores are all alike; the background's alone a thing that many pictures come near to. Both
-cancel whatever an encoder adds to all scores or multiplies them by.
+where m and σ are the mean and deviation of this query's scores over (a sample of) the library, without the best tenth,
+which would hide the matches. σ₀ is the median of σ over the baseline's queries: 256 everyday prompts for a text, images
+of the library for an image, pairs of both for a combined query. With σ alone a random string would stand out, whose
+scores hardly differ; with σ₀ alone a subject that many images resemble. Any offset or factor that an encoder gives to
+all scores cancels.
 
-What the best of n pictures reaches by chance grows with n. So the standing is held against that of the background's own
-best hits, of which the lowest tenth is taken: an everyday prompt may well have its picture in the library.
+The best of n images by chance grows with n. So z is compared with the z-scores of the best hits of the baseline's
+queries, of which the lowest tenth is taken, since an everyday prompt may well have its image in the library:
 
-    relevance = 1 / (1 + exp(−(standing − usual best − MARGIN) / WIDTH))
+    relevance = 1 / (1 + exp(−(z − baseline's best − MARGIN) / WIDTH))
 
-Its meaning: where half of the queries have an answer in the library, about this share of the best hits that stand so
-high are right. MARGIN and WIDTH were fitted on one half of the labelled data of `benchmarks/relevance.py`, over
-libraries of 10 to 20,000 pictures and two encoders; the other half is what is reported. Its limit: of what half of the
-library shows nothing stands out.
+Its meaning: if half of the queries have an answer in the library, about this share of the best hits with such a z are
+right. MARGIN and WIDTH were fitted on one half of the labelled data of `benchmarks/relevance.py`, over libraries of 10
+to 20,000 images and two encoders; the other half is what is reported. Its limit: a subject of half of the library's
+images never stands out.
 """
 
 from __future__ import annotations
@@ -40,42 +40,42 @@ from clipsearch.search import background
 from clipsearch.search.background import MIN_PICTURES, PROMPTS
 
 Kind = Literal["text", "picture", "mixed"]
-"""What a query vector is made of: one text, one picture, or several terms that were centred and added."""
+"""What a query vector is made of: one text, one image, or several terms that were centred and added."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 RELEVANT = 0.5
-"""A hit with more than this is one that `--relevant` lets through."""
+"""A hit with more than this is relevant, for `relevant=True`."""
 
 MARGIN: Mapping[Kind, float] = {"text": 2.1, "picture": 1.0, "mixed": 1.45}
-"""How far above the usual best hit a right one stands, at the least (`benchmarks/relevance.py`)."""
+"""How far the z-score of a right hit is above the baseline's best, at least (`benchmarks/relevance.py`)."""
 
 WIDTH = 0.45
-"""How far the standing must rise for the odds to grow e-fold (`benchmarks/relevance.py`)."""
+"""How far the z-score must rise for the odds to grow e-fold (`benchmarks/relevance.py`)."""
 
 USUAL = 0.1
-"""The quantile of the background's best hits that is taken for what chance reaches."""
+"""The quantile of the baseline's best hits that stands for what chance reaches."""
 
 LEFT_OUT = 0.1
-"""Share of a query's best scores that are not held against it."""
+"""Share of a query's best scores that are left out of its mean and deviation."""
 
 KEPT_NUMBERS = 500_000
-"""Numbers of the sample that are kept, in 1 MB: 976 pictures of 512 dimensions."""
+"""Numbers of the sample that are kept, in 1 MB: 976 images of 512 dimensions."""
 
 FEWEST = 10
-"""Below this many pictures nothing is usual, and there is no yardstick."""
+"""Below this many images there is no baseline."""
 
 QUARTERS = 4
 ENOUGH_TO_QUARTER = 400
-"""The growth with n is measured between a sample and its quarters where these have 100 pictures each."""
+"""The growth with n is measured between a sample and its quarters where these have 100 images each."""
 
 _NAME = "yardstick 2"
-"""Under which the cache keeps it; the number goes up with any change of what is learnt."""
+"""The key in the cache; the number goes up with any change of what is learnt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """spread: median σ of background queries of a kind; best: low quantile of the standing of their best hits."""
+    """Of the baseline's queries of a kind: `spread`, their median σ; `best`, low quantile of their best z-scores."""
 
     spread: float
     best: float
@@ -83,7 +83,7 @@ class Usual:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Pictures of a library: unit rows of shape (n, dim), float32, n ≥ 2."""
+    """Images of a library: unit rows of shape (n, dim), float32, n ≥ 2."""
 
     vectors: NDArray[np.float32]
 
@@ -94,18 +94,18 @@ class Sample:
         rest = np.partition(scores, kept - 1, axis=1)[:, :kept]
         return rest.mean(axis=1), rest.std(axis=1)
 
-    def standing(self, queries: NDArray[np.float32], scores: NDArray[np.float32], spread: float) -> NDArray[np.float64]:
-        """How far `scores` (m, n) of `queries` (m, dim) stand out."""
-        spread = max(spread, 1e-3)  # Below is what float16 makes of it.
+    def z_scores(self, queries: NDArray[np.float32], scores: NDArray[np.float32], spread: float) -> NDArray[np.float64]:
+        """The z-scores of `scores` (m, n) of `queries` (m, dim), as in the module's docstring."""
+        spread = max(spread, 1e-3)  # Below this is rounding to float16.
         mean, own = self.tail(queries)
-        own = np.maximum(own, spread / 4)  # Anything would stand out from copies of one picture.
+        own = np.maximum(own, spread / 4)  # Anything would stand out from copies of one image.
         result: NDArray[np.float64] = (scores - mean[:, None]) / np.sqrt(own * spread)[:, None]
         return result
 
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """What is usual for an encoder in a library that held `count` vectors, by kind of query."""
+    """The baseline of an encoder in a library that had `count` vectors, by kind of query."""
 
     count: int
     sample: Sample
@@ -119,7 +119,7 @@ class Yardstick:
 
     @classmethod
     def from_bytes(cls, data: bytes, dim: int) -> Yardstick:
-        """Raises ValueError where `data` is none, or of another dim."""
+        """Raises ValueError where `data` is something else, or of another dim."""
         head, _, body = data.partition(b"\n")
         try:
             known = json.loads(head)
@@ -128,30 +128,30 @@ class Yardstick:
             }
             count = int(known["count"])
         except (KeyError, TypeError) as exc:
-            raise ValueError("not a yardstick") from exc
+            raise ValueError("not a baseline") from exc
         vectors = np.frombuffer(body, "<f2").reshape(-1, dim).astype(np.float32)
         if len(vectors) < 2:
-            raise ValueError("not a yardstick")
+            raise ValueError("not a baseline")
         return cls(count, Sample(vectors), usual)
 
 
 def relevance(
     yardstick: Yardstick, query: NDArray[np.float32], scores: NDArray[np.float32], *, kind: Kind = "text"
 ) -> NDArray[np.float32]:
-    """The relevance of each hit of one query, 0 … 1; see the module's text for what it means.
+    """The relevance of each hit of one query, 0 … 1; see the module's docstring.
 
     `query`: unit vector of shape (dim,); `scores`: inner products of hits with it, shape (n,).
     """
     usual = yardstick.usual[kind]
     above = (
-        yardstick.sample.standing(query[None], np.asarray(scores)[None], usual.spread)[0] - usual.best - MARGIN[kind]
+        yardstick.sample.z_scores(query[None], np.asarray(scores)[None], usual.spread)[0] - usual.best - MARGIN[kind]
     )
     result: NDArray[np.float32] = (1 / (1 + np.exp(np.clip(-above / WIDTH, -80, 80)))).astype(np.float32)
     return result
 
 
 def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Yardstick | None:
-    """The yardstick that the cache holds; None where there is none, or the library has grown by a fifth since."""
+    """The baseline in the cache; None where there is none, or the library has grown by a fifth since."""
     known = cache.fact(row.info.fingerprint, _NAME)
     if known is None or abs(snapshots.count_about(catalog, row) - known[0]) * background.GROWTH > known[0]:
         return None
@@ -162,10 +162,10 @@ def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Yardstick | 
 
 
 def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: background.EmbedTexts) -> Yardstick | None:
-    """The yardstick of an encoder in a library: from the cache, else taken from up to 10,000 pictures and kept there.
+    """The baseline of an encoder in a library: from the cache, or measured on up to 10,000 images and kept there.
 
-    `embed` gives unit rows (n, dim) for texts; it is called for the everyday prompts where the cache does not hold
-    the yardstick. None where the library has fewer than FEWEST pictures.
+    `embed` gives unit rows (n, dim) for texts; it is called for the everyday prompts where the cache has no
+    baseline. None where the library has fewer than FEWEST images.
     """
     known = recall(catalog, row, cache)
     if known is not None:
@@ -188,11 +188,11 @@ def measure(
     owners: NDArray[np.int64] | None = None,
     centred: bool = True,
 ) -> Yardstick:
-    """The yardstick of a library of `count` vectors, from a sample of its pictures and from everyday texts.
+    """The baseline of a library of `count` vectors, from a sample of its images and from everyday texts.
 
     `pictures`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim). `owners`, shape (n,), says which rows are views
-    of one picture, the whole one first: without it, each row is a picture. `centred` says whether combined queries
-    centre their terms, which they do from MIN_PICTURES on.
+    of one image, the whole one first; without it, each row is an image. `centred`: whether combined queries centre
+    their terms, as they do from MIN_PICTURES on.
     """
     pictures = pictures.astype(np.float32)
     if owners is None:
@@ -200,21 +200,21 @@ def measure(
     _, wholes, owners = np.unique(owners, return_index=True, return_inverse=True)
     mean = pictures.mean(axis=0)
     step = -(-len(pictures) // max(FEWEST, KEPT_NUMBERS // pictures.shape[1]))
-    kept = Sample(pictures[::step].astype(np.float16).astype(np.float32))  # As the cache will give it back.
+    kept = Sample(pictures[::step].astype(np.float16).astype(np.float32))  # As it will come from the cache.
     chosen = np.sort(wholes)[np.unique(np.linspace(0, len(wholes) - 1, len(texts)).astype(int))]
     beside = np.linspace(0, len(texts) - 1, len(chosen)).astype(int)
     words, shown = texts[beside], pictures[chosen]
     if centred and count >= MIN_PICTURES:
         words, shown = _unit(words - texts.mean(axis=0)), _unit(shown - mean)
     usual: dict[Kind, Usual] = {
-        "text": _usual(kept, texts, pictures, owners, count=count),
-        "picture": _usual(kept, pictures[chosen], pictures, owners, itself=chosen, count=count),
-        "mixed": _usual(kept, _unit(words + shown), pictures, owners, itself=chosen, count=count),
+        "text": _baseline(kept, texts, pictures, owners, count=count),
+        "picture": _baseline(kept, pictures[chosen], pictures, owners, itself=chosen, count=count),
+        "mixed": _baseline(kept, _unit(words + shown), pictures, owners, itself=chosen, count=count),
     }
     return Yardstick(count, kept, usual)
 
 
-def _usual(
+def _baseline(
     sample: Sample,
     queries: NDArray[np.float32],
     pictures: NDArray[np.float32],
@@ -223,9 +223,9 @@ def _usual(
     count: int,
     itself: NDArray[np.int64] | None = None,
 ) -> Usual:
-    """What is usual for queries (m, dim) of a kind; `itself` says which row of `pictures` each one is made of.
+    """The baseline of queries (m, dim) of a kind; `itself`: the row of `pictures` that each one is made of.
 
-    `owners` numbers the pictures that the rows are views of, from 0.
+    `owners` numbers the images that the rows are views of, from 0.
     """
     spread = float(np.median(sample.tail(queries)[1]))
     scores = queries @ pictures.T
@@ -234,13 +234,13 @@ def _usual(
 
     def best(some: slice | NDArray[np.bool_]) -> float:
         top = scores[:, some].max(axis=1, keepdims=True)
-        return float(np.quantile(sample.standing(queries, top, spread), USUAL))
+        return float(np.quantile(sample.z_scores(queries, top, spread), USUAL))
 
     whole = best(slice(None))
     if count <= len(pictures) or len(pictures) < ENOUGH_TO_QUARTER:
         return Usual(spread, whole)
-    # The best of more pictures than were sampled is better, for each e-fold by as much as from the sample's quarters to
-    # the whole. From 10,000 to 100,000 made-up pictures (`benchmarks/labelled.py`) that was right to .03.
+    # The best of more images than were sampled is better: for each e-fold by as much as from the sample's quarters to
+    # the whole. From 10,000 to 100,000 made-up images (`benchmarks/labelled.py`) that was right to .03.
     quarters = [best(owners % QUARTERS == start) for start in range(QUARTERS)]
     growth = max(0.0, whole - sum(quarters) / QUARTERS) / math.log(QUARTERS)
     return Usual(spread, whole + growth * math.log(count / len(pictures)))

@@ -1,7 +1,7 @@
-"""Exact search with numpy alone: the oracle of the other engines, and the scan of vectors that no snapshot holds.
+"""Exact search with numpy alone: the oracle of the other engines, and the scan of vectors that no snapshot covers.
 
 All engines share what a score is (`inner_products`) and what "better" means (score, then smaller id), so that their
-answers can be compared to the last bit and merged without a seam.
+results can be compared to the last bit and merged.
 """
 
 from __future__ import annotations

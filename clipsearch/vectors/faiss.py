@@ -34,7 +34,7 @@ FEW = 16
 FAISS turns to matrix products only at 20."""
 
 _SPARE = 8
-"""Results asked for beyond k, so that one look mostly shows that nothing near the k-th was cut off."""
+"""Results asked for beyond k, so that one search mostly shows that nothing near the k-th was cut off."""
 
 _GATHERED = 1 << 24
 """Numbers that one reconstruction may hold: 64 MB as float32."""
@@ -81,7 +81,7 @@ class FaissIndex:
         pending = np.arange(len(queries))
         take = min(total, width + max(_SPARE, width // 8))
         while len(pending):
-            # What the engine cut off may belong in, by its rounding or by a tie: then the row is asked for more.
+            # What the engine cut off may belong in, by its rounding or by a tie: then more of that row are fetched.
             rough, found, better = self._candidates(queries[pending], take, params)
             cut = (found[:, -1] >= 0) & (rough[:, -1] >= rough[:, width - 1] - oracle.ROUNDING)
             settled = ~cut | (take == total)
@@ -116,7 +116,7 @@ class FaissIndex:
     def _search_lists(
         self, queries: NDArray[np.float32], take: int, params: faiss.SearchParameters
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-        """As `_candidates`, by a search that brings the vectors along: at 1M it saves a cold query 40 ms of look-up."""
+        """As `_candidates`, by a search that returns the vectors too: at 1M it saves a cold query 40 ms of look-up."""
         parts = []
         step = _GATHERED // (take * self.dim)
         for start in range(0, len(queries), step):
@@ -163,7 +163,7 @@ class Flat:
     def write(self, write: Write, build: Build) -> Mapping[str, Any]:
         """See Engine."""
         _write(_build_exact(build), write)
-        _give_back()
+        _trim_memory()
         return {}
 
     def open(self, path: Path, *, dim: int, count: int, details: Mapping[str, Any]) -> FaissIndex:
@@ -184,7 +184,7 @@ class InvertedLists:
         root, details = _build_ivf(build, _previous_centroids(build))
         _write(root, write)
         del root  # before the file is read back
-        _give_back()
+        _trim_memory()
         return details
 
     def open(self, path: Path, *, dim: int, count: int, details: Mapping[str, Any]) -> FaissIndex:
@@ -238,7 +238,7 @@ def _read_ahead(inner: faiss.Index, *, engine: str) -> None:
 
 def _build_exact(build: Build) -> faiss.Index:
     flat = faiss.IndexFlatIP(build.dim)
-    # Room for all at once: growing by doubling would hold the vectors twice.
+    # Reserved at once: growing by doubling would hold the vectors twice.
     flat.codes.resize(build.count * build.dim * 4)
     flat.codes.resize(0)
     root = faiss.IndexIDMap(flat)
@@ -268,7 +268,7 @@ def _build_ivf(build: Build, centroids: tuple[NDArray[np.float32], int] | None) 
         if kept:
             sample.add(vectors)
     truth = Probes(sample, build.probes() if build.probes else None)
-    _make_room(inverted.invlists, np.bincount(assigned, minlength=inverted.nlist))
+    _reserve(inverted.invlists, np.bincount(assigned, minlength=inverted.nlist))
     names = np.empty(count, dtype=np.int64)
     for start, ids, vectors in with_positions(source):
         end = start + len(ids)
@@ -320,22 +320,22 @@ def _previous_centroids(build: Build) -> tuple[NDArray[np.float32], int] | None:
     return index.centroids(), previous.details["trained_on"]
 
 
-def _make_room(lists: faiss.InvertedLists, sizes: NDArray[np.int64]) -> None:
-    """Room for what each list will hold: growing by doubling would take up to twice the memory."""
+def _reserve(lists: faiss.InvertedLists, sizes: NDArray[np.int64]) -> None:
+    """Reserve what each list will hold: growing by doubling would take up to twice the memory."""
     for number, size in enumerate(sizes.tolist()):
         lists.resize(number, size)
         lists.resize(number, 0)
 
 
-def _give_back() -> None:
-    """Have the C library return freed memory: glibc keeps that of an IVF's lists, all of a gigabyte, for later."""
+def _trim_memory() -> None:
+    """Have the C library return freed memory: glibc keeps that of an IVF's lists, up to a gigabyte, for later."""
     with suppress(AttributeError, OSError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
 def _threads(number: int | None) -> Iterator[None]:
-    """Run FAISS on `number` OpenMP threads; the setting belongs to the calling thread, and is put back."""
+    """Run FAISS on `number` OpenMP threads; the setting belongs to the calling thread, and is restored."""
     before = faiss.omp_get_max_threads()
     if number is not None:
         faiss.omp_set_num_threads(number)

@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 
 class SnapshotError(ClipsearchError):
-    """A snapshot could not be written; the one before it stands."""
+    """A snapshot could not be written; the one before it is kept."""
 
 
 class DamagedSnapshot(SnapshotError):
-    """A snapshot is missing, damaged, or of other vectors than it was recorded for."""
+    """A snapshot is missing, damaged, or of other vectors than recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFile:
-    """A published snapshot and what it must be to be trusted. `details` is JSON-able, for people and the next build.
+    """A published snapshot, with what its file is compared to before it is used. `details` is
+    JSON-able, for people and the next build.
 
     For "ivf" the details are nlist, nprobe, trained_on (vectors at the time of training), recall (by set of probes),
     recall_at, target and probes (how many of each set).
@@ -77,7 +78,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenedSnapshot:
-    """An index over a mapped file. `hashed`: its stat was new, its hash was taken and is right; worth noting `stat`."""
+    """An index over a mapped file. `hashed`: its stat was new, and its hash was right; worth noting `stat`."""
 
     index: VectorIndex
     stat: Stamp
@@ -114,7 +115,7 @@ class VectorIndex(Protocol):
         w is k, or the number of vectors (of those that `allowed` leaves) where that is smaller. A row for which an
         approximate search found fewer is padded with score -inf and id -1.
         Scores are those of `exact.inner_products`, the same to the last bit whatever the engine; equal ones come in
-        ascending order of id. `allowed` restricts the search to these ids (unknown ones do no harm) and makes it
+        ascending order of id. `allowed` restricts the search to these ids (unknown ones are ignored) and makes it
         exhaustive; `exhaustive` alone asks an approximate engine to look at every vector.
         Raises ValueError where the queries' dimension is not the index's, or k < 1.
         """

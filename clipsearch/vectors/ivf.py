@@ -16,7 +16,7 @@ TARGET = 0.99
 RECALL_AT = 10
 
 PICTURES = 200
-"""Pictures drawn as probes: one wrong neighbour in ten of one of them is 0.0005 of recall."""
+"""Images drawn as probes: one wrong neighbour in ten of one of them is 0.0005 of recall."""
 
 TRAINING_PER_LIST = 32
 """Vectors per list that k-means sees; FAISS's own lower bound for a warning is 39, but the recall is measured here."""
@@ -37,7 +37,7 @@ def lists_for(count: int) -> int:
 
 
 class Sample:
-    """Draws vectors out of a pass over `count` of them: some to train on, and other ones as pictures that ask.
+    """Draws vectors from a pass over `count` of them: some to train on, and others as image queries.
 
     The draw depends on `count` alone, so that a build can be repeated.
     """
@@ -45,7 +45,7 @@ class Sample:
     def __init__(self, count: int, *, dim: int, training: int) -> None:
         drawn = np.random.default_rng(count).permutation(count)
         pictures = min(PICTURES, count)
-        # With few vectors the two overlap; a picture's own vector never counts as found.
+        # With few vectors the two overlap; an image's own vector never counts as found.
         self.picture_positions = np.sort(drawn[:pictures])
         self._training_positions = np.sort(drawn[-training:]) if training else drawn[:0]
         self.pictures = np.empty((pictures, dim), dtype=np.float32)
@@ -60,12 +60,12 @@ class Sample:
             into[first:last] = vectors[positions[first:last] - start]
 
     def forget_training(self) -> None:
-        """Give the memory of `training` back."""
+        """Release the memory of `training`."""
         self.training = np.empty((0, self.training.shape[1]), dtype=np.float32)
 
 
 class Probes:
-    """Sets of queries with their true neighbours: texts from the caller, pictures from a Sample."""
+    """Sets of queries with their true neighbours: texts from the caller, images from a Sample."""
 
     def __init__(self, sample: Sample, texts: NDArray[np.float32] | None) -> None:
         none = np.full(0 if texts is None else len(texts), _NOT_STORED, dtype=np.int64)
@@ -88,7 +88,7 @@ class Probes:
         """Recall@RECALL_AT of each set: the share of true neighbours that `search` finds; ties count for each other."""
         scores, positions = self._truth.result()
         if scores.shape[1] < 2:
-            return dict.fromkeys(self.sets, 1.0)  # a vector alone has no neighbours to miss
+            return dict.fromkeys(self.sets, 1.0)  # a single vector has no neighbours to miss
         worst = self._others(scores, positions).min(axis=1, keepdims=True) - ROUNDING
         found = self._others(*search(self._queries, scores.shape[1], nprobe))
         good = (found >= worst).mean(axis=1)

@@ -23,8 +23,8 @@ def publish(
 ) -> tuple[Stamp, str]:
     """Write `folder`/`name` through `produce`, which is handed a `write`; the stat and the SHA-256 of what was written.
 
-    The bytes go to a temporary file in `folder`, are flushed to the disk and read back; `check` then looks at that
-    file and raises what it likes. Only after that does the name appear. Whatever goes wrong, nothing is left behind.
+    The bytes go to a temporary file in `folder`, are flushed to the disk and read back; `check` then checks that
+    file and may raise. Only after that does the name appear. If anything fails, nothing is left behind.
     Raises SnapshotError where the file system refuses.
     """
     if not name.endswith(SUFFIX) or Path(name).name != name:
@@ -42,13 +42,13 @@ def publish(
                 produce(write)
             files.sync(temporary)
             if files.sha256(temporary) != digest.hexdigest():
-                raise SnapshotError(f"{path} does not read back as it was written; check the disk")
+                raise SnapshotError(f"{path} does not read back as it was written", advice="check the disk")
             check(temporary)
         return files.stamp(path), digest.hexdigest()
     except OSError as exc:
         raise SnapshotError(
-            f"The vector index cannot be written to {path}: {exc.strerror or exc}. "
-            "The catalog is complete; make room or mend the folder and index again"
+            f"cannot write the vector index to {path}: {exc.strerror or exc}",
+            advice="the catalog is complete; make room or fix the folder, then index again",
         ) from exc
 
 
