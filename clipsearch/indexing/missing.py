@@ -1,7 +1,7 @@
-"""Decides about files that no walk found: left out by the scan options, on a drive that is away, or gone.
+"""Decides about files that no walk found: excluded by the scan options, offline, or missing.
 
-A drive that was unplugged must not empty a library. So a file counts as missing only where its folder is there and
-shows that it is not in it; whatever looks like an absent drive leaves its files offline, and they stay hits.
+An unplugged drive must not empty a library. So a file counts as missing only where its folder exists without it;
+whatever looks like an absent drive leaves its files offline, and they stay hits.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class _Unseen:
     zone: bool
 
 
-class Verdicts:
-    """The judgement over one run's walks; it reads and marks the temporary table `unseen` of the reconciler."""
+class MissingFiles:
+    """The files that one run's walks did not find; reads and marks the temporary table `unseen` of the reconciler."""
 
     def __init__(self, catalog: Catalog, roots: Roots, walked: list[Walked], suffixes: Collection[str]) -> None:
         self._catalog = catalog
@@ -45,7 +45,7 @@ class Verdicts:
         self._suffixes = suffixes
 
     def mark_zones(self) -> None:
-        """Mark what lies below a root, mount point or folder that cannot be looked into now."""
+        """Mark what is below a root, mount point or folder that cannot be read now."""
         looks = _Looks()
         for index, walked in enumerate(self._walked):
             for folder in self._zones(walked, looks):
@@ -55,10 +55,10 @@ class Verdicts:
                 )
 
     def _zones(self, walked: Walked, looks: _Looks) -> set[bytes]:
-        """Folders below which nothing can be said to be missing, the root or a named file among them."""
+        """Folders below which no file counts as missing, possibly the root or a named file."""
         root = walked.area.root
         zones = set(walked.walk.unreadable)
-        # A named file is missing when its folder is there and shows other things.
+        # A named file is missing when its folder exists and is not empty.
         if looks.is_away(os.path.dirname(root.path) if root.is_file else root.path):
             zones.add(root.path)
         mounts = {*root.mounts, *walked.walk.mounts}
@@ -66,10 +66,10 @@ class Verdicts:
             mounts.add(walked.mount)
         return zones | {mount for mount in mounts if looks.is_unmounted(mount)}
 
-    def pass_judgement(self, *, record: bool = False) -> dict[str, int]:
-        """How many files are excluded, offline and missing; those that were missing before count no more.
+    def decide(self, *, record: bool = False) -> dict[str, int]:
+        """How many files are excluded, offline and missing, without those that were missing before.
 
-        `record` writes it down, and drops the rows of excluded files; call inside a transaction then.
+        `record` stores it, and drops the rows of excluded files; call inside a transaction then.
         """
         counts = {"excluded": 0, "offline": 0, "missing": 0}
         for index, walked in enumerate(self._walked):
@@ -77,12 +77,12 @@ class Verdicts:
                 continue
             emptied = self._emptied(index, walked)
             for unseen in self._unseen(index):
-                verdict = self._verdict(walked, unseen, emptied)
-                if verdict is None:
+                decision = self._decision(walked, unseen, emptied)
+                if decision is None:
                     continue
-                counts[verdict] += unseen.state != "missing"
+                counts[decision] += unseen.state != "missing"
                 if record:
-                    self._record(unseen, verdict)
+                    self._record(unseen, decision)
         return counts
 
     def _unseen(self, index: int) -> Iterator[_Unseen]:
@@ -91,8 +91,8 @@ class Verdicts:
         ):
             yield _Unseen(file_id, path, state, bool(zone))
 
-    def _verdict(self, walked: Walked, unseen: _Unseen, emptied: Collection[bytes]) -> str | None:
-        """None: nothing can be said, for instance of a file that came after the walk."""
+    def _decision(self, walked: Walked, unseen: _Unseen, emptied: Collection[bytes]) -> str | None:
+        """None: undecided, for instance a file that came after the walk."""
         if not walked.walk.rules.reaches(unseen.path):
             return "excluded"
         if unseen.zone or (emptied and any(at in emptied for at in upwards(unseen.path))):
@@ -102,24 +102,24 @@ class Verdicts:
         return None if self._is_walked(walked, unseen.path) else "excluded"
 
     def _is_walked(self, walked: Walked, path: bytes) -> bool:
-        """Whether a walk of today would come to this file by this path, now that it is there."""
+        """Whether a walk would now find this file by this path."""
         root = walked.area.root
         if root.is_file:
             return True
         if os.fsdecode(os.path.splitext(path)[1]).lower() not in self._suffixes:
             return False
-        # One that is reached through a link only was passed over because the walk knew another way to it.
+        # A file behind a link was skipped because the walk had another path to it.
         return os.path.realpath(path) == os.path.realpath(root.path) + path[len(root.path) :]
 
-    def _record(self, unseen: _Unseen, verdict: str) -> None:
+    def _record(self, unseen: _Unseen, decision: str) -> None:
         conn = self._catalog.conn
-        if verdict == "excluded":
+        if decision == "excluded":
             conn.execute("DELETE FROM files WHERE id = ?", (unseen.file_id,))
         elif unseen.state != "missing":  # A missing file stays missing when its drive goes away.
-            conn.execute("UPDATE files SET state = ?, reason = NULL WHERE id = ?", (verdict, unseen.file_id))
+            conn.execute("UPDATE files SET state = ?, reason = NULL WHERE id = ?", (decision, unseen.file_id))
 
     def _emptied(self, index: int, walked: Walked) -> set[bytes]:
-        """Folders that are empty now and whose files mostly turned up nowhere: something is not mounted."""
+        """Folders that are empty now and whose files mostly were not found elsewhere: something is not mounted."""
         balance = dict.fromkeys(walked.walk.empty, 0)
         if balance:
             for path, moved in self._catalog.conn.execute(
@@ -131,7 +131,7 @@ class Verdicts:
         return {folder for folder, count in balance.items() if count > 0}
 
     def remember_mounts(self) -> None:
-        """Keep with each root the mount points that were seen, and those away below which files are offline."""
+        """Store with each root the mount points that were seen, and absent ones with offline files below."""
         looks = _Looks()
         for walked in self._walked:
             root = self._roots.all.get(walked.area.root.path)
@@ -158,7 +158,7 @@ class Verdicts:
 
 
 class _Looks:
-    """What folders look like now; each is looked at once."""
+    """The state of folders now; each is read once."""
 
     def __init__(self) -> None:
         self._away: dict[bytes, bool] = {}
@@ -174,12 +174,12 @@ class _Looks:
         return self._away[folder]
 
     def is_unmounted(self, mount: bytes) -> bool:
-        """Whether a former mount point is away, or a plain folder now."""
+        """Whether a former mount point is absent, or a plain folder now."""
         return self.is_away(mount) or not _is_mount(mount)
 
 
 def mount_above(path: bytes) -> bytes | None:
-    """The innermost mount point that holds `path`, itself included; None for the top of the file system."""
+    """The innermost mount point that contains `path`, itself included; None for the top of the file system."""
     for at in upwards(path):
         if _is_mount(at):
             return at

@@ -1,6 +1,6 @@
-"""Reads one file for an index run: its bytes once, their digest, and the pixels of the views that the catalog lacks.
+"""Reads one file for an index run: its bytes once, their digest, and the pixels of the pending views.
 
-Runs in the decoder threads. What it returns says everything that the writer has to record.
+Runs in the decoder threads. What it returns is all that the recorder needs.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _PIECE = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """The file owed something that another copy of it has paid meanwhile; it was not opened."""
+class Done:
+    """Its content was pending and is no longer, by another copy of the file; it was not opened."""
 
     work: Work
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """The file could not be read, now; nothing is remembered of its content. `vanished`: it is no longer there."""
+    """The file cannot be read now; nothing is recorded about its content. `vanished`: it no longer exists."""
 
     work: Work
     reason: str
@@ -61,7 +61,7 @@ class Changing:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The content is in the catalog and owes nothing."""
+    """The content is in the catalog and not pending."""
 
     work: Work
     size: int
@@ -84,7 +84,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """The file ends early; `Reader.read(…, truncated=True)` decodes what there is."""
+    """The file ends early; `Reader.read(…, truncated=True)` decodes what exists."""
 
     work: Work
 
@@ -104,7 +104,7 @@ class Decoded:
     reason: str | None
 
 
-Outcome = Settled | Unread | Changing | Known | Broken | Truncated | Decoded
+Outcome = Done | Unread | Changing | Known | Broken | Truncated | Decoded
 
 
 class Reader:
@@ -128,12 +128,12 @@ class Reader:
         self._lock = threading.Lock()
 
     def read(self, work: Work, *, turn: int = 0, truncated: bool = False) -> Outcome:
-        """Read, hash and decode one file, ahead of its `turn`. Raises nothing for what may be wrong with it.
+        """Read, hash and decode one file, ahead of its `turn`. What is wrong with it is returned, not raised.
 
         What comes back as `Decoded` has taken its views from the budget, unless it is `truncated`.
         """
-        if work.owing and not truncated and work.content_id is not None and self._paid(work.content_id):
-            return Settled(work)
+        if work.pending and not truncated and work.content_id is not None and self._is_done(work.content_id):
+            return Done(work)
         try:
             # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
             descriptor = os.open(work.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -147,7 +147,7 @@ class Reader:
             return Unread(work, "not enough memory to decode it now")
 
     def _read(self, work: Work, file: BinaryIO, turn: int, *, truncated: bool) -> Outcome:
-        if not truncated:  # Else it was counted before it was set aside.
+        if not truncated:  # A truncated file was counted when it was set aside.
             with self._lock:
                 self.opened += 1
         started_ns = time.time_ns()
@@ -156,7 +156,7 @@ class Reader:
             return Unread(work, "no longer a regular file")
         data: bytes | None
         if before.st_size <= IN_MEMORY_BYTES:
-            data = file.read(before.st_size)  # A file that grows on ends here.
+            data = file.read(before.st_size)  # A file that keeps growing ends here.
             digest = hashlib.sha256(data).digest()
         else:
             data = None
@@ -195,7 +195,7 @@ class Reader:
         taken = 0
         try:
             picture = open_picture(source, max_pixels=self._max_pixels, truncated=truncated)
-            views = self._owed(digest, picture)
+            views = self._pending_views(digest, picture)
             if not truncated:
                 self._budget.take(turn, len(views))
                 taken = len(views)
@@ -210,7 +210,7 @@ class Reader:
         except ImageError as exc:
             cause = exc.__cause__
             if isinstance(cause, OSError) and cause.errno is not None:
-                raise cause from exc  # The disk's failure, not the picture's: Pillow's own errors have no number.
+                raise cause from exc  # The disk's failure, not the image's: Pillow's own errors have no number.
             return Broken(work, size, mtime_ns, digest, "failed", str(exc))
         finally:
             self._budget.release(taken)
@@ -218,8 +218,8 @@ class Reader:
         reason = "the file ends early; what there is was indexed" if truncated else None
         return Decoded(work, size, mtime_ns, digest, picture.facts, views, pixels, state, reason)
 
-    def _owed(self, digest: bytes, picture: Picture) -> tuple[View, ...]:
-        """The views that the catalog has no vectors of; at least one."""
+    def _pending_views(self, digest: bytes, picture: Picture) -> tuple[View, ...]:
+        """The views without a vector in the catalog; at least one."""
         views = tiles.views(picture.facts.width, picture.facts.height, self._tiles)
         with self._lock:
             row = self._catalog.contents.by_digest(digest)
@@ -229,7 +229,7 @@ class Reader:
     def _prepare(self, picture: Picture, views: Sequence[View]) -> tuple[NDArray[np.uint8], tuple[View, ...]]:
         """Pixels (n, 3, S, S) of the views: decoded once, or twice where a tile needs a larger draft than the whole.
 
-        Where that is too large for the limit, the whole picture stands in for the tile, so that it owes nothing more.
+        Where that is too large for the limit, the whole image stands in for the tile, so that it is not pending again.
         """
         import numpy as np
 
@@ -245,12 +245,12 @@ class Reader:
                 shown.append(View(view.number, None))
         return np.stack(pixels), tuple(shown)
 
-    def _paid(self, content_id: int) -> bool:
+    def _is_done(self, content_id: int) -> bool:
         with self._lock:
             return not self._catalog.embeddings.lacks_views(content_id, self._encoder_id, self._tiles)
 
     def _known(self, digest: bytes) -> tuple[int, ContentState] | None:
-        """The content with this digest, if it owes nothing: it has its vectors, or a failure that is not due again."""
+        """The content with this digest, if it is not pending: it has its vectors, or a failure that is not retried."""
         with self._lock:
             row = self._catalog.contents.by_digest(digest)
             if row is None:

@@ -1,8 +1,8 @@
 """Compares what walks find with what the catalog knows.
 
 A walk and the catalog's files are two streams in the byte order of paths, so one merge tells new, changed, unchanged
-and unseen apart, however many files there are. What a run has to read stands in a temporary table (`work`), what
-no walk found in another (`unseen`) until the run knows whether it moved; `judging` then decides about the rest.
+and unseen files apart, however many there are. A temporary table (`work`) lists the files to read, another (`unseen`)
+those that no walk found, until the run knows whether they moved; `missing` then decides about the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import span, upwards
 from clipsearch.images.tiles import Tiles
-from clipsearch.indexing.missing import Verdicts, Walked, mount_above
+from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk
 from clipsearch.types import Candidate, FileState, Problem
@@ -26,21 +26,21 @@ RACY_NS = 2_000_000_000
 """A file written this shortly before it was read may change again within one tick of its clock (git's racy rule)."""
 
 SKEW_NS = 24 * 3600 * 1_000_000_000
-"""A file from the future is racy too, up to a day: its server's clock may run ahead of ours."""
+"""A file from the future is racy too, up to a day: its server's clock may be ahead of ours."""
 
 UNKNOWN_MTIME = -1
-"""Recorded for such a file: it equals no file's time, so that the next run looks again."""
+"""Recorded for such a file: it equals no file's time, so that the next run reads it again."""
 
 FOUND_STEP = 500
-"""Progress is told of every so many pictures found."""
+"""Progress is reported once for this many files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A file to read. `content_id` and `state` are what the catalog has for its path (None: nothing).
 
-    `owing` means that the file itself is unchanged, but its content lacks a vector or a failure is due again.
-    `elsewhere` means that no walk of this run came by: it may not even be there now.
+    `pending` means that the file itself is unchanged, but its content is pending or its failure is to be retried.
+    `elsewhere` means that no walk of this run found it: it may not exist any more.
     """
 
     path: bytes
@@ -48,30 +48,37 @@ class Work:
     mtime_ns: int
     content_id: int | None
     state: FileState | None
-    owing: bool
+    pending: bool
     elsewhere: bool = False
 
 
 @dataclass(slots=True)
 class Counts:
-    """What the comparison alone can tell."""
+    """The counts of a run so far, as `IndexReport` has them; the comparison adds to them, then the recorder."""
 
+    indexed: int = 0
     unchanged: int = 0
+    moved: int = 0
+    copied: int = 0
     restored: int = 0
-    failed_before: int = 0
-    unsupported: int = 0
     missing: int = 0
     offline: int = 0
     excluded: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    unsupported: int = 0
+    failed: list[Problem] = field(default_factory=list)
+    failed_before: int = 0
+    changing: list[Problem] = field(default_factory=list)
+    partial: list[Problem] = field(default_factory=list)
+    encoded: int = 0
+    pictures: int = 0
 
 
-# What a content owes the run, one byte each: a library of a million is compared with a megabyte at hand.
-_PAID, _OWES, _FAILED, _UNSUPPORTED = range(4)
+# What a content needs, one byte each: a library of a million is compared with a megabyte.
+_DONE, _PENDING, _FAILED, _UNSUPPORTED = range(4)
 
 
 class Reconciler:
-    """One run's comparison. `encoder_id` is the encoder that contents must have vectors of, for the views of `tiles`.
+    """One run's comparison. `encoder_id`: the encoder by which contents need vectors, for the views of `tiles`.
 
     `own` is the library's folder, which no walk enters. Raises what SQLite raises.
     """
@@ -92,22 +99,22 @@ class Reconciler:
         self.counts = Counts()
         self.catalog = catalog
         self._encoder_id = encoder_id or 0
-        self._pending = pending.condition(tiles)
+        self._pending_condition = pending.condition(tiles)
         self._decoder = decoder
         self._suffixes = suffixes
         self._never = _identity(own)
         self._rehash = rehash
         self._stop = stop
         self._walked: list[Walked] = []
-        self._verdicts = Verdicts(catalog, roots, self._walked, suffixes)
+        self._missing = MissingFiles(catalog, roots, self._walked, suffixes)
         for statement in _TEMPORARY.split(";"):
             catalog.conn.execute(statement)
 
     # Comparing
 
     def scan(self, areas: list[Area], *, found: Callable[[int], None] = lambda n: None) -> None:
-        """Walk all areas. `found` hears how many pictures were met so far. Ends early when `stop()` is true."""
-        standing = self._standing()
+        """Walk all areas. `found` receives the number of files so far. Ends early when `stop()` is true."""
+        states = self._content_states()
         mount_of = functools.lru_cache(maxsize=256)(mount_above)  # Named files share their folders.
         total = 0
         for area in areas:
@@ -118,27 +125,28 @@ class Reconciler:
             walk = Walk(area.start, rules, self._suffixes, area.skip, self._never, self._stop)
             walked = Walked(area, walk, mount_of(os.path.dirname(root.path) if root.is_file else root.path))
             self._walked.append(walked)
-            total = self._merge(walked, standing, total, found)
-            self.counts.problems += walk.problems()
+            total = self._merge(walked, states, total, found)
+            self.counts.failed += walk.problems()
         found(total)
-        self._verdicts.mark_zones()
+        self._missing.mark_zones()
 
-    def _standing(self) -> bytearray:
-        """What every content owes, by its id."""
+    def _content_states(self) -> bytearray:
+        """What every content needs, by its id."""
         conn = self.catalog.conn
-        standing = bytearray(int(conn.execute("SELECT coalesce(max(id), 0) FROM contents").fetchone()[0]) + 1)
+        states = bytearray(int(conn.execute("SELECT coalesce(max(id), 0) FROM contents").fetchone()[0]) + 1)
         for content_id, state, decoder in conn.execute(
-            f"SELECT id, state, decoder FROM contents c WHERE state NOT IN ('ok', 'partial') OR {self._pending}",
+            "SELECT id, state, decoder FROM contents c "
+            f"WHERE state NOT IN ('ok', 'partial') OR {self._pending_condition}",
             (self._encoder_id,),
         ):
             if state in ("ok", "partial") or decoder != self._decoder:
-                standing[content_id] = _OWES
+                states[content_id] = _PENDING
             else:
-                standing[content_id] = _FAILED if state == "failed" else _UNSUPPORTED
-        return standing
+                states[content_id] = _FAILED if state == "failed" else _UNSUPPORTED
+        return states
 
-    def _merge(self, walked: Walked, standing: bytearray, total: int, found: Callable[[int], None]) -> int:
-        """Compare one walk with the catalog; the number of pictures met, added to `total`."""
+    def _merge(self, walked: Walked, states: bytearray, total: int, found: Callable[[int], None]) -> int:
+        """Compare one walk with the catalog; `total` plus the number of files found."""
         tallies = [0, 0, 0, 0]
         rows = self._rows(walked.area)
         row = next(rows, None)
@@ -151,20 +159,20 @@ class Reconciler:
             if total % FOUND_STEP == 0:
                 found(total)
             if row is None or row[1] != path:
-                self._add_work(candidate, None, None, owing=False)
+                self._add_work(candidate, None, None, False)
                 continue
             file_id, _, size, mtime_ns, state, content_id = row
             row = next(rows, None)
             same = mtime_ns == candidate.mtime_ns and size == candidate.size and content_id is not None
-            owes = standing[content_id] if same and content_id is not None else _OWES
-            if owes == _OWES or self._rehash:
-                self._add_work(candidate, content_id, state, owing=same and owes == _OWES)
+            known = states[content_id] if same and content_id is not None else _PENDING
+            if known == _PENDING or self._rehash:
+                self._add_work(candidate, content_id, state, same and known == _PENDING)
             elif state == "present":
-                tallies[owes] += 1
+                tallies[known] += 1
             else:
                 self.catalog.conn.execute("INSERT INTO temp.back (file_id) VALUES (?)", (file_id,))
                 self.counts.restored += 1
-        self.counts.unchanged += tallies[_PAID]
+        self.counts.unchanged += tallies[_DONE]
         self.counts.failed_before += tallies[_FAILED]
         self.counts.unsupported += tallies[_UNSUPPORTED]
         while row is not None and walked.walk.complete:
@@ -182,7 +190,7 @@ class Reconciler:
             if stat.S_ISREG(about.st_mode) and (root.is_file or start != root.path):
                 yield Candidate(start, about.st_size, about.st_mtime_ns)
         except OSError:
-            pass  # The judgement looks at what is gone once more.
+            pass  # `missing` looks at what is gone once more.
         walked.walk.complete = True
 
     def _rows(self, area: Area) -> Iterator[tuple[int, bytes, int, int, FileState, int | None]]:
@@ -204,41 +212,41 @@ class Reconciler:
             (file_id, path, content_id, state, len(self._walked) - 1),
         )
 
-    def _add_work(self, candidate: Candidate, content_id: int | None, state: FileState | None, *, owing: bool) -> None:
+    def _add_work(self, candidate: Candidate, content_id: int | None, state: FileState | None, unchanged: bool) -> None:
         self.catalog.conn.execute(
-            "INSERT OR IGNORE INTO temp.work (path, size, mtime_ns, content_id, state, owing, elsewhere) "
+            "INSERT OR IGNORE INTO temp.work (path, size, mtime_ns, content_id, state, pending, elsewhere) "
             "VALUES (?, ?, ?, ?, ?, ?, 0)",
-            (candidate.path, candidate.size, candidate.mtime_ns, content_id, state, owing),
+            (candidate.path, candidate.size, candidate.mtime_ns, content_id, state, unchanged),
         )
 
-    # What is to be read
+    # Files to read
 
-    def add_owing_elsewhere(self) -> None:
-        """Also read every file whose content owes the encoder a view, wherever it is."""
+    def add_pending_elsewhere(self) -> None:
+        """Also read every other file whose content is pending, wherever it is."""
         self.catalog.conn.execute(
-            f"""INSERT OR IGNORE INTO temp.work (path, size, mtime_ns, content_id, state, owing, elsewhere)
+            f"""INSERT OR IGNORE INTO temp.work (path, size, mtime_ns, content_id, state, pending, elsewhere)
             SELECT f.path, f.size, f.mtime_ns, f.content_id, f.state, 1, 1
             FROM files f JOIN contents c ON c.id = f.content_id
             WHERE f.state IN ('present', 'unreadable') AND c.state IN ('ok', 'partial')
               AND f.id NOT IN (SELECT file_id FROM temp.unseen)
-              AND {self._pending}""",
+              AND {self._pending_condition}""",
             (self._encoder_id,),
         )
 
     def work(self, *, chunk: int = 1000) -> Iterator[Work]:
-        """What is to be read, in the byte order of paths; the catalog may be written to meanwhile."""
+        """The files to read, in the byte order of paths; the catalog may be written to meanwhile."""
         last: bytes = b""
         while True:
             rows = self.catalog.conn.execute(
-                "SELECT path, size, mtime_ns, content_id, state, owing, elsewhere FROM temp.work WHERE path > ? "
+                "SELECT path, size, mtime_ns, content_id, state, pending, elsewhere FROM temp.work WHERE path > ? "
                 "ORDER BY path LIMIT ?",
                 (last, chunk),
             ).fetchall()
             if not rows:
                 return
             last = rows[-1][0]
-            for path, size, mtime_ns, content_id, state, owing, elsewhere in rows:
-                yield Work(path, size, mtime_ns, content_id, state, bool(owing), bool(elsewhere))
+            for path, size, mtime_ns, content_id, state, unchanged, elsewhere in rows:
+                yield Work(path, size, mtime_ns, content_id, state, bool(unchanged), bool(elsewhere))
 
     def count_work(self) -> int:
         return int(self.catalog.conn.execute("SELECT count(*) FROM temp.work").fetchone()[0])
@@ -246,7 +254,7 @@ class Reconciler:
     # Recording what the comparison found
 
     def restore(self) -> None:
-        """Files that are back, unchanged, are present again; nothing has to be read for that."""
+        """Files that are back, unchanged, are present again without being read."""
         if self.counts.restored:
             self.catalog.conn.execute(
                 "UPDATE files SET state = 'present', reason = NULL WHERE id IN (SELECT file_id FROM temp.back)"
@@ -255,7 +263,7 @@ class Reconciler:
     def take_moved(self, content_id: int, path: bytes) -> bool:
         """Whether a file with this content vanished from another path; that file's row is removed, as it moved.
 
-        A file on a drive that is away has not vanished: then this one is a copy.
+        A file on an offline drive has not vanished: then this one is a copy.
         """
         conn = self.catalog.conn
         row = conn.execute(
@@ -274,25 +282,25 @@ class Reconciler:
         conn.execute("DELETE FROM files WHERE id = ?", row)
         return True
 
-    # Judging
+    # Missing files
 
-    def foresee(self) -> None:
-        """Count what `judge` would say if no file had moved; records nothing."""
-        self._count(self._verdicts.pass_judgement())
+    def count_missing(self) -> None:
+        """Count what `record_missing` would record if no file had moved."""
+        self._count(self._missing.decide())
 
-    def judge(self) -> None:
-        """Record of every file that no walk found whether it is excluded, offline or missing; in a transaction.
+    def record_missing(self) -> None:
+        """Record for every file that no walk found whether it is excluded, offline or missing; in a transaction.
 
-        Only for runs whose walks all ended. Roots and mount points are looked at once more.
+        Only for runs whose walks are complete. Roots and mount points are checked once more.
         """
-        self._verdicts.mark_zones()
-        self._count(self._verdicts.pass_judgement(record=True))
-        self._verdicts.remember_mounts()
+        self._missing.mark_zones()
+        self._count(self._missing.decide(record=True))
+        self._missing.remember_mounts()
 
-    def _count(self, verdicts: dict[str, int]) -> None:
-        self.counts.missing += verdicts["missing"]
-        self.counts.offline += verdicts["offline"]
-        self.counts.excluded += verdicts["excluded"]
+    def _count(self, decisions: dict[str, int]) -> None:
+        self.counts.missing += decisions["missing"]
+        self.counts.offline += decisions["offline"]
+        self.counts.excluded += decisions["excluded"]
 
     def scanned_roots(self) -> list[bytes]:
         return [w.area.root.path for w in self._walked if w.walk.complete and w.area.start == w.area.root.path]
@@ -311,7 +319,7 @@ DROP TABLE IF EXISTS temp.work;
 DROP TABLE IF EXISTS temp.unseen;
 DROP TABLE IF EXISTS temp.back;
 CREATE TEMP TABLE work (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, content_id INTEGER, state TEXT, owing INTEGER,
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, content_id INTEGER, state TEXT, pending INTEGER,
     elsewhere INTEGER
 ) WITHOUT ROWID;
 CREATE TEMP TABLE unseen (

@@ -1,4 +1,4 @@
-"""Writes what became of each file into the catalog, one transaction a batch, and counts it for the report."""
+"""Records the outcome for each file in the catalog, one transaction per batch, and counts it for the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.images.tiles import Tiles
-from clipsearch.indexing.reader import Broken, Changing, Decoded, Known, Outcome, Settled, Unread
+from clipsearch.indexing.reader import Broken, Changing, Decoded, Done, Known, Outcome, Unread
 from clipsearch.indexing.reconcile import UNKNOWN_MTIME, Reconciler, Work
 from clipsearch.types import ContentState, Problem
 
@@ -19,24 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vectors = Sequence[NDArray[np.float32]] | NDArray[np.float32]
-
-
-@dataclass(slots=True)
-class Tally:
-    """What reading the files told; `Counts` has what the comparison could tell."""
-
-    indexed: int = 0
-    unchanged: int = 0
-    moved: int = 0
-    copied: int = 0
-    restored: int = 0
-    unsupported: int = 0
-    failed_before: int = 0
-    encoded: int = 0
-    pictures: int = 0
-    failed: list[Problem] = field(default_factory=list)
-    changing: list[Problem] = field(default_factory=list)
-    partial: list[Problem] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -62,12 +44,12 @@ class Batch:
 
 
 class Recorder:
-    """Records for one run, whose vectors are those of the encoder `row`, for the views that `tiles` says."""
+    """Records for one run, whose vectors are those of the encoder `row`, for the views of the mode `tiles`."""
 
     def __init__(
         self, catalog: Catalog, reconciler: Reconciler, row: EncoderRow, *, tiles: Tiles, decoder: str
     ) -> None:
-        self.tally = Tally()
+        self._counts = reconciler.counts
         self._catalog = catalog
         self._reconciler = reconciler
         self._row = row
@@ -88,8 +70,8 @@ class Recorder:
                 self._record_picture(picture, batch.files[picture.digest], vectors[start:end], time)
                 start = end
 
-    def already_paid(self, picture: Decoded) -> Known | None:
-        """What a picture is if a copy of it was committed since it was decoded, ahead of its turn."""
+    def already_done(self, picture: Decoded) -> Known | None:
+        """The content of an image whose copy was committed after this one was decoded."""
         found = self._catalog.contents.by_digest(picture.digest)
         if found is None or self._catalog.embeddings.lacks_views(found[0], self._row.id, self._tiles):
             return None
@@ -115,49 +97,49 @@ class Recorder:
         if finite:
             for view, vector in zip(picture.views, vectors, strict=True):
                 self._catalog.embeddings.put(content_id, self._row.id, vector, view=view.number, box=view.box)
-            self.tally.encoded += len(picture.views)
-            self.tally.pictures += 1
+            self._counts.encoded += len(picture.views)
+            self._counts.pictures += 1
         for i, file in enumerate(files):
             path = os.fsdecode(file.work.path)
             if not finite:
-                self.tally.failed.append(Problem(path, reason or ""))
+                self._counts.failed.append(Problem(path, reason or ""))
             elif i == 0:
-                self.tally.indexed += 1
+                self._counts.indexed += 1
                 if file.work.content_id != content_id:
                     self._reconciler.take_moved(content_id, file.work.path)
             else:
                 self._count_known(file.work, content_id)
             if state == "partial":
-                self.tally.partial.append(Problem(path, reason or ""))
+                self._counts.partial.append(Problem(path, reason or ""))
             self._put_file(file, content_id)
 
     def _record_other(self, outcome: Outcome, time: str) -> None:
         work = outcome.work
         path = os.fsdecode(work.path)
-        if isinstance(outcome, Settled):
-            self.tally.unchanged += 1
+        if isinstance(outcome, Done):
+            self._counts.unchanged += 1
         elif isinstance(outcome, Known):
             if outcome.state in ("ok", "partial"):
                 self._count_known(work, outcome.content_id)
             else:
                 if work.content_id != outcome.content_id:
                     self._reconciler.take_moved(outcome.content_id, work.path)
-                self._count_useless(outcome.state)
+                self._count_undecodable(outcome.state)
             self._put_file(outcome, outcome.content_id)
         elif isinstance(outcome, Broken):
             self._record_broken(outcome, time)
         elif isinstance(outcome, Changing):
-            self.tally.changing.append(Problem(path, "it changed while it was read; the next run reads it again"))
+            self._counts.changing.append(Problem(path, "it changed while it was read; the next run reads it again"))
         elif isinstance(outcome, Unread):
             if outcome.vanished and work.elsewhere:
-                return  # Its drive may be away: a run that comes by there will tell.
-            self.tally.failed.append(Problem(path, outcome.reason))
+                return  # Its drive may be offline; a run that walks its root decides.
+            self._counts.failed.append(Problem(path, outcome.reason))
             if not outcome.vanished:
                 self._catalog.files.put(
                     work.path,
                     content_id=work.content_id,
                     size=work.size,
-                    mtime_ns=UNKNOWN_MTIME,  # Nobody knows whose size and time these are.
+                    mtime_ns=UNKNOWN_MTIME,  # Whose size and time these are is unknown.
                     state="unreadable",
                     reason=outcome.reason,
                 )
@@ -175,28 +157,28 @@ class Recorder:
         if broken.work.content_id != content_id:
             self._reconciler.take_moved(content_id, broken.work.path)
         if broken.state == "unsupported":
-            self.tally.unsupported += 1
+            self._counts.unsupported += 1
         else:
-            self.tally.failed.append(Problem(os.fsdecode(broken.work.path), broken.reason))
+            self._counts.failed.append(Problem(os.fsdecode(broken.work.path), broken.reason))
         self._put_file(broken, content_id)
 
     def _count_known(self, work: Work, content_id: int) -> None:
-        """A file whose content was there already: unchanged, restored, moved or copied."""
+        """A file whose content was known already: unchanged, restored, moved or copied."""
         if work.content_id == content_id:
             if work.state == "present":
-                self.tally.unchanged += 1
+                self._counts.unchanged += 1
             else:
-                self.tally.restored += 1
+                self._counts.restored += 1
         elif self._reconciler.take_moved(content_id, work.path):
-            self.tally.moved += 1
+            self._counts.moved += 1
         else:
-            self.tally.copied += 1
+            self._counts.copied += 1
 
-    def _count_useless(self, state: ContentState) -> None:
+    def _count_undecodable(self, state: ContentState) -> None:
         if state == "unsupported":
-            self.tally.unsupported += 1
+            self._counts.unsupported += 1
         else:
-            self.tally.failed_before += 1
+            self._counts.failed_before += 1
 
     def _put_file(self, outcome: Known | Broken | Decoded, content_id: int) -> None:
         self._catalog.files.put(outcome.work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns)

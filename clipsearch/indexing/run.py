@@ -1,4 +1,4 @@
-"""One index run: scan, compare, decode ahead, encode in batches, commit each batch, judge what was not seen.
+"""One index run: scan, compare, decode ahead, encode in batches, commit each batch, record what is missing.
 
 The caller holds the library's lock. Every batch is one transaction, so a kill loses at most the batch in hand.
 """
@@ -10,8 +10,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.catalog import pending, snapshots
 from clipsearch.catalog.catalog import Catalog, EncoderRow
@@ -23,7 +23,7 @@ from clipsearch.images.sniff import MAX_PIXELS, PICTURE_SUFFIXES
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Truncated, Unread
-from clipsearch.indexing.reconcile import Reconciler, Work
+from clipsearch.indexing.reconcile import Counts, Reconciler, Work
 from clipsearch.indexing.recorder import Batch, Recorder, now
 from clipsearch.indexing.results import IndexReport
 from clipsearch.indexing.roots import GivenOptions, Roots
@@ -71,24 +71,16 @@ def dry_run(
     reconciler = _reconciler(catalog, roots, options, encoder.id if encoder else None, lambda: False)
     reconciler.scan(roots.plan(paths, options.given, suffixes=PICTURE_SUFFIXES, own=_own(catalog)))
     if catalog.filling() is not None or options.tiles is not None:
-        reconciler.add_owing_elsewhere()
-    reconciler.foresee()
-    counts = reconciler.counts
+        reconciler.add_pending_elsewhere()
+    reconciler.count_missing()
+    reconciler.counts.indexed = reconciler.count_work()
     return IndexReport(
         model=encoder.info if encoder else None,
         library=str(catalog.folder),
-        indexed=reconciler.count_work(),
-        unchanged=counts.unchanged,
-        restored=counts.restored,
-        missing=counts.missing,
-        offline=counts.offline,
-        excluded=counts.excluded,
-        unsupported=counts.unsupported,
-        failed=tuple(counts.problems),
-        failed_before=counts.failed_before,
         tiles=_tiles(catalog, options),
         dry_run=True,
         seconds=time.monotonic() - started,
+        **_counted(reconciler.counts),
     )
 
 
@@ -156,15 +148,15 @@ class IndexRun:
         with catalog.transaction():
             self._reconciler.scan(areas, found=self._meter.found)
             if filling is not None or self._options.tiles is not None:
-                self._reconciler.add_owing_elsewhere()
+                self._reconciler.add_pending_elsewhere()
             self._reconciler.restore()
-        self._owed = pending.count(catalog, self._row.id) if filling is not None else 0
+        self._pending = pending.count(catalog, self._row.id) if filling is not None else 0
         self._meter.start(self._reconciler.count_work())
         self._work_through()
         interrupted = self._stop()
         if not interrupted:
             with catalog.transaction():
-                self._reconciler.judge()
+                self._reconciler.record_missing()
                 roots.save(scanned=self._reconciler.scanned_roots(), now=now())
         switched = self._switch_if_filled() or (filling is not None and catalog.filling() is None)
         self._meter.publishing()
@@ -209,7 +201,7 @@ class IndexRun:
 
     def _take(self, outcome: Outcome, reader: Reader) -> None:
         if isinstance(outcome, Decoded):
-            outcome = self._recorder.already_paid(outcome) or outcome
+            outcome = self._recorder.already_done(outcome) or outcome
         if isinstance(outcome, Truncated):
             self._truncated.append(outcome.work)
         elif isinstance(outcome, Decoded):
@@ -243,8 +235,8 @@ class IndexRun:
             self._recorder.commit(batch, np.concatenate(parts))
             files = sum(len(same) for same in batch.files.values())
             self._meter.done(files, encoded=len(batch.pictures))
-            self._owed -= sum(any(f.work.owing for f in same) for same in batch.files.values())
-            if self._owed <= 0:
+            self._pending -= sum(any(f.work.pending for f in same) for same in batch.files.values())
+            if self._pending <= 0:
                 self._switch_if_filled()
             self._publish(final=False)
         else:
@@ -291,27 +283,11 @@ class IndexRun:
     # Reporting
 
     def _report(self, *, interrupted: bool, switched: bool, seconds: float) -> IndexReport:
-        counts, tally = self._reconciler.counts, self._recorder.tally
         filling = self._catalog.filling()
         answering = self._catalog.answering()
         return IndexReport(
             model=answering.info if answering else None,
             library=str(self._catalog.folder),
-            indexed=tally.indexed,
-            unchanged=counts.unchanged + tally.unchanged,
-            moved=tally.moved,
-            copied=tally.copied,
-            restored=counts.restored + tally.restored,
-            missing=counts.missing,
-            offline=counts.offline,
-            excluded=counts.excluded,
-            unsupported=counts.unsupported + tally.unsupported,
-            failed=(*counts.problems, *tally.failed),
-            failed_before=counts.failed_before + tally.failed_before,
-            changing=tuple(tally.changing),
-            partial=tuple(tally.partial),
-            encoded=tally.encoded,
-            pictures=tally.pictures,
             deleted=self._deleted,
             tiles=self._tiles,
             opened=self._opened,
@@ -322,6 +298,7 @@ class IndexRun:
             published=self._published,
             seconds=seconds,
             notices=tuple(self._notices),
+            **_counted(self._reconciler.counts),
         )
 
     def _record(self, report: IndexReport) -> None:
@@ -353,6 +330,12 @@ class IndexRun:
         }
         with self._catalog.transaction():
             self._catalog.set_meta("last_run", json.dumps(last_run))
+
+
+def _counted(counts: Counts) -> dict[str, Any]:
+    """The counts as attributes of an `IndexReport`."""
+    found = {each.name: getattr(counts, each.name) for each in fields(counts)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def _reconciler(
