@@ -354,7 +354,7 @@ def test_what_is_damaged_in_a_library_is_said_to_be_so(tiny: dict[str, TinyEncod
         lambda: measure_engines(shelf.folder),
         lambda: find_again(paths, place=Workplace(shelf.folder, cache=tmp_path / "cache")),
     ):
-        with pytest.raises(DamagedError, match="doctor says more"):
+        with pytest.raises(DamagedError, match="clipsearch doctor"):
             attempt()
 
 

@@ -188,11 +188,11 @@ def test_the_agreement_tells_good_from_bad(full: Encoder, small: Encoder, pixels
     bad = int8.agreement(full, reload_encoder(quantised_info(base, coarse)), pixels[:100], calibrated_on=64)
     assert bad is not None and bad.words is not None
     assert bad.words < 0.8 and bad.cosine < good.cosine
-    assert bad.advice is not None and "--precision fp32" in bad.advice
+    assert bad.advice is not None and '`precision="fp32"`' in bad.advice
     same = int8.agreement(full, full, pixels[:100], calibrated_on=64)
     assert same is not None and (same.words, same.likeness) == (1, 1)
     few = int8.agreement(full, small, pixels[:3], calibrated_on=3)
-    assert few is not None and few.words is None and "3 pictures only" in (few.advice or "")
+    assert few is not None and few.words is None and "3 images only" in (few.advice or "")
 
 
 def test_a_sample_is_of_different_pictures_that_can_be_read(tmp_path: Path, full: Encoder) -> None:
@@ -258,7 +258,7 @@ def test_a_new_library_in_8_bits(index: Any) -> None:
     assert report.encoded == 60 and report.model is not None and report.model.spec == SPEC8
     [said] = heard.agreement()
     assert said < heard.events.index("encoding")  # before it goes on
-    assert "the 10 nearest are the same by" in heard.events[said]
+    assert "the top 10 agree in" in heard.events[said]
     assert specs(library) == {SPEC8: "answering"}
     found = library.query(Path(report.library).parent / "photos" / "007.png", k=1)
     assert found.hits[0].path.endswith("007.png") and found.model.spec == SPEC8
@@ -317,7 +317,7 @@ def test_refusals_leave_the_library_as_it_was(index: Any, tmp_path: Path) -> Non
         index(model=SPEC8, precision="fp32")
     assert specs(library) == {SPEC: "answering"}
     (tmp_path / "nothing").mkdir()
-    with Library.create(tmp_path / "bare", model=SPEC) as bare, pytest.raises(UsageError, match="your own pictures"):
+    with Library.create(tmp_path / "bare", model=SPEC) as bare, pytest.raises(UsageError, match="your own images"):
         bare.index([tmp_path / "nothing"], precision="int8")
 
 
@@ -328,7 +328,7 @@ def test_it_is_mentioned_once_where_it_wins(index: Any, fast: bool, monkeypatch:
     mentioned = []
     for count, options in ((30, {"new": True}), (90, {}), (150, {})):
         _, heard, _ = index(count=count, **options)
-        mentioned.append(any("--precision int8" in text for text in heard.events))
+        mentioned.append(any('`precision="int8"`' in text for text in heard.events))
     assert mentioned == [False, fast, False]
 
 
@@ -343,7 +343,7 @@ def test_on_the_command_line(cli: Cli, drawings: Path, tmp_path: Path) -> None:
     assert ran.code == 0 and ran.json["model"] == SPEC8 and ran.json["indexed"] == 40
     assert "the cosine to full precision is" in ran.err
     info = cli("info", cwd=tmp_path)
-    assert f"{SPEC8}: active" in info.text and "images in 8 bits; on 40 pictures of yours" in info.text
+    assert f"{SPEC8}: active" in info.text and "images in 8 bits; on 40 images of yours" in info.text
     [encoder] = cli("info", "--json", cwd=tmp_path).json["encoders"]
     assert encoder["info"]["details"]["agreement"]["words"] > 0.9
     assert len(json.dumps(encoder)) < 3000

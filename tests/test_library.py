@@ -177,7 +177,7 @@ def test_forgotten_files_and_folders_do_not_come_back(library: Library, photos: 
     assert library.forget([photos / "more", photos / "chelsea.png"]) == 2
     assert library.index().indexed == 0
     assert {Path(h.path).name for h in library.query("a cat").hits} == {"rocket.jpg", "coffee.png"}
-    with pytest.raises(UsageError, match="nothing in the library"):
+    with pytest.raises(UsageError, match="the library has no files there"):
         library.forget([photos / "never"])
 
 
@@ -206,7 +206,7 @@ def test_doctor_finds_a_damaged_cache_and_prune_removes_it(library: Library) -> 
     library.close()
     (library.path / CACHE_NAME).write_bytes(b"not a database" * 100)
     note = next(f for f in library.doctor() if f.level == "note")
-    assert "learnt cannot be read" in note.text and "prune --cache" in note.advice
+    assert "query cache cannot be read" in note.text and "prune --cache" in note.advice
     library.prune(cache=True)
     assert {f.level for f in library.doctor()} == {"ok"}
 

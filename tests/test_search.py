@@ -139,7 +139,7 @@ def test_a_harmed_snapshot_is_announced_and_answered_around(
     query = unit(filled.rng.normal(size=(1, DIM)))[0]
     before = found(folder, filled.row, query, 10)
     assert before == (filled.expected(query, 10), [])
-    path = folder / published.file
+    path = folder / published.file.name
     data = path.read_bytes()
     if harm == "deleted":
         path.unlink()
@@ -152,7 +152,7 @@ def test_a_harmed_snapshot_is_announced_and_answered_around(
     else:
         other = Filled(tmp_path / "other", 400, seed=1)
         foreign = snapshots.publish(other.catalog, other.row)
-        shutil.copyfile(other.catalog.folder / foreign.file, path)
+        shutil.copyfile(other.catalog.folder / foreign.file.name, path)
         other.catalog.close()
     ids, notices = found(folder, filled.row, query, 10)
     assert ids == before[0]
@@ -181,7 +181,7 @@ def test_the_previous_snapshot_stays_for_one_generation(filled: Filled) -> None:
     names = []
     for _ in range(3):
         filled.add(10)
-        names.append(snapshots.publish(filled.catalog, filled.row).file)
+        names.append(snapshots.publish(filled.catalog, filled.row).file.name)
     assert sorted(p.name for p in folder.glob("*.faiss*")) == sorted(names[1:])
 
 
