@@ -191,25 +191,3 @@ class QueryResult(Listing[Hit]):
 
     def _items(self) -> tuple[Hit, ...]:
         return self.hits
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A file that a run could not index, or only in part, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is. `total` and `seconds_left` are None while the walk still goes on."""
-
-    stage: Literal["scanning", "encoding", "publishing"]
-    found: int
-    done: int
-    total: int | None
-    skipped: int
-    """Files of this run that could not be used: failed, unsupported or unreadable."""
-    images_per_second: float
-    seconds_left: float | None

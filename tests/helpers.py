@@ -23,12 +23,12 @@ from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.evaluate import comparison
 from clipsearch.files import absolute
 from clipsearch.images.picture import Picture
-from clipsearch.indexing.results import IndexReport
+from clipsearch.indexing.results import IndexReport, Progress
 from clipsearch.indexing.roots import GivenOptions
 from clipsearch.indexing.run import IndexRun, RunOptions, dry_run
 from clipsearch.library import library, models
 from clipsearch.search.neighbours import Searcher
-from clipsearch.types import Box, EncoderInfo, Preprocess, Progress, Seen
+from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
 
 AN_HOUR_AGO = time.time() - 3600
 

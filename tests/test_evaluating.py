@@ -26,7 +26,7 @@ from clipsearch.evaluate import (
     read_captions,
 )
 from clipsearch.evaluate.store import STORE_NAME, Kept, VectorStore
-from clipsearch.types import Progress
+from clipsearch.indexing.results import Progress
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ from clipsearch.encoders.onnx.quantisation import Grid, Quantisation, product, q
 from clipsearch.encoders.onnx.tower import Tower, open_session
 from clipsearch.errors import ModelMismatchError, UsageError
 from clipsearch.images.open import open_picture
-from clipsearch.indexing.results import IndexReport
+from clipsearch.indexing.results import IndexReport, Progress
 from clipsearch.library import int8
 from clipsearch.search.query import QueryOptions
-from clipsearch.types import EncoderInfo, Progress
+from clipsearch.types import EncoderInfo
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 SPEC, SPEC8 = str(TINY), f"{TINY}+int8"

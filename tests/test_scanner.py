@@ -10,8 +10,8 @@ import pytest
 from helpers import Drive, draw, without_privileges
 
 from clipsearch.images.sniff import PICTURE_SUFFIXES
+from clipsearch.indexing.results import Problem
 from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, pictures_in
-from clipsearch.types import Problem
 
 
 def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **options: object) -> Walk:

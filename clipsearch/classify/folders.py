@@ -10,8 +10,8 @@ from pathlib import Path
 from clipsearch.classify.labels import Label, checked, is_text
 from clipsearch.errors import UsageError, reason
 from clipsearch.images.sniff import PICTURE_SUFFIXES
+from clipsearch.indexing.results import Problem
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
-from clipsearch.types import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _PATHS = dict.fromkeys(("DIR", "FOLDER", "FOLDER|GLOB", "OLD", "NEW"), FOLDERS) 
 )
 """Metavars of values that are, or may be, paths."""
 
-_SPECIAL = re.compile(r"[ \t\\'\"$&;|<>()*?\[\]{}!#`]")
+_SPECIAL = r"[ \t\\'\"$&;|<>()*?\[\]{}!#`]"
 _END = "."
 
 
@@ -137,7 +137,7 @@ def answer(shell: str, line: str, word: str = "") -> str:
         if shell == "bash":
             rest = value[len(current) :]
             end = "" if rest.endswith("/") else " "
-            answers.append(word + (rest if is_quoted else _SPECIAL.sub(r"\\\g<0>", rest) + end))
+            answers.append(word + (rest if is_quoted else re.sub(_SPECIAL, r"\\\g<0>", rest) + end))
         elif shell == "zsh":
             shown = value if value.endswith("/") else value.replace(":", "\\:")
             answers.append(shown + f":{printable(description)}" * bool(description))

@@ -14,7 +14,7 @@ from clipsearch.cli.render.tables import duration
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from clipsearch.types import Progress
+    from clipsearch.indexing.results import Progress
 
 _SCANNING = "{desc}"
 _FORMAT = "{desc} {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}{postfix}"

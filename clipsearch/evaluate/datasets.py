@@ -13,8 +13,8 @@ from clipsearch.classify.labels import Label
 from clipsearch.errors import UsageError
 from clipsearch.files import absolute
 from clipsearch.images.sniff import PICTURE_SUFFIXES
+from clipsearch.indexing.results import Problem
 from clipsearch.indexing.scanner import pictures_in
-from clipsearch.types import Problem
 
 if TYPE_CHECKING:
     from clipsearch.files import PathLike

@@ -26,8 +26,9 @@ from clipsearch.files import PathLike, read_bytes
 from clipsearch.images.lookahead import in_order
 from clipsearch.images.open import open_picture
 from clipsearch.indexing.progress import Meter
+from clipsearch.indexing.results import Progress
 from clipsearch.search.embed import SHOWN_CUT
-from clipsearch.types import EncoderInfo, Progress
+from clipsearch.types import EncoderInfo
 
 TEXT_BATCH = 32
 """Texts that are encoded together; between two batches a run can be stopped."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from clipsearch.display.thumbnails import WithPaths, open_first
 from clipsearch.errors import ClipsearchError, ImageError, UsageError, reason
-from clipsearch.types import Problem
+from clipsearch.indexing.results import Problem
 
 __all__ = ["HandOut", "Handed", "hand_out"]
 

@@ -12,7 +12,7 @@ from clipsearch.classify.options import UNKNOWN
 from clipsearch.classify.results import Classification, ClassifyResult
 from clipsearch.errors import UsageError
 from clipsearch.export.copies import Handed, hand_out
-from clipsearch.types import Problem
+from clipsearch.indexing.results import Problem
 
 __all__ = ["SortedOut", "folder_names", "sort_out"]
 

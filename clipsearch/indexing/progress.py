@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from clipsearch.types import Progress
+from clipsearch.indexing.results import Progress
 
 INTERVAL_S = 0.1
 """A callback is called no more often than this, but for the last file and a new stage."""

@@ -18,9 +18,10 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import span, upwards
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
+from clipsearch.indexing.results import Problem
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk
-from clipsearch.types import Candidate, FileState, Problem
+from clipsearch.types import Candidate, FileState
 
 RACY_NS = 2_000_000_000
 """A file written this shortly before it was read may change again within one tick of its clock (git's racy rule)."""

@@ -12,7 +12,8 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.reader import Broken, Changing, Decoded, Done, Known, Outcome, Unread
 from clipsearch.indexing.reconcile import UNKNOWN_MTIME, Reconciler, Work
-from clipsearch.types import ContentState, Problem
+from clipsearch.indexing.results import Problem
+from clipsearch.types import ContentState
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,9 +25,8 @@ from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Truncated, Unread
 from clipsearch.indexing.reconcile import Counts, Reconciler, Work
 from clipsearch.indexing.recorder import Batch, Recorder, now
-from clipsearch.indexing.results import IndexReport
+from clipsearch.indexing.results import IndexReport, Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
-from clipsearch.types import Progress
 from clipsearch.vectors import engines
 from clipsearch.vectors.index import SnapshotError
 

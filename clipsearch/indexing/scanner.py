@@ -16,7 +16,8 @@ from operator import itemgetter
 
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import below, is_within
-from clipsearch.types import Candidate, Problem
+from clipsearch.indexing.results import Problem
+from clipsearch.types import Candidate
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """Errors that say there is nothing at a path, rather than that it cannot be looked at."""

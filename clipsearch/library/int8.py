@@ -20,9 +20,10 @@ from clipsearch.errors import ImageError, UsageError
 from clipsearch.images.lookahead import in_order
 from clipsearch.images.open import open_picture
 from clipsearch.images.sniff import PICTURE_SUFFIXES
+from clipsearch.indexing.results import Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
 from clipsearch.indexing.scanner import Rules, Walk
-from clipsearch.types import EncoderInfo, Progress
+from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
     import numpy as np

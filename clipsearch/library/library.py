@@ -33,12 +33,11 @@ if TYPE_CHECKING:
     from clipsearch.classify.options import ClassifyOptions
     from clipsearch.classify.prototypes import Step
     from clipsearch.classify.results import ClassifyResult
-    from clipsearch.indexing.results import IndexReport
+    from clipsearch.indexing.results import IndexReport, Progress
     from clipsearch.indexing.run import RunOptions
     from clipsearch.library.results import Finding, LibraryInfo, ListedFile, ListedState, Pruned, Shown
     from clipsearch.search.projection import Projection
     from clipsearch.search.similarity import Item, Similarity
-    from clipsearch.types import Progress
 
 OUTDATED = (
     "images are prepared better now than when this library was made; new ones already are, and indexing with "

@@ -8,8 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.catalog.cache import NO_CACHE, QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
@@ -34,8 +33,7 @@ BATCH = 16
 """Images that are encoded together; more gains nothing on a CPU."""
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddedImage:
+class EmbeddedImage(NamedTuple):
     """The unit vector of an image file, shape (dim,), or the reason why there is none; `partial`: it ends early."""
 
     path: bytes
@@ -44,8 +42,7 @@ class EmbeddedImage:
     partial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
+class _Loaded(NamedTuple):
     """An image before it is encoded: a stored vector, pixels, or the error that left it without either."""
 
     path: bytes

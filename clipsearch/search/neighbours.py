@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from clipsearch.catalog import filters, snapshots
 from clipsearch.catalog.cache import QueryCache
@@ -62,8 +62,7 @@ class Neighbour:
     box: Box | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Tail:
+class _Tail(NamedTuple):
     """The vectors that are newer than a snapshot, kept while neither end of the range moves."""
 
     encoder_id: int
@@ -73,11 +72,10 @@ class _Tail:
     vectors: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(NamedTuple):
     """What one search sees: an index over seq ≤ watermark (None: no snapshot to trust), and the last seq."""
 
-    index: VectorIndex | None
+    snapshot: VectorIndex | None
     watermark: int
     last: int
 
@@ -231,7 +229,7 @@ class Searcher:
             ids, _ = self._candidates(row, view, queries, want, allowed, exhaustive=exhaustive)
             found = ids[0][ids[0] >= 0]
             live, views = self._live(row, queries, found.tolist())
-            exact = exhaustive or view.index is None or not view.index.approximate
+            exact = exhaustive or view.snapshot is None or not view.snapshot.approximate
             if len(live) >= k or (len(found) < want and exact):
                 return live[:k]
             # Fewer than k live ones: an approximate engine may have missed some, and more must be fetched. That several
@@ -253,8 +251,8 @@ class Searcher:
         import numpy as np
 
         parts = [self._scan(row, queries, view, want, allowed)]
-        if view.index is not None:
-            parts.append(view.index.search(queries, want, allowed=allowed, exhaustive=exhaustive))
+        if view.snapshot is not None:
+            parts.append(view.snapshot.search(queries, want, allowed=allowed, exhaustive=exhaustive))
         scores = np.concatenate([scores for scores, _ in parts], axis=1)
         ids = np.concatenate([ids for _, ids in parts], axis=1)
         order = np.lexsort((ids, -scores), axis=1)[:, :want]
@@ -273,7 +271,7 @@ class Searcher:
 
         best = exact.TopK(queries, k, allowed=allowed)
         if view.last > view.watermark:
-            if view.index is not None:
+            if view.snapshot is not None:
                 tail = self._load_tail(row, view.watermark, view.last)
                 best.add(tail.ids, tail.vectors)
             else:

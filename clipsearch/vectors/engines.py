@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +24,8 @@ EXACT_LIMIT = 300_000
 """Up to here every vector is scored: 20 ms on one thread at 512 dimensions, and no recall to think about."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Registered:
-    where: str
-    up_to: float | None
-
-
-_ENGINES: dict[str, _Registered] = {}
+_ENGINES: dict[str, tuple[str, float | None]] = {}
+"""Where each engine is, and up to how many vectors "auto" chooses it."""
 
 
 def register(name: str, where: str, *, up_to: float | None = None) -> None:
@@ -40,7 +34,7 @@ def register(name: str, where: str, *, up_to: float | None = None) -> None:
     `up_to`: the most vectors for which "auto" chooses it; of several engines the one with the lowest limit. Without
     it, the engine is used only where it is asked for by name.
     """
-    _ENGINES[name] = _Registered(where, up_to)
+    _ENGINES[name] = where, up_to
 
 
 register("exact", "clipsearch.vectors.faiss:EXACT", up_to=EXACT_LIMIT)
@@ -61,7 +55,7 @@ def choose_engine(count: int, choice: str = AUTO) -> str:
     """The engine for `count` vectors: what was asked for, or for AUTO the one that is registered for so many."""
     if choice != AUTO:
         return choice
-    limits = [(engine.up_to, name) for name, engine in _ENGINES.items() if engine.up_to is not None]
+    limits = [(up_to, name) for name, (_, up_to) in _ENGINES.items() if up_to is not None]
     return min((limit, name) for limit, name in limits if count <= limit)[1]
 
 
@@ -69,7 +63,7 @@ def _load(name: str) -> Engine:
     """Raises DamagedSnapshot for an engine that is not registered here."""
     if name not in _ENGINES:
         raise DamagedSnapshot(f"the engine {name} is not available here")
-    module, _, attribute = _ENGINES[name].where.partition(":")
+    module, _, attribute = _ENGINES[name][0].partition(":")
     engine: Engine = getattr(importlib.import_module(module), attribute)
     return engine
 

@@ -16,7 +16,7 @@ from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 if TYPE_CHECKING:
     from clipsearch.evaluate import Missed, Workplace
     from clipsearch.evaluate.results import Scored
-    from clipsearch.types import Problem
+    from clipsearch.indexing.results import Problem
 
 
 SHOWN_MISSED = 10

@@ -19,8 +19,7 @@ from clipsearch.cli.render.shared import (
 from clipsearch.cli.render.tables import counted, duration, short_path
 
 if TYPE_CHECKING:
-    from clipsearch.indexing.results import IndexReport
-    from clipsearch.types import Problem
+    from clipsearch.indexing.results import IndexReport, Problem
 
 OFFLINE = (
     "offline: unreachable now, kept in results (moved? `clipsearch reroot OLD NEW`; deleted? `clipsearch forget OLD`)"

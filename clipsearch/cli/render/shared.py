@@ -13,8 +13,8 @@ from clipsearch.cli import output
 
 if TYPE_CHECKING:
     from clipsearch.evaluate.results import Missed
+    from clipsearch.indexing.results import Problem
     from clipsearch.library.results import ListedFile
-    from clipsearch.types import Problem
 
 
 SCHEMA_VERSION = 1
