@@ -137,18 +137,25 @@ PLOTS: dict[str, Callable[[Path, Path, bool], object]] = {
 }
 
 
+def texts_of(figure: Any) -> list[Any]:
+    """Every text of a figure; matplotlib does not count those of a table as its children."""
+    from matplotlib.table import Cell
+    from matplotlib.text import Text
+
+    return [*figure.findobj(Text), *(cell.get_text() for cell in figure.findobj(Cell))]
+
+
 @pytest.fixture
 def drawn_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts of the plots that are saved, in the order in which they were drawn."""
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
     texts: list[str] = []
     save = Figure.savefig
 
     def kept(self: Figure, *args: object, **options: object) -> None:
         save(self, *args, **options)
-        texts.extend(text.get_text() for text in self.findobj(Text))
+        texts.extend(text.get_text() for text in texts_of(self))
 
     monkeypatch.setattr(Figure, "savefig", kept)
     return texts
@@ -200,7 +207,6 @@ def test_texts_do_not_lie_on_one_another(tmp_path: Path, name: str, monkeypatch:
     PLOTS[name](tmp_path, tmp_path / "plot.png", False)
     [figure] = figures
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.text import Text
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -214,9 +220,7 @@ def test_texts_do_not_lie_on_one_another(tmp_path: Path, name: str, monkeypatch:
         for label in (tick.label1, tick.label2)
         if not low <= tick.get_loc() <= high
     }
-    drawn = [
-        text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible() and text not in away
-    ]
+    drawn = [text for text in texts_of(figure) if text.get_text().strip() and text.get_visible() and text not in away]
     texts = [text for text in drawn if text.get_rotation() % 90 == 0]
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
     assert len(boxes) > 5

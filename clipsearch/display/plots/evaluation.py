@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from clipsearch.display.plots.paper import SIZE, SMALL, Paper, Style, drawing, pitch, save
+from clipsearch.display.plots.drawing import SIZE, SMALL, Style, drawing, save, squares, table
 from clipsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,15 +39,72 @@ def plot_confusion(counts: NDArray[np.integer], labels: Sequence[str], file: str
 
     counts: (n, n), rows the true classes, columns the predicted ones, in the order of `labels`. Above NAMED classes
     the matrix has no names, and the most frequent confusions are listed beside it. Raises UsageError if the shapes
-    disagree, and what `paper.save` raises.
+    disagree, and what `drawing.save` raises.
     """
     counts = np.asarray(counts)
     if counts.shape != (len(labels), len(labels)) or not len(labels):
         raise UsageError(f"a confusion matrix of shape {counts.shape} does not fit {len(labels)} labels")
     with drawing(labels, file=file, dark=dark) as style:
-        paper = _named(counts, labels, style) if len(labels) <= NAMED else _crowded(counts, labels, style)
+        figure = _named(counts, labels, style) if len(labels) <= NAMED else _crowded(counts, labels, style)
         right = int(np.trace(counts))
-        save(paper.figure, file, style, title=f"Confusion matrix: {right:,} of {int(counts.sum()):,} correct")
+        save(figure, file, style, title=f"Confusion matrix: {right:,} of {int(counts.sum()):,} correct")
+
+
+def _named(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -> Figure:
+    n = len(labels)
+    cell = 0.6 if n <= 6 else 0.46 if n <= 14 else 0.3 if n <= 26 else 0.22
+    size = SIZE if cell > 0.4 else SMALL if cell >= 0.3 else 6.5
+    figure, axes = _matrix(counts, n * cell, "numbers: pictures; colour: share of the row; outlined: correct", style)
+    shares = np.ma.masked_equal(_shares(counts), 0)
+    # A number must fit its square.
+    shown = np.array([str(n) if n < 1000 else f"{n / 1000:.0f}k" for n in counts.flat]).reshape(counts.shape)
+    shown[(counts == 0) | (np.vectorize(style.width)(shown, size=size) >= cell)] = ""
+    squares(axes, shares, shown, style, gap=2 * cell, size=size, colours=_blues(0.22, 0.82), scale=Normalize(0, 1))
+    names = [style.fit(label, 2.0, size=size) for label in labels]
+    axes.set_xticks(np.arange(n) + 0.5, names, rotation=90, size=size)
+    axes.set_yticks(np.arange(n) + 0.5, names, size=size)
+    for i in range(n):
+        axes.add_patch(Rectangle((i, i), 1, 1, fill=False, edgecolor=style.theme.text, zorder=2, clip_on=False))
+    return figure
+
+
+def _crowded(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -> Figure:
+    figure, axes = _matrix(counts, 5, f"{len(labels):,} classes in order", style)
+    axes.set(facecolor=style.theme.panel, xticks=[], yticks=[])
+    # With many classes a dot stands for several; it shows the largest, which a mean would hide.
+    pooled = np.ma.masked_equal(_pooled(_shares(counts), -(-len(labels) // DOTS)), 0)
+    axes.imshow(pooled, cmap=_blues(0.3, 0.9), vmin=0, vmax=1, interpolation="antialiased")
+    wrong = counts.astype(np.int64)
+    np.fill_diagonal(wrong, 0)
+    # Ties in the order of the classes.
+    frequent = [int(i) for i in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS] if wrong.flat[i]]
+    rows = [["", "most frequent confusions", ""]]
+    for flat in frequent:
+        true, predicted = divmod(flat, len(labels))
+        names = style.fit(labels[true], 2.2), style.fit(f"→ {labels[predicted]}", 2.2)
+        rows.append([f"{int(wrong.flat[flat]):,}", *names])
+    table(axes, rows, style)
+    return figure
+
+
+def _matrix(counts: NDArray[np.integer], side: float, more: str, style: Style) -> tuple[Figure, Axes]:
+    """Empty axes, `side` inches wide and high, for a matrix, with their names and a summary below."""
+    figure = Figure(figsize=(side, side))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("predicted class", labelpad=8, **style.note)
+    axes.set_ylabel("true class", labelpad=8, **style.note)
+    total, right = int(counts.sum()), int(np.trace(counts))
+    summary = f"{right:,} of {total:,} correct ({100 * right / max(total, 1):.1f} %); {more}"
+    axes.text(0, -0.1 / side, summary, transform=axes.transAxes, va="top", **style.note)
+    return figure, axes
+
+
+def _blues(low: float, high: float) -> ListedColormap:
+    """A colour per share. Even the smallest share is dark enough to be seen."""
+    return ListedColormap(colormaps["Blues"](np.linspace(low, high, 256)))
 
 
 def _shares(counts: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -54,92 +112,10 @@ def _shares(counts: NDArray[np.integer]) -> NDArray[np.float64]:
     return shares
 
 
-def _named(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -> Paper:
-    n = len(labels)
-    cell = 0.6 if n <= 6 else 0.46 if n <= 14 else 0.3 if n <= 26 else 0.22
-    size = SIZE if cell > 0.4 else SMALL if cell >= 0.3 else 6.5
-    names = [style.cut(label, 2.0, size=size) for label in labels]
-    longest = max(style.width(name, size=size) for name in names)
-    left, top = longest + 0.5, longest + 0.5
-    paper = Paper(left + n * cell, top + n * cell + 0.3, style)
-    shares = _shares(counts)
-    for i in range(n):
-        middle = (i + 0.5) * cell
-        paper.text(left - 0.1, top + middle, names[i], size=size, across="right")
-        paper.text(left + middle, top - 0.1, names[i], size=size, turned=90, down="center")
-        for j in range(n):
-            place = left + j * cell, top + i * cell
-            _count(paper, int(counts[i, j]), float(shares[i, j]), place, cell, right=i == j, size=size)
-    paper.text(0.1, top + n * cell / 2, "true class", size=SMALL, turned=90, across="center", colour=style.theme.muted)
-    paper.text(left + n * cell / 2, 0.1, "predicted class", size=SMALL, across="center", colour=style.theme.muted)
-    summary = _summary(counts, "numbers: pictures; colour: share of the row; outlined: correct")
-    paper.text(left, top + n * cell + 0.2, summary, size=SMALL, colour=style.theme.muted)
-    return paper
-
-
-def _summary(counts: NDArray[np.integer], more: str) -> str:
-    total, right = int(counts.sum()), int(np.trace(counts))
-    return f"{right:,} of {total:,} correct ({100 * right / max(total, 1):.1f} %); {more}"
-
-
-def _blue(share: float) -> tuple[str, str]:
-    """The colour of a share and of the text on it. Even the smallest share is dark enough to be seen."""
-    return to_hex(colormaps["Blues"](0.22 + 0.6 * share)), "#000000" if share < 0.55 else "#ffffff"
-
-
-def _count(
-    paper: Paper, count: int, share: float, place: tuple[float, float], cell: float, *, right: bool, size: float
-) -> None:
-    (x, y), gap = place, 0.012
-    colour, on = _blue(share) if count else (paper.theme.panel, paper.theme.muted)
-    paper.box(x + gap, y + gap, cell - 2 * gap, cell - 2 * gap, colour)
-    if right:
-        corners = [x, x + cell, x + cell, x, x], [y, y, y + cell, y + cell, y]
-        paper.axes.plot(*corners, color=paper.theme.text, linewidth=1)
-    # A number must fit its square.
-    number = str(count) if count < 1000 else f"{count / 1000:.0f}k"
-    if count and paper.style.width(number, size=size) < cell:
-        paper.text(x + cell / 2, y + cell / 2, number, size=size, colour=on, across="center")
-
-
-def _crowded(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -> Paper:
-    side, row = 5.0, 0.4
-    paper = Paper(side + 4.3, side + 0.7, style)
-    shares = _shares(counts)
-    paper.box(0.3, 0.3, side, side, style.theme.panel)
-    # With many classes a dot stands for several; it shows the largest, which a mean would hide.
-    step = -(-len(labels) // DOTS)
-    pooled = _pooled(shares, step)
-    picture = colormaps["Blues"](0.3 + 0.6 * pooled)
-    picture[..., 3] = pooled > 0
-    extent = (0.3, 0.3 + side, 0.3 + side, 0.3)
-    paper.image(picture, extent)
-    paper.text(0.1, 0.3 + side / 2, "true class", size=SMALL, turned=90, across="center", colour=style.theme.muted)
-    paper.text(0.3 + side / 2, 0.12, "predicted class", size=SMALL, across="center", colour=style.theme.muted)
-    summary = _summary(counts, f"{len(labels):,} classes in order")
-    paper.text(0.3, side + 0.5, summary, size=SMALL, colour=style.theme.muted)
-    wrong = counts.astype(np.int64)
-    np.fill_diagonal(wrong, 0)
-    # Ties in the order of the classes.
-    frequent = [int(i) for i in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS] if wrong.flat[i]]
-    left = side + 0.7
-    paper.text(left, 0.4, "most frequent confusions", size=SIZE, bold=True)
-    for number, flat in enumerate(frequent):
-        true, predicted = divmod(flat, len(labels))
-        y = 0.78 + number * row
-        paper.text(left + 0.4, y, f"{int(wrong.flat[flat]):,}", size=SIZE, bold=True, across="right")
-        paper.text(left + 0.55, y, style.cut(labels[true], 3.0), size=SIZE)
-        taken_for = style.cut(f"→ {labels[predicted]}", 3.0, size=SMALL)
-        paper.text(left + 0.55, y + pitch(SMALL), taken_for, size=SMALL, colour=style.theme.muted)
-    return paper
-
-
 def _pooled(shares: NDArray[np.float64], step: int) -> NDArray[np.float64]:
     """The largest of each `step` × `step` numbers."""
-    more = -len(shares) % step
-    padded = np.pad(shares, (0, more))
-    n = len(padded) // step
-    pooled: NDArray[np.float64] = padded.reshape(n, step, n, step).max(axis=(1, 3))
+    starts = range(0, len(shares), step)
+    pooled: NDArray[np.float64] = np.maximum.reduceat(np.maximum.reduceat(shares, starts, axis=0), starts, axis=1)
     return pooled
 
 
@@ -159,7 +135,7 @@ def plot_reliability(
 
     confidences, accuracies: the means of each bin, (bins,), 0 … 1, ignored where counts, (bins,), is 0; the bins have
     equal width from 0 to 1. `ece`: the expected calibration error, 0 … 1. Guo et al. 2017 (arXiv:1706.04599),
-    figure 1. Raises UsageError if the shapes disagree, and what `paper.save` raises.
+    figure 1. Raises UsageError if the shapes disagree, and what `drawing.save` raises.
     """
     confidences, accuracies, counts = np.asarray(confidences), np.asarray(accuracies), np.asarray(counts)
     if confidences.ndim != 1 or not confidences.shape == accuracies.shape == counts.shape:
@@ -168,15 +144,12 @@ def plot_reliability(
         )
     with drawing([], file=file, dark=dark) as style:
         figure = Figure(figsize=(5, 5.6))
-        grid = figure.add_gridspec(2, 1, height_ratios=(4, 1), hspace=0.12)
-        above, below = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-        _bins(above, confidences, accuracies, counts, style)
-        width = 1 / len(counts)
-        middles = (np.arange(len(counts)) + 0.5) * width
-        below.bar(middles, counts, width * 0.92, color=style.theme.muted)
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1), gridspec_kw={"hspace": 0.12})
+        middles, width = (np.arange(len(counts)) + 0.5) / len(counts), 0.92 / len(counts)
+        _bins(above, middles, width, confidences, accuracies, counts, style)
+        below.bar(middles, counts, width, color=style.theme.muted)
         below.set(xlim=(0, 1), xlabel="confidence (predicted probability)", ylabel="pictures")
-        for axes in (above, below):
-            axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        below.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         above.set_title(f"Expected calibration error {100 * ece:.1f} % ({int(counts.sum()):,} pictures)", pad=26)
         figure.align_ylabels()
@@ -185,21 +158,21 @@ def plot_reliability(
 
 def _bins(
     axes: Axes,
+    middles: NDArray[np.floating],
+    width: float,
     confidences: NDArray[np.floating],
     accuracies: NDArray[np.floating],
     counts: NDArray[np.integer],
     style: Style,
 ) -> None:
-    width = 1 / len(counts)
     held = counts > 0
-    middles = ((np.arange(len(counts)) + 0.5) * width)[held]
-    right, sure = accuracies[held], confidences[held]
-    axes.bar(middles, right, width * 0.92, color=style.theme.series[0], label="accuracy")
+    middles, right, sure = middles[held], accuracies[held], confidences[held]
+    axes.bar(middles, right, width, color=style.theme.series[0], label="accuracy")
     # Hatched, so that the gap is seen without its colour.
     axes.bar(
         middles,
         sure - right,
-        width * 0.92,
+        width,
         bottom=right,
         facecolor="none",
         edgecolor=style.theme.series[1],
@@ -207,9 +180,8 @@ def _bins(
         label="gap to confidence",
     )
     axes.plot([0, 1], [0, 1], color=style.theme.text, linewidth=1.2, linestyle="--", label="perfectly calibrated")
-    axes.set(xlim=(0, 1), ylim=(0, 1.01), ylabel="accuracy")
+    axes.set(ylim=(0, 1.01), ylabel="accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.tick_params(labelbottom=False)
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=3, fontsize=SMALL, columnspacing=1.4)

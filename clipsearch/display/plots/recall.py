@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from clipsearch.display.plots.paper import Style, drawing, save
+from clipsearch.display.plots.drawing import Style, drawing, save
 from clipsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str =
 
     With several kinds, the kind determines colour and mark, and the name dashes and filled or hollow marks; otherwise
     the name determines all of them. Marks that would overlap are drawn side by side, so that equal lines can be told
-    apart. Raises UsageError without a curve or if shapes disagree, and what `paper.save` raises.
+    apart. Raises UsageError without a curve or if shapes disagree, and what `drawing.save` raises.
     """
     if not curves:
         raise UsageError("no recall curve to draw")
@@ -78,7 +78,7 @@ def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str =
         axes.minorticks_off()
         bars = "; bars: 95 % confidence intervals" if any(curve.low is not None for curve in curves) else ""
         axes.set(xlabel=f"k (number of results){bars}", ylabel="recall@k (share of queries)", ylim=(0, 1.03))
-        axes.set_title(style.cut(title, 5.5, size=12, bold=True))
+        axes.set_title(style.fit(title, 5.5, size=12, bold=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         axes.grid(linewidth=0.6)
         axes.set_axisbelow(True)
@@ -114,15 +114,10 @@ def _asides(curves: Sequence[RecallCurve]) -> list[dict[int, float]]:
     marked = [_marked(curve) for curve in curves]
     asides: list[dict[int, float]] = [{} for _ in curves]
     for k in {k for each in marked for k in each}:
-        run: list[int] = []
-        ordered = sorted((i for i in range(len(curves)) if k in marked[i]), key=lambda i: (marked[i][k][0], i))
-        for place, i in enumerate(ordered):
-            run.append(i)
-            last = place == len(ordered) - 1
-            if last or marked[ordered[place + 1]][k][0] - marked[i][k][0] > NEAR:
-                for number, j in enumerate(sorted(run)):
-                    asides[j][k] = number - (len(run) - 1) / 2
-                run = []
+        recalls, order = zip(*sorted((each[k][0], i) for i, each in enumerate(marked) if k in each), strict=True)
+        for run in np.split(order, np.flatnonzero(np.diff(recalls) > NEAR) + 1):
+            for place, i in enumerate(sorted(run)):
+                asides[i][k] = place - (len(run) - 1) / 2
     return asides
 
 
@@ -142,7 +137,7 @@ def _legend(
     """Kinds with their colours, then names with their dashes; only what differs is listed."""
 
     def entry(text: str, look: dict[str, Any]) -> Line2D:
-        return Line2D([], [], **look, label="\n".join(style.wrap(text, 2.6, lines=3)))
+        return Line2D([], [], **look, label=style.fit(text, 2.6, lines=3))
 
     if len(kinds) == 1:
         entries = [entry(c.name, _look(i, i // len(style.theme.series), style)) for i, c in enumerate(curves)]

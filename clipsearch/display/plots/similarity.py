@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import Colormap, Normalize, to_hex
-from matplotlib.patches import Arc
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from clipsearch.display.plots.drawing import SIZE, SMALL, Style, drawing, number, save, squares, table, thumbnail
 from clipsearch.display.plots.inset import small_picture
-from clipsearch.display.plots.paper import SIZE, SMALL, Paper, Style, drawing, figure, pitch, save
 from clipsearch.display.text import model_name
 from clipsearch.errors import UsageError
 from clipsearch.search.similarity import Compared, Similarity
@@ -36,15 +36,15 @@ SIDE = 240
 def plot_similarity(result: Similarity, file: str | Path, *, dark: bool = False) -> None:
     """Draw a heat map of the cosines, or arrows from the origin for up to MOST_ARROWS 2-D vectors.
 
-    Raises UsageError for more than MOST items, and what `paper.save` raises.
+    Raises UsageError for more than MOST items, and what `drawing.save` raises.
     """
     check_count(len(result.items))
     with drawing([item.name for item in result.items], file=file, dark=dark) as style:
         if result.vectors.shape[1] == 2 and result.model is None and len(result.items) <= MOST_ARROWS:
-            paper, title = _arrows(result, style), "Vectors, their angles and cosines to the first"
+            figure, title = _arrows(result, style), "Vectors, their angles and cosines to the first"
         else:
-            paper, title = _heat_map(result, style), "Cosine similarities"
-        save(paper.figure, file, style, title=f"{title}: {', '.join(_name(item) for item in result.items)}")
+            figure, title = _heat_map(result, style), "Cosine similarities"
+        save(figure, file, style, title=f"{title}: {', '.join(_name(item) for item in result.items)}")
 
 
 def check_count(items: int) -> None:
@@ -56,66 +56,47 @@ def check_count(items: int) -> None:
 # The heat map
 
 
-def _heat_map(result: Similarity, style: Style) -> Paper:
+def _heat_map(result: Similarity, style: Style) -> Figure:
+    """A square per pair, one unit wide; the diagonal is always 1 and has no colour."""
     n = len(result.items)
     cell = 1.0 if n <= 4 else 0.85 if n <= 8 else 0.62 if n <= 16 else 0.44 if n <= 26 else 0.34
-    heads = [_Head(item, cell, style) for item in result.items]
-    left, top = max(head.wide for head in heads) + 0.12, max(head.high for head in heads) + 0.06
-    paper = Paper(left + n * cell + 0.75, top + n * cell + 0.2, style)
-    colours, scale = _colours(result.cosines)
-    for i, head in enumerate(heads):
-        head.draw_beside(paper, left - 0.1, top + i * cell)
-        head.draw_above(paper, left + i * cell, top)
-        for j in range(n):
-            _cell(paper, result.cosines[i, j], i == j, (left + j * cell, top + i * cell), cell, colours, scale)
-    _scale(paper, colours, scale, left + n * cell + 0.2, top, n * cell)
+    figure = Figure(figsize=(n * cell, n * cell))
+    axes = figure.add_axes((0, 0, 1, 1))
+    others = np.ma.masked_array(result.cosines, np.eye(n, dtype=bool))
+    texts = np.vectorize(number)(result.cosines, 2 if cell >= 0.44 else 1)
+    size = 11 if cell >= 0.8 else SMALL if cell >= 0.6 else 7.5 if cell >= 0.44 else 6
+    colours, scale = _colours(others)
+    grid = squares(axes, others, texts, style, gap=2 * cell, size=size, colours=colours, scale=scale)
+    axes.set_axis_off()
+    for place, item in enumerate(result.items):
+        _head(axes, item, place, cell, style)
+    bar = axes.inset_axes((1 + 0.2 / (n * cell), 0, 0.14 / (n * cell), 1))
+    figure.colorbar(grid, cax=bar, label="cosine similarity", format=lambda value, _: number(value, 2))
+    bar.tick_params(length=0)
     if result.model is not None:
         kind = model_name(result.model.spec) + ("" if result.model.is_clip else ", not CLIP")
-        paper.text(left, top + n * cell + 0.2, style.readable(kind), size=SMALL, colour=style.theme.muted)
-    return paper
+        axes.text(0, n + 0.1 / cell, style.readable(kind), va="top", **style.note)
+    return figure
 
 
-class _Head:
-    """The heading of a row and a column: a thumbnail with its name, or a text. `wide` and `high` in inches."""
-
-    _TURN = 60
-
-    def __init__(self, item: Compared, cell: float, style: Style) -> None:
-        self._cell = cell
-        self._is_picture = item.kind == "picture"
-        self._picture = small_picture(item.paths, side=SIDE, data=item.data, region=item.region)
-        name = _name(item)
-        self._size = SIZE if cell >= 0.6 else SMALL
-        most = 4 if cell >= 0.8 else 2 if cell >= 0.4 else 1
-        self._lines = style.wrap(name, 2.4, lines=most, size=self._size)
-        self._side = cell - 0.08
-        self.wide = max(style.width(line, size=self._size) for line in self._lines)
-        self._upright = cell >= 0.8
-        if self._is_picture:
-            self.wide += self._side + 0.1
-            self.high = self._side + 0.04
-        elif self._upright:
-            self._above = style.wrap(name, cell - 0.08, lines=7, size=SMALL)
-            self.high = 0.1 + len(self._above) * pitch(SMALL)
-        else:
-            self._above = style.wrap(name, 1.9, lines=1, size=SMALL)
-            self.high = 0.2 + style.width(self._above[0], size=SMALL) * math.sin(math.radians(self._TURN))
-
-    def draw_beside(self, paper: Paper, right: float, y: float) -> None:
-        if self._is_picture:
-            paper.picture(self._picture, right - self._side, y + 0.04, self._side, self._side)
-            right -= self._side + 0.1
-        paper.lines(right, y + self._cell / 2, self._lines, size=self._size, across="right")
-
-    def draw_above(self, paper: Paper, x: float, y: float) -> None:
-        """A thumbnail alone, since its name is in the row; or the text."""
-        if self._is_picture:
-            paper.picture(self._picture, x + 0.04, y - 0.04 - self._side, self._side, self._side)
-        elif self._upright:
-            middle = y - 0.1 - (len(self._above) - 1) / 2 * pitch(SMALL)
-            paper.lines(x + self._cell / 2, middle, self._above, size=SMALL, across="center")
-        else:
-            paper.text(x + self._cell / 2, y - 0.08, self._above[0], size=SMALL, turned=self._TURN)
+def _head(axes: Axes, item: Compared, place: int, cell: float, style: Style) -> None:
+    """The heading of a row, and of a column: a thumbnail with its name in the row, or a text."""
+    size = SIZE if cell >= 0.6 else SMALL
+    gap = 0.1 / cell
+    left, middle = -gap, place + 0.5
+    if item.kind == "picture":
+        image = small_picture(item.paths, side=SIDE, data=item.data, region=item.region)
+        for corner in ((-0.96 - gap / 2, place + 0.04), (place + 0.04, -0.96 - gap / 2)):
+            thumbnail(axes, image, corner, (0.92, 0.92), style.theme)
+        left -= 0.96 + gap / 2
+    elif cell >= 0.8:
+        above = style.fit(_name(item), cell - 0.08, lines=7, size=SMALL)
+        axes.text(middle, -gap, above, size=SMALL, ha="center", va="bottom")
+    else:
+        above = style.fit(_name(item), 1.9, size=SMALL)
+        axes.text(middle, -gap, above, size=SMALL, rotation=60, rotation_mode="anchor")
+    beside = style.fit(_name(item), 2.4, lines=4 if cell >= 0.8 else 2 if cell >= 0.4 else 1, size=size)
+    axes.text(left, middle, beside, size=size, ha="right", va="center", multialignment="right")
 
 
 def _name(item: Compared) -> str:
@@ -127,52 +108,16 @@ def _name(item: Compared) -> str:
     return Path(item.name).name if item.kind == "picture" else item.name
 
 
-def _colours(cosines: NDArray[np.float64]) -> tuple[Colormap, Normalize]:
+def _colours(others: np.ma.MaskedArray[Any, Any]) -> tuple[Colormap, Normalize]:
     """Cividis over the range of the cosines, in tenths; blue to red around 0 if it contains 0.
 
-    The diagonal is always 1 and is ignored. Cividis: Nuñez, Anderton and Renslow 2018, PLOS ONE 13(7).
+    Cividis: Nuñez, Anderton and Renslow 2018, PLOS ONE 13(7).
     """
-    others = cosines[~np.eye(len(cosines), dtype=bool)]
     low, high = math.floor(others.min() * 10) / 10, math.ceil(others.max() * 10) / 10
     if low < -0.15:
         most = max(-low, high)
         return colormaps["RdBu_r"], Normalize(-most, most)
     return colormaps["cividis"], Normalize(low, max(high, low + 0.1))
-
-
-def _cell(
-    paper: Paper,
-    cosine: float,
-    same: bool,
-    place: tuple[float, float],
-    cell: float,
-    colours: Colormap,
-    scale: Normalize,
-) -> None:
-    x, y = place
-    size = 11 if cell >= 0.8 else SMALL if cell >= 0.6 else 7.5 if cell >= 0.44 else 6
-    said = figure(cosine, 2 if cell >= 0.44 else 1)
-    gap = 0.015
-    if same:
-        paper.box(x + gap, y + gap, cell - 2 * gap, cell - 2 * gap, paper.theme.panel)
-        paper.text(x + cell / 2, y + cell / 2, said, size=size, colour=paper.theme.muted, across="center")
-        return
-    red, green, blue, _ = colours(scale(cosine))
-    paper.box(x + gap, y + gap, cell - 2 * gap, cell - 2 * gap, to_hex((red, green, blue)))
-    bright = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    on = "#000000" if bright > 0.18 else "#ffffff"
-    paper.text(x + cell / 2, y + cell / 2, said, size=size, colour=on, across="center")
-
-
-def _scale(paper: Paper, colours: Colormap, scale: Normalize, x: float, y: float, height: float) -> None:
-    """The colour bar, high values on top."""
-    height = min(height, 4.0)
-    low, high = float(scale.vmin or 0), float(scale.vmax or 0)
-    paper.image(colours(np.linspace(1, 0, 256))[:, None], (x, x + 0.14, y + height, y))
-    for value in (low, (low + high) / 2, high):
-        place = y + height * (high - value) / (high - low)
-        paper.text(x + 0.2, place, figure(value, 2), size=SMALL)
-    paper.text(x + 0.72, y + height / 2, "cosine similarity", size=SMALL, turned=90, across="center")
 
 
 # The arrows
@@ -184,84 +129,51 @@ UNEQUAL = 20
 """Above this ratio of longest to shortest, an arrow would be shorter than its head."""
 
 
-def _arrows(result: Similarity, style: Style) -> Paper:
-    """All arrows from the origin, each with a letter; beside them the legend."""
-    lengths = np.linalg.norm(result.vectors, axis=1, keepdims=True)
+def _arrows(result: Similarity, style: Style) -> Figure:
+    """All arrows from the origin, each with a letter; beside them a table of their angles and cosines."""
+    vectors = result.vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unequal = bool(lengths.max() > UNEQUAL * lengths.min())
-    vectors = result.vectors / lengths if unequal else result.vectors
-    most = float(np.abs(vectors).max())
-    numbers = vectors / most
-    low, high = np.minimum(numbers.min(axis=0), 0), np.maximum(numbers.max(axis=0), 0)
-    unit = PLANE / max(float((high - low).max()), 1e-9)
-    arcs = _arcs(result, numbers, unit)
-    ends = np.array([point for arc in arcs for point in arc.points()] or [(0.0, 0.0)]) / unit
-    low, high = np.minimum(low, ends.min(axis=0)), np.maximum(high, ends.max(axis=0))
-    edge, row = 0.42, 0.44
-    wide, tall = (high - low) * unit + 2 * edge
-    table = row * (len(numbers) + 1 + unequal)
-    height = max(float(tall), table)
-    names = [style.cut(item.name.replace("-", "−"), 1.8) for item in result.items]
-    named = max(style.width(name) for name in names) + 0.28
-    paper = Paper(float(wide) + 0.5 + named + 2.1, height, style)
-    x0, y0 = float(edge - low[0] * unit), float((height + tall) / 2 - edge + low[1] * unit)
-    plane = _Plane(
-        paper, (x0, y0), unit, most, (0.0, float(wide)), (float(height - tall) / 2, float(height + tall) / 2)
-    )
-    plane.axes()
-    for arc in arcs:
-        plane.arc(arc)
-    # Short arrows over long ones, and letters over all arrows.
-    for i in np.argsort(-np.linalg.norm(numbers, axis=1), kind="stable").tolist():
-        plane.arrow(numbers[i], _colour(style, i))
-    for i, vector in enumerate(numbers):
-        plane.letter(vector, _letter(i), _colour(style, i))
-    left, top = float(wide) + 0.45, (height - table) / 2
-    for x, said in ((1.2, "cosine to A"), (2.1, "angle to A")):
-        paper.text(left + named + x, top + row / 2, said, size=SMALL, colour=style.theme.muted, across="right")
-    for i, name in enumerate(names):
-        _legend(paper, result, i, name, (left, left + named), top + row * (i + 1.5))
     if unequal:
-        why = style.wrap("The lengths are very unequal: each is drawn with length 1.", named + 2.1, lines=2, size=SMALL)
-        paper.lines(left, top + row * (len(names) + 1.5), why, size=SMALL, colour=style.theme.muted)
-    return paper
+        vectors, lengths = vectors / lengths, np.ones_like(lengths)
+    inch = float(np.ptp([*vectors, (0, 0)], axis=0).max()) / PLANE
+    arcs = _arcs(result, vectors, min(max(float(lengths.min()), 0.8 * inch), 1.9 * inch) * 0.85)
+    figure, axes = _plane(np.concatenate([vectors, np.zeros((1, 2)), *arcs.values()]), inch, style)
+    taken = []
+    for i, arc in arcs.items():
+        axes.plot(*arc.T, color=_colour(style, i), linewidth=1.2)
+        if result.angles[0, i] >= 8 and len(arcs) <= 6:
+            taken.append(arc[45])
+            _label(axes, taken[-1], f"{result.angles[0, i]:.0f}°", i, style, size=SMALL)
+    # Short arrows over long ones, and letters over all arrows.
+    head = "-|>,head_length=0.5,head_width=0.24"
+    for i in np.argsort(-lengths[:, 0], kind="stable").tolist():
+        look = {"arrowstyle": head, "color": _colour(style, i), "linewidth": 2.4, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", vectors[i], (0, 0), arrowprops=look)
+    for i, vector in enumerate(vectors):
+        # Beyond the tip, away from other letters and degrees.
+        step = vector / np.linalg.norm(vector) * inch
+        place = vector + 0.19 * step
+        while any(np.linalg.norm(place - other) < 0.25 * inch for other in taken):
+            place = place + 0.07 * step
+        taken.append(place)
+        _label(axes, place, _letter(i), i, style, size=12, weight="bold")
+    _table(axes, result, style)
+    if unequal:
+        why = "The lengths are very unequal: each is drawn with length 1."
+        axes.text(0, -0.02, why, transform=axes.transAxes, va="top", **style.note)
+    return figure
 
 
-@dataclass(frozen=True, slots=True)
-class _Angle:
-    """The arc from the first vector to vector `i`: start and turn in degrees, radius in inches."""
-
-    i: int
-    first: float
-    turn: float
-    radius: float
-    named: bool
-    """Whether there is room for the label with its degrees."""
-
-    def points(self) -> list[tuple[float, float]]:
-        """Points along the arc, in inches from the origin, y up."""
-        degrees = np.radians(self.first + self.turn * np.linspace(0, 1, 19))
-        return list(zip(self.radius * np.cos(degrees), self.radius * np.sin(degrees), strict=True))
-
-    def label(self) -> tuple[float, float]:
-        """The place of the label: near the end of the arc, where no other arc passes."""
-        size = abs(self.turn)
-        at = math.radians(self.first + math.copysign(max(size - 14 / self.radius, size / 2), self.turn))
-        return self.radius * math.cos(at), self.radius * math.sin(at)
-
-
-def _arcs(result: Similarity, numbers: NDArray[np.float64], unit: float) -> list[_Angle]:
-    """An arc from the first vector to each other one, with increasing radius."""
-    first = math.degrees(math.atan2(numbers[0, 1], numbers[0, 0]))
-    order = sorted(range(1, len(numbers)), key=lambda i: float(result.angles[0, i]))
-    shortest = float(np.linalg.norm(numbers, axis=1).min()) * unit
-    reach = min(max(shortest, 0.8), 1.9) * 0.85
-    arcs = []
+def _arcs(result: Similarity, vectors: NDArray[np.float64], reach: float) -> dict[int, NDArray[np.float64]]:
+    """Points, (91, 2), of the arc from the first vector to each other one, by radius, which increases up to `reach`."""
+    own = np.arctan2(vectors[:, 1], vectors[:, 0])
+    order = sorted(range(1, len(vectors)), key=lambda i: float(result.angles[0, i]))
+    arcs = {}
     for place, i in enumerate(order):
-        angle = float(result.angles[0, i])
-        own = math.degrees(math.atan2(numbers[i, 1], numbers[i, 0]))
-        turn = angle if (own - first) % 360 <= 180 else -angle
-        radius = reach * (place + 1.2) / (len(order) + 0.2)
-        arcs.append(_Angle(i, first, turn, radius, angle >= 8 and len(order) <= 6))
+        turn = (own[i] - own[0]) % (2 * math.pi)
+        angles = own[0] + np.linspace(0, turn if turn <= math.pi else turn - 2 * math.pi, 91)
+        arcs[i] = reach * (place + 1.2) / (len(order) + 0.2) * np.column_stack([np.cos(angles), np.sin(angles)])
     return arcs
 
 
@@ -273,92 +185,40 @@ def _colour(style: Style, number: int) -> str:
     return style.theme.series[number % len(style.theme.series)]
 
 
-class _Plane:
-    """The plane of the arrows: its origin, inches per unit, and its ranges on the sheet.
-
-    Vectors are scaled by `most`, the largest absolute coordinate.
-    """
-
-    def __init__(
-        self,
-        paper: Paper,
-        origin: tuple[float, float],
-        unit: float,
-        most: float,
-        across: tuple[float, float],
-        down: tuple[float, float],
-    ) -> None:
-        self._paper, self._origin, self._unit, self._most = paper, origin, unit, most
-        self._across, self._down = across, down
-        self._taken: list[tuple[float, float, float]] = []
-        """Positions of letters and degrees, and how close a letter may come, in inches."""
-
-    def _at(self, x: float, y: float) -> tuple[float, float]:
-        return self._origin[0] + x * self._unit, self._origin[1] - y * self._unit
-
-    def axes(self) -> None:
-        """Thin axes through the origin, with a few ticks and names at their ends."""
-        theme = self._paper.theme
-        (left, right), (top, bottom), (x0, y0) = self._across, self._down, self._origin
-        self._paper.axes.plot([left, right], [y0, y0], color=theme.line, linewidth=1, zorder=0)
-        self._paper.axes.plot([x0, x0], [top, bottom], color=theme.line, linewidth=1, zorder=0)
-        self._paper.text(right + 0.06, y0, "x", size=SMALL, colour=theme.muted)
-        self._paper.text(x0, top - 0.1, "y", size=SMALL, colour=theme.muted, across="center")
-        reach = max(right - left, bottom - top) / self._unit * self._most
-        for value in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(-reach, reach):
-            x, y = self._at(value / self._most, value / self._most)
-            said = f"{value:g}".replace("-", "−")
-            if value and left + 0.1 < x < right - 0.1:
-                self._paper.axes.plot([x, x], [y0 - 0.04, y0 + 0.04], color=theme.line, linewidth=1, zorder=0)
-                self._paper.text(x, y0 + 0.17, said, size=SMALL, colour=theme.muted, across="center")
-            if value and top + 0.1 < y < bottom - 0.1:
-                self._paper.axes.plot([x0 - 0.04, x0 + 0.04], [y, y], color=theme.line, linewidth=1, zorder=0)
-                self._paper.text(x0 - 0.1, y, said, size=SMALL, colour=theme.muted, across="right")
-
-    def arrow(self, vector: NDArray[np.float64], colour: str) -> None:
-        tip = self._at(*vector)
-        style = {"arrowstyle": "-|>,head_length=0.5,head_width=0.24", "color": colour, "linewidth": 2.4}
-        self._paper.axes.annotate("", tip, self._origin, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
-
-    def letter(self, vector: NDArray[np.float64], letter: str, colour: str) -> None:
-        """Beyond the tip of the arrow, far enough from other letters and degrees."""
-        tip = np.array(self._at(*vector))
-        away = tip - np.array(self._origin)
-        step = away / max(float(np.linalg.norm(away)), 1e-9)
-        place = tip + 0.19 * step
-        while any(math.hypot(place[0] - x, place[1] - y) < room for x, y, room in self._taken):
-            place = place + 0.07 * step
-        x, y = (float(n) for n in place)
-        self._taken.append((x, y, 0.2))
-        ground = {"facecolor": self._paper.theme.ground, "edgecolor": "none", "pad": 1.2}
-        self._paper.axes.text(
-            x, y, letter, size=12, weight="bold", color=colour, ha="center", va="center_baseline", bbox=ground, zorder=4
-        )
-
-    def arc(self, arc: _Angle) -> None:
-        """An arc, with its degrees if there is room."""
-        colour = _colour(self._paper.style, arc.i)
-        # The sheet's y runs down, so its angles run the other way.
-        ends = sorted((-arc.first, -(arc.first + arc.turn)))
-        drawn = Arc(self._origin, 2 * arc.radius, 2 * arc.radius, theta1=ends[0], theta2=ends[1])
-        drawn.set(color=colour, linewidth=1.2)
-        self._paper.axes.add_patch(drawn)
-        if not arc.named:
-            return
-        x, y = self._origin[0] + arc.label()[0], self._origin[1] - arc.label()[1]
-        self._taken.append((x, y, 0.3))
-        said = f"{abs(arc.turn):.0f}°"
-        wide = self._paper.style.width(said, size=SMALL) + 0.05
-        self._paper.box(x - wide / 2, y - 0.08, wide, 0.16, self._paper.theme.ground)
-        self._paper.text(x, y, said, size=SMALL, colour=colour, across="center")
+def _plane(points: NDArray[np.float64], inch: float, style: Style) -> tuple[Figure, Axes]:
+    """Axes through the origin that contain `points`; `inch` is the length of an inch in their unit."""
+    low, high = points.min(axis=0) - 0.42 * inch, points.max(axis=0) + 0.42 * inch
+    figure = Figure(figsize=tuple((high - low) / inch))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    axes.spines[["left", "bottom"]].set_position("zero")
+    axes.tick_params(labelsize=SMALL, labelcolor=style.theme.muted, direction="inout")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−") if value else "")
+    axes.text(1.02, 0, "x", transform=axes.get_yaxis_transform(), va="center", **style.note)
+    axes.text(0, 1.02, "y", transform=axes.get_xaxis_transform(), ha="center", **style.note)
+    return figure, axes
 
 
-def _legend(paper: Paper, result: Similarity, i: int, name: str, columns: tuple[float, float], y: float) -> None:
-    x, numbers = columns
-    paper.text(x, y, _letter(i), size=12, bold=True, colour=_colour(paper.style, i))
-    paper.text(x + 0.28, y, name)
-    if i == 0:
-        paper.text(numbers + 2.1, y, "the reference", colour=paper.theme.muted, size=SMALL, across="right")
-        return
-    paper.text(numbers + 1.2, y, figure(result.cosines[0, i], 2), bold=True, across="right")
-    paper.text(numbers + 2.1, y, f"{result.angles[0, i]:.1f}°", across="right")
+def _label(
+    axes: Axes, place: NDArray[np.float64], text: str, i: int, style: Style, *, size: float, weight: str = "normal"
+) -> None:
+    """A text in the colour of vector `i`, on a ground that hides what it covers."""
+    ground = {"facecolor": style.theme.ground, "edgecolor": "none", "pad": 1.2}
+    label = axes.text(place[0], place[1], text, color=_colour(style, i), size=size, weight=weight, zorder=4)
+    label.set(ha="center", va="center_baseline", bbox=ground)
+
+
+def _table(axes: Axes, result: Similarity, style: Style) -> None:
+    rows = [["", "", "cosine to A", "angle to A"]]
+    for i, item in enumerate(result.items):
+        numbers = ["", "the reference"] if not i else [number(result.cosines[0, i], 2), f"{result.angles[0, i]:.1f}°"]
+        rows.append([_letter(i), style.fit(item.name.replace("-", "−"), 1.8), *numbers])
+    cells = table(axes, rows, style)
+    for (row, column), cell in cells.get_celld().items():
+        if column > 1:
+            cell.set_text_props(ha="right", weight="bold" if row and column == 2 else "normal")
+        elif column == 0 and row:
+            cell.set_text_props(size=12, weight="bold", color=_colour(style, row - 1))
+    cells[1, 3].set_text_props(**style.note)
