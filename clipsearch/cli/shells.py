@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from clipsearch.errors import UsageError, reason
-from clipsearch.files import replacing
 
 Shell = Literal["bash", "zsh", "fish"]
 
@@ -176,6 +174,10 @@ def _is_foreign(path: Path) -> bool:
 
 def _replace(path: Path, text: bytes) -> None:
     """Replace the content of a file atomically. A symbolic link stays one, and permissions stay the same."""
+    import shutil
+
+    from clipsearch.files import replacing
+
     real = path.resolve()
     try:
         with replacing(real) as temporary:
