@@ -195,7 +195,7 @@ class Source:
             if known is None:
                 data = read_bytes(work.path)
                 digest = hashlib.sha256(data).digest()
-            kept = self._kept(digest, work.alteration, known.id if known else None)
+            kept = self._kept(digest, work.alteration)
             if kept is not None:
                 return _Loaded(work, digest, kept=kept.vector, partial=kept.truncated)
             pixels, partial = self._prepare(read_bytes(work.path) if data is None else data, work.alteration)
@@ -215,14 +215,12 @@ class Source:
             content_id = self._catalog.files.unchanged_content(path)
             return None if content_id is None else self._catalog.contents.get(content_id)
 
-    def _kept(self, digest: bytes, alteration: Alteration | None, content_id: int | None) -> Kept | None:
+    def _kept(self, digest: bytes, alteration: Alteration | None) -> Kept | None:
         """The vector of a content, from the library or from the store."""
         with self._lock:
             if alteration is None and self._catalog is not None and self.row is not None:
-                if content_id is None:
-                    content = self._catalog.contents.by_digest(digest)
-                    content_id = content[0] if content else None
-                vector = None if content_id is None else self._catalog.embeddings.vector_of(content_id, self.row.id)
+                content = self._catalog.contents.by_digest(digest)
+                vector = self._catalog.embeddings.vector_of(content[0], self.row.id) if content else None
                 if vector is not None:
                     return Kept(vector)
             key = _key(digest, alteration)

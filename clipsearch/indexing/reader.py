@@ -37,66 +37,57 @@ _PIECE = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class _Tried:
+    work: Work
+
+
+class Done(_Tried):
     """Its content was pending and is no longer, by another copy of the file; it was not opened."""
 
-    work: Work
+
+class Changing(_Tried):
+    """The file changed while it was read."""
+
+
+class Truncated(_Tried):
+    """The file ends early; `Reader.read(…, truncated=True)` decodes what exists."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(_Tried):
     """The file cannot be read now; nothing is recorded about its content. `vanished`: it no longer exists."""
 
-    work: Work
     reason: str
     vanished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Changing:
-    """The file changed while it was read."""
-
-    work: Work
+class _Hashed(_Tried):
+    size: int
+    mtime_ns: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Known(_Hashed):
     """The content is in the catalog and not pending."""
 
-    work: Work
-    size: int
-    mtime_ns: int
     content_id: int
     state: ContentState
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(_Hashed):
     """The content cannot be decoded: `state` is "failed" or "unsupported"."""
 
-    work: Work
-    size: int
-    mtime_ns: int
-    digest: bytes
     state: ContentState
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Truncated:
-    """The file ends early; `Reader.read(…, truncated=True)` decodes what exists."""
-
-    work: Work
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(_Hashed):
     """Pixels for the encoder, uint8 of shape (n, 3, S, S): one for each of `views`."""
 
-    work: Work
-    size: int
-    mtime_ns: int
-    digest: bytes
     facts: ImageFacts
     views: tuple[View, ...]
     pixels: NDArray[np.uint8]
@@ -165,16 +156,15 @@ class Reader:
             return Changing(work)
         racy = started_ns - RACY_NS < before.st_mtime_ns < started_ns + SKEW_NS
         mtime_ns = UNKNOWN_MTIME if racy else before.st_mtime_ns
+        hashed = work, before.st_size, mtime_ns, digest
         known = self._known(digest)
         if known is not None:
-            return Known(work, before.st_size, mtime_ns, *known)
+            return Known(*hashed, *known)
         if data is None:
             file.seek(0)
         elif not data:
-            return Broken(work, 0, mtime_ns, digest, "failed", "the file is empty")
-        outcome = self._decode(
-            work, data if data is not None else file, before.st_size, mtime_ns, digest, turn, truncated=truncated
-        )
+            return Broken(*hashed, "failed", "the file is empty")
+        outcome = self._decode(hashed, file if data is None else data, turn, truncated=truncated)
         if data is None and _changed(before, os.fstat(file.fileno())):
             if isinstance(outcome, Decoded) and not truncated:
                 self._budget.release(len(outcome.views))
@@ -182,20 +172,12 @@ class Reader:
         return outcome
 
     def _decode(
-        self,
-        work: Work,
-        source: bytes | BinaryIO,
-        size: int,
-        mtime_ns: int,
-        digest: bytes,
-        turn: int,
-        *,
-        truncated: bool,
+        self, hashed: tuple[Work, int, int, bytes], source: bytes | BinaryIO, turn: int, *, truncated: bool
     ) -> Outcome:
         taken = 0
         try:
             picture = open_picture(source, max_pixels=self._max_pixels, truncated=truncated)
-            views = self._pending_views(digest, picture)
+            views = self._pending_views(hashed[-1], picture)
             if not truncated:
                 self._budget.take(turn, len(views))
                 taken = len(views)
@@ -203,20 +185,20 @@ class Reader:
             taken = 0
         except TruncatedImageError as exc:
             if not truncated:
-                return Truncated(work)
-            return Broken(work, size, mtime_ns, digest, "failed", str(exc))
+                return Truncated(hashed[0])
+            return Broken(*hashed, "failed", str(exc))
         except UnsupportedImageError as exc:
-            return Broken(work, size, mtime_ns, digest, "unsupported", str(exc))
+            return Broken(*hashed, "unsupported", str(exc))
         except ImageError as exc:
             cause = exc.__cause__
             if isinstance(cause, OSError) and cause.errno is not None:
                 raise cause from exc  # The disk's failure, not the image's: Pillow's own errors have no number.
-            return Broken(work, size, mtime_ns, digest, "failed", str(exc))
+            return Broken(*hashed, "failed", str(exc))
         finally:
             self._budget.release(taken)
         state: ContentState = "partial" if truncated else "ok"
         reason = "the file ends early; what there is was indexed" if truncated else None
-        return Decoded(work, size, mtime_ns, digest, picture.facts, views, pixels, state, reason)
+        return Decoded(*hashed, picture.facts, views, pixels, state, reason)
 
     def _pending_views(self, digest: bytes, picture: Picture) -> tuple[View, ...]:
         """The views without a vector in the catalog; at least one."""

@@ -76,7 +76,7 @@ class Recorder:
         found = self._catalog.contents.by_digest(picture.digest)
         if found is None or self._catalog.embeddings.lacks_views(found[0], self._row.id, self._tiles):
             return None
-        return Known(picture.work, picture.size, picture.mtime_ns, found[0], found[1])
+        return Known(picture.work, picture.size, picture.mtime_ns, picture.digest, found[0], found[1])
 
     def _record_picture(self, picture: Decoded, files: list[Decoded], vectors: Vectors, time: str) -> None:
         import numpy as np
