@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders.base import Encoder, EncoderOptions
 from clipsearch.encoders.load import fallback_notice, load_encoder, reload_encoder
@@ -121,10 +120,13 @@ class Models:
         fallback = catalog.meta("fallback")
         if fallback is not None:
             notices.append(fallback_notice(fallback, 'indexing with `model="default"` switches to CLIP'))
-        lacks = pending.count_without_vectors(catalog, active.id) if building is not None else 0
-        if building is not None and lacks:
-            text = f"{active.info.spec} is active until {building.info.spec} is ready; it lacks {lacks} images"
-            notices.append(Notice("switching", text))
+        if building is not None:
+            from clipsearch.catalog import pending
+
+            lacks = pending.count_without_vectors(catalog, active.id)
+            if lacks:
+                text = f"{active.info.spec} is active until {building.info.spec} is ready; it lacks {lacks} images"
+                notices.append(Notice("switching", text))
         return active, notices
 
     def _held(self, catalog: Catalog, model: str) -> EncoderRow:

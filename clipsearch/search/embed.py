@@ -15,7 +15,6 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import ImageError, TruncatedImageError, UsageError
 from clipsearch.files import absolute, read_bytes
-from clipsearch.images.lookahead import in_order
 from clipsearch.images.open import open_picture
 from clipsearch.search.terms import Known, Region, Term, Text
 from clipsearch.types import Notice
@@ -124,6 +123,8 @@ class Embedder:
 
         A file that cannot be read or decoded comes with the reason.
         """
+        from clipsearch.images.lookahead import in_order  # A query for words does not pay for it.
+
         threads = os.cpu_count() or 1
         ahead = in_order(self._loaded, paths, threads=threads, ahead=BATCH + threads)
         while batch := list(itertools.islice(ahead, BATCH)):
