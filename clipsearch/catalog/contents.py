@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 from clipsearch.catalog.files import LIVE, batches
 from clipsearch.types import ContentState, FileState, ImageFacts
@@ -28,8 +28,7 @@ class ContentRow:
     files: tuple[tuple[PathBytes, FileState], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """All that is recorded of a content; `facts` are None where it was never decoded."""
 
     id: int

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
@@ -33,8 +33,7 @@ DEAD_SHARE = 5
 """A snapshot is rebuilt when more than a fifth of its vectors are no longer in the catalog."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A published snapshot: its file, the name of the file before it, and which embeddings it covers."""
 
     encoder_id: int
@@ -198,7 +197,7 @@ def _is_damaged(catalog: Catalog, snapshot: Snapshot) -> bool:
     except DamagedSnapshot:
         return True
     if hashed:
-        _record(catalog, replace(snapshot, file=replace(snapshot.file, stat=stat)))
+        _record(catalog, snapshot._replace(file=replace(snapshot.file, stat=stat)))
     return False
 
 

@@ -239,7 +239,7 @@ def _read_ahead(inner: faiss.Index, *, engine: str) -> None:
 def _build_exact(build: Build) -> faiss.Index:
     flat = faiss.IndexFlatIP(build.dim)
     # Reserved at once: growing by doubling would hold the vectors twice.
-    flat.codes.resize(build.count * build.dim * 4)
+    flat.codes.resize(build.total * build.dim * 4)
     flat.codes.resize(0)
     root = faiss.IndexIDMap(flat)
     for ids, vectors in build.chunks():
@@ -249,7 +249,7 @@ def _build_exact(build: Build) -> faiss.Index:
 
 def _build_ivf(build: Build, centroids: tuple[NDArray[np.float32], int] | None) -> tuple[faiss.Index, dict[str, Any]]:
     """The index and its details. `centroids`, shape (nlist, dim), come with the count they were trained on."""
-    dim, count, source = build.dim, build.count, build.chunks
+    dim, count, source = build.dim, build.total, build.chunks
     kept = centroids is not None
     sample = Sample(count, dim=dim, training=0 if kept else min(count, TRAINING_PER_LIST * lists_for(count)))
     if centroids is None:
@@ -309,7 +309,7 @@ def _train(sample: NDArray[np.float32], lists: int) -> NDArray[np.float32]:
 def _previous_centroids(build: Build) -> tuple[NDArray[np.float32], int] | None:
     """The centroids of `build.previous` and the count they were trained on; None where that has doubled."""
     previous = build.previous
-    if previous is None or previous.engine != "ivf" or build.count >= 2 * previous.details.get("trained_on", 0):
+    if previous is None or previous.engine != "ivf" or build.total >= 2 * previous.details.get("trained_on", 0):
         return None
     path = build.folder / previous.name
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from clipsearch.errors import ClipsearchError
 from clipsearch.files import Stamp
@@ -47,17 +47,16 @@ class SnapshotFile:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """What an engine builds an index from: `count` vectors of `dim` dimensions.
+class Build(NamedTuple):
+    """What an engine builds an index from: `total` vectors of `dim` dimensions.
 
-    chunks: starts a pass over them, which is checked against `count` and `dim`. folder: where the snapshots are.
+    chunks: starts a pass over them, which is checked against `total` and `dim`. folder: where the snapshots are.
     probes: yields text vectors, shape (m, dim), with which an approximate engine can measure its recall.
     previous: the snapshot before this one, in `folder`; an engine may reuse what it learned for it.
     """
 
     dim: int
-    count: int
+    total: int
     chunks: Chunks
     folder: Path
     probes: Callable[[], NDArray[np.float32]] | None = None
