@@ -465,7 +465,7 @@ def test_a_failure_is_remembered(shelf: Shelf, photos: Path) -> None:
 def test_a_failure_is_retried_when_the_limit_changes(shelf: Shelf, photos: Path) -> None:
     report = shelf.index(photos, max_pixels=100)
     assert len(report.failed) == 5
-    assert "max-pixels" in report.failed[0].reason
+    assert "`max_pixels`" in report.failed[0].reason
     report = shelf.index()
     assert (report.indexed, report.failed) == (5, ())
 

@@ -357,6 +357,6 @@ def test_on_the_command_line(cli: Cli, drawings: Path, tmp_path: Path) -> None:
     later = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=cli.env, capture_output=True, text=True)
     assert later.stdout == "1 False\n", later.stderr
     wrong = cli("index", "--precision", "int4", cwd=tmp_path)
-    assert wrong.code == 2 and "fp32 or int8" in wrong.err
+    assert wrong.code == 2 and "'fp32', 'int8'" in wrong.err
     absent = cli("query", "a dog", "--model", "ViT-B/32+int8", cwd=tmp_path)
     assert absent.code == 4

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clipsearch import Library
 from clipsearch.catalog.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.cli import demo
+from clipsearch.cli.commands import demo
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.load import load_encoder

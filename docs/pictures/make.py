@@ -29,7 +29,7 @@ from clipsearch import Library
 from clipsearch.classify import calibration
 from clipsearch.classify.options import ClassifyOptions
 from clipsearch.classify.run import classify_alone
-from clipsearch.cli import demo
+from clipsearch.cli.commands import demo
 from clipsearch.display.html.gallery import write_gallery
 from clipsearch.display.html.map import write_map
 from clipsearch.display.plots.classification import plot_classification
