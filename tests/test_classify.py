@@ -22,7 +22,7 @@ from clipsearch.classify.labels import Label, checked, format_labels, imagenet, 
 from clipsearch.classify.options import ClassifyOptions
 from clipsearch.classify.prototypes import FEW, Step, prototypes
 from clipsearch.classify.results import Prediction
-from clipsearch.classify.templates import expand, fill, prompts_of, published, read_lambdas
+from clipsearch.classify.templates import call_lambdas, expand, fill, prompts_of, published
 from clipsearch.classify.unknown import Neutral
 from clipsearch.cli.labels import read_labels
 from clipsearch.errors import UsageError
@@ -213,11 +213,16 @@ def test_templates_are_taken_in_either_form_and_by_name() -> None:
     assert fill("a {label} in a {label}", "{} or {label}") == "a {} or {label} in a {} or {label}"
 
 
-def test_a_source_that_has_another_form_gives_no_templates() -> None:
-    assert read_lambdas("T = (lambda c: f'a {c}.', lambda c: f'{c}')", "T") == ["a {label}.", "{label}"]
-    assert read_lambdas("T = (lambda c: f'a {c}.', 'a {}')", "T") == []
-    assert read_lambdas("T = (lambda c: 'nothing',)", "T") == []
-    assert read_lambdas("", "T") == []
+def test_a_source_that_has_another_form_gives_no_templates(tmp_path: Path) -> None:
+    def templates(source: str) -> list[str]:
+        (tmp_path / "source.py").write_text(source)
+        return call_lambdas(tmp_path / "source.py", "T")
+
+    assert templates("T = (lambda c: f'a {c}.', lambda c: f'{c}')") == ["a {label}.", "{label}"]
+    assert templates("T = (lambda c: f'a {c}.', 'a {}')") == []
+    assert templates("T = (lambda c: 'nothing',)") == []
+    assert templates("") == []
+    assert call_lambdas(tmp_path / "none.py", "T") == []
 
 
 # Prototypes and what is kept of them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipsearch.classify import few_shot
 from clipsearch.classify.classifier import Classifier, softmax
-from clipsearch.classify.folders import class_folders, example_folders
+from clipsearch.classify.folders import ClassFolders, class_folders
 from clipsearch.classify.labels import Label
 from clipsearch.errors import UsageError
 from clipsearch.evaluate import folder_per_class
@@ -124,6 +125,10 @@ def fill(folder: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"picture")
     return folder
+
+
+def example_folders(folder: Path, labels: Sequence[str | Label] = ()) -> ClassFolders:
+    return class_folders(os.fsencode(folder), labels, in_each=True)
 
 
 def test_folders_are_labels_and_their_pictures_examples(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_words_are_no_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (["[]", "[1, 2]"], "[]: a vector is written"),
         (["[0, 0]", "[1, 2]"], "[0, 0]: a zero vector has no direction"),
         (["[1, nan]", "[1, 2]"], "must be finite"),
-        (["[1, 2]", "[1, 2, 3]"], "[1, 2, 3] has 3 numbers and [1, 2] has 2"),
+        (["[1, 2]", "[1, 2, 3]"], "[1, 2, 3] has 3 numbers, [1, 2] has 2"),
         (["[1, 2]"], "two or more"),
     ],
 )

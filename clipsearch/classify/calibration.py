@@ -40,11 +40,9 @@ def expected_calibration_error(
     """
     if not len(confidences):
         return 0.0
-    gaps = confidences - correct.astype(np.float64)
-    total = float(len(confidences)) if weights is None else float(weights.sum())
-    if weights is not None:
-        gaps = gaps * weights
-    return float(np.abs(np.bincount(_bins(confidences, bins), weights=gaps, minlength=bins)).sum() / total)
+    wide = np.ones(len(confidences)) if weights is None else weights
+    gaps = (confidences - correct.astype(np.float64)) * wide
+    return float(np.abs(np.bincount(_bins(confidences, bins), weights=gaps, minlength=bins)).sum() / wide.sum())
 
 
 def reliability_bins(

@@ -24,7 +24,6 @@ that of scales fitted on the other half of the predictions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,22 +77,23 @@ def fit(
     text = classifier.prototypes.astype(np.float64)
     text = text - text.mean(axis=0)
     counts = np.bincount(classes, minlength=len(text))
-    left = _leave_one_out(text, rows, classes, counts)
+    sums = np.zeros_like(text)
+    np.add.at(sums, classes, rows)
+    left = _leave_one_out(text, rows, classes, counts, sums)
     own = classifier.info.logit_scale
     by: BlendBy = "given"
-    if blend is None:
-        blend, by = (
-            (DEFAULT_BLEND, "default") if counts.max() < 2 else (_best_blend(left, counts, own), "leave-one-out")
-        )
+    if blend is None and counts.max() < 2:
+        blend, by = DEFAULT_BLEND, "default"
+    elif blend is None:
+        blend, by = _best_blend(left, counts, own), "leave-one-out"
     scores = left.scores(blend)
     fitted = len(rows) >= FEWEST and len(text) > 1
     scale = _best_scale(scores, classes, own) if fitted else own
-    best = scores.argmax(axis=1)
     before, after = _errors(scores, classes, own, fitted=fitted)
     has = counts > 0
-    means = _class_means(rows, classes, len(text))
+    means = _unit(sums[has])
     prototypes = text.copy()
-    prototypes[has] = (1 - blend) * text[has] + blend * (means[has] - means[has].mean(axis=0))
+    prototypes[has] = (1 - blend) * text[has] + blend * (means - means.mean(axis=0))
     return Classifier(
         classifier.info,
         classifier.labels,
@@ -105,7 +105,7 @@ def fit(
             blend_by=by,
             scale=scale,
             scale_fitted=fitted,
-            right=float((best == classes).mean()),
+            right=float((scores.argmax(axis=1) == classes).mean()),
             ece_before=before,
             ece_after=after,
             floor=float(np.quantile(scores[np.arange(len(rows)), classes], KNOWN)),
@@ -114,18 +114,14 @@ def fit(
     )
 
 
-def _class_means(rows: NDArray[np.float64], classes: NDArray[np.int64], labels: int) -> NDArray[np.float64]:
-    sums = np.zeros((labels, rows.shape[1]))
-    np.add.at(sums, classes, rows)
-    return _unit(sums)
-
-
 def _leave_one_out(
-    text: NDArray[np.float64], rows: NDArray[np.float64], classes: NDArray[np.int64], counts: NDArray[np.int64]
+    text: NDArray[np.float64],
+    rows: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    sums: NDArray[np.float64],
 ) -> _LeftOut:
     every = np.arange(len(rows))
-    sums = np.zeros_like(text)
-    np.add.at(sums, classes, rows)
     means = _unit(sums)
     without = _unit(sums[classes] - rows)  # Zero where nothing is left.
     pictures = rows @ means.T
@@ -160,19 +156,16 @@ def _loss(scores: NDArray[np.float64], classes: NDArray[np.int64], scale: float,
 
 
 def _best_scale(scores: NDArray[np.float64], classes: NDArray[np.int64], own: float) -> float:
-    """The scale with the lowest loss, by golden section over its logarithm."""
-    found = _golden(
-        lambda log: _loss(scores, classes, math.exp(log), own), math.log(own / SPAN), math.log(own * SPAN), steps=30
-    )
-    return math.exp(found)
+    """The scale with the lowest loss, by golden section over its logarithm (Kiefer 1953)."""
 
+    def value(log: float) -> float:
+        return _loss(scores, classes, math.exp(log), own)
 
-def _golden(value: Callable[[float], float], low: float, high: float, *, steps: int) -> float:
-    """Where a function with one valley is lowest, by golden section (Kiefer 1953)."""
+    low, high = math.log(own / SPAN), math.log(own * SPAN)
     ratio = (math.sqrt(5) - 1) / 2
     a, b = high - ratio * (high - low), low + ratio * (high - low)
     at_a, at_b = value(a), value(b)
-    for _ in range(steps):
+    for _ in range(30):
         if at_a <= at_b:
             high, b, at_b = b, a, at_a
             a = high - ratio * (high - low)
@@ -181,7 +174,7 @@ def _golden(value: Callable[[float], float], low: float, high: float, *, steps: 
             low, a, at_a = a, b, at_b
             b = low + ratio * (high - low)
             at_b = value(b)
-    return (low + high) / 2
+    return math.exp((low + high) / 2)
 
 
 def _errors(

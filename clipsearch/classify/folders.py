@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from clipsearch.classify.labels import Label, checked, is_text
 from clipsearch.errors import UsageError, reason
@@ -48,7 +47,7 @@ def class_folders(
         places, notice = _places(names, chosen, folder, in_order=in_order)
     else:
         chosen, places = tuple(Label(_label(folder, name)) for name in names), list(range(len(names)))
-    _check_distinct(names, places, chosen, folder, given=bool(labels))
+    _check_distinct(names, [chosen[place] for place in places], folder)
     paths: list[bytes] = []
     classes: list[int] = []
     for name, place in zip(names, places, strict=True):
@@ -65,11 +64,6 @@ def class_folders(
         problems |= walk.unreadable
     unreadable = tuple(Problem(os.fsdecode(path), why) for path, why in sorted(problems.items()))
     return ClassFolders(chosen, tuple(paths), tuple(classes), unreadable, notice)
-
-
-def example_folders(folder: Path, labels: Sequence[str | Label] = ()) -> ClassFolders:
-    """`class_folders` for examples. Raises UsageError also for a folder without a picture."""
-    return class_folders(os.fsencode(folder), labels, in_each=True)
 
 
 def _folders_in(folder: bytes, problems: dict[bytes, str]) -> list[bytes]:
@@ -136,18 +130,16 @@ def _places(
     return [place for place in found if place is not None], None
 
 
-def _check_distinct(
-    names: Sequence[bytes], places: Sequence[int], labels: Sequence[Label], folder: bytes, *, given: bool
-) -> None:
+def _check_distinct(names: Sequence[bytes], labels: Sequence[Label], folder: bytes) -> None:
     """Raise UsageError where two folders have the same label."""
-    first: dict[int | str, bytes] = {}
-    for name, place in zip(names, places, strict=True):
-        one = first.setdefault(place if given else labels[place].name, name)
+    first: dict[str, bytes] = {}
+    for name, label in zip(names, labels, strict=True):
+        one = first.setdefault(label.name, name)
         if one != name:
             raise UsageError(
-                f"the folders {os.fsdecode(one)} and {os.fsdecode(name)} both have the label {labels[place].name!r}",
+                f"the folders {os.fsdecode(one)} and {os.fsdecode(name)} both have the label {label.name!r}",
                 path=os.fsdecode(folder),
-                advice="merge them" if given else "rename one",
+                advice="merge them, or rename one",
             )
 
 

@@ -111,17 +111,8 @@ def format_labels(labels: Sequence[Label]) -> str:
 
 def _split(text: str, mark: str) -> list[str]:
     """`text` split at each `mark` without a backslash before it; escapes stay."""
-    parts, start, i = [], 0, 0
-    while i < len(text):
-        if text[i] == "\\":
-            i += 2
-            continue
-        if text[i] == mark:
-            parts.append(text[start:i])
-            start = i + 1
-        i += 1
-    parts.append(text[start:])
-    return parts
+    ends = [found.start() for found in re.finditer(rf"\\.|{mark}", text, re.DOTALL) if found[0] == mark]
+    return [text[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, None], strict=True)]
 
 
 _ESCAPED = re.compile(r"\\([:#,=\\])")

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipsearch.classify.labels import Label
 from clipsearch.classify.templates import prompts_of
 from clipsearch.types import Notice
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from clipsearch.search.embed import Embedder
 
 FEW = 256
@@ -57,8 +57,6 @@ def prototypes(
     embedder: Embedder, labels: Sequence[Label], templates: Sequence[str], *, progress: Report = quiet
 ) -> NDArray[np.float32]:
     """Unit rows of shape (len(labels), dim). Notices of the embedder name prompts that are too long."""
-    import numpy as np
-
     groups = [prompts_of(label, templates) for label in labels]
     if sum(map(len, groups)) <= FEW:
         return means(embedder.texts([text for group in groups for text in group]), groups)
@@ -109,12 +107,9 @@ def _blocks(missing: dict[bytes, list[str]]) -> list[list[bytes]]:
 
 def means(vectors: NDArray[np.float32], groups: Sequence[Sequence[str]]) -> NDArray[np.float32]:
     """The normalised mean of each group's rows; they follow one another in `vectors`."""
-    import numpy as np
-
     rows = np.empty((len(groups), vectors.shape[1]), np.float32)
-    start = 0
-    for i, group in enumerate(groups):
-        mean = vectors[start : start + len(group)].astype(np.float64).mean(axis=0)
-        rows[i] = mean / max(float(np.linalg.norm(mean)), 1e-12)
-        start += len(group)
+    ends = np.cumsum([len(group) for group in groups])
+    for row, part in zip(rows, np.split(vectors, ends[:-1]), strict=True):
+        mean = part.astype(np.float64).mean(axis=0)
+        row[:] = mean / max(float(np.linalg.norm(mean)), 1e-12)
     return rows

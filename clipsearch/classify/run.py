@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ from clipsearch.catalog.filters import Filter
 from clipsearch.classify import explain, few_shot
 from clipsearch.classify import unknown as distractors
 from clipsearch.classify.classifier import Classifier, best_columns, softmax
-from clipsearch.classify.folders import ClassFolders, example_folders
+from clipsearch.classify.folders import ClassFolders, class_folders
 from clipsearch.classify.labels import Label, checked
 from clipsearch.classify.library_images import Item, named, whole_library
 from clipsearch.classify.options import ClassifyOptions
@@ -53,7 +52,7 @@ def make_classifier(
     """
     before = len(embedder.notices)
     filled = expand(templates, default=embedder.row.info.template)
-    classes = example_folders(Path(os.fsdecode(absolute(examples))), labels) if examples is not None else None
+    classes = class_folders(absolute(examples), labels, in_each=True) if examples is not None else None
     chosen = checked(labels) if labels or classes is None else classes.labels
     if blend is not None and not 0 <= blend <= 1:
         raise UsageError(f"`blend={blend:g}`: from 0 (the prompts alone) to 1 (the examples alone)")
@@ -103,7 +102,9 @@ def classify_images(
     options.check(classifier)
     catalog, notices = embedder.catalog, list(classifier.notices)
     if len(classifier.labels) == 1 and not (options.multi or options.unknown):
-        notices.append(_only_one(classifier))
+        better = "`unknown=True`" if classifier.fit else "`unknown=True` or `multi=True`"
+        text = f"there is only one label, so every image gets it with 100 %; {better} shows if it fits"
+        notices.append(Notice("labels", text))
     if images is not None:
         gathered = named([absolute(path) for path in images], embedder, progress=progress)
     elif catalog is None:
@@ -114,8 +115,7 @@ def classify_images(
     beside = None
     if (options.unknown and classifier.fit is None) or (options.multi and classifier.info.logit_bias is None):
         beside = Neutral(prototypes(embedder, distractors.labels(), classifier.templates, progress=progress))
-    judged = _judged(classifier, gathered.vectors, options, beside)
-    predictions = judged.predictions
+    predictions, margins, unknown = _judged(classifier, gathered.vectors, options, beside)
     nearest = {}
     if options.explain:
         predictions = explain.with_prompts(predictions, gathered.vectors, classifier, embedder, every=options.multi)
@@ -125,7 +125,7 @@ def classify_images(
             notices += searcher.take_notices()
     return ClassifyResult(
         embedder.row.info,
-        tuple(_classification(item, predictions, judged) for item in gathered.items),
+        tuple(_classification(item, predictions, margins, unknown) for item in gathered.items),
         tuple(dict.fromkeys((*embedder.notices, *notices, *gathered.notices))),
         tuple(label.name for label in classifier.labels),
         options.threshold if options.multi else None,
@@ -133,24 +133,10 @@ def classify_images(
     )
 
 
-def _only_one(classifier: Classifier) -> Notice:
-    better = "`unknown=True`" if classifier.fit else "`unknown=True` or `multi=True`"
-    return Notice("labels", f"there is only one label, so every image gets it with 100 %; {better} shows if it fits")
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """Predictions of n vectors; how far each stands out and whether it is known, where that was asked."""
-
-    predictions: list[tuple[Prediction, ...]]
-    margins: list[float] | None = None
-    unknown: list[bool] | None = None
-
-
 def _judged(
     classifier: Classifier, vectors: NDArray[np.float32], options: ClassifyOptions, beside: Neutral | None
-) -> _Judged:
-    """What every vector (n, dim) is, a run of them at a time."""
+) -> tuple[list[tuple[Prediction, ...]], list[float], list[bool]]:
+    """What every vector (n, dim) is, and, where that was asked, how far it stands out and whether it is unknown."""
     predictions: list[tuple[Prediction, ...]] = []
     margins: list[float] = []
     unknown: list[bool] = []
@@ -169,10 +155,12 @@ def _judged(
             unknown += (found < options.margin).tolist()
         elif options.unknown and classifier.fit is not None:
             unknown += (scores.max(axis=1) < classifier.fit.floor).tolist()
-    return _Judged(predictions, margins or None, unknown or None)
+    return predictions, margins, unknown
 
 
-def _classification(item: Item, predictions: Sequence[tuple[Prediction, ...]], judged: _Judged) -> Classification:
+def _classification(
+    item: Item, predictions: Sequence[tuple[Prediction, ...]], margins: Sequence[float], unknown: Sequence[bool]
+) -> Classification:
     at = item.row
     return Classification(
         os.fsdecode(item.path),
@@ -181,8 +169,8 @@ def _classification(item: Item, predictions: Sequence[tuple[Prediction, ...]], j
         tuple(os.fsdecode(path) for path in item.paths) if item.content_id is not None else (),
         item.content_id,
         item.away,
-        judged.unknown[at] if judged.unknown is not None and at is not None else False,
-        judged.margins[at] if judged.margins is not None and at is not None else None,
+        unknown[at] if unknown and at is not None else False,
+        margins[at] if margins and at is not None else None,
     )
 
 

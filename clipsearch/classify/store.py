@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Version of the classifiers' format."""
+
+_FIT = ("blend", "blend_by", "scale", "scale_fitted", "right", "ece_before", "ece_after", "floor")
+"""The keys of what examples made of a classifier: the fields of `Fit` after `counts`, in their order."""
 
 _NAME = re.compile(r"\w[\w.-]*")
 _LONGEST = 100
@@ -159,16 +162,8 @@ def save_classifier(library: Path, name: str, classifier: Classifier, *, replace
 
 def fit_facts(fit: Fit) -> dict[str, Any]:
     """What examples made of a classifier, but for their counts: the keys of its file and of JSON output."""
-    return {
-        "blend": fit.blend,
-        "blend_by": fit.blend_by,
-        "scale": fit.scale,
-        "scale_fitted": fit.scale_fitted,
-        "right": fit.right,
-        "ece_before": fit.ece_before,
-        "ece_after": fit.ece_after,
-        "floor": fit.floor,
-    }
+    _, *values = astuple(fit)
+    return dict(zip(_FIT, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,17 +262,7 @@ def _read(name: str, value: Mapping[str, Any]) -> Saved:
 def _read_fit(value: Mapping[str, Any], labels: int) -> Fit:
     from clipsearch.classify.classifier import BlendBy, Fit
 
-    fit = Fit(
-        counts=tuple(value["counts"]),
-        blend=value["blend"],
-        blend_by=value["blend_by"],
-        scale=value["scale"],
-        scale_fitted=value["scale_fitted"],
-        right=value["right"],
-        ece_before=value["ece_before"],
-        ece_after=value["ece_after"],
-        floor=value["floor"],
-    )
+    fit = Fit(tuple(value["counts"]), *(value[key] for key in _FIT))
     figures = (fit.blend, fit.scale, fit.right, fit.ece_before, fit.ece_after, fit.floor)
     if len(fit.counts) != labels or not all(isinstance(count, int) for count in fit.counts):
         raise ValueError("invalid counts")

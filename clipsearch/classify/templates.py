@@ -2,14 +2,14 @@
 
 The sets are those of OpenAI's notebook on prompts for ImageNet (github.com/openai/CLIP, notebooks/
 Prompt_Engineering_for_ImageNet.ipynb): 80 templates, and 7 that do nearly as well. open_clip carries both as lambdas;
-they are read out of its source, since importing open_clip imports torch, which takes seconds.
+the file with them is run by itself, since importing open_clip imports torch, which takes seconds.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
+import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -59,14 +59,9 @@ def prompts_of(label: Label, templates: Sequence[str]) -> list[str]:
 
 
 def published(name: str) -> list[str]:
-    """One of the sets in NAMED, from the source of the installed open_clip. Raises EncoderError."""
+    """One of the sets in NAMED, from the installed open_clip. Raises EncoderError."""
     spec = importlib.util.find_spec("open_clip")
-    path = Path(spec.origin).parent / _SOURCE if spec and spec.origin else None
-    try:
-        source = path.read_text(encoding="utf-8") if path else ""
-    except OSError:
-        source = ""
-    templates = read_lambdas(source, NAMED[name])
+    templates = call_lambdas(Path(spec.origin).with_name(_SOURCE), NAMED[name]) if spec and spec.origin else []
     if not templates:
         raise EncoderError(
             f'`templates="{name}"`: the installed open_clip has no such set', advice="give the templates themselves"
@@ -74,17 +69,10 @@ def published(name: str) -> list[str]:
     return templates
 
 
-def read_lambdas(source: str, variable: str) -> list[str]:
-    """The templates of `variable = (lambda c: f"a photo of a {c}.", …)` in Python source; none of anything else."""
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == variable for t in node.targets):
-            items = node.value.elts if isinstance(node.value, ast.Tuple | ast.List) else []
-            templates = [_template(item.body) for item in items if isinstance(item, ast.Lambda)]
-            whole = len(templates) == len(items) and all(_PLACES.search(text) for text in templates)
-            return templates if whole else []
-    return []
-
-
-def _template(body: ast.expr) -> str:
-    parts = body.values if isinstance(body, ast.JoinedStr) else []
-    return "".join(str(part.value) if isinstance(part, ast.Constant) else PLACE for part in parts)
+def call_lambdas(path: Path, variable: str) -> list[str]:
+    """The templates of `variable = (lambda c: f"a photo of a {c}.", …)` in a Python file; none of anything else."""
+    try:
+        templates = [make(PLACE) for make in runpy.run_path(str(path))[variable]]
+    except (ImportError, KeyError, OSError, SyntaxError, TypeError):
+        return []
+    return templates if all(PLACE in text for text in templates) else []

@@ -57,18 +57,17 @@ def _flipped(image: Image.Image) -> bytes:
 
 
 def _recompressed(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue()
+    return _saved(image, "JPEG", quality=QUALITY)
 
 
 def _darkened(image: Image.Image) -> bytes:
     return _saved(image.point(lambda value: round(BRIGHTNESS * value)))
 
 
-def _saved(image: Image.Image) -> bytes:
+def _saved(image: Image.Image, kind: str = "BMP", **settings: int) -> bytes:
+    """The bytes of an image file; by default BMP, which is lossless and fast."""
     buffer = io.BytesIO()
-    image.save(buffer, "BMP")  # Lossless and fast.
+    image.save(buffer, kind, **settings)
     return buffer.getvalue()
 
 

@@ -15,8 +15,10 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.classify.labels import is_text
 from clipsearch.errors import UsageError, reason
 from clipsearch.evaluate.datasets import Captioned
 from clipsearch.files import absolute
@@ -34,10 +36,7 @@ _BARE_COMMENT = re.compile(r"\s*\d+\s+(\S.*)")
 
 
 class _BadRowError(Exception):
-    """An invalid row, and its place: "line 3"."""
-
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place}: {why}")
+    """The place of an invalid row, "line 3", and what is wrong with it."""
 
 
 def read_captions(file: PathLike, *, images: PathLike | None = None) -> Captioned:
@@ -59,7 +58,7 @@ def read_captions(file: PathLike, *, images: PathLike | None = None) -> Captione
     try:
         rows = list(_checked(_rows(text)))
     except _BadRowError as exc:
-        raise UsageError(str(exc), path=name) from exc
+        raise UsageError(": ".join(exc.args), path=name) from exc
     if not rows:
         raise UsageError("no captions in it", path=name)
     places: dict[bytes, int] = {}
@@ -92,10 +91,8 @@ def _checked(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[bytes, str]
             name = os.fsencode(path)
         except UnicodeEncodeError as exc:
             raise _BadRowError(place, f"the path {path} contains a lone surrogate") from exc
-        try:
-            caption.encode()
-        except UnicodeEncodeError as exc:
-            raise _BadRowError(place, f"the caption of {path} contains a lone surrogate") from exc
+        if not is_text(caption):
+            raise _BadRowError(place, f"the caption of {path} contains a lone surrogate")
         yield name, caption
 
 
@@ -195,8 +192,7 @@ def _parsed_lines(text: str) -> Iterator[tuple[str, Any]]:
 def _object_rows(objects: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str, str]]:
     for place, item in objects:
         named = {str(key).lower(): value for key, value in item.items()} if isinstance(item, dict) else {}
-        path = next((named[key] for key in PATH_NAMES if key in named), None)
-        captions = next((named[key] for key in CAPTION_NAMES if key in named), None)
+        path, captions = (next((named[n] for n in names if n in named), None) for names in (PATH_NAMES, CAPTION_NAMES))
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(path, str) or not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
             raise _BadRowError(place, 'expected an object with "path" and "caption"')
@@ -211,17 +207,17 @@ def _coco_rows(whole: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     names: dict[int | str, str] = {}
     for i, image in enumerate(images):
         place = f"images[{i}]"
-        names[_member(image, "id", (int, str), place)] = _member(image, "file_name", (str,), place)
+        names[_member(image, "id", int | str, place)] = _member(image, "file_name", str, place)
     for i, item in enumerate(whole["annotations"]):
         place = f"annotations[{i}]"
-        wanted = _member(item, "image_id", (int, str), place)
+        wanted = _member(item, "image_id", int | str, place)
         if wanted not in names:
             raise _BadRowError(place, f"no image has its image_id {wanted!r}")
-        yield place, names[wanted], _member(item, "caption", (str,), place)
+        yield place, names[wanted], _member(item, "caption", str, place)
 
 
-def _member(item: object, key: str, types: tuple[type, ...], place: str) -> Any:  # noqa: ANN401 - one of `types`
+def _member(item: object, key: str, kind: type | UnionType, place: str) -> Any:  # noqa: ANN401 - a `kind`
     value = item.get(key) if isinstance(item, dict) else None
-    if not isinstance(value, types):
+    if not isinstance(value, kind):
         raise _BadRowError(place, f'"{key}" is missing or invalid')
     return value

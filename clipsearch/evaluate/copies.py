@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +60,18 @@ def _found_again(
         own = copies[number * len(distinct) : (number + 1) * len(distinct)]
         truth, vectors, failed = usable(own)
         missed += failed
-        found = _look(vectors, gallery, np.array(truth, np.int64))
-        recalls.append(_recall(alteration, found, len(gallery), at, resamples))
-        for place, rank, nearest in zip(truth, found.first.tolist(), found.nearest.tolist(), strict=True):
+        first, cosines, others = _look(vectors, gallery, np.array(truth, np.int64))
+        recalls.append(
+            AlterationRecall(
+                alteration=alteration.name,
+                what=alteration.what,
+                copies=len(first),
+                recall=_recall(first, at, resamples),
+                cosine=float(cosines.mean()),
+                curve=recall_curve(first, len(gallery)),
+            )
+        )
+        for place, rank, nearest in zip(truth, first.tolist(), others.tolist(), strict=True):
             if rank > 1:
                 path, other = (os.fsdecode(distinct[i].work.path) for i in (place, nearest))
                 lost.append(Lost(path, alteration.name, rank, other))
@@ -79,16 +87,10 @@ def _found_again(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """For each copy the rank of its original, their cosine, and the nearest other picture; arrays of shape (n,)."""
-
-    first: NDArray[np.int64]
-    cosine: NDArray[np.float64]
-    nearest: NDArray[np.int64]
-
-
-def _look(vectors: NDArray[np.float32], gallery: NDArray[np.float32], truth: NDArray[np.int64]) -> _Found:
+def _look(
+    vectors: NDArray[np.float32], gallery: NDArray[np.float32], truth: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """For each copy the rank of its original, their cosine, and the nearest other picture: three of shape (n,)."""
     first: list[int] = []
     cosine: list[NDArray[np.float32]] = []
     nearest: list[NDArray[np.int64]] = []
@@ -99,19 +101,11 @@ def _look(vectors: NDArray[np.float32], gallery: NDArray[np.float32], truth: NDA
         cosine.append(scores[rows, own])
         scores[rows, own] = -np.inf
         nearest.append(scores.argmax(axis=1))
-    return _Found(np.array(first, np.int64), np.concatenate(cosine).astype(np.float64), np.concatenate(nearest))
+    return np.array(first, np.int64), np.concatenate(cosine).astype(np.float64), np.concatenate(nearest)
 
 
-def _recall(alteration: Alteration, found: _Found, gallery: int, at: Sequence[int], resamples: int) -> AlterationRecall:
+def _recall(first: NDArray[np.int64], at: Sequence[int], resamples: int) -> dict[int, metrics.Estimate]:
     def figures(weights: metrics.Weights) -> NDArray[np.float64]:
-        return np.array([metrics.recall_at_k(found.first, k, weights=weights) for k in at])
+        return np.array([metrics.recall_at_k(first, k, weights=weights) for k in at])
 
-    recalls = metrics.bootstrap(figures, len(found.first), resamples=resamples)
-    return AlterationRecall(
-        alteration=alteration.name,
-        what=alteration.what,
-        copies=len(found.first),
-        recall=dict(zip(at, recalls, strict=True)),
-        cosine=float(found.cosine.mean()),
-        curve=recall_curve(found.first, gallery),
-    )
+    return dict(zip(at, metrics.bootstrap(figures, len(first), resamples=resamples), strict=True))

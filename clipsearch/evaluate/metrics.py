@@ -50,10 +50,8 @@ def mean(values: NDArray[np.generic], weights: Weights | None = None) -> float:
     Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", arXiv:1409.0575, section 4.1.
     """
     wide = values.astype(np.float64)
-    total = float(len(wide)) if weights is None else float(weights.sum())
-    if not total:
-        return float("nan")
-    return float(wide.sum() if weights is None else wide @ weights) / total
+    summed, total = (wide.sum(), len(wide)) if weights is None else (wide @ weights, weights.sum())
+    return float(summed / total) if total else float("nan")
 
 
 def mean_per_class(values: NDArray[np.generic], truth: NDArray[np.integer], *, weights: Weights | None = None) -> float:
@@ -114,16 +112,8 @@ def median_rank(first: NDArray[np.integer], *, weights: Weights | None = None) -
 
     Karpathy & Fei-Fei 2015 (arXiv:1412.2306), section 4.1.
     """
-    wide = np.ones(len(first)) if weights is None else weights
-    half = wide.sum() / 2
-    if not half:
-        return float("nan")
-    order = np.argsort(first, kind="stable")
-    below = np.cumsum(wide[order])
-    ordered = np.asarray(first, np.float64)[order]
-    low = ordered[np.searchsorted(below, half)]
-    high = ordered[np.searchsorted(below, half, side="right")]
-    return float(low + high) / 2
+    ranks = first if weights is None else np.repeat(first, weights.astype(np.int64))
+    return float(np.median(ranks)) if len(ranks) else float("nan")
 
 
 def bootstrap(

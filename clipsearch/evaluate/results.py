@@ -37,6 +37,16 @@ class Effort:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Results of one encoder, with the pictures that it could not use, and its cost."""
+
+    model: EncoderInfo
+    missed: tuple[Missed, ...]
+    effort: Effort
+    notices: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Guess:
     """A picture, its label, and up to five predicted labels, best first."""
@@ -52,15 +62,14 @@ class Guess:
         return self.guesses[0] == self.label
 
 
-@dataclass(frozen=True, slots=True)
-class ClassificationScores:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassificationScores(Scored):
     """Zero-shot classification of labelled pictures by one encoder; all shares are between 0 and 1.
 
     difference: top1 minus the first encoder's, on the pictures that both could use; None for the first one.
     confusion: counts of shape (labels, labels), one row per true label. reliability: see `ReliabilityBins`.
     """
 
-    model: EncoderInfo
     labels: tuple[str, ...]
     templates: tuple[str, ...]
     guesses: tuple[Guess, ...]
@@ -72,9 +81,6 @@ class ClassificationScores:
     difference: Estimate | None
     confusion: NDArray[np.int64]
     reliability: ReliabilityBins
-    missed: tuple[Missed, ...]
-    effort: Effort
-    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +98,16 @@ class Direction:
     curve: NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievalScores:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalScores(Scored):
     """Pictures found by their captions, and captions by their pictures, with one encoder.
 
     difference: text → image R@1 minus the first encoder's; None for the first one.
     """
 
-    model: EncoderInfo
     text_to_image: Direction
     image_to_text: Direction
     difference: Estimate | None
-    missed: tuple[Missed, ...]
-    effort: Effort
-    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +135,13 @@ class AlterationRecall:
     curve: NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class SelfScores:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfScores(Scored):
     """How well altered copies return their originals, with one encoder. `pictures`: different ones in the gallery."""
 
-    model: EncoderInfo
     pictures: int
     alterations: tuple[AlterationRecall, ...]
     lost: tuple[Lost, ...]
-    missed: tuple[Missed, ...]
-    effort: Effort
-    notices: tuple[str, ...] = ()
-
-
-Scored = ClassificationScores | RetrievalScores | SelfScores
-"""Results of one encoder, with the pictures that it could not use, and its cost."""
 
 
 @dataclass(frozen=True, slots=True)

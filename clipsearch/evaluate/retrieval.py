@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from clipsearch.evaluate import metrics
 from clipsearch.evaluate.comparison import opened
 from clipsearch.evaluate.datasets import Captioned
-from clipsearch.evaluate.encode import ALONE, Source, Work, Workplace, usable
-from clipsearch.evaluate.results import CURVE, Direction, Missed, RetrievalScores
+from clipsearch.evaluate.encode import ALONE, Work, Workplace, usable
+from clipsearch.evaluate.results import CURVE, Direction, RetrievalScores
 
 AT = (1, 5, 10)
 
@@ -33,15 +33,6 @@ class _Ranked:
         return np.array([own[0] for own in self.ranks], np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class _Retrieved:
-    source: Source
-    captioned: Captioned
-    texts: _Ranked
-    images: _Ranked
-    missed: tuple[Missed, ...]
-
-
 def retrieve(
     captioned: Captioned,
     *,
@@ -58,26 +49,40 @@ def retrieve(
     can be read, StoppedError, and as `comparison.opened` does.
     """
     items = len(captioned.paths) + len(set(captioned.captions))
+    found: list[RetrievalScores] = []
+    first: tuple[Captioned, _Ranked] | None = None
     with opened(models, place, items=items) as sources:
-        found = [_retrieved(source, captioned) for source in sources]
-    return tuple(_scores(one, found[0], at, resamples) for one in found)
+        for source in sources:
+            there, vectors, missed = usable(source.pictures([Work(path) for path in captioned.paths]))
+            kept = captioned.only(there)
+            texts = source.texts(kept.captions)
+            source.let_go()
+            by_text, by_image = _ranked(texts, vectors, np.array(kept.pictures, np.int64))
+            alone = "there is only one picture, which each caption finds: the figures say nothing"
+            scores = RetrievalScores(
+                model=source.info,
+                text_to_image=_direction(by_text, at, resamples),
+                image_to_text=_direction(by_image, at, resamples),
+                difference=_difference(by_text, first[1], resamples) if first and first[0] == kept else None,
+                missed=missed,
+                effort=source.effort,
+                notices=(*source.notices, *([alone] if len(there) == 1 else [])),
+            )
+            first = first or (kept, by_text)
+            found.append(scores)
+    return tuple(found)
 
 
-def _retrieved(source: Source, captioned: Captioned) -> _Retrieved:
-    there, vectors, missed = usable(source.pictures([Work(path) for path in captioned.paths]))
-    kept = captioned.only(there)
-    texts = source.texts(kept.captions)
-    source.let_go()
-    owner = np.array(kept.pictures, np.int64)
+def _ranked(
+    texts: NDArray[np.float32], images: NDArray[np.float32], owner: NDArray[np.int64]
+) -> tuple[_Ranked, _Ranked]:
+    """Texts that look for the image which owns them, and images that look for their texts."""
     # Stable, so that the captions of a picture stay in their order.
     order = np.argsort(owner, kind="stable")
-    captions_of = np.split(order, np.cumsum(np.bincount(owner, minlength=len(there)))[:-1])
-    return _Retrieved(
-        source,
-        kept,
-        _Ranked(_ranks(texts, vectors, [owner[i : i + 1] for i in range(len(owner))]), owner, len(vectors)),
-        _Ranked(_ranks(vectors, texts, captions_of), np.arange(len(there)), len(texts)),
-        missed,
+    captions_of = np.split(order, np.cumsum(np.bincount(owner, minlength=len(images)))[:-1])
+    return (
+        _Ranked(_ranks(texts, images, list(owner[:, None])), owner, len(images)),
+        _Ranked(_ranks(images, texts, captions_of), np.arange(len(images)), len(texts)),
     )
 
 
@@ -98,21 +103,10 @@ def scores_of(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Ite
         yield start, (queries[start : start + step].astype(np.float64) @ wide).astype(np.float32)
 
 
-def _scores(one: _Retrieved, first: _Retrieved, at: Sequence[int], resamples: int) -> RetrievalScores:
-    difference = None
-    if one is not first and one.captioned == first.captioned:
-        gains = (one.texts.first <= 1).astype(np.float64) - (first.texts.first <= 1)
-        difference = metrics.bootstrap_mean(gains, groups=one.texts.groups, resamples=resamples)
-    alone = "there is only one picture, which each caption finds: the figures say nothing"
-    return RetrievalScores(
-        model=one.source.info,
-        text_to_image=_direction(one.texts, at, resamples),
-        image_to_text=_direction(one.images, at, resamples),
-        difference=difference,
-        missed=one.missed,
-        effort=one.source.effort,
-        notices=(*one.source.notices, *([alone] if one.texts.gallery == 1 else [])),
-    )
+def _difference(texts: _Ranked, others: _Ranked, resamples: int) -> metrics.Estimate:
+    """Text → image R@1 minus the other encoder's, on the same pictures and captions."""
+    gains = (texts.first <= 1).astype(np.float64) - (others.first <= 1)
+    return metrics.bootstrap_mean(gains, groups=texts.groups, resamples=resamples)
 
 
 def _direction(ranked: _Ranked, at: Sequence[int], resamples: int) -> Direction:

@@ -17,7 +17,6 @@ from PIL.ExifTags import IFD, Base
 
 from clipsearch.types import ImageFacts
 
-MAX_TAGS = 32
 MAX_CHARACTERS = 500
 
 _DATES = ((Base.DateTimeOriginal, Base.OffsetTimeOriginal), (Base.DateTimeDigitized, Base.OffsetTimeDigitized))
@@ -151,7 +150,7 @@ def _tags(main: Mapping[int, Any], detail: Mapping[int, Any]) -> dict[str, str |
         for directory in (detail, main):
             value = _get(directory, tag)
             plain = attempt(functools.partial(_plain, tag, value)) if value is not None else None
-            if plain is not None and len(kept) < MAX_TAGS:
+            if plain is not None:
                 kept.setdefault(tag.name, plain)
     return kept
 

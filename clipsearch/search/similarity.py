@@ -13,7 +13,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
@@ -26,11 +29,7 @@ from clipsearch.search.embed import Embedder
 from clipsearch.search.terms import Known, Picture, Region, Term, Text, as_term
 from clipsearch.types import EncoderInfo, Notice
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 _SHOWN_NUMBERS = 6
 """Numbers of a vector that its name shows; all 512 would fill a screen."""
@@ -105,16 +104,8 @@ def parse_vector(text: str) -> Vector | None:
 
 def compare_vectors(vectors: Sequence[Vector]) -> Similarity:
     """Compare literal vectors. Raises UsageError for fewer than two, or where they differ in dimension."""
-    import numpy as np
-
     _refuse_few(vectors)
-    first = vectors[0]
-    for vector in vectors:
-        if len(vector.numbers) != len(first.numbers):
-            raise UsageError(
-                f"{vector} has {len(vector.numbers)} numbers and {first} has {len(first.numbers)}; "
-                "only vectors of one dimension can be compared"
-            )
+    _refuse_other_dimensions(vectors, str(vectors[0]), len(vectors[0].numbers))
     numbers = np.array([vector.numbers for vector in vectors], np.float64)
     items = tuple(Compared("vector", str(vector)) for vector in vectors)
     return Similarity(None, items, numbers, *measure(numbers))
@@ -127,14 +118,13 @@ def compare_items(given: Sequence[str | Path | Item], embedder: Embedder) -> Sim
     Raises UsageError for fewer than two, a vector of another dimension, an id that the library does not hold (without
     one, it holds none), or a file that cannot be read or decoded, ImageError for a part of one that cannot be.
     """
-    import numpy as np
-
     items = [item if isinstance(item, Vector) else as_term(item) for item in given]
     _refuse_few(items)
-    _refuse_other_dimensions(items, embedder.row.info)
+    info = embedder.row.info
+    _refuse_other_dimensions(items, f"a vector of {info.spec}", info.dim)
     vectors = np.stack([vector.astype(np.float64) for vector in _vectors(items, embedder)])
     compared = tuple(_compared(item, embedder.catalog) for item in items)
-    return Similarity(embedder.row.info, compared, vectors, *measure(vectors), tuple(embedder.notices))
+    return Similarity(info, compared, vectors, *measure(vectors), tuple(embedder.notices))
 
 
 def compare_alone(
@@ -163,8 +153,6 @@ def measure(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
     loses half of them: W. Kahan, "How Futile are Mindless Assessments of Roundoff in Floating-Point Computation?"
     (2006), section 12.
     """
-    import numpy as np
-
     # Scaled first, so that squares neither overflow nor vanish.
     scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True)
     units = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
@@ -182,11 +170,11 @@ def _refuse_few(items: Sequence[object]) -> None:
         raise UsageError("nothing to compare: give two or more images, texts or vectors")
 
 
-def _refuse_other_dimensions(items: Sequence[Item], info: EncoderInfo) -> None:
+def _refuse_other_dimensions(items: Sequence[Item], other: str, dim: int) -> None:
     for item in items:
-        if isinstance(item, Vector) and len(item.numbers) != info.dim:
+        if isinstance(item, Vector) and len(item.numbers) != dim:
             raise UsageError(
-                f"{item} has {len(item.numbers)} numbers, a vector of {info.spec} has {info.dim}: "
+                f"{item} has {len(item.numbers)} numbers, {other} has {dim}: "
                 "only vectors of the same dimension can be compared"
             )
 
@@ -207,8 +195,6 @@ def _compared(item: Item, catalog: Catalog | None) -> Compared:
 
 def _vectors(items: Sequence[Item], embedder: Embedder) -> Iterator[NDArray[np.float32] | FloatArray]:
     """The vector of each item, (dim,). Texts and files are embedded together, each once."""
-    import numpy as np
-
     words = list(dict.fromkeys(item.words for item in items if isinstance(item, Text)))
     texts = dict(zip(words, embedder.texts(words), strict=True)) if words else {}
     files = _files([path for item in items if (path := _whole_file(item)) is not None], embedder)
