@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clipsearch.classify.results import Classification, ClassifyResult
-from clipsearch.display.plots.drawing import SIZE, SMALL, Style, drawing, save, sheet, thumbnail
+from clipsearch.display.plots.drawing import SIZE, SMALL, Style, drawing, save, thumbnail
 from clipsearch.display.plots.inset import small_picture
 from clipsearch.display.text import model_name
 from clipsearch.errors import UsageError
@@ -24,8 +24,6 @@ LABELS = 8
 """Maximum number of labels beside a single image; on a sheet SHEET_LABELS."""
 
 SHEET_LABELS = 3
-
-UNKNOWN, NONE = "unknown", "none of the labels"
 
 
 def plot_classification(result: ClassifyResult, file: str | Path, *, dark: bool = False) -> int:
@@ -44,7 +42,9 @@ def plot_classification(result: ClassifyResult, file: str | Path, *, dark: bool 
         about = [_axis(result, style)]
         if len(shown) < len(done):
             about.append(f"the first {len(shown)} of {len(done):,} pictures")
-        title = "; ".join(f"{os.path.basename(item.path)}: {_answer(item)}" for item in shown)
+        title = "; ".join(
+            f"{os.path.basename(item.path)}: {_verdict(item) or item.predictions[0].label}" for item in shown
+        )
         save(_draw(shown, result, style, about), file, style, title=title)
     return len(shown)
 
@@ -54,12 +54,6 @@ def _axis(result: ClassifyResult, style: Style) -> str:
     model = model_name(result.model.spec) + ("" if result.model.is_clip else ", not CLIP")
     alone = "" if result.threshold is None else f" per label on its own, at least {100 * result.threshold:g} %"
     return style.readable(f"probability{alone} ({model})")
-
-
-def _answer(item: Classification) -> str:
-    if item.unknown:
-        return UNKNOWN
-    return item.predictions[0].label if item.predictions else NONE
 
 
 def _left_out(items: Sequence[Classification], result: ClassifyResult, most: int) -> list[str]:
@@ -75,7 +69,10 @@ def _left_out(items: Sequence[Classification], result: ClassifyResult, most: int
 
 def _draw(items: Sequence[Classification], result: ClassifyResult, style: Style, about: Sequence[str]) -> Figure:
     """Each image under its name and beside its bars, in up to three columns."""
-    figure, axes = sheet()
+    # The unit is an inch, x to the right and y down; `save` crops the figure to what is drawn.
+    figure = Figure(figsize=(1, 1))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 1), ylim=(1, 0))
+    axes.set_axis_off()
     one = len(items) == 1
     side, length, most = (3.4, 3.6, LABELS) if one else (1.5, 2.1, SHEET_LABELS)
     columns = 1 if one else 2 if len(items) <= 8 else 3
@@ -115,7 +112,8 @@ def _bars(
     x, y = place
     line = 1.2 * size / 72
     if verdict := _verdict(item):
-        axes.text(x, y, verdict, size=1.2 * size, weight="bold", va="top")
+        closest = "; the closest:" if item.predictions else ""
+        axes.text(x, y, verdict + closest, size=1.2 * size, weight="bold", va="top")
         y += 1.6 * line
     for number, prediction in enumerate(item.predictions[:most]):
         chosen = not item.unknown and (not number or result.threshold is not None)
@@ -133,10 +131,8 @@ def _bars(
 
 
 def _verdict(item: Classification) -> str:
-    """The line above the bars if no label is the answer."""
-    if item.unknown:
-        return f"{UNKNOWN}; the closest:" if item.predictions else UNKNOWN
-    return "" if item.predictions else NONE
+    """What is shown in place of an answer; empty if a label is the answer."""
+    return "unknown" if item.unknown else "" if item.predictions else "none of the labels"
 
 
 def _percent(share: float) -> str:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["SIZE", "SMALL", "Style", "drawing", "number", "save", "sheet", "squares", "table", "thumbnail"]
+__all__ = ["SIZE", "SMALL", "Style", "drawing", "number", "save", "squares", "table", "thumbnail"]
 
 DPI = 144
 SIZE = 10.0
@@ -163,15 +163,6 @@ def _is_svg(file: str | Path) -> bool:
 def number(value: float, digits: int) -> str:
     """A number with a typographic minus sign, and none before zero."""
     return f"{value:z.{digits}f}".replace("-", "−")
-
-
-def sheet() -> tuple[Figure, Axes]:
-    """A figure, and axes whose unit is an inch, x to the right and y down; `save` crops it to what is drawn."""
-    figure = Figure(figsize=(1, 1))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 1), ylim=(1, 0))
-    axes.set_axis_off()
-    return figure, axes
 
 
 def thumbnail(

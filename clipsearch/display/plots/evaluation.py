@@ -72,8 +72,9 @@ def _crowded(counts: NDArray[np.integer], labels: Sequence[str], style: Style) -
     figure, axes = _matrix(counts, 5, f"{len(labels):,} classes in order", style)
     axes.set(facecolor=style.theme.panel, xticks=[], yticks=[])
     # With many classes a dot stands for several; it shows the largest, which a mean would hide.
-    pooled = np.ma.masked_equal(_pooled(_shares(counts), -(-len(labels) // DOTS)), 0)
-    axes.imshow(pooled, cmap=_blues(0.3, 0.9), vmin=0, vmax=1, interpolation="antialiased")
+    starts = range(0, len(labels), -(-len(labels) // DOTS))
+    pooled = np.maximum.reduceat(np.maximum.reduceat(_shares(counts), starts, axis=0), starts, axis=1)
+    axes.imshow(np.ma.masked_equal(pooled, 0), cmap=_blues(0.3, 0.9), vmin=0, vmax=1, interpolation="antialiased")
     wrong = counts.astype(np.int64)
     np.fill_diagonal(wrong, 0)
     # Ties in the order of the classes.
@@ -112,13 +113,6 @@ def _shares(counts: NDArray[np.integer]) -> NDArray[np.float64]:
     return shares
 
 
-def _pooled(shares: NDArray[np.float64], step: int) -> NDArray[np.float64]:
-    """The largest of each `step` × `step` numbers."""
-    starts = range(0, len(shares), step)
-    pooled: NDArray[np.float64] = np.maximum.reduceat(np.maximum.reduceat(shares, starts, axis=0), starts, axis=1)
-    return pooled
-
-
 # Reliability
 
 
@@ -146,7 +140,18 @@ def plot_reliability(
         figure = Figure(figsize=(5, 5.6))
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1), gridspec_kw={"hspace": 0.12})
         middles, width = (np.arange(len(counts)) + 0.5) / len(counts), 0.92 / len(counts)
-        _bins(above, middles, width, confidences, accuracies, counts, style)
+        held = counts > 0
+        right, gaps = accuracies[held], (confidences - accuracies)[held]
+        above.bar(middles[held], right, width, color=style.theme.series[0], label="accuracy")
+        # Hatched, so that the gap is seen without its colour.
+        look = {"facecolor": "none", "edgecolor": style.theme.series[1], "hatch": "////"}
+        above.bar(middles[held], gaps, width, bottom=right, label="gap to confidence", **look)
+        above.plot([0, 1], [0, 1], "--", color=style.theme.text, linewidth=1.2, label="perfectly calibrated")
+        above.set(ylim=(0, 1.01), ylabel="accuracy")
+        above.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        above.grid(axis="y", linewidth=0.6)
+        above.set_axisbelow(True)
+        above.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=3, fontsize=SMALL, columnspacing=1.4)
         below.bar(middles, counts, width, color=style.theme.muted)
         below.set(xlim=(0, 1), xlabel="confidence (predicted probability)", ylabel="pictures")
         below.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
@@ -154,34 +159,3 @@ def plot_reliability(
         above.set_title(f"Expected calibration error {100 * ece:.1f} % ({int(counts.sum()):,} pictures)", pad=26)
         figure.align_ylabels()
         save(figure, file, style, title=f"Reliability diagram, expected calibration error {100 * ece:.1f} %")
-
-
-def _bins(
-    axes: Axes,
-    middles: NDArray[np.floating],
-    width: float,
-    confidences: NDArray[np.floating],
-    accuracies: NDArray[np.floating],
-    counts: NDArray[np.integer],
-    style: Style,
-) -> None:
-    held = counts > 0
-    middles, right, sure = middles[held], accuracies[held], confidences[held]
-    axes.bar(middles, right, width, color=style.theme.series[0], label="accuracy")
-    # Hatched, so that the gap is seen without its colour.
-    axes.bar(
-        middles,
-        sure - right,
-        width,
-        bottom=right,
-        facecolor="none",
-        edgecolor=style.theme.series[1],
-        hatch="////",
-        label="gap to confidence",
-    )
-    axes.plot([0, 1], [0, 1], color=style.theme.text, linewidth=1.2, linestyle="--", label="perfectly calibrated")
-    axes.set(ylim=(0, 1.01), ylabel="accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.grid(axis="y", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=3, fontsize=SMALL, columnspacing=1.4)

@@ -20,6 +20,9 @@ _BOX = "□"
 _LAST_RESORT = "Last Resort"
 """A font that shows every character as a box."""
 
+PLAIN = (400, "normal", "regular", "book")
+"""Weights of plain text."""
+
 _TRIED = 400
 """Maximum number of fonts that are searched; a machine may have thousands."""
 
@@ -33,7 +36,7 @@ def families_for(texts: Iterable[str]) -> list[str]:
     # Upright sans-serif faces of plain weight first.
     fonts = sorted(
         font_manager.fontManager.ttflist,
-        key=lambda font: ("Sans" not in font.name, font.style != "normal", _weight(font.weight) != 400, font.name),
+        key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight not in PLAIN, font.name),
     )
     for font in fonts[:_TRIED]:
         if font.name.startswith(_LAST_RESORT):
@@ -67,7 +70,3 @@ def _characters(path: str) -> frozenset[int]:
     except (OSError, RuntimeError):
         # Emoji and damaged fonts.
         return frozenset()
-
-
-def _weight(weight: int | str) -> int:
-    return weight if isinstance(weight, int) else 400 if weight in ("normal", "regular", "book") else 700

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipsearch.errors import ClipsearchError, TruncatedImageError
+from clipsearch.errors import ClipsearchError
 from clipsearch.files import read_bytes
 from clipsearch.images.open import open_picture
 from clipsearch.search.terms import Region
@@ -26,25 +25,15 @@ def small_picture(
 
     It is upright and at most `side` pixels wide and high. A truncated image is shown as far as it goes.
     """
-    if data is not None:
+    sources: Sequence[str | bytes] = paths if data is None else [data]
+    for source in sources:
         with contextlib.suppress(ClipsearchError):
-            return _decoded(data, side, region)
-        return None
-    for path in paths:
-        with contextlib.suppress(ClipsearchError):
-            return _decoded(read_bytes(os.fsencode(path)), side, region)
+            return _cut(source if isinstance(source, bytes) else read_bytes(os.fsencode(source)), side, region)
     return None
 
 
-def _decoded(data: bytes, side: int, region: Region | None) -> Image.Image:
-    try:
-        return _cut(data, side, region, truncated=False)
-    except TruncatedImageError:
-        return _cut(data, side, region, truncated=True)
-
-
-def _cut(data: bytes, side: int, region: Region | None, *, truncated: bool) -> Image.Image:
-    picture = open_picture(io.BytesIO(data), truncated=truncated)
+def _cut(data: bytes, side: int, region: Region | None) -> Image.Image:
+    picture = open_picture(data, truncated=True)
     if region is None:
         return picture.upright(max_side=side)
     left, top, right, bottom = region.box(picture.facts.width, picture.facts.height)

@@ -65,13 +65,15 @@ def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str =
         axes = figure.add_subplot()
         axes.set_xscale("log")
         names, kinds = (list(dict.fromkeys(each)) for each in zip(*((c.name, c.kind) for c in curves), strict=True))
-        asides = _asides(curves)
-        for number, curve in enumerate(curves):
-            if len(kinds) > 1:
-                look = _look(kinds.index(curve.kind), names.index(curve.name), style)
-            else:
-                look = _look(number, number // len(style.theme.series), style)
-            _curve(axes, curve, look, asides[number])
+        looks = [
+            _look(kinds.index(c.kind), names.index(c.name), style)
+            if len(kinds) > 1
+            else _look(i, i // len(style.theme.series), style)
+            for i, c in enumerate(curves)
+        ]
+        for curve, look in zip(curves, looks, strict=True):
+            axes.plot(curve.k, curve.recall, **{**look, "marker": ""})
+        _marks(axes, curves, looks)
         ks = sorted({int(k) for curve in curves for k in curve.k})
         ticks = [k for k in ks if k in TICKS] or ks
         axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
@@ -82,7 +84,7 @@ def plot_recall(curves: Sequence[RecallCurve], file: str | Path, *, title: str =
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         axes.grid(linewidth=0.6)
         axes.set_axisbelow(True)
-        _legend(axes, curves, names, kinds, style)
+        _legend(axes, looks, names, kinds, style)
         shown = ", ".join(" ".join(part for part in (c.name, c.kind) if part) for c in curves)
         save(figure, file, style, title=f"{title}: {shown}")
 
@@ -109,41 +111,30 @@ def _marked(curve: RecallCurve) -> dict[int, tuple[float, float, float]]:
     return {k: (recall, low, high) for k, recall, low, high in held}
 
 
-def _asides(curves: Sequence[RecallCurve]) -> list[dict[int, float]]:
-    """By how many steps each mark of each curve is moved aside from its k, so that marks do not overlap."""
+def _marks(axes: Axes, curves: Sequence[RecallCurve], looks: Sequence[dict[str, Any]]) -> None:
+    """Marks and intervals, side by side where they would overlap."""
     marked = [_marked(curve) for curve in curves]
-    asides: list[dict[int, float]] = [{} for _ in curves]
-    for k in {k for each in marked for k in each}:
+    for k in sorted({k for each in marked for k in each}):
         recalls, order = zip(*sorted((each[k][0], i) for i, each in enumerate(marked) if k in each), strict=True)
         for run in np.split(order, np.flatnonzero(np.diff(recalls) > NEAR) + 1):
             for place, i in enumerate(sorted(run)):
-                asides[i][k] = place - (len(run) - 1) / 2
-    return asides
-
-
-def _curve(axes: Axes, curve: RecallCurve, look: dict[str, Any], asides: dict[int, float]) -> None:
-    axes.plot(curve.k, curve.recall, **{**look, "marker": ""})
-    marks = {**look, "linestyle": ""}
-    for k, (recall, low, high) in _marked(curve).items():
-        beside = axes.transData + ScaledTranslation(asides[k] * ASIDE / 72, 0, axes.figure.dpi_scale_trans)
-        if np.isfinite(low):
-            axes.vlines(k, low, high, color=look["color"], linewidth=1.3, transform=beside)
-        axes.plot(k, recall, **marks, transform=beside, zorder=3, clip_on=False)
+                points = (place - (len(run) - 1) / 2) * ASIDE
+                beside = axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
+                recall, low, high = marked[i][k]
+                if np.isfinite(low):
+                    axes.vlines(k, low, high, color=looks[i]["color"], linewidth=1.3, transform=beside)
+                axes.plot(k, recall, **{**looks[i], "linestyle": ""}, transform=beside, zorder=3, clip_on=False)
 
 
 def _legend(
-    axes: Axes, curves: Sequence[RecallCurve], names: Sequence[str], kinds: Sequence[str], style: Style
+    axes: Axes, looks: Sequence[dict[str, Any]], names: Sequence[str], kinds: Sequence[str], style: Style
 ) -> None:
     """Kinds with their colours, then names with their dashes; only what differs is listed."""
-
-    def entry(text: str, look: dict[str, Any]) -> Line2D:
-        return Line2D([], [], **look, label=style.fit(text, 2.6, lines=3))
-
-    if len(kinds) == 1:
-        entries = [entry(c.name, _look(i, i // len(style.theme.series), style)) for i, c in enumerate(curves)]
-    else:
-        entries = [entry(kind, _look(i, 0, style)) for i, kind in enumerate(kinds)]
+    shown = list(zip(names, looks, strict=False))
+    if len(kinds) > 1:
+        shown = [(kind, _look(i, 0, style)) for i, kind in enumerate(kinds)]
         if len(names) > 1:
             plain = {"marker": "o", "color": style.theme.muted}
-            entries += [entry(name, {**_look(0, i, style), **plain}) for i, name in enumerate(names)]
+            shown += [(name, {**_look(0, i, style), **plain}) for i, name in enumerate(names)]
+    entries = [Line2D([], [], **look, label=style.fit(text, 2.6, lines=3)) for text, look in shown]
     axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=2.8)

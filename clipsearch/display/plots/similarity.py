@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,20 +28,21 @@ __all__ = ["MOST", "check_count", "plot_similarity"]
 MOST = 40
 """Maximum number of items in a heat map; more would be illegible."""
 
-MOST_ARROWS = 12
+LETTERS = "ABCDEFGHIJKL"
+"""A name per arrow."""
 
 SIDE = 240
 """Pixels of a thumbnail."""
 
 
 def plot_similarity(result: Similarity, file: str | Path, *, dark: bool = False) -> None:
-    """Draw a heat map of the cosines, or arrows from the origin for up to MOST_ARROWS 2-D vectors.
+    """Draw a heat map of the cosines, or arrows from the origin for up to twelve 2-D vectors.
 
     Raises UsageError for more than MOST items, and what `drawing.save` raises.
     """
     check_count(len(result.items))
     with drawing([item.name for item in result.items], file=file, dark=dark) as style:
-        if result.vectors.shape[1] == 2 and result.model is None and len(result.items) <= MOST_ARROWS:
+        if result.vectors.shape[1] == 2 and result.model is None and len(result.items) <= len(LETTERS):
             figure, title = _arrows(result, style), "Vectors, their angles and cosines to the first"
         else:
             figure, title = _heat_map(result, style), "Cosine similarities"
@@ -139,16 +141,17 @@ def _arrows(result: Similarity, style: Style) -> Figure:
     inch = float(np.ptp([*vectors, (0, 0)], axis=0).max()) / PLANE
     arcs = _arcs(result, vectors, min(max(float(lengths.min()), 0.8 * inch), 1.9 * inch) * 0.85)
     figure, axes = _plane(np.concatenate([vectors, np.zeros((1, 2)), *arcs.values()]), inch, style)
+    colours = style.theme.series * 2
     taken = []
     for i, arc in arcs.items():
-        axes.plot(*arc.T, color=_colour(style, i), linewidth=1.2)
+        axes.plot(*arc.T, color=colours[i], linewidth=1.2)
         if result.angles[0, i] >= 8 and len(arcs) <= 6:
             taken.append(arc[45])
-            _label(axes, taken[-1], f"{result.angles[0, i]:.0f}°", i, style, size=SMALL)
+            _label(axes, taken[-1], f"{result.angles[0, i]:.0f}°", colours[i], size=SMALL, weight="normal")
     # Short arrows over long ones, and letters over all arrows.
     head = "-|>,head_length=0.5,head_width=0.24"
     for i in np.argsort(-lengths[:, 0], kind="stable").tolist():
-        look = {"arrowstyle": head, "color": _colour(style, i), "linewidth": 2.4, "shrinkA": 0, "shrinkB": 0}
+        look = {"arrowstyle": head, "color": colours[i], "linewidth": 2.4, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", vectors[i], (0, 0), arrowprops=look)
     for i, vector in enumerate(vectors):
         # Beyond the tip, away from other letters and degrees.
@@ -157,8 +160,8 @@ def _arrows(result: Similarity, style: Style) -> Figure:
         while any(np.linalg.norm(place - other) < 0.25 * inch for other in taken):
             place = place + 0.07 * step
         taken.append(place)
-        _label(axes, place, _letter(i), i, style, size=12, weight="bold")
-    _table(axes, result, style)
+        _label(axes, place, LETTERS[i], colours[i], size=12, weight="bold")
+    _table(axes, result, colours, style)
     if unequal:
         why = "The lengths are very unequal: each is drawn with length 1."
         axes.text(0, -0.02, why, transform=axes.transAxes, va="top", **style.note)
@@ -177,14 +180,6 @@ def _arcs(result: Similarity, vectors: NDArray[np.float64], reach: float) -> dic
     return arcs
 
 
-def _letter(number: int) -> str:
-    return chr(ord("A") + number)
-
-
-def _colour(style: Style, number: int) -> str:
-    return style.theme.series[number % len(style.theme.series)]
-
-
 def _plane(points: NDArray[np.float64], inch: float, style: Style) -> tuple[Figure, Axes]:
     """Axes through the origin that contain `points`; `inch` is the length of an inch in their unit."""
     low, high = points.min(axis=0) - 0.42 * inch, points.max(axis=0) + 0.42 * inch
@@ -201,24 +196,22 @@ def _plane(points: NDArray[np.float64], inch: float, style: Style) -> tuple[Figu
     return figure, axes
 
 
-def _label(
-    axes: Axes, place: NDArray[np.float64], text: str, i: int, style: Style, *, size: float, weight: str = "normal"
-) -> None:
-    """A text in the colour of vector `i`, on a ground that hides what it covers."""
-    ground = {"facecolor": style.theme.ground, "edgecolor": "none", "pad": 1.2}
-    label = axes.text(place[0], place[1], text, color=_colour(style, i), size=size, weight=weight, zorder=4)
+def _label(axes: Axes, place: NDArray[np.float64], text: str, colour: str, *, size: float, weight: str) -> None:
+    """A text on a ground that hides what it covers."""
+    ground = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.2}
+    label = axes.text(place[0], place[1], text, color=colour, size=size, weight=weight, zorder=4)
     label.set(ha="center", va="center_baseline", bbox=ground)
 
 
-def _table(axes: Axes, result: Similarity, style: Style) -> None:
+def _table(axes: Axes, result: Similarity, colours: Sequence[str], style: Style) -> None:
     rows = [["", "", "cosine to A", "angle to A"]]
     for i, item in enumerate(result.items):
         numbers = ["", "the reference"] if not i else [number(result.cosines[0, i], 2), f"{result.angles[0, i]:.1f}°"]
-        rows.append([_letter(i), style.fit(item.name.replace("-", "−"), 1.8), *numbers])
+        rows.append([LETTERS[i], style.fit(item.name.replace("-", "−"), 1.8), *numbers])
     cells = table(axes, rows, style)
     for (row, column), cell in cells.get_celld().items():
         if column > 1:
             cell.set_text_props(ha="right", weight="bold" if row and column == 2 else "normal")
         elif column == 0 and row:
-            cell.set_text_props(size=12, weight="bold", color=_colour(style, row - 1))
+            cell.set_text_props(size=12, weight="bold", color=colours[row - 1])
     cells[1, 3].set_text_props(**style.note)
