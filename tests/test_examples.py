@@ -183,7 +183,7 @@ def test_both_who_ask_read_a_folder_a_class_alike(tmp_path: Path) -> None:
 def test_a_folder_whose_name_is_no_text_can_be_no_label(tmp_path: Path) -> None:
     os.mkdir(os.path.join(os.fsencode(tmp_path), b"caf\xe9"))
     for read in (example_folders, folder_per_class):
-        with pytest.raises(UsageError, match=r"caf.* is not UTF-8"):
+        with pytest.raises(UsageError, match=r"caf.* is not valid UTF-8"):
             read(tmp_path)
 
 

@@ -61,7 +61,8 @@ def prototypes(
     if sum(map(len, groups)) <= FEW:
         return means(embedder.texts([text for group in groups for text in group]), groups)
     info, cache = embedder.row.info, embedder.cache
-    keys = [_key(group) for group in groups]
+    # Besides the encoder, a prototype depends on all its prompts in their order.
+    keys = [hashlib.sha256(json.dumps([_RECIPE, *group]).encode()).digest() for group in groups]
     known = cache.prototypes(info.fingerprint, set(keys), dim=info.dim)
     missing = {key: group for key, group in zip(keys, groups, strict=True) if key not in known}
     before = len(embedder.notices)
@@ -77,20 +78,11 @@ def prototypes(
         progress(Step("prompts", done, total))
     if missing:
         cache.trim_prototypes(info.fingerprint)
-    _shorten(embedder.notices, before, info.spec)
-    return np.stack([known[key] for key in keys])
-
-
-def _shorten(notices: list[Notice], before: int, spec: str) -> None:
-    """Keep the first TOLD of the notices behind `before`, and the number of the others."""
-    more = len(notices) - before - TOLD
+    more = len(embedder.notices) - before - TOLD
     if more > 0:
-        notices[before + TOLD :] = [Notice("truncated", f"{more:,} more prompts are too long for {spec}")]
-
-
-def _key(prompts: Sequence[str]) -> bytes:
-    """What a prototype depends on besides the encoder: all prompts in their order."""
-    return hashlib.sha256(json.dumps([_RECIPE, *prompts]).encode()).digest()
+        text = f"{more:,} more prompts are too long for {info.spec}"
+        embedder.notices[before + TOLD :] = [Notice("truncated", text)]
+    return np.stack([known[key] for key in keys])
 
 
 def _blocks(missing: dict[bytes, list[str]]) -> list[list[bytes]]:

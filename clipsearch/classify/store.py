@@ -46,11 +46,7 @@ class Drawer:
 
     def names(self) -> list[str]:
         """The existing names, sorted."""
-        try:
-            files = os.listdir(self.folder)
-        except OSError:
-            return []
-        names = (name.removesuffix(self.suffix) for name in files if name.endswith(self.suffix))
+        names = (path.name.removesuffix(self.suffix) for path in self.folder.glob(f"*{self.suffix}"))
         return sorted(name for name in names if self.holds(name))
 
     def holds(self, name: str) -> bool:

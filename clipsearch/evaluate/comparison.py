@@ -29,17 +29,14 @@ def opened(models: Sequence[str], place: Workplace, *, items: int) -> Iterator[l
     `load_encoder` does.
     """
     with contextlib.ExitStack() as stack:
-        catalog = None
-        if place.library is not None:
-            catalog = stack.enter_context(open_catalog(place.library))
+        catalog = stack.enter_context(open_catalog(place.library)) if place.library is not None else None
         store = stack.enter_context(contextlib.closing(VectorStore(place.cache or cache_dir())))
         meter = Meter(place.progress)
         sources = []
-        for info, row, encoder, notice in _chosen(models, catalog, place.options):
+        for info, row, encoder, notices in _chosen(models, catalog, place.options):
             load = _once(info, encoder, place.options)
-            told = (notice,) if notice else ()
             sources.append(
-                Source(info, load, row=row, catalog=catalog, store=store, place=place, meter=meter, notices=told)
+                Source(info, load, row=row, catalog=catalog, store=store, place=place, meter=meter, notices=notices)
             )
         meter.start(items * len(sources))
         yield sources
@@ -60,26 +57,26 @@ def open_catalog(library: PathLike) -> Iterator[Catalog]:
 
 def _chosen(
     models: Sequence[str], catalog: Catalog | None, options: EncoderOptions
-) -> Iterator[tuple[EncoderInfo, EncoderRow | None, Encoder | None, str | None]]:
-    """(info, the library's row of it, the encoder where it had to be looked up, a notice) for each model."""
+) -> Iterator[tuple[EncoderInfo, EncoderRow | None, Encoder | None, Sequence[str]]]:
+    """(info, the library's row of it, the encoder where it had to be looked up, notices) for each model."""
     rows = catalog.encoders() if catalog is not None else []
     if not models:
         answering = catalog.answering() if catalog is not None else None
         if answering is not None:
-            yield answering.info, answering, None, None
+            yield answering.info, answering, None, ()
             return
         encoder, notices = load_alone(None, options)
-        yield encoder.info, None, encoder, next(iter(notices), None)
+        yield encoder.info, None, encoder, notices
         return
     for model in dict.fromkeys(models):
         names = (model, parse_spec(model).name)
         row = next((r for r in reversed(rows) if r.info.spec in names), None)
         if row is not None:
-            yield row.info, row, None, None
+            yield row.info, row, None, ()
             continue
         encoder = load_encoder(model, options)
         same = (r for r in rows if r.info.fingerprint == encoder.info.fingerprint)
-        yield encoder.info, next(same, None), encoder, None
+        yield encoder.info, next(same, None), encoder, ()
 
 
 def _once(info: EncoderInfo, encoder: Encoder | None, options: EncoderOptions) -> Callable[[], Encoder]:

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from clipsearch.classify.folders import class_folders
 from clipsearch.classify.labels import Label
@@ -18,6 +18,8 @@ from clipsearch.indexing.scanner import pictures_in
 
 if TYPE_CHECKING:
     from clipsearch.files import PathLike
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,7 @@ class Captioned:
 
     def sample(self, count: int | None, *, seed: int = 0) -> Captioned:
         """`count` of the pictures, in their order, with all their captions; all for None."""
-        if count is None or count >= len(self.paths):
-            return self
-        return self.only(_drawn(len(self.paths), count, seed))
+        return self.only(sampled(range(len(self.paths)), count, seed=seed))
 
     def only(self, kept: Sequence[int]) -> Captioned:
         """The pictures at these places, with their captions."""
@@ -83,15 +83,11 @@ def pictures_of(paths: Sequence[PathLike], *, problems: list[Problem]) -> tuple[
     return found
 
 
-def sampled(paths: Sequence[bytes], count: int | None, *, seed: int = 0) -> tuple[bytes, ...]:
-    """`count` of the paths, drawn at random, in their order; all for None."""
-    if count is None or count >= len(paths):
-        return tuple(paths)
-    return tuple(paths[i] for i in _drawn(len(paths), count, seed))
-
-
-def _drawn(size: int, count: int, seed: int) -> list[int]:
-    return sorted(random.Random(seed).sample(range(size), count))
+def sampled(items: Sequence[Item], count: int | None, *, seed: int = 0) -> tuple[Item, ...]:
+    """`count` of the items, drawn at random, in their order; all for None."""
+    if count is None or count >= len(items):
+        return tuple(items)
+    return tuple(items[i] for i in sorted(random.Random(seed).sample(range(len(items)), count)))
 
 
 def folder_per_class(folder: PathLike, labels: Sequence[Label] = ()) -> LabelledPictures:

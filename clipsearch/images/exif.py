@@ -148,8 +148,7 @@ def _tags(main: Mapping[int, Any], detail: Mapping[int, Any]) -> dict[str, str |
     kept: dict[str, str | int | float] = {}
     for tag in _KEPT:
         for directory in (detail, main):
-            value = _get(directory, tag)
-            plain = attempt(functools.partial(_plain, tag, value)) if value is not None else None
+            plain = attempt(functools.partial(_plain, tag, _get(directory, tag)))
             if plain is not None:
                 kept.setdefault(tag.name, plain)
     return kept

@@ -72,7 +72,13 @@ class Picture:
 
     def _render(self, frame: Frame, planned: Plan, resample: Image.Resampling) -> Image.Image:
         turn = self._source.orientation
-        small = _resize(frame, self._stored_plan(planned, turn), resample, columns_first=turn >= 5)
+        stored = replace(
+            planned,
+            region=stored_box(planned.region, self.facts.width, self.facts.height, turn),
+            resized=planned.resized[::-1] if turn >= 5 else planned.resized,
+            window=stored_box(planned.window, *planned.resized, turn),
+        )
+        small = _resize(frame, stored, resample, columns_first=turn >= 5)
         small = colour.to_srgb(small, frame.profile)
         if turn in TURNS:
             small = small.transpose(TURNS[turn])
@@ -81,14 +87,6 @@ class Picture:
         square = Image.new("RGB", (planned.size, planned.size), (planned.fill,) * 3)
         square.paste(small, ((planned.size - small.width) // 2, (planned.size - small.height) // 2))
         return square
-
-    def _stored_plan(self, planned: Plan, turn: int) -> Plan:
-        return replace(
-            planned,
-            region=stored_box(planned.region, self.facts.width, self.facts.height, turn),
-            resized=planned.resized[::-1] if turn >= 5 else planned.resized,
-            window=stored_box(planned.window, *planned.resized, turn),
-        )
 
 
 def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_first: bool) -> Image.Image:
