@@ -62,6 +62,8 @@ class Captioned:
 
     def sample(self, count: int | None, *, seed: int = 0) -> Captioned:
         """`count` of the pictures, in their order, with all their captions; all for None."""
+        if count is None or count >= len(self.paths):
+            return self
         return self.only(sampled(range(len(self.paths)), count, seed=seed))
 
     def only(self, kept: Sequence[int]) -> Captioned:
