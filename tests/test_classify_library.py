@@ -458,7 +458,7 @@ def test_a_classifier_belongs_to_its_encoder(here: Run, taught: Path) -> None:
     assert ran.code == 4 and len(ran.err.splitlines()) == 1 and "made with ViT-B/32" in ran.err
     file.write_text(json.dumps(value | {"fingerprint": "another"}))
     ran = here("classify", "--use", "kinds")
-    assert ran.code == 4 and "made with another version of builtin; make it anew" in ran.err
+    assert ran.code == 4 and "made with another version of builtin; make it again" in ran.err
     fit = value["fit"]
     damaged = [
         {"prototypes": value["prototypes"][:-8]},
