@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from clipsearch.errors import UsageError, reason
+
 if TYPE_CHECKING:
     from clipsearch.search.terms import Term
 
@@ -14,11 +16,20 @@ STANDARD_INPUT = "-"
 
 def standard_input() -> bytes:
     """All of standard input. Raises UsageError where it is closed."""
-    from clipsearch.errors import UsageError
-
     if sys.stdin is None:
         raise UsageError("standard input is closed")
     return sys.stdin.buffer.read()
+
+
+def read_bytes(name: str, *, option: str) -> bytes:
+    """The content of a file, or of standard input for "-". Raises UsageError, which names `option` and the file."""
+    if name == STANDARD_INPUT:
+        return standard_input()
+    try:
+        with open(os.path.expanduser(name), "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise UsageError(f"{option}{name}: {reason(exc)}") from exc
 
 
 def named_term(word: str, *, hint: str = "") -> Term:
@@ -26,7 +37,6 @@ def named_term(word: str, *, hint: str = "") -> Term:
 
     Raises UsageError, ending in `hint`, for what looks like the path of a picture and is not.
     """
-    from clipsearch.errors import UsageError
     from clipsearch.images.sniff import PICTURE_SUFFIXES
     from clipsearch.search.terms import Picture, parse_term
 

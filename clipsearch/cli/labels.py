@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipsearch.cli.arguments import standard_input
-from clipsearch.errors import UsageError, reason
+from clipsearch.cli.arguments import read_bytes
+from clipsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,15 +134,6 @@ def pictures_among(values: Sequence[str]) -> list[str]:
 def read_text(name: str, *, option: str) -> str:
     """The text of a file, or of standard input for "-". Raises UsageError, which names `option` and the file."""
     try:
-        data = standard_input() if name == "-" else _bytes_of(name)
-    except OSError as exc:
-        raise UsageError(f"{option}{name}: {reason(exc)}") from exc
-    try:
-        return data.decode("utf-8-sig")
+        return read_bytes(name, option=option).decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise UsageError(f"{option}{name}: not valid UTF-8") from exc
-
-
-def _bytes_of(name: str) -> bytes:
-    with open(os.path.expanduser(name), "rb") as file:
-        return file.read()

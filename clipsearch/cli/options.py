@@ -132,12 +132,24 @@ State = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JsonLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per picture.")]
 Null = Annotated[bool, typer.Option("-0", "--null", help="End each path with a zero byte instead of a newline.")]
+
+
+def folder(path: str | None) -> str | None:
+    """Refuse an empty path: most likely an unset variable."""
+    if path == "":
+        raise typer.BadParameter("the path is empty; write . for the current folder")
+    return path
+
+
 CopyTo = Annotated[
-    str | None, typer.Option("--copy-to", metavar="FOLDER", help="Copy the pictures there; never overwrites.")
+    str | None,
+    typer.Option("--copy-to", metavar="FOLDER", callback=folder, help="Copy the pictures there; never overwrites."),
 ]
 LinkTo = Annotated[
     str | None,
-    typer.Option("--link-to", metavar="FOLDER", help="Like --copy-to, with symbolic links instead of copies."),
+    typer.Option(
+        "--link-to", metavar="FOLDER", callback=folder, help="Like --copy-to, with symbolic links instead of copies."
+    ),
 ]
 Plot = Annotated[
     str | None, typer.Option("--plot", metavar="FILE", help="Draw a plot into a .png or .svg; needs the extra `plot`.")

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli import completion, options, output, place
+from clipsearch.cli.render.shared import SCHEMA_VERSION
+from clipsearch.cli.render.tables import counted, table
+from clipsearch.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
@@ -25,9 +28,6 @@ def classifiers(context: typer.Context, *, index: options.Index = None, json: op
 def list_(*, index: options.Index = None, json: options.Json = False) -> int:
     """List the classifiers."""
     from clipsearch.classify import store
-    from clipsearch.cli.render.shared import SCHEMA_VERSION
-    from clipsearch.cli.render.tables import table
-    from clipsearch.errors import UsageError
 
     library = place.existing_library(index)
     names = store.classifiers(library).names()
@@ -56,8 +56,6 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
 def show(*, name: Name, index: options.Index = None, json: options.Json = False) -> int:
     """Show what a classifier was made from, and its accuracy."""
     from clipsearch.classify import store
-    from clipsearch.cli.render.shared import SCHEMA_VERSION
-    from clipsearch.cli.render.tables import counted
 
     saved = store.load_classifier(place.existing_library(index), name)
     if json:

@@ -41,6 +41,7 @@ class _Asked:
 
 
 def classify(
+    context: typer.Context,
     *,
     pictures: Annotated[
         Texts,
@@ -114,7 +115,12 @@ def classify(
     trust_checkpoint: options.Trust = False,
     copy_to: Annotated[
         str | None,
-        typer.Option("--copy-to", metavar="FOLDER", help="Copy the pictures there, into one folder per label."),
+        typer.Option(
+            "--copy-to",
+            metavar="FOLDER",
+            callback=options.folder,
+            help="Copy the pictures there, into one folder per label.",
+        ),
     ] = None,
     link_to: options.LinkTo = None,
     json: options.Json = False,
@@ -129,45 +135,17 @@ def classify(
     To a pipe, prints path, label and probability, separated by tabs.
     """
     from clipsearch.classify.options import MARGIN, ClassifyOptions
-    from clipsearch.cli.commands import classify_checks as checks
+    from clipsearch.cli.commands import classify_checks
     from clipsearch.cli.filters import read_filter
     from clipsearch.cli.labels import read_templates
     from clipsearch.encoders.base import EncoderOptions
 
-    if json + jsonl + csv > 1:
-        raise UsageError("--json, --jsonl and --csv exclude one another")
+    classify_checks.check(context)
     target = None
     if plot is not None:
         from clipsearch.display.plots.file import check
 
         target = check(plot)
-    results = {
-        "--multi": multi,
-        "--unknown": unknown,
-        "--explain": explain,
-        "-k": k is not None,
-        "--json": json,
-        "--jsonl": jsonl,
-        "--csv": csv,
-        "--plot": plot is not None,
-        "--copy-to": copy_to is not None,
-        "--link-to": link_to is not None,
-    }
-    checks.check_source(
-        labels=labels, template=template, examples=examples, blend=blend, save=save, use=use, replace=replace
-    )
-    checks.check_result(
-        multi=multi,
-        threshold=threshold,
-        unknown=unknown,
-        margin=margin,
-        dark=dark,
-        plot=plot,
-        folders=(copy_to, link_to),
-    )
-    checks.check_pictures(
-        pictures=pictures, in_=in_, save=save, results=[name for name, given in results.items() if given]
-    )
     library = place.find_library(index)
     asked = _Asked(
         pictures=pictures or None,

@@ -1,61 +1,49 @@
-"""Which options of `clipsearch classify` make no sense beside each other."""
+"""Which options of `clipsearch classify` make no sense together."""
 
 from __future__ import annotations
 
+import typer
+
 from clipsearch.errors import UsageError
-from clipsearch.files import absolute
+
+NEEDS = {
+    "--blend": "--examples",
+    "--replace": "--save",
+    "--threshold": "--multi",
+    "--margin": "--unknown",
+    "--dark": "--plot",
+}
+"""Options that only modify another one."""
+
+MADE = ("--labels", "--template", "--examples", "--blend", "--save")
+"""Options that make a classifier, which --use does not."""
+
+FORMATS = ("--json", "--jsonl", "--csv")
+
+RESULTS = ("--multi", "--unknown", "--explain", "-k", *FORMATS, "--plot", "--copy-to", "--link-to")
+"""Options about a result, which --save without pictures does not have."""
 
 
-def check_source(
-    *,
-    labels: list[str] | None,
-    template: list[str] | None,
-    examples: str | None,
-    blend: float | None,
-    save: str | None,
-    use: str | None,
-    replace: bool,
-) -> None:
-    """Raise UsageError for what makes no classifier."""
-    if use is not None and (labels or template or examples or save or blend is not None):
-        raise UsageError(
-            "--use takes a classifier as it is: leave out --labels, --template, --examples, --blend, --save"
-        )
-    if not (labels or examples or use):
+def check(context: typer.Context) -> None:
+    """Raise UsageError for options of the command line that contradict one another."""
+    given = {
+        parameter.opts[0]
+        for parameter in context.command.params
+        if (source := context.get_parameter_source(parameter.name or "")) and source.name == "COMMANDLINE"
+    }
+    if len(given.intersection(FORMATS)) > 1:
+        raise UsageError("--json, --jsonl and --csv exclude one another")
+    if "--use" in given and given.intersection(MADE):
+        raise UsageError(f"--use takes a classifier unchanged: leave out {', '.join(MADE)}")
+    if not given & {"--labels", "--examples", "--use"}:
         raise UsageError("no labels to choose from; give some: --labels cat dog")
-    if blend is not None and examples is None:
-        raise UsageError("--blend is for --examples")
-    if replace and save is None:
-        raise UsageError("--replace is for --save")
-
-
-def check_result(
-    *,
-    multi: bool,
-    threshold: float | None,
-    unknown: bool,
-    margin: float | None,
-    dark: bool,
-    plot: str | None,
-    folders: tuple[str | None, str | None],
-) -> None:
-    """Raise UsageError for options that say how to give what is not asked for."""
-    if threshold is not None and not multi:
-        raise UsageError("--threshold is for --multi")
-    if margin is not None and not unknown:
-        raise UsageError("--margin is for --unknown")
-    if dark and plot is None:
-        raise UsageError("--dark is for --plot")
-    for folder in folders:
-        if folder is not None:
-            absolute(folder)  # Refuses an empty one: most likely a variable is not set.
-
-
-def check_pictures(*, pictures: list[str] | None, in_: list[str] | None, save: str | None, results: list[str]) -> None:
-    """Raise UsageError for pictures named in two ways, and for options of a result that there will not be."""
-    if in_ and pictures:
-        raise UsageError("--in narrows the library; name pictures, or --in, not both")
-    if save is not None and not (pictures or in_) and results:
+    for option, other in NEEDS.items():
+        if option in given and other not in given:
+            raise UsageError(f"{option} is for {other}")
+    if {"--in", "pictures"} <= given:
+        raise UsageError("--in narrows the library; name pictures or --in, not both")
+    results = [option for option in RESULTS if option in given]
+    if "--save" in given and results and not given & {"--in", "pictures"}:
         raise UsageError(
             f"--save without IMAGES classifies nothing: leave out {', '.join(results)}, or name pictures, or --in"
         )

@@ -12,9 +12,11 @@ import typer
 
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
+from clipsearch.cli.render.tables import counted
+from clipsearch.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
-    from clipsearch.evaluate import Missed, Workplace
+    from clipsearch.evaluate import Workplace
     from clipsearch.evaluate.results import Scored
     from clipsearch.indexing.results import Problem
 
@@ -103,7 +105,7 @@ def classify(
         render,
         partial(plots.classifications, dark=dark),
         plot,
-        more=pictures.notice,
+        notice=pictures.notice,
         unreadable=pictures.unreadable,
     )
 
@@ -140,7 +142,6 @@ def retrieval(
     pictures and back. A picture may have several captions.
     """
     from clipsearch.cli.render import evaluation, plots
-    from clipsearch.errors import UsageError
     from clipsearch.evaluate import read_captions, retrieve
 
     plots.check(plot)
@@ -240,7 +241,6 @@ def engines(
     per query. An engine that the library does not use is built for the test, then removed.
     """
     from clipsearch.cli.render import evaluation
-    from clipsearch.errors import UsageError
     from clipsearch.evaluate import measure_engines
     from clipsearch.vectors.engines import names
 
@@ -270,7 +270,6 @@ def _run(
     """Run an evaluation with a library or without; None where it was stopped."""
     from clipsearch.cli.progress import Bar, Stopper
     from clipsearch.encoders.base import EncoderOptions
-    from clipsearch.errors import StoppedError
     from clipsearch.evaluate import Workplace
 
     with Stopper() as stopper, Bar() as bar:
@@ -301,7 +300,7 @@ def _finish(
     draw: Callable[[Sequence[One], str], None],
     plot: str | None,
     *,
-    more: str | None = None,
+    notice: str | None = None,
     unreadable: Sequence[Problem] = (),
 ) -> int:
     """Write and plot the figures, and report notices and unreadable files; the exit code."""
@@ -310,20 +309,12 @@ def _finish(
     _write(found, render)
     if plot is not None:
         draw(found, plot)
-    return _report(found, more=[more] if more else [], unreadable=unreadable)
-
-
-def _report(found: Sequence[Scored], *, more: Sequence[str] = (), unreadable: Sequence[Problem] = ()) -> int:
-    """Report notices and unreadable files; the exit code."""
-    from clipsearch.cli.render.tables import counted
-
-    for text in dict.fromkeys([*more, *(text for one in found for text in one.notices)]):
-        output.note(text)
-    for folder in unreadable:
-        output.error(f"{folder.path}: {folder.reason}")
-    missed: dict[str, Missed] = {each.path: each for one in found for each in one.missed}
-    for each in list(missed.values())[:SHOWN_MISSED]:
-        output.error(f"{each.path}: {each.reason}")
+    for text in dict.fromkeys([notice, *(text for one in found for text in one.notices)]):
+        if text is not None:
+            output.note(text)
+    missed = {each.path: each.reason for one in found for each in one.missed}
+    for path, reason in [*((each.path, each.reason) for each in unreadable), *list(missed.items())[:SHOWN_MISSED]]:
+        output.error(f"{path}: {reason}")
     if len(missed) > SHOWN_MISSED:
         output.error(f"and {counted(len(missed) - SHOWN_MISSED, 'more picture')}; --json lists them all")
     return SOME_FAILED if missed or unreadable else 0

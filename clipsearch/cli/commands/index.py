@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipsearch.cli import completion, options, output, place
+from clipsearch.cli.arguments import read_bytes
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 from clipsearch.errors import LockedError, UsageError, reason
 from clipsearch.images.sniff import MAX_PIXELS
@@ -177,20 +178,11 @@ def index(
 
 def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[str] | None, int]:
     """The paths that were given (None: only an empty list), and how many of the listed ones do not exist."""
-    from clipsearch.cli.arguments import standard_input
-
     if files_from is None:
         if null:
             raise UsageError("-0 needs --files-from")
         return paths, 0
-    try:
-        if files_from == "-":
-            data = standard_input()
-        else:
-            with open(files_from, "rb") as file:
-                data = file.read()
-    except OSError as exc:
-        raise UsageError(f"--files-from {files_from}: {reason(exc)}") from exc
+    data = read_bytes(files_from, option="--files-from ")
     listed = [os.fsdecode(name) for name in data.split(b"\0" if null else b"\n") if name]
     gone = [name for name in listed if not os.path.exists(os.path.expanduser(name))]
     for name in gone:

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli import completion, options, output, place
+from clipsearch.cli.render.shared import SCHEMA_VERSION
+from clipsearch.cli.render.tables import table
+from clipsearch.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
@@ -52,9 +55,6 @@ def list_(*, index: options.Index = None, json: options.Json = False) -> int:
     """List the sets."""
     from clipsearch.classify import store
     from clipsearch.classify.labels import IMAGENET
-    from clipsearch.cli.render.shared import SCHEMA_VERSION
-    from clipsearch.cli.render.tables import table
-    from clipsearch.errors import UsageError
 
     library = place.existing_library(index)
     names = store.label_sets(library).names()

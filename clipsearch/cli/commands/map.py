@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli import options, output, place
+from clipsearch.cli.render.tables import counted
 
 
 def map(
@@ -29,7 +30,6 @@ def map(
     self-contained and shows thumbnails when you zoom in. Needs the extra `plot`.
     """
     from clipsearch.cli.progress import Counter
-    from clipsearch.cli.render.tables import counted
     from clipsearch.display.html.map import check, write_map
     from clipsearch.library.library import Library
     from clipsearch.search.projection import require

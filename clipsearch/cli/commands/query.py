@@ -118,9 +118,6 @@ def query(
 
     if json + jsonl + csv + null > 1:
         raise UsageError("--json, --jsonl, --csv and -0 exclude one another")
-    for option, folder in (("--copy-to", copy_to), ("--link-to", link_to)):
-        if folder == "":
-            raise UsageError(f"{option}: the path is empty; write . for the current folder")
     where = read_filter(
         within=in_,
         taken=taken,

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipsearch.cli import completion, options, output, place
+from clipsearch.cli.arguments import STANDARD_INPUT, named_term
+from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, path_keys
+from clipsearch.cli.render.tables import table
+from clipsearch.display.text import cell_width, cut
+from clipsearch.errors import ModelMismatchError, UsageError
 
 if TYPE_CHECKING:
     from clipsearch.encoders.base import EncoderOptions
@@ -47,7 +52,6 @@ def similarity(
     To a pipe, prints cosine, angle and both names of each pair, separated by tabs.
     """
     from clipsearch.encoders.base import EncoderOptions
-    from clipsearch.errors import UsageError
 
     if json and csv:
         raise UsageError("--json and --csv exclude each other")
@@ -73,8 +77,6 @@ def similarity(
 
 
 def _items(words: list[str]) -> list[Item]:
-    from clipsearch.cli.arguments import STANDARD_INPUT, named_term
-    from clipsearch.errors import UsageError
     from clipsearch.search.similarity import parse_vector
 
     if words.count(STANDARD_INPUT) > 1:
@@ -84,7 +86,6 @@ def _items(words: list[str]) -> list[Item]:
 
 def _compared(items: list[Item], *, index: str | None, model: str | None, options: EncoderOptions) -> Similarity:
     """With the library if there is one; vectors alone need neither library nor model."""
-    from clipsearch.errors import ModelMismatchError
     from clipsearch.library.library import Library
     from clipsearch.search.similarity import Vector, compare_alone
     from clipsearch.search.terms import Known
@@ -136,7 +137,6 @@ def _plain_name(item: Compared) -> str:
 
 
 def _json(result: Similarity) -> dict[str, Any]:
-    from clipsearch.cli.render.shared import SCHEMA_VERSION, clean
 
     return {
         "schema_version": SCHEMA_VERSION,
@@ -150,7 +150,6 @@ def _json(result: Similarity) -> dict[str, Any]:
 
 
 def _item_json(item: Compared) -> dict[str, Any]:
-    from clipsearch.cli.render.shared import clean, path_keys
 
     value: dict[str, Any] = {"kind": item.kind, "name": clean(item.name)}
     if item.paths:
@@ -162,7 +161,6 @@ def _item_json(item: Compared) -> dict[str, Any]:
 
 def _csv(result: Similarity) -> str:
     """A header with the names, then one row per item, its name first."""
-    from clipsearch.cli.render.shared import clean, csv_text
 
     names = [clean(item.name) for item in result.items]
     rows = ([name, *(f"{cosine:.6f}" for cosine in row)] for name, row in zip(names, result.cosines, strict=True))
@@ -187,8 +185,6 @@ def _short_names(result: Similarity) -> list[str]:
 
 def _tables(result: Similarity) -> str:
     """Two tables, of cosines and of angles; columns too narrow for distinct names are numbered."""
-    from clipsearch.cli.render.tables import table
-    from clipsearch.display.text import cell_width, cut
 
     names = [cut(name, ROW_CELLS) for name in _short_names(result)]
     widest = max(cell_width(name) for name in names)
