@@ -257,7 +257,7 @@ def test_a_damaged_library_is_exit_code_5(cli: Cli, copied: Path, command: list[
         (["self", "gone.jpg"], "gone.jpg: no such file"),
         (["self"], "no library here"),
         (["index"], "no library here"),
-        (["index", "--engine", "fast"], "exact or ivf"),
+        (["index", "--engine", "fast"], "must be one of exact, ivf"),
         (["classify", ".", "--sample", "0"], "--sample"),
         (["nothing"], "nothing"),
         ([], "missing command"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,18 +12,29 @@ from clipsearch.types import HitState
 
 Texts = list[str] | None
 
+
+def flag(name: str, help: str, **settings: Any) -> Any:  # noqa: ANN401 - as typer.Option
+    """An option without a value; `settings` are those of `typer.Option`."""
+    return typer.Option(name, help=help, **settings)
+
+
+def value(name: str, metavar: str, help: str, complete: Any = None, **settings: Any) -> Any:  # noqa: ANN401
+    """An option with a value; `complete` gives a shell its candidates, `settings` are those of `typer.Option`."""
+    return typer.Option(name, metavar=metavar, help=help, autocompletion=complete, **settings)
+
+
 # Where to look
 
 
 Index = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--index",
-        metavar="DIR",
-        help="The library. Default: $CLIPSEARCH_INDEX, then ./index, then the nearest index/ in a parent folder.",
+        "DIR",
+        "The library. Default: $CLIPSEARCH_INDEX, then ./index, then the nearest index/ in a parent folder.",
     ),
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait while another run writes to the library.")]
+Wait = Annotated[bool, flag("--wait", "Wait while another run writes to the library.")]
 
 # Models
 
@@ -39,98 +50,59 @@ def _device(name: str) -> str:
 
 Device = Annotated[
     str,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        autocompletion=lambda: _DEVICES,
-        callback=_device,
-        help="Where to encode: auto, cpu, cuda, cuda:N or mps.",
-    ),
+    value("--device", "DEVICE", "Where to encode: auto, cpu, cuda, cuda:N or mps.", lambda: _DEVICES, callback=_device),
 ]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", metavar="SPEC", autocompletion=completion.models, help="The model; `clipsearch models` lists some."
-    ),
-]
-HeldModel = Annotated[
-    str | None,
-    typer.Option(
-        "--model", metavar="SPEC", autocompletion=completion.held_models, help="Another model in the library."
-    ),
-]
+Model = Annotated[str | None, value("--model", "SPEC", "The model; `clipsearch models` lists some.", completion.models)]
+HeldModel = Annotated[str | None, value("--model", "SPEC", "Another model in the library.", completion.held_models)]
 Template = Annotated[
     Texts,
-    typer.Option(
+    value(
         "--template",
-        metavar="TEXT",
-        help='A prompt with {} for the label, such as CLIP\'s "a photo of a {}"; repeatable: their embeddings are '
+        "TEXT",
+        'A prompt with {} for the label, such as CLIP\'s "a photo of a {}"; repeatable: their embeddings are '
         "averaged. Or simple (7 prompts), openai (80), or @FILE with one per line.",
     ),
 ]
-Arch = Annotated[
-    str | None, typer.Option("--arch", metavar="NAME", help="Architecture, for checkpoints that do not record it.")
-]
+Arch = Annotated[str | None, value("--arch", "NAME", "Architecture, for checkpoints that do not record it.")]
 Trust = Annotated[
     bool,
-    typer.Option(
+    flag(
         "--trust-checkpoint",
-        help="Open a TorchScript archive that is not on OpenAI's list. It can run code: only for files you trust.",
+        "Open a TorchScript archive that is not on OpenAI's list. It can run code: only for files you trust.",
     ),
 ]
 
 # Filters
 
 
-In = Annotated[
-    Texts,
-    typer.Option(
-        "--in",
-        metavar="FOLDER|GLOB",
-        help="Only pictures in this folder, or whose path matches; repeatable: any of them.",
-    ),
-]
+In = Annotated[Texts, value("--in", "FOLDER|GLOB", "Only pictures in this folder, or whose path matches; repeatable.")]
 Taken = Annotated[
-    str | None,
-    typer.Option(
-        "--taken", metavar="DATE", help="Only pictures taken in 2021, 2021-05, 2021-05-03..2021-06, 2020.. or ..2019."
-    ),
+    str | None, value("--taken", "DATE", "Only pictures of 2021, 2021-05, 2021-05-03..2021-06, 2020.. or ..2019.")
 ]
-Camera = Annotated[
-    str | None, typer.Option("--camera", metavar="TEXT", help="Only pictures whose camera name contains TEXT.")
-]
-Near = Annotated[
-    str | None,
-    typer.Option("--near", metavar="LAT,LON,KM", help="Only pictures taken within KM kilometres of a place."),
-]
+Camera = Annotated[str | None, value("--camera", "TEXT", "Only pictures whose camera name contains TEXT.")]
+Near = Annotated[str | None, value("--near", "LAT,LON,KM", "Only pictures taken within KM kilometres of a place.")]
 Format = Annotated[
     Texts,
-    typer.Option(
+    value(
         "--format",
-        metavar="NAME",
-        autocompletion=lambda: sorted(map(str.lower, FORMATS)),
-        help="Only this format: jpeg, png, heic, raw …; repeatable.",
+        "NAME",
+        "Only this format: jpeg, png, heic, raw …; repeatable.",
+        lambda: sorted(map(str.lower, FORMATS)),
     ),
 ]
-MinSize = Annotated[
-    str | None, typer.Option("--min-size", metavar="WxH", help="Only pictures at least this large, in upright pixels.")
-]
-Landscape = Annotated[bool, typer.Option("--landscape", help="Only pictures wider than tall.")]
-Portrait = Annotated[bool, typer.Option("--portrait", help="Only pictures taller than wide.")]
-IndexedSince = Annotated[
-    str | None,
-    typer.Option("--indexed-since", metavar="DATE", help="Only pictures added to the library since this date (UTC)."),
-]
+MinSize = Annotated[str | None, value("--min-size", "WxH", "Only pictures at least this large, in upright pixels.")]
+Landscape = Annotated[bool, flag("--landscape", "Only pictures wider than tall.")]
+Portrait = Annotated[bool, flag("--portrait", "Only pictures taller than wide.")]
+IndexedSince = Annotated[str | None, value("--indexed-since", "DATE", "Only pictures indexed since this date (UTC).")]
 State = Annotated[
-    HitState | None,
-    typer.Option("--state", help="Only intact or only truncated (partial) files; `info --files` lists other states."),
+    HitState | None, typer.Option("--state", help="Only intact or truncated (partial) files; see also `info --files`.")
 ]
 
 # What comes back
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-JsonLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per picture.")]
+Json = Annotated[bool, flag("--json", "Print one JSON object.")]
+JsonLines = Annotated[bool, flag("--jsonl", "Print one JSON object per picture.")]
 Null = Annotated[bool, typer.Option("-0", "--null", help="End each path with a zero byte instead of a newline.")]
 
 
@@ -142,19 +114,8 @@ def folder(path: str | None) -> str | None:
 
 
 CopyTo = Annotated[
-    str | None,
-    typer.Option("--copy-to", metavar="FOLDER", callback=folder, help="Copy the pictures there; never overwrites."),
+    str | None, value("--copy-to", "FOLDER", "Copy the pictures there; never overwrites.", callback=folder)
 ]
-LinkTo = Annotated[
-    str | None,
-    typer.Option(
-        "--link-to", metavar="FOLDER", callback=folder, help="Like --copy-to, with symbolic links instead of copies."
-    ),
-]
-Plot = Annotated[
-    str | None, typer.Option("--plot", metavar="FILE", help="Draw a plot into a .png or .svg; needs the extra `plot`.")
-]
-Dark = Annotated[
-    bool,
-    typer.Option("--dark", help="Dark background. Without it, an SVG follows the viewer's light or dark mode."),
-]
+LinkTo = Annotated[str | None, value("--link-to", "FOLDER", "Like --copy-to, with symbolic links.", callback=folder)]
+Plot = Annotated[str | None, value("--plot", "FILE", "Draw a plot into a .png or .svg; needs the extra `plot`.")]
+Dark = Annotated[bool, flag("--dark", "Dark background. Without it, an SVG follows the viewer's light or dark mode.")]

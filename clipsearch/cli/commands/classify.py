@@ -11,7 +11,7 @@ import typer
 
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import NONE_DONE, SOME_FAILED
-from clipsearch.cli.options import Texts
+from clipsearch.cli.options import Texts, flag, value
 from clipsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,88 +44,60 @@ def classify(
     context: typer.Context,
     *,
     pictures: Annotated[
-        Texts,
-        typer.Argument(metavar="[IMAGES]...", help="Pictures or folders. Default: the whole library."),
+        Texts, typer.Argument(metavar="[IMAGES]...", help="Pictures or folders. Default: the whole library.")
     ] = None,
     labels: Annotated[
         Texts,
-        typer.Option(
+        value(
             "--labels",
-            metavar="LABEL...",
-            autocompletion=completion.labels,
-            help='Labels to choose from: cat dog "red car", or cat,dog, or with synonyms "red: crimson, scarlet", '
+            "LABEL...",
+            'Labels to choose from: cat dog "red car", or cat,dog, or with synonyms "red: crimson, scarlet", '
             "or @FILE with one per line (# begins a comment; \\: and \\# are the characters themselves), "
             "or @NAME of a saved set, or @imagenet. "
             "Everything up to the next option is a label, so pictures come first.",
+            completion.labels,
         ),
     ] = None,
     template: options.Template = None,
-    multi: Annotated[
-        bool, typer.Option("--multi", help="Judge each label separately, and print those above --threshold.")
-    ] = False,
+    multi: Annotated[bool, flag("--multi", "Judge each label separately, and print those above --threshold.")] = False,
     threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", metavar="P", help="Lowest probability for --multi, 0 to 1 (default 0.5)."),
+        float | None, value("--threshold", "P", "Lowest probability for --multi (default 0.5).")
     ] = None,
-    unknown: Annotated[
-        bool, typer.Option("--unknown", help="Print unknown where no label stands out from unrelated ones.")
-    ] = False,
-    margin: Annotated[
-        float | None,
-        typer.Option("--margin", metavar="X", help="Margin in log-odds that --unknown requires (default 2)."),
-    ] = None,
+    unknown: Annotated[bool, flag("--unknown", "Print unknown where no label stands out from unrelated ones.")] = False,
+    margin: Annotated[float | None, value("--margin", "X", "Log-odds that --unknown requires (default 2).")] = None,
     examples: Annotated[
-        str | None,
-        typer.Option(
-            "--examples", metavar="DIR", help="Learn from examples: one folder per class, a few pictures in each."
-        ),
+        str | None, value("--examples", "DIR", "Learn from a few pictures per class, in one folder each.")
     ] = None,
     blend: Annotated[
         float | None,
-        typer.Option(
+        value(
             "--blend",
-            metavar="SHARE",
-            help="Weight of the examples against the prompts, 0 to 1. Default: the one that best predicts the "
+            "SHARE",
+            "Weight of the examples against the prompts, 0 to 1. Default: the one that best predicts the "
             "examples (lowest log-loss, leave-one-out).",
         ),
     ] = None,
-    save: Annotated[
-        str | None,
-        typer.Option("--save", metavar="NAME", help="Save the classifier; without IMAGES, classify nothing."),
-    ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Let --save replace a classifier of that name.")] = False,
-    use: Annotated[
-        str | None,
-        typer.Option("--use", metavar="NAME", autocompletion=completion.classifiers, help="Use a saved classifier."),
-    ] = None,
+    save: Annotated[str | None, value("--save", "NAME", "Save the classifier; without IMAGES, only that.")] = None,
+    replace: Annotated[bool, flag("--replace", "Let --save replace a classifier of that name.")] = False,
+    use: Annotated[str | None, value("--use", "NAME", "Use a saved classifier.", completion.classifiers)] = None,
     in_: options.In = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add the best-matching prompt, and each label's nearest pictures.")
+        bool, flag("--explain", "Add the best-matching prompt and each label's nearest pictures.")
     ] = False,
     index: options.Index = None,
-    k: Annotated[
-        int | None,
-        typer.Option(
-            "-k", metavar="N", min=1, help="Labels per picture (default 5; with --multi, all above the threshold)."
-        ),
-    ] = None,
+    k: Annotated[int | None, value("-k", "N", "Labels per picture (default 5; with --multi, all).", min=1)] = None,
     model: options.Model = None,
     device: options.Device = "auto",
     arch: options.Arch = None,
     trust_checkpoint: options.Trust = False,
     copy_to: Annotated[
         str | None,
-        typer.Option(
-            "--copy-to",
-            metavar="FOLDER",
-            callback=options.folder,
-            help="Copy the pictures there, into one folder per label.",
-        ),
+        value("--copy-to", "FOLDER", "Copy the pictures there, into one folder per label.", callback=options.folder),
     ] = None,
     link_to: options.LinkTo = None,
     json: options.Json = False,
     jsonl: options.JsonLines = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print path, label, probability and score as CSV.")] = False,
+    csv: Annotated[bool, flag("--csv", "Print path, label, probability and score as CSV.")] = False,
     plot: options.Plot = None,
     dark: options.Dark = False,
 ) -> int:

@@ -12,6 +12,7 @@ import typer
 
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
+from clipsearch.cli.options import value
 from clipsearch.cli.render.tables import counted
 from clipsearch.errors import StoppedError, UsageError
 
@@ -28,16 +29,14 @@ One = TypeVar("One", bound="Scored")
 
 Models = Annotated[
     list[str] | None,
-    typer.Option(
+    value(
         "--model",
-        metavar="SPEC",
-        autocompletion=completion.models,
-        help="A model to measure; repeatable, to compare several. Default: the library's, then that of a new library.",
+        "SPEC",
+        "A model to measure; repeatable, to compare several. Default: the library's, then that of a new library.",
+        completion.models,
     ),
 ]
-Sample = Annotated[
-    int | None, typer.Option("--sample", metavar="N", min=2, help="Use only N pictures, the same ones in every run.")
-]
+Sample = Annotated[int | None, value("--sample", "N", "Use only N pictures, the same ones in every run.", min=2)]
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -60,12 +59,12 @@ def classify(
     ],
     labels: Annotated[
         list[str] | None,
-        typer.Option(
+        value(
             "--labels",
-            metavar="@FILE",
-            autocompletion=completion.labels,
-            help="The labels with synonyms, as for classify. A folder matches a label by its name or a synonym; if no "
+            "@FILE",
+            "The labels with synonyms, as for classify. A folder matches a label by its name or a synonym; if no "
             "folder does, by their order. Default: the names of the folders, with _ read as a space.",
+            completion.labels,
         ),
     ] = None,
     template: options.Template = None,
@@ -121,10 +120,7 @@ def retrieval(
         ),
     ],
     images: Annotated[
-        str | None,
-        typer.Option(
-            "--images", metavar="DIR", help="The folder that the paths are relative to. Default: that of CAPTIONS."
-        ),
+        str | None, value("--images", "DIR", "The folder that the paths are relative to. Default: that of CAPTIONS.")
     ] = None,
     index: options.Index = None,
     model: Models = None,
@@ -213,26 +209,15 @@ def engines(
     index: options.Index = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="SPEC",
-            autocompletion=completion.held_models,
-            help="A model in the library; repeatable. Default: the active one.",
+        value(
+            "--model", "SPEC", "A model in the library; repeatable. Default: the active one.", completion.held_models
         ),
     ] = None,
     engine: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--engine",
-            metavar="NAME",
-            autocompletion=completion.engines,
-            help="Only this engine: exact or ivf; repeatable.",
-        ),
+        list[str] | None, value("--engine", "NAME", "Only this engine: exact or ivf; repeatable.", completion.engines)
     ] = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of neighbours.")] = 10,
-    sample: Annotated[
-        int, typer.Option("--sample", metavar="N", min=1, help="Use N pictures and N prompts as queries.")
-    ] = 200,
+    k: Annotated[int, value("-k", "N", "Number of neighbours.", min=1)] = 10,
+    sample: Annotated[int, value("--sample", "N", "Use N pictures and N prompts as queries.", min=1)] = 200,
     json: options.Json = False,
 ) -> int:
     """Measure how exact and how fast a library's search is.

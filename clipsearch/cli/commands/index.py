@@ -12,6 +12,7 @@ import typer
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.arguments import read_bytes
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
+from clipsearch.cli.options import flag, value
 from clipsearch.errors import LockedError, UsageError, reason
 from clipsearch.images.sniff import MAX_PIXELS
 from clipsearch.images.tiles import Tiles
@@ -33,12 +34,12 @@ def index(
     index: options.Index = None,
     model: Annotated[
         str | None,
-        typer.Option(
+        value(
             "--model",
-            metavar="SPEC",
-            autocompletion=completion.models,
-            help="The model of a new library (default: CLIP, or builtin when offline). For an existing library: a "
+            "SPEC",
+            "The model of a new library (default: CLIP, or builtin when offline). For an existing library: a "
             "model to build beside the active one, which it then replaces.",
+            completion.models,
         ),
     ] = None,
     precision: Annotated[
@@ -50,60 +51,51 @@ def index(
         ),
     ] = None,
     device: options.Device = "auto",
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", min=0, help="Pictures encoded together; 0: automatic.")
-    ] = 0,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Decoder threads; 0: one per core.")
-    ] = 0,
+    batch_size: Annotated[int, value("--batch-size", "N", "Pictures encoded together; 0: automatic.", min=0)] = 0,
+    threads: Annotated[int, value("--threads", "N", "Decoder threads; 0: one per core.", min=0)] = 0,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(
+        value(
             "--exclude",
-            metavar="GLOB",
-            help="Skip names that match or, with a slash, paths below the folder; repeatable. Remembered for later "
-            "runs.",
+            "GLOB",
+            "Skip names that match or, with a slash, paths below the folder; repeatable. Remembered for later runs.",
         ),
     ] = None,
-    no_exclude: Annotated[bool, typer.Option("--no-exclude", help="Forget the exclusions of earlier runs.")] = False,
+    no_exclude: Annotated[bool, flag("--no-exclude", "Forget the exclusions of earlier runs.")] = False,
     hidden: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--hidden/--no-hidden",
-            help="Include names that begin with a dot. Remembered for later runs.",
+            "Include names that begin with a dot. Remembered for later runs.",
             show_default=False,
         ),
     ] = None,
     follow_symlinks: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--follow-symlinks/--no-follow-symlinks",
-            help="Follow symbolic links. Remembered for later runs.",
+            "Follow symbolic links. Remembered for later runs.",
             show_default=False,
         ),
     ] = None,
     files_from: Annotated[
-        str | None,
-        typer.Option("--files-from", metavar="FILE", help="Also index the paths in FILE, one per line; - is stdin."),
+        str | None, value("--files-from", "FILE", "Also index the paths in FILE, one per line (- for stdin).")
     ] = None,
     null: Annotated[
         bool, typer.Option("-0", "--null", help="The paths of --files-from end with a zero byte instead of a newline.")
     ] = False,
     max_pixels: Annotated[
-        float,
-        typer.Option("--max-pixels", metavar="MP", min=0.01, help="Megapixels that may be decoded for one picture."),
+        float, value("--max-pixels", "MP", "Largest picture to decode, in megapixels.", min=0.01)
     ] = MAX_PIXELS // 10**6,
-    rehash: Annotated[bool, typer.Option("--rehash", help="Read every file, even if its date is unchanged.")] = False,
-    switch: Annotated[
-        bool, typer.Option("--switch", help="Activate the model being built, even if offline files lack its vectors.")
-    ] = False,
+    rehash: Annotated[bool, flag("--rehash", "Read every file, even if its date is unchanged.")] = False,
+    switch: Annotated[bool, flag("--switch", "Activate the model being built, without offline files.")] = False,
     engine: Annotated[
         str | None,
-        typer.Option(
+        value(
             "--engine",
-            metavar="NAME",
-            autocompletion=lambda: ["auto", *completion.engines()],
-            help="How to search: exact, ivf, or auto (by the library's size). Remembered for later runs.",
+            "NAME",
+            "How to search: exact, ivf, or auto (by the library's size). Remembered for later runs.",
+            lambda: ["auto", *completion.engines()],
         ),
     ] = None,
     tiles: Annotated[
@@ -117,7 +109,7 @@ def index(
     arch: options.Arch = None,
     trust_checkpoint: options.Trust = False,
     wait: options.Wait = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Only show what would be read.")] = False,
     json: options.Json = False,
 ) -> int:
     """Create a library from folders of photos, or update it.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli import completion, options, output, place
+from clipsearch.cli.options import flag
 from clipsearch.cli.render.shared import SCHEMA_VERSION
 from clipsearch.cli.render.tables import table
 from clipsearch.errors import UsageError
@@ -38,7 +39,7 @@ def save(
         ),
     ],
     index: options.Index = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a set of that name.")] = False,
+    replace: Annotated[bool, flag("--replace", "Replace a set of that name.")] = False,
 ) -> int:
     """Save labels under a name, as a plain file in the library's folder."""
     from clipsearch.classify import store

@@ -8,6 +8,7 @@ import typer
 
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import DAMAGED
+from clipsearch.cli.options import flag, value
 from clipsearch.cli.render.tables import counted
 from clipsearch.errors import UsageError
 from clipsearch.library.results import ListedState
@@ -73,15 +74,9 @@ def prune(
     *,
     index: options.Index = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder",
-            metavar="SPEC",
-            autocompletion=completion.held_models,
-            help="Also the vectors of this inactive model.",
-        ),
+        str | None, value("--encoder", "SPEC", "Also the vectors of this inactive model.", completion.held_models)
     ] = None,
-    cache: Annotated[bool, typer.Option("--cache", help="Also the query cache (cache.db).")] = False,
+    cache: Annotated[bool, flag("--cache", "Also the query cache (cache.db).")] = False,
     wait: options.Wait = False,
     json: options.Json = False,
 ) -> int:

@@ -5,24 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from clipsearch.cli import options, output, place
+from clipsearch.cli.options import flag, value
 from clipsearch.cli.render.tables import counted
 
 
 def map(
     *,
-    html: Annotated[str, typer.Option("--html", metavar="FILE", help="The web page to write.")],
+    html: Annotated[str, value("--html", "FILE", "The web page to write.")],
     index: options.Index = None,
     pictures: Annotated[
-        int | None,
-        typer.Option(
-            "--pictures", metavar="N", min=1, max=20_000, help="Show a random sample of N pictures (default 1000)."
-        ),
+        int | None, value("--pictures", "N", "Show a random sample of N pictures (default 1000).", min=1, max=20_000)
     ] = None,
     model: options.HeldModel = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page.")] = False,
+    open_: Annotated[bool, flag("--open", "Open the page.")] = False,
 ) -> int:
     """Draw a 2-D map of the library as a web page.
 

@@ -11,7 +11,7 @@ import typer
 
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import SOME_FAILED
-from clipsearch.cli.options import Texts
+from clipsearch.cli.options import Texts, flag, value
 from clipsearch.errors import UsageError
 from clipsearch.types import Sort
 
@@ -38,47 +38,27 @@ def query(
         ),
     ] = None,
     index: options.Index = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Number of pictures.")] = 10,
-    page: Annotated[int, typer.Option("--page", metavar="N", min=1, help="Page of results: 2 for the next best.")] = 1,
-    text: Annotated[bool, typer.Option("--text", help="The words are text, even if a file has that name.")] = False,
+    k: Annotated[int, value("-k", "N", "Number of pictures.", min=1)] = 10,
+    page: Annotated[int, value("--page", "N", "Page of results: 2 for the next best.", min=1)] = 1,
+    text: Annotated[bool, flag("--text", "The words are text, even if a file has that name.")] = False,
     file: Annotated[
         str | None,
-        typer.Option(
+        value(
             "--file",
-            metavar="FILE",
-            help="Run each line of a file (- for standard input) as a query; prints one JSON object per line.",
+            "FILE",
+            "Run each line of a file (- for standard input) as a query; prints one JSON object per line.",
         ),
     ] = None,
     with_: Annotated[
-        Texts,
-        typer.Option(
-            "--with",
-            metavar="X",
-            autocompletion=completion.ids,
-            help="Add words, a picture or id:N; X^0.5 sets its weight; repeatable.",
-        ),
+        Texts, value("--with", "X", "Add words, a picture or id:N; X^0.5 sets its weight; repeatable.", completion.ids)
     ] = None,
     without: Annotated[
-        Texts,
-        typer.Option(
-            "--without",
-            metavar="X",
-            autocompletion=completion.ids,
-            help="Penalise pictures that match this; same syntax as --with.",
-        ),
+        Texts, value("--without", "X", "Penalise pictures that match this; same syntax as --with.", completion.ids)
     ] = None,
     like: Annotated[
-        Texts,
-        typer.Option(
-            "--like",
-            metavar="PICTURE",
-            autocompletion=completion.ids,
-            help="Add a picture or id:N; same syntax as --with.",
-        ),
+        Texts, value("--like", "PICTURE", "Add a picture or id:N; same syntax as --with.", completion.ids)
     ] = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help="Every term must match; in the sum of scores, one can outweigh the others.")
-    ] = False,
+    all_: Annotated[bool, flag("--all", "Every term must match; in a sum, one can outweigh the others.")] = False,
     in_: options.In = None,
     taken: options.Taken = None,
     camera: options.Camera = None,
@@ -89,23 +69,19 @@ def query(
     portrait: options.Portrait = False,
     indexed_since: options.IndexedSince = None,
     state: options.State = None,
-    relevant: Annotated[bool, typer.Option("--relevant", help="Only confident matches.")] = False,
+    relevant: Annotated[bool, flag("--relevant", "Only confident matches.")] = False,
     sort: Annotated[Sort, typer.Option("--sort", help="Order of the hits.")] = "score",
-    unfold: Annotated[bool, typer.Option("--unfold", help="List every path of a picture separately.")] = False,
+    unfold: Annotated[bool, flag("--unfold", "List every path of a picture separately.")] = False,
     model: options.HeldModel = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not read or write the query cache.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Show the pictures in the terminal.")] = False,
-    html: Annotated[
-        str | None, typer.Option("--html", metavar="FILE", help="Write the hits as a web page; --open opens it.")
-    ] = None,
-    open_: Annotated[
-        bool, typer.Option("--open", help=f"Open the best hits, up to {OPENED}, in the desktop's viewer.")
-    ] = False,
+    no_cache: Annotated[bool, flag("--no-cache", "Do not read or write the query cache.")] = False,
+    preview: Annotated[bool, flag("--preview", "Show the pictures in the terminal.")] = False,
+    html: Annotated[str | None, value("--html", "FILE", "Write the hits as a web page; --open opens it.")] = None,
+    open_: Annotated[bool, flag("--open", f"Open the best hits, up to {OPENED}, in the desktop's viewer.")] = False,
     copy_to: options.CopyTo = None,
     link_to: options.LinkTo = None,
     json: options.Json = False,
     jsonl: options.JsonLines = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print one line of CSV per picture.")] = False,
+    csv: Annotated[bool, flag("--csv", "Print one line of CSV per picture.")] = False,
     null: options.Null = False,
 ) -> int:
     """Find pictures by words or by another picture.
@@ -319,7 +295,7 @@ def show(
         typer.Argument(metavar="PICTURE", autocompletion=completion.ids, help="An indexed file, or the id of a hit."),
     ],
     index: options.Index = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=0, help="Number of neighbours.")] = 5,
+    k: Annotated[int, value("-k", "N", "Number of neighbours.", min=0)] = 5,
     model: options.HeldModel = None,
     json: options.Json = False,
 ) -> int:

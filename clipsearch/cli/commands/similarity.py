@@ -10,6 +10,7 @@ import typer
 
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.arguments import STANDARD_INPUT, named_term
+from clipsearch.cli.options import flag
 from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, path_keys
 from clipsearch.cli.render.tables import table
 from clipsearch.display.text import cell_width, cut
@@ -44,7 +45,7 @@ def similarity(
     plot: options.Plot = None,
     dark: options.Dark = False,
     json: options.Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print the matrix of cosines as CSV.")] = False,
+    csv: Annotated[bool, flag("--csv", "Print the matrix of cosines as CSV.")] = False,
 ) -> int:
     """Measure how similar pictures, texts and vectors are: cosines, and angles in degrees.
 
