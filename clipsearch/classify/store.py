@@ -258,6 +258,8 @@ def _read(name: str, value: Mapping[str, Any]) -> Saved:
 def _read_fit(value: Mapping[str, Any], labels: int) -> Fit:
     from clipsearch.classify.classifier import BlendBy, Fit
 
+    if value.keys() != {"counts", *_FIT}:
+        raise ValueError("other keys")
     fit = Fit(tuple(value["counts"]), *(value[key] for key in _FIT))
     figures = (fit.blend, fit.scale, fit.right, fit.ece_before, fit.ece_after, fit.floor)
     if len(fit.counts) != labels or not all(isinstance(count, int) for count in fit.counts):
