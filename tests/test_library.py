@@ -206,7 +206,7 @@ def test_doctor_finds_a_damaged_cache_and_prune_removes_it(library: Library) -> 
     library.close()
     (library.path / CACHE_NAME).write_bytes(b"not a database" * 100)
     note = next(f for f in library.doctor() if f.level == "note")
-    assert "query cache cannot be read" in note.text and "prune --cache" in note.advice
+    assert "query cache cannot be read" in note.text and "`cache=True`" in note.advice
     library.prune(cache=True)
     assert {f.level for f in library.doctor()} == {"ok"}
 

@@ -217,7 +217,7 @@ class Catalog:
         return None if value is None else self.encoder(int(value))
 
     def add_encoder(self, info: EncoderInfo) -> EncoderRow:
-        """The row of an encoder, new where its fingerprint is new, else with its newest spec and details."""
+        """The row of an encoder, added if its fingerprint is new, or updated to its newest spec and details."""
         details = dict(info.details) | {
             "preprocess": preprocess_json(info.preprocess),
             "is_clip": info.is_clip,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WITHOUT_WHOLE = """NOT EXISTS (SELECT 1 FROM embeddings e
     WHERE e.encoder_id = ? AND e.content_id = c.id AND e.view = 0)"""
-"""Condition on `c` (contents): it has no vector of its whole picture by the encoder that the parameter names."""
+"""Condition on `c` (contents): it has no vector of its whole image by the encoder that the parameter names."""
 
 
 def condition(mode: Tiles) -> str:
@@ -50,7 +50,7 @@ def _count_live(catalog: Catalog, condition: str, encoder_id: int, states: str) 
 
 
 def delete_surplus(catalog: Catalog, mode: Tiles) -> int:
-    """Delete the vectors of views that pictures do not have in this mode, whatever their encoder; how many."""
+    """Delete the vectors of views that images do not have in this mode, by any encoder; how many."""
     surplus = "view > 0"  # The index over (encoder, content, view) answers that: no vector is read.
     if mode != "none":
         surplus += f""" AND view >= (SELECT view_count(c.width, c.height, '{mode}') FROM contents c

@@ -1,4 +1,4 @@
-"""Vectors for an evaluation: from the library, from the store, else computed, batch by batch, and stored."""
+"""Vectors for an evaluation: from the library, from the store, or computed in batches and stored."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ TEXT_BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where an evaluation finds vectors, and whom it tells how far it is.
+    """Where an evaluation finds vectors, and where it reports its progress.
 
-    library: a folder, whose vectors are used; None for none. cache: the folder of the store; None for the cache
-    directory. `stop` is asked between batches: once it is true, the one in hand is finished and StoppedError raised.
+    library: a folder whose vectors are used; None for none. cache: the folder of the store; None for the cache
+    directory. `stop` is called between batches: once it is true, the current one is finished and StoppedError raised.
     """
 
     library: PathLike | None = None
@@ -50,12 +50,12 @@ class Workplace:
 
 
 ALONE = Workplace()
-"""Without a library, and without telling anybody."""
+"""Without a library or progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A picture to embed, as it is or altered."""
+    """An image to embed, unchanged or altered."""
 
     path: bytes
     alteration: Alteration | None = None
@@ -63,7 +63,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A picture's unit vector (dim,), or the reason why there is none; `digest`: SHA-256 of its file's bytes."""
+    """An image's unit vector (dim,), or the reason why there is none; `digest`: SHA-256 of its file's bytes."""
 
     work: Work
     vector: NDArray[np.float32] | None
@@ -73,7 +73,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What a decoder thread found: a vector that is there already, pixels to encode, or a reason for neither."""
+    """What a decoder thread found: a known vector, pixels to encode, or a reason for neither."""
 
     work: Work
     digest: bytes = b""
@@ -110,11 +110,11 @@ class Source:
         self._encoded = self._taken = 0
         self._seconds = 0.0
         self._notices = list(notices)
-        self._partial: dict[str, None] = {}  # Files that end early, each once, however many copies are made of it.
+        self._partial: dict[str, None] = {}  # Truncated files, each once, however many copies are made of it.
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What should be known about the vectors."""
+        """What the caller should know about the vectors."""
         if not self._partial:
             return tuple(self._notices)
         more = f" and {len(self._partial) - 1} more end" if len(self._partial) > 1 else " ends"
@@ -125,7 +125,7 @@ class Source:
         return Effort(self._encoded, self._taken, self._seconds)
 
     def let_go(self) -> None:
-        """Forget the encoder, once all is embedded: the next one needs the memory."""
+        """Release the encoder, once all is embedded: the next one needs the memory."""
 
         def gone() -> Encoder:
             raise RuntimeError("a source was asked for vectors after it was let go")
@@ -133,13 +133,13 @@ class Source:
         self._load = gone
 
     def spare(self, count: int) -> None:
-        """So many of the items that were announced need not be asked for."""
+        """Of the announced items, so many will not be needed."""
         self._meter.done(count)
 
     # Pictures
 
     def pictures(self, works: Sequence[Work]) -> list[Embedded]:
-        """Embed pictures; the answers are in the order of `works`. Raises StoppedError, EncoderError."""
+        """Embed images; the results are in the order of `works`. Raises StoppedError, EncoderError."""
         begun = time.monotonic()
         done: dict[int, Embedded] = {}
         waiting: list[tuple[int, _Loaded]] = []
@@ -185,9 +185,9 @@ class Source:
         }
 
     def _read(self, work: Work) -> _Loaded:
-        """In a decoder thread. Raises nothing for what may be wrong with the picture."""
+        """Runs in a decoder thread. What is wrong with the image is returned, not raised."""
         if self._place.stop():
-            return _Loaded(work, reason="stopped")  # It is not asked for any more.
+            return _Loaded(work, reason="stopped")  # It is not needed any more.
         known = self._unchanged(work.path)
         digest = known.digest if known else b""
         data = None
@@ -203,12 +203,12 @@ class Source:
             return _Loaded(work, digest, reason=str(exc))
         except UsageError as exc:
             return _Loaded(work, digest, reason=exc.reason)
-        except (MemoryError, ValueError) as exc:  # A name with a zero byte in it is a ValueError.
+        except (MemoryError, ValueError) as exc:  # A name with a zero byte is a ValueError.
             return _Loaded(work, digest, reason=str(exc) or "not enough memory")
         return _Loaded(work, digest, pixels=pixels, partial=partial)
 
     def _unchanged(self, path: bytes) -> Content | None:
-        """The content of a file that is as the catalog saw it last."""
+        """The content of a file that is unchanged since it was indexed."""
         if self._catalog is None:
             return None
         with self._lock:
@@ -270,20 +270,20 @@ class Source:
         return np.stack([known[text].vector for text in texts])
 
     def stop_if_asked(self) -> None:
-        """Raise StoppedError where the workplace's `stop` says so."""
+        """Raise StoppedError where the workplace's `stop` is true."""
         if self._place.stop():
             raise StoppedError("stopped early; what was embedded is kept, and the same command goes on from there")
 
 
 def _key(digest: bytes, alteration: Alteration | None) -> bytes:
-    """What a vector is kept under: the picture's SHA-256, or one over that and how it was altered."""
+    """The key of a vector: the image's SHA-256, or one over that and how it was altered."""
     return digest if alteration is None else hashlib.sha256(digest + b"\0" + alteration.key.encode()).digest()
 
 
 def usable(embedded: Iterable[Embedded]) -> tuple[list[int], NDArray[np.float32], tuple[Missed, ...]]:
-    """The places of the pictures that have vectors, those vectors as rows, and the other pictures.
+    """The positions of the images that have vectors, those vectors as rows, and the other images.
 
-    Raises UsageError where no picture has one.
+    Raises UsageError where no image has one.
     """
     items = list(embedded)
     there = [place for place, item in enumerate(items) if item.vector is not None]

@@ -29,19 +29,19 @@ from clipsearch.vectors.index import DamagedSnapshot, VectorIndex
 from clipsearch.vectors.snapshot_file import SUFFIX
 
 QUERIES = 200
-"""Of each kind, unless asked otherwise."""
+"""Default number of queries of each kind."""
 
 K = 10
 
 _WARM = 5
-"""Queries ahead of those that are timed: the first ones map the file."""
+"""Queries before those that are timed: the first ones map the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Queries:
     """One kind of query, shape (m, dim), with the k best scores that there are, shape (m, w), best first.
 
-    own: the id of each query's own vector, which is no answer; -1 for a text.
+    own: the id of each query's own vector, which does not count; -1 for a text.
     """
 
     rows: NDArray[np.float32]
@@ -70,9 +70,9 @@ def measure_engines(
 ) -> tuple[EngineScores, ...]:
     """Measure `engines` (default: all) over the vectors of each of `models` in a library (default: of the active one).
 
-    The library's own snapshot is measured where it is of that engine; else one is made in a temporary folder, as
-    `clipsearch index --engine` would make it. `queries` of the library's own vectors ask, which do not count as answers
-    to themselves, and as many everyday prompts. A result counts as found where its score is that of the k-th nearest
+    The library's own snapshot is measured where it is of that engine; otherwise one is made in a temporary folder, as
+    an index run would make it. The queries are `queries` of the library's own vectors, which do not find
+    themselves, and as many everyday prompts. A result counts as found where its score is that of the k-th nearest
     or better, so that ties count for each other. Raises UsageError for a library without vectors, NoLibraryError, and
     ModelMismatchError for a model that it holds none of.
     """
@@ -133,7 +133,7 @@ def _measured(
 def _queries(
     catalog: Catalog, row: EncoderRow, last: int, count: int, texts: NDArray[np.float32], k: int, queries: int
 ) -> dict[str, _Queries]:
-    """Pictures of the library, drawn evenly, and texts, with the scores of what is nearest to them."""
+    """Images of the library, drawn evenly, and texts, with the scores of their nearest neighbours."""
     drawn = np.sort(np.random.default_rng(count).permutation(count)[:queries])
     rows, ids, position = [], [], 0
     for seqs, part in catalog.embeddings.chunks(row.id, until=last):
@@ -153,7 +153,7 @@ def _queries(
 
 
 def _others(scores: NDArray[np.float32], ids: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.float32]:
-    """`scores` (m, w) without each query's own vector, shape (m, w − 1); without the last where that is not there."""
+    """`scores` (m, w) without each query's own vector, shape (m, w − 1); without the last one if that is missing."""
     drop = ids == own[:, None]
     drop[:, -1] |= ~drop.any(axis=1)
     kept: NDArray[np.float32] = scores[~drop].reshape(len(scores), -1)
@@ -169,13 +169,13 @@ def _open(
     texts: NDArray[np.float32],
     stack: ExitStack,
 ) -> _Opened:
-    """The library's own snapshot where it is of that engine and covers everything, else one that `stack` removes."""
+    """The library's own snapshot where it is of that engine and covers everything, or one that `stack` removes."""
     own = snapshots.current(catalog, row.id)
     if own is not None and own.watermark == last and (own.file.engine, own.file.count) == (engine, count):
         try:
             index = snapshots.open_trusted(catalog, own, NO_CACHE, dim=row.info.dim).index
         except DamagedSnapshot:
-            pass  # `doctor` speaks of it; here another one does as well.
+            pass  # `doctor` reports it; here another one is made.
         else:
             return _Opened(index, "library", own.file.bytes, None, _numbers(own.file.details))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipsearch-")))

@@ -30,7 +30,7 @@ class Meter:
         return max(0, (self._total or 0) - self._done)
 
     def found(self, count: int) -> None:
-        """The walks have met `count` pictures so far."""
+        """The walks have found `count` images so far."""
         self._found = count
         self._tell("scanning")
 

@@ -101,7 +101,7 @@ Outcome = Done | Unread | Changing | Known | Broken | Truncated | Decoded
 class Reader:
     """Reads files for one run. `catalog` is a reading connection of its own, shared by the threads.
 
-    `tiles` says which views a picture has; `budget` limits what is decoded ahead. `opened` counts the files whose
+    `tiles`: which views an image has; `budget` limits what is decoded ahead. `opened` counts the files whose
     bytes were read.
     """
 

@@ -35,46 +35,46 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What an index run did. The counts are disjoint: every file that was seen or known is in exactly one."""
+    """What an index run did. The counts are disjoint: every file that was found or known is in exactly one."""
 
     model: EncoderInfo | None
     library: str
     indexed: int = 0
-    """Files whose picture was encoded in this run."""
+    """Files whose image was encoded in this run."""
     unchanged: int = 0
     moved: int = 0
     """Files at a new path whose content vanished from another one."""
     copied: int = 0
-    """Files with the content of another one that is still there."""
+    """Files with the content of another existing one."""
     restored: int = 0
     """Files that were missing, offline or unreadable and are back as they were."""
     missing: int = 0
-    """Files that this run found to be gone."""
+    """Files that were deleted since the last run."""
     offline: int = 0
-    """Files on a drive or folder that is not there now; they stay hits."""
+    """Files on a drive or in a folder that is unreachable now; they stay hits."""
     excluded: int = 0
-    """Files that the scan options now leave out; they are no hits any more."""
+    """Files that the scan options now exclude; they are not hits any more."""
     unsupported: int = 0
     failed: tuple[Problem, ...] = ()
     """Files that failed in this run, unreadable ones included."""
     failed_before: int = 0
-    """Files whose failure is remembered and not due again."""
+    """Files that failed earlier and are unchanged; not retried."""
     changing: tuple[Problem, ...] = ()
     """Files that changed while they were read; left for the next run."""
     partial: tuple[Problem, ...] = ()
-    """Files that end early, indexed as far as they go; counted in `indexed`."""
+    """Truncated files, indexed as far as they go; counted in `indexed`."""
     encoded: int = 0
-    """Vectors that this run computed: one a picture, and one for each of its tiles."""
+    """Vectors that this run computed: one per image, and one for each of its tiles."""
     pictures: int = 0
-    """Different pictures that these are of."""
+    """Different images among these."""
     deleted: int = 0
-    """Vectors of tiles that this run deleted, as `--tiles` leaves them out."""
+    """Vectors of tiles that this run deleted because of `tiles`."""
     tiles: str = "none"
-    """Which parts of pictures the library looks at by themselves; see tiles.Tiles."""
+    """Which parts of images have vectors of their own; see tiles.Tiles."""
     opened: int = 0
     """Files whose bytes this run read."""
     filling: str | None = None
-    """Spec of the encoder that is being filled beside the one that answers."""
+    """Spec of the encoder that is being built beside the active one."""
     filling_left: int = 0
     switched: bool = False
     interrupted: bool = False

@@ -113,7 +113,7 @@ class Roots:
         return [areas[start] for start in sorted(areas)]
 
     def _root_for(self, path: bytes, given: GivenOptions, suffixes: Collection[str]) -> Root:
-        """The root that a path which was named belongs to: a known one where it walks there, else a new one."""
+        """The root of a named path: a known one if it walks there, or a new one."""
         known = self.all.get(path)
         mounts = known.mounts if known else ()
         try:

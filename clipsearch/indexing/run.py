@@ -1,6 +1,6 @@
 """One index run: scan, compare, decode ahead, encode in batches, commit each batch, record what is missing.
 
-The caller holds the library's lock. Every batch is one transaction, so a kill loses at most the batch in hand.
+The caller holds the library's lock. Every batch is one transaction, so a kill loses at most the current batch.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ PROBES = 256
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How one run works. `threads` are decoders, 0 for one a core; `batch_size` 0 leaves it to the device.
+    """How one run works. `threads` are decoders, 0 for one per core; `batch_size` 0 leaves it to the device.
 
-    `engine` and `tiles` are kept for later runs; None leaves them as they are.
+    `engine` and `tiles` are remembered for later runs; None leaves them unchanged.
     """
 
     given: GivenOptions = field(default_factory=GivenOptions)
@@ -91,7 +91,7 @@ def check_paths(catalog: Catalog, paths: Sequence[bytes], options: RunOptions) -
 class IndexRun:
     """One run over `paths` (none: over all known roots), filling the vectors of `row`.
 
-    `load` gives the encoder of `row`; it is asked only where there is a file to read. `stop` is asked between files.
+    `load` gives the encoder of `row`; it is called only if there is a file to read. `stop` is called between files.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class IndexRun:
                     self._take(outcome, reader)
                     if self._stop():
                         break
-            # Decoding truncated files may fill a batch anew.
+            # Decoding truncated files may fill another batch.
             while self._batch or (self._truncated and not self._stop()):
                 self._flush(reader)
             self._opened = reader.opened
@@ -213,7 +213,7 @@ class IndexRun:
             self._flush(reader)
 
     def _flush(self, reader: Reader) -> None:
-        """Encode and commit what is in hand, then decode the truncated files that were set aside."""
+        """Encode and commit the current batch, then decode the truncated files that were set aside."""
         batch, self._batch = self._batch, Batch()
         if batch:
             self._commit(batch)
@@ -244,7 +244,7 @@ class IndexRun:
     # Switching encoders and publishing
 
     def _switch_if_filled(self) -> bool:
-        """Let the encoder that was filled answer from now on, once no live content owes it a vector."""
+        """Make the encoder that was built the active one, once no live content is pending."""
         catalog = self._catalog
         if catalog.filling() is None:
             return False
@@ -258,7 +258,7 @@ class IndexRun:
         return True
 
     def _publish_at_end(self) -> None:
-        """Bring the snapshots of both encoders up to date: a damaged one is written anew by whoever writes next."""
+        """Bring the snapshots of both encoders up to date; a damaged one is written again."""
         self._notices.clear()
         self._publish(final=True)
         answering = self._catalog.answering()
@@ -267,7 +267,7 @@ class IndexRun:
 
     def _publish(self, other: EncoderRow | None = None, *, final: bool) -> None:
         if self._notices and not final:
-            return  # It failed before in this run; once more at its end will do.
+            return  # It failed before in this run; it is tried again at the end.
         probes = None if other else self._probes
         try:
             self._published |= snapshots.publish_if_due(self._catalog, other or self._row, final=final, probes=probes)
@@ -354,7 +354,7 @@ def _reconciler(
 
 
 def _tiles(catalog: Catalog, options: RunOptions) -> Tiles:
-    """The tiles that this run makes: those asked for, else the library's."""
+    """The tiles that this run makes: those of the options, then the library's."""
     return options.tiles or catalog.tiles()
 
 

@@ -1,4 +1,4 @@
-"""Walks folders for pictures with `os.scandir`, in the byte order of their full paths, with constant memory.
+"""Walks folders for images with `os.scandir`, in the byte order of their full paths, with constant memory.
 
 The order is what lets `reconcile` compare a walk with the catalog in one merge of two sorted streams.
 """
@@ -100,7 +100,7 @@ Listing = Iterator[tuple[bytes, os.DirEntry[bytes]]]
 class Walk:
     """One walk over a root or a folder in it, and what it met on its way.
 
-    `unreadable` are folders (or links) that could not be looked into, with the reason; `empty` folders without any
+    `unreadable` are folders (or links) that could not be read, with the reason; `empty` folders without any
     entry; `mounts` folders on another device than their parent. `complete` is true once the iterator has been used up.
     """
 
@@ -151,7 +151,7 @@ class Walk:
         ]
 
     def _listing(self, folder: bytes) -> Listing:
-        """The folders and pictures in a folder that the rules allow, in the byte order of the paths below them."""
+        """The folders and images in a folder that the rules allow, in the byte order of the paths below them."""
         rules, follow = self.rules, self.rules.options.follow_symlinks
         hidden, excludes, endings = rules.options.hidden, rules.excludes, self._endings
         entries = []
@@ -234,9 +234,9 @@ class Walk:
 
 
 def pictures_in(paths: Iterable[bytes], *, suffixes: Collection[str], problems: list[Problem]) -> Iterator[bytes]:
-    """Files as they are named, and the pictures in folders, each folder in the byte order of its paths.
+    """Files as they are named, and the images in folders, each folder in the byte order of its paths.
 
-    Adds folders that cannot be looked into to `problems`. Raises UsageError for a path that does not exist.
+    Adds folders that cannot be read to `problems`. Raises UsageError for a path that does not exist.
     """
     for path in paths:
         try:

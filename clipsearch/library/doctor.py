@@ -54,13 +54,13 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"the built-in encoder is active, which is not CLIP: {fallback}",
-            "`clipsearch index --model default` switches to CLIP",
+            'indexing with `model="default"` switches to CLIP',
         )
     if (catalog.folder / CACHE_NAME).exists():
         with contextlib.closing(QueryCache(catalog.folder)) as cache:
             if cache.damage:
                 damage = f"the query cache cannot be read and is not used: {cache.damage}"
-                yield Finding("note", damage, "`clipsearch prune --cache` removes it")
+                yield Finding("note", damage, "pruning with `cache=True` removes it")
     for row in catalog.encoders():
         yield _examine_snapshot(catalog, row)
         count = pending.count(catalog, row.id)

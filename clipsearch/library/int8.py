@@ -101,10 +101,10 @@ def eight_bit(
     say: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> EncoderInfo | None:
-    """`base` in 8 bits: as the catalog holds it, else calibrated now on pictures of `paths` and of the library.
+    """`base` in 8 bits: as the catalog has it, or calibrated now on images of `paths` and of the library.
 
-    `say` hears how well it agrees. None where `stop()` ended it. Raises UsageError where there is no picture, and where
-    the encoder has no such form.
+    `say` receives how well it agrees. None where `stop()` ended it. Raises UsageError without an image, and where the
+    encoder has no such form.
     """
     for row in catalog.encoders():
         origin, rounding = taken_apart(row.info)

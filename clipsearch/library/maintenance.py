@@ -43,7 +43,7 @@ def _drop_encoder(catalog: Catalog, spec: str) -> int:
     used = {catalog.meta("encoder_id"), catalog.meta("filling_id")}
     unused = [row for row in rows if str(row.id) not in used]
     if not unused:
-        raise UsageError(f"{spec} is in use", advice="`clipsearch index --model OTHER` replaces it first")
+        raise UsageError(f"{spec} is in use", advice="indexing with another `model` replaces it first")
     return sum(catalog.drop_encoder(row.id) for row in unused)
 
 
