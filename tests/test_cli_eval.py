@@ -156,7 +156,7 @@ def test_engines_are_measured_against_exact_search(cli: Cli, drawn: Path, tmp_pa
     ]
     assert len(cli("eval", "index", "--engine", "exact", cwd=tmp_path).lines) == 3
     other = cli("eval", "index", "--model", "builtin", cwd=tmp_path)
-    assert other.code == 4 and "holds no vectors of builtin" in other.err
+    assert other.code == 4 and "has no embeddings of builtin" in other.err
 
 
 def test_plots_are_drawn_of_each_model(cli: Cli, drawn: Path, tmp_path: Path) -> None:
