@@ -1,24 +1,24 @@
-"""A few examples a class: their means blended with the prompts' prototypes, and a temperature that fits.
+"""Few-shot classification: means of a few examples per class blended with the prompts, and a fitted temperature.
 
 For a class c with text prototype t_c and example vectors x, whose mean made a unit vector is m_c, the prototype is
 
     w_c = (1 − b) · (t_c − t̄) + b · (m_c − m̄)           classes without an example keep t_c − t̄
 
-in which t̄ and m̄ are the means of all text prototypes and of all class means. CLIP's texts and pictures lie in two
-regions apart (Liang et al. 2022, arXiv:2203.02053); without taking their centres off, whatever has an example would win
-over whatever has none. What is taken off adds the same to every class's logit, so b = 0 is the plain zero-shot
+where t̄ and m̄ are the means of all text prototypes and of all class means. CLIP's text and image embeddings occupy
+separate regions (Liang et al. 2022, arXiv:2203.02053); without subtracting their centres, any class with an example
+would win over those without. The subtraction adds the same to every class's logit, so b = 0 is the plain zero-shot
 classifier, probability by probability.
 
-Every example is left out once: its class's mean, and m̄, are taken without it, and it is classified by what is left.
+Every example is left out once: its class's mean and m̄ are computed without it, and the rest classifies it.
 b is the one of BLENDS with the lowest log-loss of these predictions, each at its own best scale; where no class has two
-examples nothing is left of a class, and b is DEFAULT_BLEND. The scale s (1 / temperature; Guo et al. 2017,
-arXiv:1706.04599) is the most probable one after these n predictions,
+examples, b is DEFAULT_BLEND. The scale s (1 / temperature; Guo et al. 2017, arXiv:1706.04599) is the most probable one
+after these n predictions,
 
     s = argmin  n · log-loss(s) + (ln(s / τ))² / (2 · SPREAD²)
 
-so it is fitted on pictures that the classifier had not seen, and leaves the encoder's own scale τ as far as they are
-enough to say so: ten that are all right would else drive it up without an end. The calibration error after fitting is
-that of scales fitted on the other half of the predictions.
+so it is fitted on pictures that the classifier has not seen, and departs from the encoder's own scale τ only as far as
+their number justifies: ten correct ones would otherwise increase it without limit. The calibration error after fitting
+is that of scales fitted on the other half of the predictions.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ DEFAULT_BLEND = 0.5
 """Where no class has two examples; about the best in `benchmarks/classifying.py`."""
 
 FEWEST = 8
-"""Examples below which no scale is fitted: the encoder's own stays."""
+"""With fewer examples no scale is fitted, and the encoder's own is used."""
 
 SPAN = 32.0
 """The fitted scale lies within this factor of the encoder's own."""
 
 SPREAD = 1.0
-"""How far, as a logarithm, scales are expected from the encoder's own; see `calibration` in
-`benchmarks/classifying.py`. Platt's targets in its place left the predictions of few examples too modest."""
+"""Expected distance, as a logarithm, of scales from the encoder's own; see `calibration` in
+`benchmarks/classifying.py`. Platt's targets instead left the predictions of few examples underconfident."""
 
 KNOWN = 0.05
-"""Share of the examples whose own score, left out, may lie below what is called known."""
+"""Share of the examples whose own leave-one-out score may be below what counts as known."""
 
 
 @dataclass(frozen=True, slots=True)
 class _LeftOut:
-    """What each of n examples is given by prompts (n, labels), and by pictures without it (n, labels)."""
+    """Scores of each of n examples by prompts (n, labels), and by the other examples (n, labels)."""
 
     text: NDArray[np.float64]
     pictures: NDArray[np.float64]
@@ -69,9 +69,9 @@ class _LeftOut:
 def fit(
     classifier: Classifier, vectors: NDArray[np.float32], classes: NDArray[np.int64], *, blend: float | None = None
 ) -> Classifier:
-    """`classifier`, made of prompts alone, with examples: unit rows (n, dim), n ≥ 1, and the label of each, (n,).
+    """`classifier`, made from prompts alone, with examples: unit rows (n, dim), n ≥ 1, and the label of each, (n,).
 
-    `blend` is the share of the pictures, 0 … 1; without it, that with the lowest log-loss, each one left out once.
+    `blend` is the weight of the pictures, 0 … 1; by default, the one with the lowest leave-one-out log-loss.
     """
     rows = vectors.astype(np.float64)
     text = classifier.prototypes.astype(np.float64)
@@ -147,7 +147,7 @@ def _best_blend(left: _LeftOut, counts: NDArray[np.int64], own: float) -> float:
 
 
 def _loss(scores: NDArray[np.float64], classes: NDArray[np.int64], scale: float, own: float) -> float:
-    """The log-loss of n predictions, and what speaks against the scale, by n."""
+    """The log-loss of n predictions, plus the penalty on the scale divided by n."""
     n = len(scores)
     logits = scale * scores
     top = logits.max(axis=1)

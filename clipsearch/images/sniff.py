@@ -1,4 +1,4 @@
-"""The formats: suffixes that a scan considers, and which format a file has by its first bytes."""
+"""Image formats, supported and refused (JPEG XL, SVG …): suffixes for scans, and detection by the first bytes."""
 
 from __future__ import annotations
 
