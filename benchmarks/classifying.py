@@ -25,14 +25,14 @@ from clipsearch.classify import unknown as distractors
 from clipsearch.classify.calibration import expected_calibration_error
 from clipsearch.classify.classifier import Classifier, softmax
 from clipsearch.classify.labels import Label, imagenet
-from clipsearch.classify.options import MARGIN
+from clipsearch.classify.options import UNKNOWN_MARGIN
 from clipsearch.classify.prototypes import prototypes
 from clipsearch.classify.templates import expand
-from clipsearch.classify.unknown import Neutral
+from clipsearch.classify.unknown import Distractors
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.load import load_encoder
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.search.embed import Embedder
 
 Rows = NDArray[np.float32]
@@ -76,15 +76,15 @@ def photographs(folder: Path, spec: str) -> Photos:
 def copies(photos: Photos) -> list[Rows]:
     """Three altered copies of each photograph: mirrored and cropped, darkened and turned a little, small and grey."""
 
-    def mirrored(picture: Image.Image) -> Image.Image:
-        w, h = picture.size
-        return ImageOps.mirror(picture).crop((w // 6, h // 6, w, h))
+    def mirrored(image: Image.Image) -> Image.Image:
+        w, h = image.size
+        return ImageOps.mirror(image).crop((w // 6, h // 6, w, h))
 
-    def darkened(picture: Image.Image) -> Image.Image:
-        return ImageEnhance.Brightness(picture).enhance(0.5).rotate(8, Image.Resampling.BICUBIC)
+    def darkened(image: Image.Image) -> Image.Image:
+        return ImageEnhance.Brightness(image).enhance(0.5).rotate(8, Image.Resampling.BICUBIC)
 
-    def grey(picture: Image.Image) -> Image.Image:
-        small = picture.resize((max(1, picture.width // 4), max(1, picture.height // 4)))
+    def grey(image: Image.Image) -> Image.Image:
+        small = image.resize((max(1, image.width // 4), max(1, image.height // 4)))
         return small.convert("L").convert("RGB")
 
     def of(alter: Callable[[Image.Image], Image.Image]) -> Rows:
@@ -93,12 +93,12 @@ def copies(photos: Photos) -> list[Rows]:
     return [of(alter) for alter in (mirrored, darkened, grey)]
 
 
-def _encode(encoder: Encoder, picture: Image.Image) -> Rows:
+def _encode(encoder: Encoder, image: Image.Image) -> Rows:
     import io
 
     data = io.BytesIO()
-    picture.save(data, "PNG", compress_level=0)
-    return encoder.encode_images(encoder.prepare(open_picture(data.getvalue()))[None])
+    image.save(data, "PNG", compress_level=0)
+    return encoder.encode_images(encoder.prepare(open_image(data.getvalue()))[None])
 
 
 def top(classifier: Classifier, vectors: Rows, classes: NDArray[np.int64]) -> str:
@@ -198,7 +198,7 @@ class Outcomes:
     absent_sure: NDArray[np.float64]
 
 
-def outcomes(photos: Photos, half: int, *, coarse: bool, count: int, beside: Neutral) -> Outcomes:
+def outcomes(photos: Photos, half: int, *, coarse: bool, count: int, beside: Distractors) -> Outcomes:
     """Every photograph of a half with `count` other labels, and with its own in place of one of them.
 
     With its own, only those whose best label is right are counted. The photograph's own class is not among the neutral
@@ -218,7 +218,7 @@ def outcomes(photos: Photos, half: int, *, coarse: bool, count: int, beside: Neu
     found: tuple[list[float], ...] = ([], [], [], [])
     rng = np.random.default_rng(half)
     for i in np.flatnonzero(member.any(axis=1) & (np.arange(len(member)) % 2 == half)):
-        without = Neutral(beside.prototypes[[name != names[photos.classes[i]] for name in kept]])
+        without = Distractors(beside.prototypes[[name != names[photos.classes[i]] for name in kept]])
         usual = without.usual(photos.vectors[i : i + 1], scale)
         for _ in range(REPEATS):
             others = rng.permutation(np.flatnonzero(~member[i]))[:count]
@@ -242,7 +242,7 @@ def roc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
 
 
 def unknown(photos: Photos) -> Iterator[str]:
-    beside = Neutral(photos.text(distractors.labels()))
+    beside = Distractors(photos.text(distractors.labels()))
     ways = [(False, count) for count in (2, 5, 20, 100)] + [(True, count) for count in (2, 5, 10, 18)]
     halves = [
         [outcomes(photos, half, coarse=coarse, count=count, beside=beside) for coarse, count in ways] for half in (0, 1)
@@ -253,10 +253,10 @@ def unknown(photos: Photos) -> Iterator[str]:
         yield f"  {margin:.1f}  mean {np.mean(both):.3f}, lowest {min(both):.3f}"
     sure = np.linspace(0.2, 0.99, 80)
     cut = float(sure[np.argmax([_balanced(halves[0], p) for p in sure])])
-    yield f"unknown, held out, margin {MARGIN}: right ones kept, label left out and said so; the same by a cut on the"
-    yield f"best probability at {cut:.2f}, chosen alike; areas under the curve of both"
+    yield f"unknown, held out, margin {UNKNOWN_MARGIN}: right ones kept, label left out and said so; the same by a"
+    yield f"cut on the best probability at {cut:.2f}, chosen alike; areas under the curve of both"
     for one in halves[1]:
-        ours = (one.known >= MARGIN).mean(), (one.absent < MARGIN).mean()
+        ours = (one.known >= UNKNOWN_MARGIN).mean(), (one.absent < UNKNOWN_MARGIN).mean()
         theirs = (one.known_sure >= cut).mean(), (one.absent_sure < cut).mean()
         areas = roc(one.known, one.absent), roc(one.known_sure, one.absent_sure)
         cells = "   ".join(f"{100 * a:5.1f} % {100 * b:5.1f} %" for a, b in (ours, theirs))
@@ -270,7 +270,7 @@ def _balanced(some: Sequence[Outcomes], cut: float) -> float:
 def multi(photos: Photos) -> Iterator[str]:
     """Each label with each photograph, yes or no."""
     names = prompts.imagenet_names()
-    beside = Neutral(photos.text(distractors.labels()))
+    beside = Distractors(photos.text(distractors.labels()))
     scale = photos.encoder.info.logit_scale
     alike = [(members, asked[0]) for members, asked in groups()]
     member = np.array([[name in members for members, _ in alike] for name in photos.names])
@@ -309,10 +309,10 @@ def drawings() -> Iterator[str]:
     labels = [Label(colour) for colour in colours]
     plain = photos.classifier(labels, photos.text(labels, template))
     logits = plain.logits(plain.scores(vectors))
-    usual = Neutral(photos.text(distractors.labels(), template)).usual(vectors, plain.scale)
+    usual = Distractors(photos.text(distractors.labels(), template)).usual(vectors, plain.scale)
     absent = np.array([np.delete(row, c) for row, c in zip(logits, classes, strict=True)])
-    kept = (distractors.margins(logits, usual) >= MARGIN).mean()
-    said = (distractors.margins(absent, usual) < MARGIN).mean()
+    kept = (distractors.margins(logits, usual) >= UNKNOWN_MARGIN).mean()
+    said = (distractors.margins(absent, usual) < UNKNOWN_MARGIN).mean()
     yes = distractors.yes(logits, usual) >= 0.5
     truth = np.eye(len(colours), dtype=bool)[classes]
     yield f"{len(some)} drawings, {len(colours)} colours, the tiny CLIP of the tests"

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmarks.config import REPOSITORY
 from clipsearch import Library
 from clipsearch.evaluate.metrics import bootstrap_mean
-from clipsearch.search.terms import Picture
+from clipsearch.search.terms import Image
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
@@ -70,11 +70,11 @@ def composites(folder: Path, photos: list[Path]) -> Iterator[Question]:
     order = list(photos)
     random.Random(1).shuffle(order)
     for number, (one, other) in enumerate(zip(photos, order, strict=True)):
-        both = Image.new("RGB", (2 * SIDE, 2 * SIDE), (128, 128, 128))
+        both = PIL.Image.new("RGB", (2 * SIDE, 2 * SIDE), (128, 128, 128))
         for place, path in enumerate((one, other)):
-            with Image.open(path) as picture:
-                picture.thumbnail((SIDE, 2 * SIDE))
-                both.paste(picture, (place * SIDE, (2 * SIDE - picture.height) // 2))
+            with PIL.Image.open(path) as image:
+                image.thumbnail((SIDE, 2 * SIDE))
+                both.paste(image, (place * SIDE, (2 * SIDE - image.height) // 2))
         name = f"{number:03}.png"
         both.save(folder / "library" / name)
         yield other.stem.replace("_", " "), one, lambda paths, name=name: float(paths == [name]), 1
@@ -86,13 +86,13 @@ def measure(folder: Path, model: str, questions: list[Question]) -> str:
     with Library.create(folder / "index", model=model) as library:
         library.index([folder / "library"])
         names, vectors = _vectors(library)
-        for words, picture, worth, k in questions:
-            both = library.similarity([words, picture]).vectors
+        for words, image, worth, k in questions:
+            both = library.similarity([words, image]).vectors
             plain = both.sum(axis=0)
             asked = {
                 "words": library.query(words, k=k).hits,
-                "picture": library.query(picture, k=k).hits,
-                "both, balanced": library.query([words, Picture(picture)], k=k).hits,
+                "picture": library.query(image, k=k).hits,
+                "both, balanced": library.query([words, Image(image)], k=k).hits,
             }
             answers = {way: [Path(hit.path).name for hit in hits] for way, hits in asked.items()}
             answers["both, added plainly"] = [names[i] for i in np.argsort(-(vectors @ plain), kind="stable")[:k]]

@@ -19,7 +19,7 @@ from benchmarks.config import REPOSITORY
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.load import load_encoder
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.search import relevance
 from clipsearch.search.background import PROMPTS
 
@@ -67,7 +67,7 @@ def groups() -> list[tuple[frozenset[str], list[str]]]:
 
 def embed(encoder: Encoder, files: Sequence[Path]) -> Rows:
     """Pictures as `clipsearch index` embeds them."""
-    pixels = [encoder.prepare(open_picture(path.read_bytes())) for path in files]
+    pixels = [encoder.prepare(open_image(path.read_bytes())) for path in files]
     parts = [encoder.encode_images(np.stack(pixels[i : i + 16])) for i in range(0, len(pixels), 16)]
     return np.concatenate(parts)
 
@@ -76,7 +76,7 @@ def photo_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
     """The photographs, parts of them, and a library of which half are dogs. A photo's label is its file's name."""
     encoder = load_encoder("builtin")
     files = sorted(folder.glob("*.jpg"))
-    pictures = embed(encoder, files)
+    images = embed(encoder, files)
     labels = encoder.encode_texts([f"a {path.stem.replace('_', ' ')}" for path in files])
     everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
     dogs = np.array([path.stem in groups()[0][0] for path in files])
@@ -87,7 +87,7 @@ def photo_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
         def trial(name: str, members: NDArray[np.integer]) -> Trial:
             asked = members[members % 2 == half]
             answers = asked[:, None] == members[None, :]
-            return Trial(name, "builtin", pictures[members], everyday, labels[asked], answers, absent, nonsense)
+            return Trial(name, "builtin", images[members], everyday, labels[asked], answers, absent, nonsense)
 
         rng = np.random.default_rng(half)
         yield trial(f"{len(files)} photos", np.arange(len(files)))
@@ -107,7 +107,7 @@ def group_trials(folder: Path, kind: relevance.Kind) -> Callable[[int], Iterator
     """
     encoder = load_encoder("builtin")
     files = sorted(folder.glob("*.jpg"))
-    pictures = embed(encoder, files)
+    images = embed(encoder, files)
     labels = encoder.encode_texts([f"a {path.stem.replace('_', ' ')}" for path in files])
     everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
     alike = [np.array([path.stem in names for path in files]) for names, _ in groups()]
@@ -119,14 +119,12 @@ def group_trials(folder: Path, kind: relevance.Kind) -> Callable[[int], Iterator
         if kind == "text":
             return words[number], []
         one, other = rng.permutation(np.flatnonzero(alike[number]))[:2]
-        vector = pictures[one] if kind == "picture" else pictures[one] + labels[other]
+        vector = images[one] if kind == "picture" else images[one] + labels[other]
         return (vector / np.linalg.norm(vector))[None], [one]
 
     def trials(half: int) -> Iterator[Trial]:
         rng = np.random.default_rng(half)
-        nonsense = (
-            encoder.encode_texts(salads(half)) if kind == "text" else np.empty((0, pictures.shape[1]), np.float32)
-        )
+        nonsense = encoder.encode_texts(salads(half)) if kind == "text" else np.empty((0, images.shape[1]), np.float32)
         numbers = [i for i in range(half, len(alike), 2) if alike[i].sum() > 1 or kind == "text"]
         for _ in range(20):
             shuffled = rng.permutation(numbers)
@@ -137,7 +135,7 @@ def group_trials(folder: Path, kind: relevance.Kind) -> Callable[[int], Iterator
             present, absent = (np.concatenate([asked[n][0] for n in some]) for some in (having, lacking))
             answers = np.concatenate([np.repeat(alike[n][None, held], len(asked[n][0]), axis=0) for n in having])
             encoder_name = "builtin" if kind == "text" else f"builtin {kind}"
-            yield Trial(name, encoder_name, pictures[held], everyday, present, answers, absent, nonsense, kind)
+            yield Trial(name, encoder_name, images[held], everyday, present, answers, absent, nonsense, kind)
 
     return trials
 
@@ -157,7 +155,7 @@ def class_trials(sizes: Sequence[int]) -> Callable[[int], Iterator[Trial]]:
     everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
     near = np.argsort(-(directions @ directions.T), axis=1)
 
-    def pictures(rng: np.random.Generator, classes: NDArray[np.integer]) -> Rows:
+    def images(rng: np.random.Generator, classes: NDArray[np.integer]) -> Rows:
         n, others = len(classes), 30
         share = rng.uniform(0.25, 0.75, n).astype(np.float32)
         ranks = np.minimum(1 + rng.exponential(60, (n, others)).astype(int), len(names) - 1)
@@ -180,7 +178,7 @@ def class_trials(sizes: Sequence[int]) -> Callable[[int], Iterator[Trial]]:
             answers = present[:, None] == classes[None, :]
             name = f"{size:,} made up"
             yield Trial(
-                name, "builtin", pictures(rng, classes), everyday, texts[present], answers, texts[strange], nonsense
+                name, "builtin", images(rng, classes), everyday, texts[present], answers, texts[strange], nonsense
             )
 
     return trials
@@ -194,11 +192,11 @@ def drawing_trials() -> Callable[[int], Iterator[Trial]]:
     def prepared(encoder: Encoder, drawing: Image.Image) -> NDArray[np.uint8]:
         file = io.BytesIO()
         drawing.save(file, "PNG")
-        return encoder.prepare(open_picture(file.getvalue()))[None]
+        return encoder.prepare(open_image(file.getvalue()))[None]
 
     encoder = load_encoder(str(TINY))
     drawn, other = list(scenes(500, seed=0)), list(scenes(700, seed=1))
-    pictures = np.concatenate([encoder.encode_images(prepared(encoder, draw(s))) for s in drawn])
+    images = np.concatenate([encoder.encode_images(prepared(encoder, draw(s))) for s in drawn])
     captions = encoder.encode_texts([caption(s) for s in drawn])
     others = encoder.encode_texts([caption(s) for s in other])
     everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
@@ -235,6 +233,6 @@ def drawing_trials() -> Callable[[int], Iterator[Trial]]:
                 both = tuple(np.concatenate(parts) for parts in zip(whole, brief, strict=True))
                 forms += [("… asked in short", brief), ("… in both ways", both)]
             for name, (present, answers, absent) in forms:
-                yield Trial(name, "tiny_clip", pictures[members], everyday, present, answers, absent, nonsense)
+                yield Trial(name, "tiny_clip", images[members], everyday, present, answers, absent, nonsense)
 
     return trials

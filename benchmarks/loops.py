@@ -36,8 +36,8 @@ def transformers_loop(files: list[Path], folder: str) -> list[Path]:
     rows = []
     with torch.no_grad():
         for start in range(0, len(files), 16):
-            pictures = [Image.open(file).convert("RGB") for file in files[start : start + 16]]
-            rows.append(embedding(model.get_image_features(**processor(images=pictures, return_tensors="pt"))))
+            images = [Image.open(file).convert("RGB") for file in files[start : start + 16]]
+            rows.append(embedding(model.get_image_features(**processor(images=images, return_tensors="pt"))))
         text = embedding(model.get_text_features(**processor(text=[TEXT], return_tensors="pt", padding=True)))
     return best(files, torch.cat(rows), text)
 

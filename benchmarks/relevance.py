@@ -50,14 +50,14 @@ def judge(trial: Trial) -> Judged:
     """Every query's best hit in the trial's library, and what else is above the mark for those that have an answer."""
     count = len(trial.pictures)
     step = -(-count // SAMPLE)
-    yardstick = relevance.measure(trial.pictures[::step].astype(np.float64), trial.everyday, count=count, centred=False)
+    baseline = relevance.measure(trial.pictures[::step].astype(np.float64), trial.everyday, count=count, centred=False)
 
     def ask(queries: Rows) -> tuple[Rows, Rows]:
         scores = queries @ trial.pictures.T
         top = scores.argmax(axis=1)
         best = scores[np.arange(len(queries)), top]
         sure = [
-            relevance.relevance(yardstick, q, s[None], kind=trial.kind)[0] for q, s in zip(queries, best, strict=True)
+            relevance.relevance(baseline, q, s[None], kind=trial.kind)[0] for q, s in zip(queries, best, strict=True)
         ]
         return best, np.asarray(sure)
 
@@ -65,7 +65,7 @@ def judge(trial: Trial) -> Judged:
     best, sure = ask(trial.present)
     returned = returned_right = found = 0
     for query, answers in zip(trial.present, trial.answers, strict=True):
-        passing = relevance.relevance(yardstick, query, trial.pictures @ query, kind=trial.kind) > relevance.RELEVANT
+        passing = relevance.relevance(baseline, query, trial.pictures @ query, kind=trial.kind) > relevance.RELEVANT
         returned += int(passing.sum())
         returned_right += int((passing & answers).sum())
         found += bool((passing & answers).any())

@@ -22,7 +22,7 @@ from PIL import Image
 from clipsearch.encoders.base import Encoder, EncoderOptions
 from clipsearch.encoders.load import load_encoder
 from clipsearch.images import tiles
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
@@ -39,7 +39,7 @@ PANORAMA = [(1, 1), (3, 4), (2, 3), (1, 2), (1, 3)]
 GRIDS = [((1, 2), (1, 1)), ((1, 2), (3, 4)), ((1, 2), (1, 2)), ((3, 5), (2, 3)), ((2, 3), (1, 2))]
 
 
-def picture(scene: Scene, kind: str, rng: random.Random) -> bytes:
+def image(scene: Scene, kind: str, rng: random.Random) -> bytes:
     (width, height), side = SIZES[kind]
     whole = Image.new("RGB", (width, height), GREY)
     whole.paste(draw(scene, side), (rng.randrange(width - side + 1), rng.randrange(height - side + 1)))
@@ -54,7 +54,7 @@ def found(encoder: Encoder, drawn: list[Scene], kind: str, mode: tiles.Tiles) ->
     pixels: list[NDArray[np.uint8]] = []
     owner: list[int] = []
     for i, scene in enumerate(drawn):
-        opened = open_picture(picture(scene, kind, rng))
+        opened = open_image(image(scene, kind, rng))
         views = tiles.views(opened.facts.width, opened.facts.height, mode)
         pixels += [encoder.prepare(opened, box=view.box) for view in views]
         owner += [i] * len(views)

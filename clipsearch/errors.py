@@ -3,7 +3,7 @@
     ClipsearchError                exit 1
     ├── UsageError                 exit 2    an argument that cannot work: a path, a pattern, an option
     │   └── NoLibraryError         exit 2    no library where one was asked for
-    ├── ImageError                 exit 2    a picture that was handed over cannot be used
+    ├── ImageError                 exit 2    an image that was handed over cannot be used
     │   ├── UnsupportedImageError            … because its format is none of ours, or its extra is missing
     │   └── TruncatedImageError              … because the file ends early; it can be decoded in part
     ├── EncoderError               exit 1    a model cannot be loaded or run
@@ -64,7 +64,7 @@ class NoLibraryError(UsageError):
 
 
 class ImageError(ClipsearchError):
-    """A picture cannot be decoded; `str(error)` is the reason that the catalog remembers."""
+    """An image cannot be decoded; `str(error)` is the reason that the catalog remembers."""
 
     exit_code = 2
 
@@ -74,7 +74,7 @@ class UnsupportedImageError(ImageError):
 
 
 class TruncatedImageError(ImageError):
-    """The file ends before its pixels do; `images.open_picture(…, truncated=True)` decodes what there is."""
+    """The file ends before its pixels do; `images.open_image(…, truncated=True)` decodes what there is."""
 
 
 class EncoderError(ClipsearchError):

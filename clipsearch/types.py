@@ -26,7 +26,7 @@ Sort = Literal["score", "taken", "path"]
 """How a page of hits is arranged: best first, by the time of exposure (unknown ones last), or by path."""
 
 Box = tuple[int, int, int, int]
-"""left, top, right, bottom in pixels of the upright picture, right and bottom excluded."""
+"""left, top, right, bottom in pixels of the upright image, right and bottom excluded."""
 
 
 Item = TypeVar("Item", covariant=True)
@@ -99,7 +99,7 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What a picture's file says of itself. Width and height are those of the upright picture, in pixels."""
+    """What an image's file says of itself. Width and height are those of the upright image, in pixels."""
 
     format: str
     width: int
@@ -147,7 +147,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A class that the built-in encoder recognised in a picture, with its share of the picture's vector."""
+    """A class that the built-in encoder recognised in an image, with its share of the image's vector."""
 
     label: str
     score: float
@@ -155,7 +155,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One picture that answers a query: a content, with every live path where it was seen."""
+    """One image that answers a query: a content, with every live path where it was seen."""
 
     id: int
     path: str
@@ -174,9 +174,9 @@ class Hit:
     relevance: float | None = None
     """Where the score stands against the library's background for this query, 0 … 1; None where nobody asked."""
     view: int = 0
-    """Number of the view that the score is of: 0 for the whole picture, another one in a library with tiles."""
+    """Number of the view that the score is of: 0 for the whole image, another one in a library with tiles."""
     box: Box | None = None
-    """The part of the picture that this view shows; None for the whole."""
+    """The part of the image that this view shows; None for the whole."""
 
 
 @dataclass(frozen=True, slots=True)

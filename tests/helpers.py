@@ -34,13 +34,13 @@ AN_HOUR_AGO = time.time() - 3600
 
 
 def draw(path: Path, seed: int = 0, *, side: int = 24, **save: Any) -> Path:
-    """A picture of its own for each seed, an hour old, so that no file of a test is racy."""
+    """An image of its own for each seed, an hour old, so that no file of a test is racy."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
-    picture = Image.frombytes("RGB", (4, 4), rng.randbytes(48)).resize((side, side), Image.Resampling.NEAREST)
+    image = Image.frombytes("RGB", (4, 4), rng.randbytes(48)).resize((side, side), Image.Resampling.NEAREST)
     if path.suffix == ".png":
         save = {"compress_level": 0} | save  # all of one size: changes that only the bytes tell of can be made
-    picture.save(path, **save)
+    image.save(path, **save)
     return age(path)
 
 
@@ -50,7 +50,7 @@ def age(path: Path, seconds: float = 0) -> Path:
 
 
 class TinyEncoder:
-    """Sees the average colours of a picture's 4 × 4 parts. Counts what it encodes; `name` makes it another encoder."""
+    """Sees the average colours of an image's 4 × 4 parts. Counts what it encodes; `name` makes it another encoder."""
 
     def __init__(self, name: str = "tiny") -> None:
         shape = Preprocess(size=8)
@@ -58,8 +58,8 @@ class TinyEncoder:
         self.encoded = 0
         self._turn = np.random.default_rng(sum(name.encode())).permutation(48)
 
-    def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
-        return picture.pixels(self.info.preprocess, box=box)
+    def prepare(self, image: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
+        return image.pixels(self.info.preprocess, box=box)
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.encoded += len(batch)
@@ -153,7 +153,7 @@ class Shelf:
         return encoder
 
     def _choose(self, catalog: Catalog, encoder: TinyEncoder | None) -> EncoderRow:
-        answering = catalog.answering()
+        answering = catalog.active()
         assert answering is not None
         if encoder is None or encoder.info.fingerprint == answering.info.fingerprint:
             return answering
@@ -176,17 +176,17 @@ class Shelf:
     def vectors(self) -> int:
         return int(self.rows("SELECT count(*) FROM embeddings")[0][0])
 
-    def hits(self, picture: Path | None = None, k: int = 1000) -> list[str]:
-        """First paths of the pictures nearest to one (any, for all hits), best first."""
+    def hits(self, image: Path | None = None, k: int = 1000) -> list[str]:
+        """First paths of the images nearest to one (any, for all hits), best first."""
         catalog = Catalog.open(self.folder)
         try:
-            row = catalog.answering()
+            row = catalog.active()
             assert row is not None
             query = np.full(48, 48**-0.5, np.float32)
-            if picture is not None:
-                from clipsearch.images.open import open_picture
+            if image is not None:
+                from clipsearch.images.open import open_image
 
-                query = self.encoder.encode_images(self.encoder.prepare(open_picture(picture.read_bytes()))[None])[0]
+                query = self.encoder.encode_images(self.encoder.prepare(open_image(image.read_bytes()))[None])[0]
                 self.encoder.encoded -= 1
             found = Searcher(catalog, QueryCache(self.folder)).nearest(row, query, k)
             contents = catalog.contents.with_files([n.content_id for n in found])

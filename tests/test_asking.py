@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from clipsearch import Library
 from clipsearch.catalog.filters import Filter
 from clipsearch.errors import UsageError
 from clipsearch.search.query import QueryOptions
-from clipsearch.search.terms import Known, Picture, Region, Text, parse_term
+from clipsearch.search.terms import Image, Indexed, Region, Text, parse_term
 from clipsearch.types import Hit
 
 TINY = Path(__file__).parent / "tinyclip"
@@ -48,9 +49,9 @@ def on(background: str) -> str:
 
 
 def precision(ask: Callable[[str, str, Path], tuple[Hit, ...]], folder: Path) -> float:
-    """Mean share of right pictures among as many hits as there are right ones, over all colours and backgrounds.
+    """Mean share of right images among as many hits as there are right ones, over all colours and backgrounds.
 
-    What is wanted: a colour that a picture shows (on another background), with a background that words name.
+    What is wanted: a colour that an image shows (on another background), with a background that words name.
     """
     rng = random.Random(0)
     found = []
@@ -71,10 +72,10 @@ def precision(ask: Callable[[str, str, Path], tuple[Hit, ...]], folder: Path) ->
 
 def test_words_and_a_picture_together_beat_either_alone(library: Library, tmp_path: Path) -> None:
     words = precision(lambda c, b, p: library.query(on(b), k=20).hits, tmp_path)
-    picture = precision(lambda c, b, p: library.query(p, k=20).hits, tmp_path)
-    both = precision(lambda c, b, p: library.query([on(b), Picture(p)], k=20).hits, tmp_path)
-    print(f"words {words:.3f}, picture {picture:.3f}, both {both:.3f}")
-    assert both > 1.2 * max(words, picture)
+    image = precision(lambda c, b, p: library.query(p, k=20).hits, tmp_path)
+    both = precision(lambda c, b, p: library.query([on(b), Image(p)], k=20).hits, tmp_path)
+    print(f"words {words:.3f}, picture {image:.3f}, both {both:.3f}")
+    assert both > 1.2 * max(words, image)
 
 
 def test_what_is_excluded_goes_down_and_the_rest_stays_up(library: Library) -> None:
@@ -108,20 +109,18 @@ def test_every_term_must_match_where_a_sum_lets_one_win(library: Library) -> Non
 
 def test_an_earlier_hit_and_a_part_of_a_picture_can_be_asked_for(library: Library, tmp_path: Path) -> None:
     hit = library.query("a large red circle on a white background", k=1).hits[0]
-    again = library.query(Known(hit.id), k=1)
+    again = library.query(Indexed(hit.id), k=1)
     assert (again.hits[0].id, again.hits[0].score) == (hit.id, pytest.approx(1, abs=1e-5))
     left, right = (draw(SCENES[number], side=64) for number in (10, 20))
-    from PIL import Image
-
-    both = Image.new("RGB", (128, 64))
+    both = PIL.Image.new("RGB", (128, 64))
     both.paste(left, (0, 0))
     both.paste(right, (64, 0))
     both.save(tmp_path / "both.png")
     for region, number in ((Region((0, 0, 64, 64), (False,) * 4), 10), (Region((50, 0, 50, 100), (True,) * 4), 20)):
-        result = library.query(Picture(tmp_path / "both.png", region=region), k=1)
+        result = library.query(Image(tmp_path / "both.png", region=region), k=1)
         assert Path(result.hits[0].path).stem == f"{number:03}"
     data = (tmp_path / "both.png").read_bytes()
-    assert library.query(Picture(data), k=1).hits == library.query(tmp_path / "both.png", k=1).hits
+    assert library.query(Image(data), k=1).hits == library.query(tmp_path / "both.png", k=1).hits
 
 
 def test_pages_follow_one_another_and_filters_reach_every_kind_of_question(library: Library) -> None:
@@ -143,11 +142,11 @@ def test_pages_follow_one_another_and_filters_reach_every_kind_of_question(libra
 
 def test_terms_that_cannot_be_are_refused(library: Library, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="id:999999"):
-        library.query(Known(999_999))
+        library.query(Indexed(999_999))
     outside = Region((200, 0, 64, 64), (False,) * 4)
     (tmp_path / "one.png").write_bytes(Path(library.query("a red star", k=1).hits[0].path).read_bytes())
     with pytest.raises(UsageError, match="outside"):
-        library.query(Picture(tmp_path / "one.png", region=outside))
+        library.query(Image(tmp_path / "one.png", region=outside))
 
 
 def test_terms_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,13 +156,13 @@ def test_terms_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.
     assert parse_term("a dog") == Text("a dog")
     assert parse_term("a dog^0.5") == Text("a dog", 0.5)
     assert parse_term("2^10") == Text("2", 10.0)
-    assert parse_term("id:12^3") == Known(12, 3.0)
-    assert parse_term("photo.jpg^.5") == Picture(Path("photo.jpg"), 0.5)
-    assert parse_term("odd^2.jpg") == Picture(Path("odd^2.jpg"))
-    assert parse_term("photo.jpg#1,2,30%,40%") == Picture(
+    assert parse_term("id:12^3") == Indexed(12, 3.0)
+    assert parse_term("photo.jpg^.5") == Image(Path("photo.jpg"), 0.5)
+    assert parse_term("odd^2.jpg") == Image(Path("odd^2.jpg"))
+    assert parse_term("photo.jpg#1,2,30%,40%") == Image(
         Path("photo.jpg"), region=Region((1, 2, 30, 40), (False, False, True, True))
     )
-    assert parse_term("part#1,2,3,4") == Picture(Path("part#1,2,3,4"))
+    assert parse_term("part#1,2,3,4") == Image(Path("part#1,2,3,4"))
     for text in ("a dog^0", " ", "^2"):
         if text == "^2":
             assert parse_term(text) == Text("^2")
@@ -171,4 +170,4 @@ def test_terms_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.
             with pytest.raises(UsageError):
                 parse_term(text)
     with pytest.raises(UsageError, match="no such image"):
-        parse_term("a dog", picture=True)
+        parse_term("a dog", image=True)

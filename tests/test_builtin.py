@@ -23,7 +23,7 @@ from clipsearch.encoders.base import EncoderOptions
 from clipsearch.encoders.builtin import encoder as builtin
 from clipsearch.encoders.builtin.encoder import BuiltinEncoder
 from clipsearch.errors import EncoderError
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 
 QUERIES = {
     "chelsea": "a cat",
@@ -52,13 +52,13 @@ def encoder(folder: Path) -> BuiltinEncoder:
 
 @pytest.fixture(scope="module")
 def pixels(encoder: BuiltinEncoder) -> np.ndarray:
-    """The pictures of `QUERIES`, in its order, as the encoder wants them."""
+    """The images of `QUERIES`, in its order, as the encoder wants them."""
     prepared = []
     for name in QUERIES:
         array = getattr(data, name)()
         file = io.BytesIO()
         Image.fromarray(array.astype(np.uint8) * 255 if array.dtype == bool else array).save(file, "PNG")
-        prepared.append(encoder.prepare(open_picture(file.getvalue())))
+        prepared.append(encoder.prepare(open_image(file.getvalue())))
     return np.stack(prepared)
 
 
@@ -186,6 +186,6 @@ def test_the_fingerprint_names_recipe_and_files() -> None:
     assert builtin.INFO.details["model"] == builtin._fingerprint()
     for name in ("classes.npy", "class_names.txt", "vocab.txt"):
         assert files.sha256(builtin.DATA / name) == builtin.HASHES[name]
-    # Changing this value makes every library built so far encode its pictures again.
+    # Changing this value makes every library built so far encode its images again.
     assert builtin.INFO.details["model"] == "d34c67c27322edfa232ccb60bd466c6a3bac7c8439e9b41accfe2b2997884fc2"
     assert builtin.INFO.fingerprint == "d46f5414465b104ba12e684713a8f09ea27ae45b30fbaa427bcaba19b842d50c"

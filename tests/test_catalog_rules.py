@@ -226,8 +226,8 @@ def test_two_files_that_swap_names_lose_nothing(shelf: Shelf, photos: Path) -> N
     assert nearest(shelf, first) == [str(first)]
 
 
-def nearest(shelf: Shelf, picture: Path) -> list[str]:
-    return shelf.hits(picture, k=1)
+def nearest(shelf: Shelf, image: Path) -> list[str]:
+    return shelf.hits(image, k=1)
 
 
 def test_a_deleted_file_is_missing_and_comes_back_without_being_read(shelf: Shelf, photos: Path) -> None:
@@ -542,7 +542,7 @@ def test_a_new_picture_that_takes_an_unreadable_ones_place_is_not_taken_for_it(s
 
 def test_memory_that_runs_out_is_never_remembered(shelf: Shelf, photos: Path) -> None:
     class Hungry(TinyEncoder):
-        def prepare(self, picture, *, box=None):  # type: ignore[no-untyped-def]
+        def prepare(self, image, *, box=None):  # type: ignore[no-untyped-def]
             bytearray(1 << 62)
             raise AssertionError("unreachable")
 
@@ -575,7 +575,7 @@ def test_an_empty_file_has_failed(shelf: Shelf, photos: Path) -> None:
 
 def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_run(shelf: Shelf, photos: Path) -> None:
     growing = photos / "0.png"
-    picture = growing.read_bytes()
+    image = growing.read_bytes()
     done = threading.Event()
 
     def append() -> None:
@@ -595,7 +595,7 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_run(shelf: Sh
     assert [Path(p.path).name for p in report.changing] == ["0.png"]
     assert (report.indexed, report.failed) == (4, ())
     assert str(growing) not in shelf.states()
-    growing.write_bytes(picture)
+    growing.write_bytes(image)
     age(growing)
     assert shelf.index().indexed == 1
 
@@ -722,10 +722,10 @@ def test_every_file_is_counted_once(shelf: Shelf, photos: Path, tmp_path: Path) 
 
 def test_a_file_found_and_gone_before_it_is_read_is_reported(shelf: Shelf, photos: Path) -> None:
     class Deleting(TinyEncoder):
-        def prepare(self, picture, *, box=None):  # type: ignore[no-untyped-def]
+        def prepare(self, image, *, box=None):  # type: ignore[no-untyped-def]
             with contextlib.suppress(FileNotFoundError):
                 (photos / "z.png").unlink()
-            return super().prepare(picture, box=box)
+            return super().prepare(image, box=box)
 
     draw(photos / "z.png", 90)
     report = shelf.index(photos, encoder=Deleting(), threads=1)

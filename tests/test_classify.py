@@ -20,10 +20,10 @@ from clipsearch.classify import explain, unknown
 from clipsearch.classify.classifier import BLOCK, Classifier, best_columns
 from clipsearch.classify.labels import Label, checked, format_labels, imagenet, parse_labels
 from clipsearch.classify.options import ClassifyOptions
-from clipsearch.classify.prototypes import FEW, Step, prototypes
+from clipsearch.classify.prototypes import CACHED, Step, prototypes
 from clipsearch.classify.results import Prediction
 from clipsearch.classify.templates import call_lambdas, expand, fill, prompts_of, published
-from clipsearch.classify.unknown import Neutral
+from clipsearch.classify.unknown import Distractors
 from clipsearch.cli.labels import read_labels
 from clipsearch.errors import UsageError
 from clipsearch.search.embed import Embedder
@@ -254,7 +254,7 @@ def test_many_prompts_give_what_few_give_and_are_read_once(tmp_path: Path) -> No
     embedder = Embedder(EncoderRow(1, reader.info), lambda: reader, cache)
     steps: list[Step] = []
     count = sum(len(prompts_of(label, SEVERAL)) for label in LABELS)
-    assert count > FEW
+    assert count > CACHED
     rows = prototypes(embedder, LABELS, SEVERAL, progress=steps.append)
     alone = Classifier.build(reader.info, LABELS, reader.encode_texts, templates=SEVERAL)
     assert (rows == alone.prototypes).all()
@@ -318,9 +318,9 @@ def test_what_is_usual_leaves_out_the_best_tenth() -> None:
     prototypes = np.eye(20, dtype=np.float32)
     vector = np.zeros((1, 20), np.float32)
     vector[0, :2] = 1  # the best tenth of twenty
-    assert Neutral(prototypes).usual(vector, 50.0)[0] == pytest.approx(0)
+    assert Distractors(prototypes).usual(vector, 50.0)[0] == pytest.approx(0)
     vector[0, 2] = 0.1
-    assert Neutral(prototypes).usual(vector, 50.0)[0] == pytest.approx(np.log((np.exp(5) + 17) / 18), rel=1e-5)
+    assert Distractors(prototypes).usual(vector, 50.0)[0] == pytest.approx(np.log((np.exp(5) + 17) / 18), rel=1e-5)
 
 
 def test_margins_and_yes_are_their_formulas() -> None:

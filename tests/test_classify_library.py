@@ -92,8 +92,8 @@ def test_without_pictures_it_is_the_whole_library(here: Run, own: Path) -> None:
 
 
 @pytest.mark.parametrize("pictures", [[], ["photos"], ["photos/rocket.jpg"]])
-def test_what_is_indexed_is_neither_opened_nor_encoded(cli: Cli, own: Path, pictures: list[str]) -> None:
-    arguments = ["classify", *pictures, *LABELS, "--unknown", "--csv"]
+def test_what_is_indexed_is_neither_opened_nor_encoded(cli: Cli, own: Path, images: list[str]) -> None:
+    arguments = ["classify", *images, *LABELS, "--unknown", "--csv"]
     assert cli(*arguments, cwd=own).code == 0  # The prompts are known now.
     command = [sys.executable, "-c", WATCH, json.dumps(arguments)]
     done = subprocess.run(command, cwd=own, env=cli.env, capture_output=True, text=True, timeout=120)
@@ -139,7 +139,7 @@ def test_pictures_without_a_vector_are_said(own: Path) -> None:
 def test_pictures_that_lack_tiles_only_have_their_labels(own: Path) -> None:
     catalog = Catalog.open(own / "index", writable=True)
     catalog.set_meta("tiles", "all")
-    row = catalog.answering()
+    row = catalog.active()
     assert row is not None and pending.count(catalog, row.id) == 4
     catalog.close()
     with Library.open(own / "index") as library:
@@ -401,13 +401,13 @@ def test_a_set_needs_a_library(here: Run, tmp_path: Path) -> None:
 @pytest.fixture
 def taught(own: Path) -> Path:
     """`own`, and `examples/` with two classes whose names say nothing."""
-    for name, pictures in {
+    for name, images in {
         "first_kind": ["chelsea.png", "astronaut.png"],
         "other": ["rocket.jpg", "coffee.png"],
     }.items():
         (own / "examples" / name).mkdir(parents=True)
-        for picture in pictures:
-            shutil.copy2(own / "photos" / picture, own / "examples" / name)
+        for image in images:
+            shutil.copy2(own / "photos" / image, own / "examples" / name)
     return own
 
 

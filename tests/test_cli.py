@@ -262,8 +262,8 @@ def labelled(ran_json: dict) -> list[str]:
 def test_labels_can_be_given_in_four_ways(cli: Cli, indexed: Path, tmp_path: Path, given: list[str]) -> None:
     (tmp_path / "labels.txt").write_text("# beasts\ncat\ndog  # barks\n\ncup of coffee\n")
     (tmp_path / "two.txt").write_text("dog\ncup of coffee\n")
-    picture = indexed / "photos" / "chelsea.png"
-    ran = cli("classify", picture, *given, "--json", "--index", indexed / "index", cwd=tmp_path)
+    image = indexed / "photos" / "chelsea.png"
+    ran = cli("classify", image, *given, "--json", "--index", indexed / "index", cwd=tmp_path)
     assert ran.code == 0, ran.err
     assert labelled(ran.json)[0] == "cat" and sorted(labelled(ran.json)) == ["cat", "cup of coffee", "dog"]
     assert sum(p["probability"] for p in ran.json["results"][0]["predictions"]) == pytest.approx(1)
@@ -326,18 +326,18 @@ def test_folders_as_csv_and_as_lines(cli: Cli, indexed: Path) -> None:
 
 
 def test_classification_works_without_a_library(cli: Cli, indexed: Path, tmp_path: Path) -> None:
-    picture = indexed / "photos" / "chelsea.png"
-    ran = cli("classify", picture, "--labels", "cat", "dog", "--model", "builtin", "--json", cwd=tmp_path)
+    image = indexed / "photos" / "chelsea.png"
+    ran = cli("classify", image, "--labels", "cat", "dog", "--model", "builtin", "--json", cwd=tmp_path)
     assert ran.code == 0 and labelled(ran.json) == ["cat", "dog"] and ran.err == ""
-    fallback = cli("classify", picture, "--labels", "cat", "dog", "--json", cwd=tmp_path)
+    fallback = cli("classify", image, "--labels", "cat", "dog", "--json", cwd=tmp_path)
     assert fallback.code == 0 and "not CLIP" in fallback.err and fallback.json["is_clip"] is False
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_that_cannot_be_classified(cli: Cli, indexed: Path, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
-    picture = indexed / "photos" / "chelsea.png"
-    some = cli("classify", "text.jpg", picture, "--labels", "cat,dog", "--model", "builtin", "--json", cwd=tmp_path)
+    image = indexed / "photos" / "chelsea.png"
+    some = cli("classify", "text.jpg", image, "--labels", "cat,dog", "--model", "builtin", "--json", cwd=tmp_path)
     assert some.code == 3 and "text.jpg: not a picture" in some.err
     assert some.json["results"][0] == {
         "path": str(tmp_path / "text.jpg"),

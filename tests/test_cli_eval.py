@@ -34,7 +34,7 @@ TEMPLATE = "a red circle on a {label} background"
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `classes/`, one for each background, the same pictures in `pictures/`, and their captions.csv."""
+    """A folder with `classes/`, one for each background, the same images in `images/`, and their captions.csv."""
     base = tmp_path_factory.mktemp("drawn")
     (base / "pictures").mkdir()
     lines = ["path,caption\n"]
@@ -169,8 +169,8 @@ def test_plots_are_drawn_of_each_model(cli: Cli, drawn: Path, tmp_path: Path) ->
     assert cli("eval", "retrieval", drawn / "captions.csv", *base(drawn), "--plot", "r.png", cwd=tmp_path).code == 0
     assert cli("eval", "self", drawn / "pictures", "--model", TINY, "--plot", "s.png", "--dark", cwd=tmp_path).code == 0
     for name in ("r.png", "s.png"):
-        with Image.open(tmp_path / name) as picture:
-            assert min(picture.size) > 300
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 300
     refused = cli("eval", "self", drawn / "pictures", "--plot", "s.jpg", cwd=tmp_path)
     assert refused.code == 2 and "must end in .png or .svg" in refused.err
 

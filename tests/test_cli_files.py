@@ -75,8 +75,8 @@ def test_a_file_with_any_name_can_be_asked_for(cli: Cli, odd: Path) -> None:
         ran = cli("query", given, "-k", "1", "-0", cwd=odd)
         assert ran.code == 0 and ran.out, name
         assert "\x1b" not in ran.err and ran.err.count("\n") == 1
-        picture = cli("classify", given, "--labels", "rocket", "cat", "-k", "1", "--json", cwd=odd)
-        assert picture.code == 0, name
+        image = cli("classify", given, "--labels", "rocket", "cat", "-k", "1", "--json", cwd=odd)
+        assert image.code == 0, name
 
 
 def on_a_terminal(cli: Cli, *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> bytes:

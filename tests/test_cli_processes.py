@@ -17,15 +17,15 @@ import pytest
 from conftest import Cli
 from PIL import Image
 
-PICTURES = 112
+IMAGES = 112
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures that take a run some seconds."""
+    """A folder of images that take a run some seconds."""
     folder = tmp_path_factory.mktemp("many")
     noise = random.Random(0)
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         Image.frombytes("RGB", (16, 12), noise.randbytes(576)).resize((320, 240)).save(folder / f"{number:03}.jpg")
     return folder
 
@@ -85,7 +85,7 @@ def test_a_run_in_progress_locks_out_another_and_answers_queries(cli: Cli, many:
     assert running, "the run was over too soon to show anything"
     assert asked.code == 0 and len(asked.lines) == 3
     assert second.code == 75 and f"process {process.pid} " in second.err
-    assert process.returncode == 0 and b"indexed %d files" % PICTURES in out
+    assert process.returncode == 0 and b"indexed %d files" % IMAGES in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -97,9 +97,9 @@ def test_a_first_signal_keeps_what_is_done(cli: Cli, many: Path, tmp_path: Path,
     assert process.returncode == 130, err
     assert b"finishing the current batch" in err and b"picks up where it left off" in err and b"Traceback" not in err
     done = counted(cli, tmp_path)
-    assert 0 < done < PICTURES and f'"indexed": {done}'.encode() in out and b'"interrupted": true' in out
+    assert 0 < done < IMAGES and f'"indexed": {done}'.encode() in out and b'"interrupted": true' in out
     rest = cli("index", "--json", cwd=tmp_path).json
-    assert (rest["indexed"], rest["unchanged"]) == (PICTURES - done, done)
+    assert (rest["indexed"], rest["unchanged"]) == (IMAGES - done, done)
 
 
 def test_a_second_signal_ends_at_once(cli: Cli, many: Path, tmp_path: Path) -> None:

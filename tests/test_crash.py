@@ -30,7 +30,7 @@ KILLS = 20
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 small pictures, some of them copies of others, damaged or cut short."""
+    """200 small images, some of them copies of others, damaged or cut short."""
     folder = tmp_path_factory.mktemp("crash") / "photos"
     for i in range(COUNT):
         path = draw(folder / f"{i % 7}" / f"{i:03}.png", i - i % 10 if i % 10 == 9 else i, side=80)

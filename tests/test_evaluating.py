@@ -21,7 +21,7 @@ from clipsearch.evaluate import (
     alterations,
     find_again,
     folder_per_class,
-    library_pictures,
+    library_images,
     measure_engines,
     read_captions,
 )
@@ -156,8 +156,8 @@ def test_a_sample_of_captions_keeps_all_of_a_picture(tmp_path: Path) -> None:
     whole = read_captions(file)
     some = whole.sample(7)
     assert len(some.paths) == 7 and len(some.captions) == 21 and some == whole.sample(7)
-    for caption, picture in zip(some.captions, some.pictures, strict=True):
-        assert some.paths[picture].endswith(f"/{caption.split()[-1]}.jpg".encode())
+    for caption, image in zip(some.captions, some.pictures, strict=True):
+        assert some.paths[image].endswith(f"/{caption.split()[-1]}.jpg".encode())
     assert whole.sample(20) is whole and whole.sample(None) is whole
 
 
@@ -264,7 +264,7 @@ def test_vectors_of_a_library_are_taken_from_there(tiny: dict[str, TinyEncoder],
     paths = drawn(tmp_path / "pictures", 10)
     shelf = Shelf(tmp_path / "index")
     shelf.index(tmp_path / "pictures")
-    assert library_pictures(shelf.folder) == tuple(paths)
+    assert library_images(shelf.folder) == tuple(paths)
     place = Workplace(shelf.folder, cache=tmp_path / "cache")
     [found] = find_again(paths, place=place, alterations=ALTERATIONS[:1])
     assert found.model.spec == "tiny" and found.effort.taken == 10 and tiny["tiny"].encoded == 10
@@ -326,7 +326,7 @@ def test_copies_that_were_made_otherwise_are_not_used_again(
         alteration = replace(cropped, settings=settings)
         [found] = find_again(paths, models=["any/a"], place=place, alterations=[alteration])
         assert found.effort.encoded == encoded
-    monkeypatch.setattr(alterations, "SIDE", 512)
+    monkeypatch.setattr(alterations, "COPY_SIDE", 512)
     assert find_again(paths, models=["any/a"], place=place, alterations=[cropped])[0].effort.encoded == 3
     assert len({each.key for each in ALTERATIONS}) == 4
 
@@ -350,7 +350,7 @@ def test_what_is_damaged_in_a_library_is_said_to_be_so(tiny: dict[str, TinyEncod
         stream.seek(4096)
         stream.write(b"\xff" * (size - 4096))
     for attempt in (
-        lambda: library_pictures(shelf.folder),
+        lambda: library_images(shelf.folder),
         lambda: measure_engines(shelf.folder),
         lambda: find_again(paths, place=Workplace(shelf.folder, cache=tmp_path / "cache")),
     ):
@@ -382,6 +382,6 @@ def test_without_a_library_where_one_is_named(tiny: dict[str, TinyEncoder], tmp_
     with pytest.raises(NoLibraryError):
         find_again(drawn(tmp_path, 2), models=["any/a"], place=Workplace(tmp_path / "gone"))
     with pytest.raises(NoLibraryError):
-        library_pictures(tmp_path / "gone")
+        library_images(tmp_path / "gone")
     with pytest.raises(NoLibraryError):
         measure_engines(tmp_path / "gone")

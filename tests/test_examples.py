@@ -32,21 +32,21 @@ def unit(rows: NDArray[np.floating]) -> Rows:
 def world(
     labels: int, each: int, *, words: float = 1.0, noise: float = 1.0
 ) -> tuple[Classifier, Rows, NDArray[np.int64]]:
-    """Pictures around a centre a class, and prompts that lie towards it (`words` 1) or anywhere (0), apart."""
+    """Images around a centre a class, and prompts that lie towards it (`words` 1) or anywhere (0), apart."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((labels, 32))
     apart = 3 * rng.standard_normal(32)
     classes = np.repeat(np.arange(labels), each)
-    pictures = unit(centres[classes] + noise * rng.standard_normal((labels * each, 32)))
+    images = unit(centres[classes] + noise * rng.standard_normal((labels * each, 32)))
     text = unit(words * centres + (1 - words) * rng.standard_normal((labels, 32)) + apart)
-    return Classifier(INFO, tuple(Label(str(i)) for i in range(labels)), text, ("{label}",)), pictures, classes
+    return Classifier(INFO, tuple(Label(str(i)) for i in range(labels)), text, ("{label}",)), images, classes
 
 
 def test_a_blend_of_nothing_is_the_prompts_alone() -> None:
-    plain, pictures, classes = world(3, 2)
-    fitted = few_shot.fit(plain, pictures, classes, blend=0.0)
+    plain, images, classes = world(3, 2)
+    fitted = few_shot.fit(plain, images, classes, blend=0.0)
     assert fitted.fit is not None and not fitted.fit.scale_fitted and fitted.scale == INFO.logit_scale
-    for ours, theirs in zip(fitted.predict(pictures, k=3), plain.predict(pictures, k=3), strict=True):
+    for ours, theirs in zip(fitted.predict(images, k=3), plain.predict(images, k=3), strict=True):
         assert [p.label for p in ours] == [p.label for p in theirs]
         assert [p.probability for p in ours] == pytest.approx([p.probability for p in theirs], abs=1e-5)
 
@@ -54,15 +54,15 @@ def test_a_blend_of_nothing_is_the_prompts_alone() -> None:
 @pytest.mark.parametrize("blend", [0.0, 0.3, 1.0])
 def test_leaving_out_is_making_it_without(blend: float) -> None:
     """Every example is classified as by a classifier that was never given it; one class has a single example."""
-    plain, pictures, classes = world(4, 3, words=0.5)
-    pictures, classes = pictures[:10], classes[:10]
-    fitted = few_shot.fit(plain, pictures, classes, blend=blend).fit
+    plain, images, classes = world(4, 3, words=0.5)
+    images, classes = images[:10], classes[:10]
+    fitted = few_shot.fit(plain, images, classes, blend=blend).fit
     assert fitted is not None
     own, right = [], []
-    for i in range(len(pictures)):
-        rest = np.arange(len(pictures)) != i
-        without = few_shot.fit(plain, pictures[rest], classes[rest], blend=blend)
-        scores = without.scores(pictures[i : i + 1])[0]
+    for i in range(len(images)):
+        rest = np.arange(len(images)) != i
+        without = few_shot.fit(plain, images[rest], classes[rest], blend=blend)
+        scores = without.scores(images[i : i + 1])[0]
         own.append(scores[classes[i]])
         right.append(scores.argmax() == classes[i])
     assert fitted.right == pytest.approx(np.mean(right))
@@ -71,48 +71,48 @@ def test_leaving_out_is_making_it_without(blend: float) -> None:
 
 
 def test_the_blend_follows_what_is_right() -> None:
-    says_nothing, pictures, classes = world(6, 6, words=0.0)
-    fitted = few_shot.fit(says_nothing, pictures, classes).fit
+    says_nothing, images, classes = world(6, 6, words=0.0)
+    fitted = few_shot.fit(says_nothing, images, classes).fit
     assert fitted is not None and fitted.blend_by == "leave-one-out" and fitted.blend >= 0.7 and fitted.right > 0.7
     knows, _, _ = world(6, 6)
-    noise = unit(np.random.default_rng(1).standard_normal(pictures.shape))
+    noise = unit(np.random.default_rng(1).standard_normal(images.shape))
     misled = few_shot.fit(knows, noise, classes).fit
     assert misled is not None and misled.blend <= 0.4
 
 
 def test_one_example_a_class_has_the_default_blend() -> None:
-    plain, pictures, classes = world(9, 1)
-    fitted = few_shot.fit(plain, pictures, classes).fit
+    plain, images, classes = world(9, 1)
+    fitted = few_shot.fit(plain, images, classes).fit
     assert fitted is not None and (fitted.blend, fitted.blend_by) == (few_shot.DEFAULT_BLEND, "default")
 
 
 def test_a_class_without_an_example_can_still_win() -> None:
-    plain, pictures, classes = world(5, 8, noise=0.5)
+    plain, images, classes = world(5, 8, noise=0.5)
     taught = classes != 4
-    fitted = few_shot.fit(plain, pictures[taught], classes[taught])
-    best = fitted.scores(pictures[~taught]).argmax(axis=1)
+    fitted = few_shot.fit(plain, images[taught], classes[taught])
+    best = fitted.scores(images[~taught]).argmax(axis=1)
     assert (best == 4).mean() > 0.7
 
 
 def test_the_temperature_mends_a_scale_that_is_wrong() -> None:
-    plain, pictures, classes = world(8, 40, words=0.6, noise=3.0)
+    plain, images, classes = world(8, 40, words=0.6, noise=3.0)
     taught = np.arange(len(classes)) % 2 == 0
     for own in (3.0, 300.0):
         wrong = replace(plain, info=replace(INFO, logit_scale=own))
-        made = few_shot.fit(wrong, pictures[taught], classes[taught])
+        made = few_shot.fit(wrong, images[taught], classes[taught])
         assert made.fit is not None and made.fit.scale_fitted
         assert made.fit.ece_after < made.fit.ece_before / 2
-        scores = made.scores(pictures[~taught])
+        scores = made.scores(images[~taught])
         hit = scores.argmax(axis=1) == classes[~taught]
         sure = softmax(made.logits(scores)).max(axis=1)
-        assert abs(sure.mean() - hit.mean()) < 0.1  # on pictures that it has not seen
+        assert abs(sure.mean() - hit.mean()) < 0.1  # on images that it has not seen
 
 
 def test_examples_that_are_all_right_do_not_make_it_certain() -> None:
     plain, _, _ = world(4, 1)
     classes = np.repeat(np.arange(4), 3)
-    pictures = unit(np.repeat(plain.prototypes, 3, axis=0))
-    fitted = few_shot.fit(plain, pictures, classes).fit
+    images = unit(np.repeat(plain.prototypes, 3, axis=0))
+    fitted = few_shot.fit(plain, images, classes).fit
     assert fitted is not None and fitted.right == 1 and fitted.scale < 20 * INFO.logit_scale
 
 

@@ -11,7 +11,7 @@ import piexif
 import pytest
 from PIL import Image
 
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.types import ImageFacts, Preprocess
 
 ORIGINAL, DIGITIZED = piexif.ExifIFD.DateTimeOriginal, piexif.ExifIFD.DateTimeDigitized
@@ -23,12 +23,12 @@ def image() -> Image.Image:
 
 
 def facts(*, kind: str = "JPEG", **directories: dict[int, Any]) -> ImageFacts:
-    """The facts of a picture with these EXIF directories; its pixels have to come out too."""
+    """The facts of an image with these EXIF directories; its pixels have to come out too."""
     names = {"main": "0th", "detail": "Exif", "gps": "GPS"}
     data = piexif.dump({names[name]: tags for name, tags in directories.items()})
     stream = io.BytesIO()
     image().save(stream, kind, exif=data)
-    picture = open_picture(stream.getvalue())
+    picture = open_image(stream.getvalue())
     assert picture.pixels(Preprocess(size=16)).shape == (3, 16, 16)
     return picture.facts
 
@@ -85,7 +85,7 @@ def test_a_cameras_file_tells_when_where_and_with_what(kind: str) -> None:
 def test_a_picture_without_exif_has_only_a_format_and_a_size() -> None:
     stream = io.BytesIO()
     image().save(stream, "PNG")
-    assert open_picture(stream.getvalue()).facts == ImageFacts(format="PNG", width=40, height=30)
+    assert open_image(stream.getvalue()).facts == ImageFacts(format="PNG", width=40, height=30)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,6 @@ def test_every_damaged_byte_of_exif_leaves_the_picture_readable() -> None:
         damaged[at] = int(rng.integers(0, 256))
         stream = io.BytesIO()
         image().save(stream, "JPEG", exif=bytes(damaged))
-        picture = open_picture(stream.getvalue())
+        picture = open_image(stream.getvalue())
         assert sorted((picture.facts.width, picture.facts.height)) == [30, 40]
         assert picture.pixels(Preprocess(size=16)).shape == (3, 16, 16)

@@ -170,7 +170,7 @@ def test_whenever_k_pictures_match_the_k_best_come_back_in_exact_order(
                 assert [n.score for n in found] == pytest.approx([scores[c] for c in best], abs=1e-6)
                 narrowed += 0 < len(match) < len(by_id)
             catalog.close()
-    assert narrowed > LIBRARIES * FILTERS / 3 / 4  # enough of the filters leave some pictures and not all
+    assert narrowed > LIBRARIES * FILTERS / 3 / 4  # enough of the filters leave some images and not all
 
 
 def test_a_hits_path_is_one_that_the_filter_leaves(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The gallery: one page that needs nothing but itself, whatever the pictures are called."""
+"""The gallery: one page that needs nothing but itself, whatever the images are called."""
 
 from __future__ import annotations
 
@@ -362,12 +362,12 @@ def test_the_policy_stops_whatever_else_would_run_or_load(opened: Page) -> None:
 @pytest.mark.parametrize("large", [False, True])
 def test_a_picture_is_seen_whole(chromium: Page, tmp_path: Path, shape: tuple[int, int], large: bool) -> None:
     width, height = shape
-    picture = Image.new("RGB", shape, "white")
+    image = Image.new("RGB", shape, "white")
     edges = {"red": (0, 0, width, 20), "lime": (0, height - 20, width, height)}
     edges |= {"blue": (0, 20, 20, height - 20), "magenta": (width - 20, 20, width, height - 20)}
     for colour, box in edges.items():
-        picture.paste(colour, box)
-    picture.save(tmp_path / "framed.png")
+        image.paste(colour, box)
+    image.save(tmp_path / "framed.png")
     write_gallery(answer(hit(tmp_path / "framed.png")), tmp_path / "page.html")
     chromium.size(800, 700)
     chromium.open(tmp_path / "page.html")

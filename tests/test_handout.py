@@ -1,4 +1,4 @@
-"""Copies and links of hits in a folder: every picture arrives, nothing that is there is lost."""
+"""Copies and links of hits in a folder: every image arrives, nothing that is there is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipsearch.errors import ClipsearchError, UsageError
-from clipsearch.export.copies import Handed, hand_out
+from clipsearch.export.copies import ExportedCopy, export_copies
 from clipsearch.types import Hit
 
 
@@ -37,7 +37,7 @@ def names(folder: Path) -> list[str]:
 
 def test_pictures_of_one_name_all_arrive_and_what_was_there_stays(tmp_path: Path, three_dogs: list[Path]) -> None:
     mine = write(tmp_path / "out" / "dog.jpg", b"mine")
-    result = hand_out([hit(dog) for dog in three_dogs], tmp_path / "out")
+    result = export_copies([hit(dog) for dog in three_dogs], tmp_path / "out")
     assert [Path(each.target).name for each in result.handed] == ["dog-2.jpg", "dog-3.jpg", "dog-4.jpg"]
     assert [Path(each.target).read_bytes() for each in result.handed] == [b"a", b"b", b"c"]
     assert mine.read_bytes() == b"mine"
@@ -48,7 +48,7 @@ def test_a_folder_is_made_and_times_and_permissions_are_kept(tmp_path: Path) -> 
     source = write(tmp_path / "dog.jpg", b"dog")
     os.utime(source, ns=(1_600_000_000_123_456_789, 1_500_000_000_987_654_321))
     source.chmod(0o440)
-    [handed] = hand_out([hit(source)], tmp_path / "deep" / "out").handed
+    [handed] = export_copies([hit(source)], tmp_path / "deep" / "out").handed
     there = os.stat(handed.target)
     assert there.st_mtime_ns == 1_500_000_000_987_654_321
     assert stat.S_IMODE(there.st_mode) == 0o440
@@ -57,8 +57,8 @@ def test_a_folder_is_made_and_times_and_permissions_are_kept(tmp_path: Path) -> 
 @pytest.mark.parametrize("link", [False, True])
 def test_a_second_time_adds_nothing(tmp_path: Path, three_dogs: list[Path], link: bool) -> None:
     hits = [hit(dog) for dog in three_dogs]
-    first = hand_out(hits, tmp_path / "out", link=link)
-    again = hand_out(hits, tmp_path / "out", link=link)
+    first = export_copies(hits, tmp_path / "out", link=link)
+    again = export_copies(hits, tmp_path / "out", link=link)
     assert [each.target for each in again.handed] == [each.target for each in first.handed]
     assert not any(each.existed for each in first.handed) and all(each.existed for each in again.handed)
     assert names(tmp_path / "out") == ["dog-2.jpg", "dog-3.jpg", "dog.jpg"]
@@ -67,7 +67,7 @@ def test_a_second_time_adds_nothing(tmp_path: Path, three_dogs: list[Path], link
 @pytest.mark.parametrize("link", [False, True])
 def test_pictures_that_lie_in_the_folder_already_are_left_alone(tmp_path: Path, link: bool) -> None:
     dog = write(tmp_path / "dog.jpg", b"dog")
-    assert hand_out([hit(dog)], tmp_path, link=link).handed == (Handed(str(dog), str(dog), existed=True),)
+    assert export_copies([hit(dog)], tmp_path, link=link).handed == (ExportedCopy(str(dog), str(dog), existed=True),)
     assert names(tmp_path) == ["dog.jpg"] and not dog.is_symlink()
 
 
@@ -76,7 +76,7 @@ def test_a_hit_that_is_a_link_in_the_folder_is_left_alone(tmp_path: Path, link: 
     dog = write(tmp_path / "dog.jpg", b"dog")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dog.jpg").symlink_to(dog)
-    [handed] = hand_out([hit(tmp_path / "out" / "dog.jpg")], tmp_path / "out", link=link).handed
+    [handed] = export_copies([hit(tmp_path / "out" / "dog.jpg")], tmp_path / "out", link=link).handed
     assert handed.existed and names(tmp_path / "out") == ["dog.jpg"]
 
 
@@ -84,14 +84,14 @@ def test_links_lead_to_the_originals_from_any_working_folder(
     tmp_path: Path, three_dogs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = hand_out([hit(dog) for dog in three_dogs], "out", link=True)
+    result = export_copies([hit(dog) for dog in three_dogs], "out", link=True)
     assert [os.readlink(each.target) for each in result.handed] == [str(dog) for dog in three_dogs]
     assert names(tmp_path / "out") == ["dog-2.jpg", "dog-3.jpg", "dog.jpg"]
 
 
 def test_a_link_is_no_copy(tmp_path: Path, three_dogs: list[Path]) -> None:
-    hand_out([hit(three_dogs[0])], tmp_path / "out", link=True)
-    [handed] = hand_out([hit(three_dogs[0])], tmp_path / "out").handed
+    export_copies([hit(three_dogs[0])], tmp_path / "out", link=True)
+    [handed] = export_copies([hit(three_dogs[0])], tmp_path / "out").handed
     assert (Path(handed.target).name, handed.existed) == ("dog-2.jpg", False)
     assert not Path(handed.target).is_symlink()
 
@@ -100,7 +100,7 @@ def test_a_hit_without_a_file_is_reported_and_the_rest_goes_on(tmp_path: Path, t
     three_dogs[1].unlink()
     os.mkfifo(three_dogs[1])
     hits = [hit(tmp_path / "gone.jpg"), hit(three_dogs[1]), hit(tmp_path / "gone.jpg", three_dogs[2])]
-    result = hand_out(hits, tmp_path / "out")
+    result = export_copies(hits, tmp_path / "out")
     assert [(Path(each.path).parent.name, each.reason) for each in result.failed] == [
         (tmp_path.name, "no such file or directory"),
         ("b", "not a regular file"),
@@ -113,7 +113,7 @@ def test_any_name_the_file_system_takes_arrives(tmp_path: Path) -> None:
     sources = [tmp_path / os.fsdecode(folder) / os.fsdecode(name) for name in odd for folder in (b"x", b"y")]
     for source in sources:
         write(source, os.fsencode(source))
-    result = hand_out([hit(source) for source in sources], tmp_path / "out")
+    result = export_copies([hit(source) for source in sources], tmp_path / "out")
     assert result.failed == ()
     assert [Path(each.target).read_bytes() for each in result.handed] == [os.fsencode(source) for source in sources]
     kept = os.listdir(os.fsencode(tmp_path / "out"))
@@ -124,7 +124,7 @@ def test_any_name_the_file_system_takes_arrives(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_is_a_usage_error(tmp_path: Path) -> None:
     dog = write(tmp_path / "dog.jpg", b"dog")
     with pytest.raises(UsageError, match=r"cannot create the folder .*dog\.jpg: file exists"):
-        hand_out([hit(dog)], dog)
+        export_copies([hit(dog)], dog)
 
 
 SMALL_FILES = """
@@ -154,4 +154,4 @@ def test_an_error_of_the_folder_is_one_of_ours(tmp_path: Path) -> None:
     # /proc takes no files from anyone, root included.
     dog = write(tmp_path / "dog.jpg", b"dog")
     with pytest.raises(ClipsearchError, match=r"cannot write to /proc/self: .* \(0 pictures done\)"):
-        hand_out([hit(dog)], "/proc/self")
+        export_copies([hit(dog)], "/proc/self")

@@ -1,4 +1,4 @@
-"""Pixels: the reference's own where a picture is plain, those of its plain twin where it isn't; else errors of ours."""
+"""Pixels: the reference's own where an image is plain, those of its plain twin where it isn't; else errors of ours."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from open_clip.transform import image_transform
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
-from clipsearch.images.open import decoder_version, open_picture
-from clipsearch.images.sniff import MAX_PIXELS, PICTURE_SUFFIXES
+from clipsearch.images.open import decoder_version, open_image
+from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.types import Box, Preprocess
 
 DATA = Path(__file__).parent.parent / "data"
@@ -74,7 +74,7 @@ def test_plain_pictures_give_the_references_pixels(size: int, resize: str, inter
     preprocess = Preprocess(size=size, resize=resize, interpolation=interpolation, fill=7)  # type: ignore[arg-type]
     for width, height in SIZES:
         image = noise(width, height)
-        ours = open_picture(encoded(image, compress_level=1)).pixels(preprocess)
+        ours = open_image(encoded(image, compress_level=1)).pixels(preprocess)
         assert ours.shape == (3, size, size) and ours.dtype == np.uint8 and ours.flags.c_contiguous
         np.testing.assert_array_equal(ours, reference(image, preprocess), err_msg=f"{width} × {height}")
 
@@ -83,7 +83,7 @@ def test_a_jpeg_just_under_the_draft_limit_gives_the_references_pixels() -> None
     data = encoded(smooth(1000, 895), "JPEG")
     preprocess = Preprocess(size=224)
     np.testing.assert_array_equal(
-        open_picture(data).pixels(preprocess), reference(Image.open(io.BytesIO(data)), preprocess)
+        open_image(data).pixels(preprocess), reference(Image.open(io.BytesIO(data)), preprocess)
     )
 
 
@@ -93,7 +93,7 @@ def test_a_drafted_jpeg_stays_close_to_the_reference(size: int, least: float, re
     preprocess = Preprocess(size=size, resize=resize)  # type: ignore[arg-type]
     for width, height in ((2003, 1501), (1101, 2207)):
         data = encoded(smooth(width, height), "JPEG", quality=92)
-        ours = open_picture(data).pixels(preprocess)
+        ours = open_image(data).pixels(preprocess)
         assert cosine(ours, reference(Image.open(io.BytesIO(data)), preprocess)) >= least
 
 
@@ -104,15 +104,15 @@ def test_a_turned_jpeg_is_drafted_like_its_twin(turn: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = turn
     stored = image.transpose(Image.Transpose(undo[turn])) if turn in undo else image
-    picture = open_picture(encoded(stored, "JPEG", quality=95, subsampling=0, exif=exif.tobytes()))
-    twin = open_picture(encoded(image, "JPEG", quality=95, subsampling=0))
+    picture = open_image(encoded(stored, "JPEG", quality=95, subsampling=0, exif=exif.tobytes()))
+    twin = open_image(encoded(image, "JPEG", quality=95, subsampling=0))
     for box in (None, (100, 50, 900, 700)):
         assert cosine(picture.pixels(SMALL, box=box), twin.pixels(SMALL, box=box)) >= 0.9995
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=[pair["file"] for pair in PAIRS])
 def test_golden_pictures_give_their_twins_pixels(pair: dict[str, object]) -> None:
-    picture, twin = (open_picture((GOLDEN / str(pair[side])).read_bytes()) for side in ("file", "twin"))
+    picture, twin = (open_image((GOLDEN / str(pair[side])).read_bytes()) for side in ("file", "twin"))
     assert (picture.facts.width, picture.facts.height) == (twin.facts.width, twin.facts.height)
     for box in (None, (30, 20, 141, 110)):
         apart = np.abs(picture.pixels(SMALL, box=box).astype(int) - twin.pixels(SMALL, box=box))
@@ -134,7 +134,7 @@ def test_crop_takes_a_centred_square_first(size: tuple[int, int]) -> None:
     side = int(260 / 292 * min(size))
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
     square = image.crop((left, top, left + side, top + side)).resize((260, 260), Image.Resampling.BICUBIC)
-    ours = open_picture(encoded(image)).pixels(Preprocess(size=260, resize="crop", crop=260 / 292))
+    ours = open_image(encoded(image)).pixels(Preprocess(size=260, resize="crop", crop=260 / 292))
     np.testing.assert_array_equal(ours, np.asarray(square).transpose(2, 0, 1))
 
 
@@ -144,39 +144,39 @@ def test_a_box_is_a_picture_of_its_own(box: Box) -> None:
     clipped = image.crop((max(0, box[0]), max(0, box[1]), min(301, box[2]), min(203, box[3])))
     for resize in ("shortest", "longest", "squash", "crop"):
         preprocess = Preprocess(size=50, resize=resize, crop=0.9)  # type: ignore[arg-type]
-        ours = open_picture(encoded(image)).pixels(preprocess, box=box)
-        np.testing.assert_array_equal(ours, open_picture(encoded(clipped)).pixels(preprocess))
+        ours = open_image(encoded(image)).pixels(preprocess, box=box)
+        np.testing.assert_array_equal(ours, open_image(encoded(clipped)).pixels(preprocess))
 
 
 def test_a_box_outside_the_picture_is_refused() -> None:
     with pytest.raises(ImageError, match="301 × 203"):
-        open_picture(encoded(noise(301, 203))).pixels(SMALL, box=(400, 0, 500, 100))
+        open_image(encoded(noise(301, 203))).pixels(SMALL, box=(400, 0, 500, 100))
 
 
 def test_a_picture_answers_again_and_in_any_order() -> None:
     data = encoded(smooth(1600, 1200), "JPEG")
     large, corner, right = Preprocess(size=224), (0, 0, 300, 300), (800, 0, 1600, 800)
     requests = [(SMALL, None), (large, None), (SMALL, corner), (SMALL, None), (SMALL, right)]
-    picture = open_picture(data)
+    picture = open_image(data)
     for preprocess, box in requests:
-        alone = open_picture(data).pixels(preprocess, box=box)
+        alone = open_image(data).pixels(preprocess, box=box)
         np.testing.assert_array_equal(picture.pixels(preprocess, box=box), alone)
 
 
 def test_upright_is_the_whole_picture_in_srgb() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = open_picture(encoded(smooth(1600, 1200), "JPEG", exif=exif.tobytes()))
+    picture = open_image(encoded(smooth(1600, 1200), "JPEG", exif=exif.tobytes()))
     assert picture.upright(max_side=200).size == (150, 200)
     assert picture.upright().size == (1200, 1600) == (picture.facts.width, picture.facts.height)
-    assert open_picture(encoded(noise(30, 20))).upright(max_side=200).size == (30, 20)
+    assert open_image(encoded(noise(30, 20))).upright(max_side=200).size == (30, 20)
 
 
 def test_very_long_pictures_do_not_swell() -> None:
     """Scaled as a whole, this one would take 8 GB before its crop."""
     column = np.linspace(0, 255, 60_000).astype(np.uint8)
     image = Image.fromarray(np.repeat(column[:, None], 3, axis=1).reshape(-1, 1, 3))
-    ours = open_picture(encoded(image)).pixels(Preprocess(size=224))
+    ours = open_image(encoded(image)).pixels(Preprocess(size=224))
     assert abs(int(ours.mean()) - 127) <= 1
 
 
@@ -187,7 +187,7 @@ def test_an_srgb_profile_changes_nothing() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = noise(100, 80)
     np.testing.assert_array_equal(
-        open_picture(encoded(image, icc_profile=profile)).pixels(SMALL), reference(image, SMALL)
+        open_image(encoded(image, icc_profile=profile)).pixels(SMALL), reference(image, SMALL)
     )
 
 
@@ -213,14 +213,14 @@ def test_a_profile_is_used_as_if_on_all_pixels(size: tuple[int, int], kind: str,
         plain = reference(image.convert("RGB"), Preprocess(size=224))
         data = encoded(image, kind, icc_profile=profile, **({"quality": "keep"} if kind == "JPEG" else {}))
     wanted = reference(converted, Preprocess(size=224))
-    assert cosine(open_picture(data).pixels(Preprocess(size=224)), wanted) >= least
+    assert cosine(open_image(data).pixels(Preprocess(size=224)), wanted) >= least
     assert cosine(plain, wanted) < 0.998
 
 
 def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256 * 64).reshape(64, 256).astype(np.uint16)
     for kind in ("PNG", "TIFF"):
-        picture = open_picture(encoded(Image.fromarray(ramp), kind)).upright()
+        picture = open_image(encoded(Image.fromarray(ramp), kind)).upright()
         assert np.abs(np.asarray(picture)[..., 0].astype(int) - np.rint(ramp / 257)).max() <= 1
 
 
@@ -238,22 +238,22 @@ def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
     ],
 )
 def test_wide_grey_values_are_spread_sensibly(values: np.ndarray, expected: list[int]) -> None:
-    seen = np.asarray(open_picture(encoded(Image.fromarray(values), "TIFF")).upright())
+    seen = np.asarray(open_image(encoded(Image.fromarray(values), "TIFF")).upright())
     assert np.abs(seen[0, :, 0].astype(int) - expected).max() <= 1
 
 
 def test_a_transparent_colour_key_shows_white() -> None:
     pixels = np.array([[[10, 20, 30], [200, 100, 0]]], np.uint8)
-    seen = np.asarray(open_picture(encoded(Image.fromarray(pixels), transparency=(10, 20, 30))).upright())
+    seen = np.asarray(open_image(encoded(Image.fromarray(pixels), transparency=(10, 20, 30))).upright())
     assert seen[0].tolist() == [[255, 255, 255], [200, 100, 0]]
     grey = Image.fromarray(pixels[..., 0])
-    assert np.asarray(open_picture(encoded(grey, transparency=10)).upright())[0, :, 0].tolist() == [255, 200]
+    assert np.asarray(open_image(encoded(grey, transparency=10)).upright())[0, :, 0].tolist() == [255, 200]
 
 
 def test_one_bit_pictures_are_scaled_like_grey_ones() -> None:
     checks = Image.fromarray((np.indices((100, 100)).sum(0) % 2 * 255).astype(np.uint8))
-    ours = open_picture(encoded(checks.convert("1", dither=Image.Dither.NONE))).pixels(SMALL)
-    np.testing.assert_array_equal(ours, open_picture(encoded(checks)).pixels(SMALL))
+    ours = open_image(encoded(checks.convert("1", dither=Image.Dither.NONE))).pixels(SMALL)
+    np.testing.assert_array_equal(ours, open_image(encoded(checks)).pixels(SMALL))
     assert 60 < ours.mean() < 195
 
 
@@ -262,7 +262,7 @@ def test_a_profile_for_other_channels_is_ignored() -> None:
         profile = printed.info["icc_profile"]
     image = noise(100, 80)
     np.testing.assert_array_equal(
-        open_picture(encoded(image, icc_profile=profile)).pixels(SMALL), reference(image, SMALL)
+        open_image(encoded(image, icc_profile=profile)).pixels(SMALL), reference(image, SMALL)
     )
 
 
@@ -272,10 +272,10 @@ def test_a_profile_for_other_channels_is_ignored() -> None:
 def test_the_limit_counts_what_is_decoded() -> None:
     photo = smooth(1600, 1200)
     preprocess = Preprocess(size=128)
-    assert open_picture(encoded(photo, "JPEG"), max_pixels=500_000).pixels(preprocess).shape == (3, 128, 128)
+    assert open_image(encoded(photo, "JPEG"), max_pixels=500_000).pixels(preprocess).shape == (3, 128, 128)
     for data in (encoded(photo, compress_level=1), encoded(photo, "JPEG", progressive=True)):
         with pytest.raises(ImageError, match=r"megapixels.*`max_pixels`"):
-            open_picture(data, max_pixels=500_000).pixels(preprocess)
+            open_image(data, max_pixels=500_000).pixels(preprocess)
 
 
 def test_a_small_file_of_enormous_size_is_refused() -> None:
@@ -288,7 +288,7 @@ def test_a_small_file_of_enormous_size_is_refused() -> None:
     head = chunk(b"IHDR", (100_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0]))
     data = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
     with pytest.raises(ImageError, match="megapixels"):
-        open_picture(data).pixels(SMALL)
+        open_image(data).pixels(SMALL)
 
 
 # --- files that are none, or only in part
@@ -314,7 +314,7 @@ def test_a_small_file_of_enormous_size_is_refused() -> None:
 )
 def test_what_is_no_picture_says_so_in_a_line(data: bytes, kind: type[ImageError], message: str) -> None:
     with pytest.raises(ImageError, match=message) as caught:
-        open_picture(data).pixels(SMALL)
+        open_image(data).pixels(SMALL)
     assert isinstance(caught.value, kind)
     assert isinstance(caught.value, UnsupportedImageError) == (kind is UnsupportedImageError)
     assert "\n" not in str(caught.value)
@@ -326,7 +326,7 @@ def test_content_decides_and_a_file_serves_as_well_as_bytes(tmp_path: Path) -> N
     path.write_bytes(b"" + encoded(image, "WEBP", lossless=True))
     with path.open("rb") as stream:
         stream.seek(11)
-        picture = open_picture(stream)
+        picture = open_image(stream)
         assert picture.facts.format == "WEBP"
         np.testing.assert_array_equal(picture.pixels(SMALL), reference(image, SMALL))
         np.testing.assert_array_equal(picture.pixels(Preprocess(size=32)), reference(image, Preprocess(size=32)))
@@ -339,9 +339,9 @@ def test_a_file_that_ends_early_is_told_and_can_be_read_in_part(kind: str, optio
     image = smooth(400, 300)
     data = encoded(image, kind, **options)
     with pytest.raises(TruncatedImageError):
-        open_picture(data[: len(data) * 7 // 10]).pixels(SMALL)
-    part = open_picture(data[: len(data) * 7 // 10], truncated=True).pixels(Preprocess(size=64, resize="squash"))
-    whole = open_picture(data).pixels(Preprocess(size=64, resize="squash"))
+        open_image(data[: len(data) * 7 // 10]).pixels(SMALL)
+    part = open_image(data[: len(data) * 7 // 10], truncated=True).pixels(Preprocess(size=64, resize="squash"))
+    whole = open_image(data).pixels(Preprocess(size=64, resize="squash"))
     assert np.abs(part[:, :20].astype(int) - whole[:, :20]).mean() < 8
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
@@ -350,7 +350,7 @@ def test_a_file_without_any_pixels_stays_an_error_in_part() -> None:
     data = encoded(smooth(400, 300), "JPEG")
     head = data[: data.index(b"\xff\xda") + 14]
     with pytest.raises(ImageError) as caught:
-        open_picture(head, truncated=True).pixels(SMALL)
+        open_image(head, truncated=True).pixels(SMALL)
     assert not isinstance(caught.value, TruncatedImageError)
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
@@ -364,7 +364,7 @@ def test_damage_anywhere_is_pixels_or_an_error_of_ours() -> None:
             places = rng.integers(0, min(len(data), int(rng.choice([200, 2000, len(data)]))), 12)
             damaged[places] = rng.integers(0, 256, 12)
             try:
-                shape = open_picture(damaged.tobytes(), max_pixels=1_000_000).pixels(SMALL).shape
+                shape = open_image(damaged.tobytes(), max_pixels=1_000_000).pixels(SMALL).shape
             except ImageError as error:
                 assert "\n" not in str(error) and str(path) not in str(error)
             else:
@@ -384,7 +384,7 @@ class Exhausted(io.BytesIO):
 
 def test_want_of_memory_is_no_fault_of_the_picture() -> None:
     stream = Exhausted(encoded(smooth(400, 300), "JPEG"))
-    picture = open_picture(stream)
+    picture = open_image(stream)
     stream.full = True
     with pytest.raises(MemoryError):
         picture.pixels(SMALL)
@@ -405,12 +405,12 @@ def test_broken_exif_and_long_texts_never_fail_a_picture() -> None:
         encoded(image, "WEBP", lossless=True, exif=b"\0\1\2"),
     ]
     for data in pictures:
-        np.testing.assert_array_equal(open_picture(data).pixels(SMALL), reference(image, SMALL))
+        np.testing.assert_array_equal(open_image(data).pixels(SMALL), reference(image, SMALL))
 
 
 def test_many_threads_decode_the_same_pixels_and_leave_the_warning_filters() -> None:
     files = [(GOLDEN / str(pair["file"])).read_bytes() for pair in PAIRS]
-    alone = [open_picture(data).pixels(SMALL) for data in files]
+    alone = [open_image(data).pixels(SMALL) for data in files]
     before = list(warnings.filters)
     gate = threading.Barrier(8)
 
@@ -418,7 +418,7 @@ def test_many_threads_decode_the_same_pixels_and_leave_the_warning_filters() -> 
         gate.wait()
         for step in range(len(files)):
             at = (step * 7 + number) % len(files)
-            np.testing.assert_array_equal(open_picture(files[at]).pixels(SMALL), alone[at])
+            np.testing.assert_array_equal(open_image(files[at]).pixels(SMALL), alone[at])
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
@@ -472,18 +472,18 @@ def test_a_heic_item_without_a_proper_name_does_not_end_the_process() -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
 def test_a_large_jpeg_of_any_colours_and_companions_is_drafted(mode: str) -> None:
-    """Phones put a second picture behind the first (MPO); it must not keep the first from being drafted."""
+    """Phones put a second image behind the first (MPO); it must not keep the first from being drafted."""
     image = smooth(1600, 1200).convert(mode)
     for kind, options in (("JPEG", {}), ("MPO", {"save_all": True, "append_images": [image]})):
         data = encoded(image, kind, quality=92, **options)
-        picture = open_picture(data, max_pixels=500_000)
+        picture = open_image(data, max_pixels=500_000)
         assert picture.facts.format == "JPEG"
-        twin = open_picture(encoded(image.convert("RGB"), compress_level=1)).pixels(Preprocess(size=128))
+        twin = open_image(encoded(image.convert("RGB"), compress_level=1)).pixels(Preprocess(size=128))
         assert cosine(picture.pixels(Preprocess(size=128)), twin) > 0.998
 
 
 def test_suffixes_cover_the_golden_set_and_leave_drawings_out() -> None:
-    assert {path.suffix for path in GOLDEN.iterdir()} <= PICTURE_SUFFIXES
-    assert {".jpeg", ".dng", ".cr3", ".heif"} <= PICTURE_SUFFIXES
-    assert not {".svg", ".pdf", ".eps", ".txt", ".mp4"} & PICTURE_SUFFIXES
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in PICTURE_SUFFIXES)
+    assert {path.suffix for path in GOLDEN.iterdir()} <= IMAGE_SUFFIXES
+    assert {".jpeg", ".dng", ".cr3", ".heif"} <= IMAGE_SUFFIXES
+    assert not {".svg", ".pdf", ".eps", ".txt", ".mp4"} & IMAGE_SUFFIXES
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)

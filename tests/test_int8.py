@@ -1,4 +1,4 @@
-"""Pictures in 8 bits: as good, an encoder of its own, made again from its record, and asked for by --precision."""
+"""Images in 8 bits: as good, an encoder of its own, made again from its record, and asked for by --precision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from clipsearch.encoders.load import load_encoder, quantise, refuse_int8, reload
 from clipsearch.encoders.onnx.quantisation import Grid, Quantisation, product, quantised_info, taken_apart
 from clipsearch.encoders.onnx.tower import Tower, open_session
 from clipsearch.errors import ModelMismatchError, UsageError
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.indexing.results import IndexReport, Progress
 from clipsearch.library import int8
 from clipsearch.search.query import QueryOptions
@@ -61,7 +61,7 @@ def full() -> Encoder:
 @pytest.fixture(scope="module")
 def pixels(drawings: Path, full: Encoder) -> np.ndarray:
     files = sorted(drawings.iterdir())
-    return np.stack([full.prepare(open_picture(file.read_bytes())) for file in files])
+    return np.stack([full.prepare(open_image(file.read_bytes())) for file in files])
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def small(info: EncoderInfo) -> Encoder:
     return reload_encoder(info, EncoderOptions(device="cpu"))
 
 
-def rank_one(texts: np.ndarray, pictures: np.ndarray) -> float:
-    return float(np.mean((texts @ pictures.T).argmax(axis=1) == np.arange(len(pictures))))
+def rank_one(texts: np.ndarray, images: np.ndarray) -> float:
+    return float(np.mean((texts @ images.T).argmax(axis=1) == np.arange(len(images))))
 
 
 def test_it_finds_what_full_precision_finds(full: Encoder, small: Encoder, pixels: np.ndarray) -> None:
@@ -168,10 +168,10 @@ def test_what_has_no_such_form_is_refused(full: Encoder, pixels: np.ndarray) -> 
 
 
 def test_an_architecture_that_is_not_written_here_is_refused() -> None:
-    from test_onnx_towers import open_runtime, pictures
+    from test_onnx_towers import images, open_runtime
 
     with pytest.raises(UsageError, match="only plain vision transformers"):
-        open_runtime("resnet").calibrated(pictures())
+        open_runtime("resnet").calibrated(images())
 
 
 # The agreement
@@ -241,7 +241,7 @@ def index(drawings: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[IndexR
         if new:
             libraries.append(Library.create(tmp_path / f"library-{len(libraries)}", model=SPEC))
         heard = Heard()
-        report = libraries[-1].index([photos], say=heard.say, progress=heard.progress, **options)
+        report = libraries[-1].index([photos], notify=heard.say, progress=heard.progress, **options)
         return report, heard, libraries[-1]
 
     yield run

@@ -1,4 +1,4 @@
-"""The map of a library: where pictures lie, and the page that shows it."""
+"""The map of a library: where images lie, and the page that shows it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_few_or_equal_vectors_have_places_too(rows: np.ndarray) -> None:
 def projected(shelf: Shelf, most: int) -> Projection:
     catalog = Catalog.open(shelf.folder)
     try:
-        row = catalog.answering()
+        row = catalog.active()
         assert row is not None
         return project(catalog, row, most=most)
     finally:
@@ -74,7 +74,7 @@ def test_a_library_is_laid_out_whole_or_as_a_sample_that_stays(tmp_path: Path) -
     assert names == {f"{n}.png" for n in range(30) if n != 3}
     sample = projected(shelf, 10)
     assert len(sample.hits) == 10 and sample.total == 29
-    # A picture's place does not depend on how many are shown.
+    # An image's place does not depend on how many are shown.
     places = {each.id: place for each, place in zip(everything.hits, everything.positions, strict=True)}
     for each, place in zip(sample.hits, sample.positions, strict=True):
         assert place == pytest.approx(places[each.id])
@@ -114,7 +114,7 @@ def test_the_help_says_how_many_pictures_a_map_has_of_itself(cli: Cli, tmp_path:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Projection, Path]:
-    """A map of 300 pictures in three heaps, hostile names and files that cannot be shown among them."""
+    """A map of 300 images in three heaps, hostile names and files that cannot be shown among them."""
     folder = tmp_path_factory.mktemp("map")
     colours = ("#d02020", "#20a040", "#2050d0")
     rng = np.random.default_rng(0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,27 @@ import pytest
 from clipsearch.cli import output
 
 PACKAGE = Path(__file__).parents[1] / "clipsearch"
+OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]+|-[0k])(?!\w)")
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """The string constants of a file that may end up in a message: all but docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.lineno, node.value
+
+
+def test_no_message_of_the_library_names_an_option() -> None:
+    named = [
+        f"{path.relative_to(PACKAGE)}:{line}: {text}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] != "cli"
+        for line, text in texts(path)
+        if OPTION.search(text)
+    ]
+    assert not named, "\n".join(named)
 
 
 def test_the_command_line_shows_parameters_as_its_options() -> None:

@@ -20,12 +20,12 @@ CASES = 1000
 
 
 def random_case(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (pictures, captions) of few levels, so that many tie, and the picture of each caption."""
-    pictures = int(rng.integers(1, 9))
-    per_picture = rng.integers(1, 6, size=pictures)
-    owner = rng.permutation(np.repeat(np.arange(pictures), per_picture))
+    """Scores (images, captions) of few levels, so that many tie, and the image of each caption."""
+    images = int(rng.integers(1, 9))
+    per_picture = rng.integers(1, 6, size=images)
+    owner = rng.permutation(np.repeat(np.arange(images), per_picture))
     levels = int(rng.choice([1, 2, 3, 5, 1000]))
-    return rng.integers(levels, size=(pictures, len(owner))) / np.float32(levels), owner
+    return rng.integers(levels, size=(images, len(owner))) / np.float32(levels), owner
 
 
 def settled(scores: np.ndarray, relevant: np.ndarray) -> torch.Tensor:
@@ -77,7 +77,7 @@ def test_accuracy_counts_what_is_among_the_first() -> None:
     assert metrics.top_k_hits(ranked, truth, 1).tolist() == [True, False, False, False]
     assert metrics.mean(metrics.top_k_hits(ranked, truth, 2)) == 0.5
     right = metrics.top_k_hits(ranked, truth, 1)
-    # Class 0 has one of three right, class 1 none of one, and class 2 no pictures.
+    # Class 0 has one of three right, class 1 none of one, and class 2 no images.
     assert metrics.mean_per_class(right, truth) == pytest.approx(1 / 6)
     matrix = metrics.confusion_matrix(truth, ranked[:, 0], 3)
     assert matrix.tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0]]

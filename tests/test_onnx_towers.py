@@ -107,7 +107,7 @@ def test_vectors_are_torchs(form: str, caplog: pytest.LogCaptureFixture) -> None
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert np.abs(images - torch_images(build(form))).max() < 1e-5
     assert np.abs(words - placed(TextSide(build(form)), "cpu").encode(texts(form))).max() < 1e-5
-    # Alone or in company, a picture and a text have one vector.
+    # Alone or in company, an image and a text have one vector.
     assert np.abs(images[:1] - converted.images(pictures()[:1])).max() <= 1e-6
     assert np.abs(words[:1] - converted.texts(texts(form)[:1])).max() <= 1e-6
 

@@ -51,7 +51,7 @@ FOUR = vectors((1, 0), (1, 0.5), (-1, 1), (0, 1))
 UNEQUAL = vectors((1000, 0), (1, 0.5), (-3, 0), (0, -2))
 
 
-def pictures(folder: Path, colours: list[str]) -> list[str]:
+def images(folder: Path, colours: list[str]) -> list[str]:
     paths = []
     for number, colour in enumerate(colours):
         path = folder / f"{number} {colour}.png"
@@ -61,7 +61,7 @@ def pictures(folder: Path, colours: list[str]) -> list[str]:
 
 
 def compared(folder: Path, colours: list[str], words: list[str], *, seed: int = 0) -> Similarity:
-    items = [Compared("picture", path, (path,)) for path in pictures(folder, colours)]
+    items = [Compared("picture", path, (path,)) for path in images(folder, colours)]
     items += [Compared("text", text) for text in words]
     rows = np.random.default_rng(seed).normal(0.3, 1, (len(items), 16))
     return Similarity(MODEL, tuple(items), rows, *measure(rows))
@@ -76,10 +76,8 @@ def classified(paths: list[str], labels: list[str]) -> ClassifyResult:
 
 
 def judged(folder: Path) -> ClassifyResult:
-    """A picture with an answer, one that is unknown, one with none of the labels, and one that could not be read."""
-    first, second, third, fourth = classified(
-        pictures(folder, ["red", "lime", "blue", "gray"]), ["a", "b", "c"]
-    ).results
+    """An image with an answer, one that is unknown, one with none of the labels, and one that could not be read."""
+    first, second, third, fourth = classified(images(folder, ["red", "lime", "blue", "gray"]), ["a", "b", "c"]).results
     none, failed = replace(third, predictions=()), replace(fourth, predictions=(), reason="not a picture")
     return ClassifyResult(MODEL, (first, replace(second, unknown=True), none, failed), labels=("a", "b", "c", "d"))
 
@@ -117,10 +115,10 @@ PLOTS: dict[str, Callable[[Path, Path, bool], object]] = {
         compared(folder, ["red", "lime", "blue"], ["a dog", *AWKWARD]), file, dark=dark
     ),
     "one": lambda folder, file, dark: plot_classification(
-        classified(pictures(folder, ["red"]), ["a dog", *AWKWARD]), file, dark=dark
+        classified(images(folder, ["red"]), ["a dog", *AWKWARD]), file, dark=dark
     ),
     "sheet": lambda folder, file, dark: plot_classification(
-        classified(pictures(folder, ["red"] * 7), ["a dog", *AWKWARD]), file, dark=dark
+        classified(images(folder, ["red"] * 7), ["a dog", *AWKWARD]), file, dark=dark
     ),
     "unknown": lambda folder, file, dark: plot_classification(
         replace(judged(folder), results=judged(folder).results[1:2]), file, dark=dark
@@ -413,7 +411,7 @@ def test_many_are_drawn_and_too_many_refused(tmp_path: Path) -> None:
 
 
 def test_a_sheet_says_what_it_leaves_out(tmp_path: Path) -> None:
-    result = classified(pictures(tmp_path, ["red"] * 30), ["a", "b"])
+    result = classified(images(tmp_path, ["red"] * 30), ["a", "b"])
     assert plot_classification(result, tmp_path / "plot.svg") == 24
     failed = Classification("broken.jpg", (), "broken.jpg: not a picture")
     one = replace(result, results=(failed, result.results[0]))
@@ -438,7 +436,7 @@ def test_an_answer_that_was_rejected_is_not_drawn_as_one(tmp_path: Path) -> None
 
 
 def test_every_label_that_was_judged_by_itself_is_an_answer(tmp_path: Path) -> None:
-    result = classified(pictures(tmp_path, ["red"]), ["a", "b", "c"])
+    result = classified(images(tmp_path, ["red"]), ["a", "b", "c"])
     plot_classification(result, tmp_path / "one.png")
     plot_classification(replace(result, threshold=0.1), tmp_path / "all.png")
     one, every = (opened(tmp_path / f"{name}.png") for name in ("one", "all"))
@@ -460,14 +458,14 @@ def test_every_label_that_was_judged_by_itself_is_an_answer(tmp_path: Path) -> N
 def test_a_plot_says_how_many_labels_it_leaves_out(
     tmp_path: Path, drawn_texts: list[str], labels: int, threshold: float | None, many: int, said: str
 ) -> None:
-    result = classified(pictures(tmp_path, ["red"] * many), [f"label {n}" for n in range(labels)])
+    result = classified(images(tmp_path, ["red"] * many), [f"label {n}" for n in range(labels)])
     plot_classification(replace(result, threshold=threshold), tmp_path / "plot.png")
     text = " ".join(drawn_texts)
     assert said in text and (said != "" or " of " not in text)
 
 
 def test_bars_are_as_long_as_the_probabilities(tmp_path: Path) -> None:
-    result = classified(pictures(tmp_path, ["#ff00ff"]), ["a", "b"])
+    result = classified(images(tmp_path, ["#ff00ff"]), ["a", "b"])
     first = replace(result.results[0], predictions=(Prediction("a", 0.75, 0.3), Prediction("b", 0.25, 0.2)))
     plot_classification(replace(result, results=(first,)), tmp_path / "plot.png")
     pixels = opened(tmp_path / "plot.png")
@@ -508,7 +506,7 @@ def test_a_plot_is_replaced_and_a_photo_is_not(tmp_path: Path) -> None:
         plot_similarity(FOUR, file)
         check(file)
         plot_similarity(FOUR, file, dark=True)
-    [photo] = pictures(tmp_path, ["red"])
+    [photo] = images(tmp_path, ["red"])
     kept = Path(photo).read_bytes()
     for attempt in (lambda: check(photo), lambda: plot_similarity(FOUR, photo)):
         with pytest.raises(UsageError, match="exists and is no plot of clipsearch"):

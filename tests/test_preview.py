@@ -1,4 +1,4 @@
-"""Pictures in the terminal: which way a terminal gets, and that what is sent draws the picture."""
+"""Images in the terminal: which way a terminal gets, and that what is sent draws the image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hit(path: Path) -> Hit:
 @pytest.fixture
 def nine() -> Image.Image:
     """3 × 3 pixels, so a half block's lower half is missing."""
-    picture = Image.new("RGB", (3, 3))
+    image = Image.new("RGB", (3, 3))
     rows = [
         ((255, 0, 0), (255, 0, 0), (0, 0, 255)),
         ((0, 255, 0), (0, 255, 0), (10, 20, 30)),
@@ -37,8 +37,8 @@ def nine() -> Image.Image:
     ]
     for y, row in enumerate(rows):
         for x, colour in enumerate(row):
-            picture.putpixel((x, y), colour)
-    return picture
+            image.putpixel((x, y), colour)
+    return image
 
 
 def same(one: Image.Image, other: Image.Image) -> bool:
@@ -68,7 +68,7 @@ BLOCKS256_NINE = (
 
 
 def from_kitty(text: str) -> tuple[dict[str, str], Image.Image]:
-    """The keys of the first chunk, and the picture; holds the whole of `text` to the protocol."""
+    """The keys of the first chunk, and the image; holds the whole of `text` to the protocol."""
     assert text.endswith("\n")
     chunks = re.findall(r"\x1b_G([^;]*);([A-Za-z0-9+/=]*)\x1b\\", text)
     assert "".join(f"\x1b_G{keys};{data}\x1b\\" for keys, data in chunks) == text[:-1]
@@ -121,20 +121,20 @@ def from_blocks(text: str) -> Image.Image:
                 front, back = ((*colour, 255), back) if code == 38 else (front, (*colour, 255))
         painted += [upper, lower]
     assert len({len(row) for row in painted}) == 1
-    picture = Image.new("RGBA", (len(painted[0]), len(painted)))
+    image = Image.new("RGBA", (len(painted[0]), len(painted)))
     for y, row in enumerate(painted):
         for x, colour in enumerate(row):
-            picture.putpixel((x, y), colour)
-    return picture
+            image.putpixel((x, y), colour)
+    return image
 
 
 def test_recorded_sequences_still_draw_the_picture(nine: Image.Image) -> None:
     for protocol, recorded, read in (("kitty", KITTY_NINE, from_kitty), ("iterm2", ITERM2_NINE, from_iterm2)):
-        keys, picture = read(preview.render(nine, protocol, columns=3, rows=2, cell=(1, 2)))
+        keys, image = read(preview.render(nine, protocol, columns=3, rows=2, cell=(1, 2)))
         kept, _ = read(recorded)
         # Another zlib packs the same pixels otherwise.
         assert keys | {"size": ""} == kept | {"size": ""}
-        assert same(picture, nine)
+        assert same(image, nine)
     assert preview.render(nine, "blocks", columns=3, rows=2, cell=(1, 2)) == BLOCKS_NINE
     assert preview.render(nine, "blocks256", columns=3, rows=2, cell=(1, 2)) == BLOCKS256_NINE
     assert preview.render(nine, "none", columns=3, rows=2) == ""
@@ -153,19 +153,19 @@ def test_half_blocks_paint_the_pixels(nine: Image.Image) -> None:
 def test_a_photograph_arrives_in_chunks_and_in_shape(name: str) -> None:
     photo = Image.open(PHOTOS / name).convert("RGB")
     for protocol, read in (("kitty", from_kitty), ("iterm2", from_iterm2)):
-        keys, picture = read(preview.render(photo, protocol, columns=40, rows=100))
-        assert picture.size[0] == 400
-        assert picture.width / picture.height == pytest.approx(photo.width / photo.height, rel=0.01)
+        keys, image = read(preview.render(photo, protocol, columns=40, rows=100))
+        assert image.size[0] == 400
+        assert image.width / image.height == pytest.approx(photo.width / photo.height, rel=0.01)
         assert (keys.get("c"), keys.get("width")) == (("40", None) if protocol == "kitty" else (None, "40"))
         assert ("r" not in keys) if protocol == "kitty" else (keys["height"] == "auto")
-        small = photo.resize(picture.size, Image.Resampling.LANCZOS)
-        assert max(ImageStat.Stat(ImageChops.difference(small, picture)).mean) < 1.5
+        small = photo.resize(image.size, Image.Resampling.LANCZOS)
+        assert max(ImageStat.Stat(ImageChops.difference(small, image)).mean) < 1.5
 
 
 def test_a_high_picture_is_bounded_by_the_rows() -> None:
     tall = Image.linear_gradient("L").convert("RGB").resize((100, 1000))
-    keys, picture = from_kitty(preview.render(tall, "kitty", columns=40, rows=10))
-    assert (keys["r"], picture.size) == ("10", (20, 200)) and "c" not in keys
+    keys, image = from_kitty(preview.render(tall, "kitty", columns=40, rows=10))
+    assert (keys["r"], image.size) == ("10", (20, 200)) and "c" not in keys
     keys, _ = from_iterm2(preview.render(tall, "iterm2", columns=40, rows=10))
     assert (keys["width"], keys["height"]) == ("auto", "10")
     assert from_blocks(preview.render(tall, "blocks", columns=40, rows=10)).size == (2, 20)
@@ -173,8 +173,8 @@ def test_a_high_picture_is_bounded_by_the_rows() -> None:
 
 def test_a_small_picture_is_not_blown_up() -> None:
     icon = Image.new("RGB", (20, 20), "red")
-    keys, picture = from_kitty(preview.render(icon, "kitty", columns=40, rows=20))
-    assert (keys["c"], picture.size) == ("2", (20, 20))
+    keys, image = from_kitty(preview.render(icon, "kitty", columns=40, rows=20))
+    assert (keys["c"], image.size) == ("2", (20, 20))
     assert from_blocks(preview.render(icon, "blocks", columns=40, rows=20)).size == (20, 20)
 
 
@@ -305,8 +305,8 @@ def test_strips_are_one_picture_each_where_the_terminal_takes_pictures() -> None
     hits = [hit(PHOTOS / name) for name in ("chelsea.png", "rocket.jpg", "coffee.png")]
     [strip] = preview.strips(hits, "kitty", columns=80)
     drawn, caption, _ = strip.rsplit("\n", 3)[:3]
-    _, picture = from_kitty(f"{drawn}\n")
-    assert picture.mode == "RGBA" and picture.width == 10 * (3 * 25 + 2 * 2)
+    _, image = from_kitty(f"{drawn}\n")
+    assert image.mode == "RGBA" and image.width == 10 * (3 * 25 + 2 * 2)
     assert caption.split() == ["1", "chelsea.png", "2", "rocket.jpg", "3", "coffee.png"]
 
 

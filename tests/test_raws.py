@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from clipsearch.errors import ImageError
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.types import Preprocess
 
 WIDTH, HEIGHT = 320, 200
@@ -20,11 +20,11 @@ WIDTH, HEIGHT = 320, 200
 
 def scene() -> np.ndarray:
     """Colour patches, different in every corner, as uint8 of shape (HEIGHT, WIDTH, 3)."""
-    picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    picture[:100, :160] = (200, 40, 40)
-    picture[:100, 160:] = (40, 180, 40)
-    picture[100:, :160] = (40, 60, 200)
-    return picture
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    image[:100, :160] = (200, 40, 40)
+    image[:100, 160:] = (40, 180, 40)
+    image[100:, :160] = (40, 60, 200)
+    return image
 
 
 def entry(tag: int, kind: int, values: tuple[int, ...]) -> tuple[int, int, int, bytes]:
@@ -48,9 +48,9 @@ def dng(*, preview: int | None, orientation: int = 1, marked: bool = False) -> b
 
     `marked` paints the preview's upper left corner white, so that it can be told from the sensor's data.
     """
-    picture = scene()
+    image = scene()
     bayer = np.zeros((HEIGHT, WIDTH), np.uint16)
-    linear = ((picture / 255.0) ** 2.2 * 60000).astype(np.uint16)
+    linear = ((image / 255.0) ** 2.2 * 60000).astype(np.uint16)
     bayer[0::2, 0::2] = linear[0::2, 0::2, 0]
     bayer[0::2, 1::2] = linear[0::2, 1::2, 1]
     bayer[1::2, 0::2] = linear[1::2, 0::2, 1]
@@ -70,7 +70,7 @@ def dng(*, preview: int | None, orientation: int = 1, marked: bool = False) -> b
     if preview is None:
         start = 8 + len(directory([*common, *sensor, entry(273, 4, (0,))], 8))
         return b"II*\0\x08\0\0\0" + directory([*common, *sensor, entry(273, 4, (start,))], 8) + bayer.tobytes()
-    shown = Image.fromarray(picture).resize((preview, preview * HEIGHT // WIDTH))
+    shown = Image.fromarray(image).resize((preview, preview * HEIGHT // WIDTH))
     if marked:
         shown.paste((255, 255, 255), (0, 0, preview // 4, preview // 4))
     stream = io.BytesIO()
@@ -103,23 +103,23 @@ def corners(pixels: np.ndarray) -> list[str]:
 @pytest.mark.parametrize("preview", [None, 160])
 @pytest.mark.parametrize("size", [48, 128])
 def test_a_raw_file_shows_what_the_sensor_saw(preview: int | None, size: int) -> None:
-    picture = open_picture(dng(preview=preview))
-    assert (picture.facts.format, picture.facts.width, picture.facts.height) == ("RAW", WIDTH, HEIGHT)
-    assert picture.facts.camera == "Maker One"
-    assert corners(picture.pixels(Preprocess(size=size))) == ["red", "green", "blue", "grey"]
+    image = open_image(dng(preview=preview))
+    assert (image.facts.format, image.facts.width, image.facts.height) == ("RAW", WIDTH, HEIGHT)
+    assert image.facts.camera == "Maker One"
+    assert corners(image.pixels(Preprocess(size=size))) == ["red", "green", "blue", "grey"]
 
 
 @pytest.mark.parametrize("preview", [None, 160])
 def test_a_raw_file_is_turned(preview: int | None) -> None:
-    picture = open_picture(dng(preview=preview, orientation=6))
-    assert (picture.facts.width, picture.facts.height) == (HEIGHT, WIDTH)
-    assert corners(picture.pixels(Preprocess(size=48))) == ["blue", "red", "grey", "green"]
+    image = open_image(dng(preview=preview, orientation=6))
+    assert (image.facts.width, image.facts.height) == (HEIGHT, WIDTH)
+    assert corners(image.pixels(Preprocess(size=48))) == ["blue", "red", "grey", "green"]
 
 
 def test_the_preview_serves_small_targets_and_the_sensor_large_ones() -> None:
-    picture = open_picture(dng(preview=160, marked=True))
-    small = picture.pixels(Preprocess(size=64, resize="squash"))
-    large = picture.pixels(Preprocess(size=192, resize="squash"))
+    image = open_image(dng(preview=160, marked=True))
+    small = image.pixels(Preprocess(size=64, resize="squash"))
+    large = image.pixels(Preprocess(size=192, resize="squash"))
     assert small[:, 2, 2].min() > 240
     assert large[:, 2, 2].argmax() == 0 and large[:, 2, 2].min() < 100
 
@@ -128,7 +128,7 @@ def test_a_damaged_raw_file_is_an_error_of_ours() -> None:
     whole = dng(preview=None)
     for data in (whole[: len(whole) // 2], whole[:300], b"FUJIFILMCCD-RAW 0201" + bytes(200)):
         with pytest.raises(ImageError) as caught:
-            open_picture(data).pixels(Preprocess(size=64))
+            open_image(data).pixels(Preprocess(size=64))
         assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""docs/recipes.md prints what it says; the pictures of the documents are there, and small."""
+"""docs/recipes.md prints what it says; the images of the documents are there, and small."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ def test_every_recipe_prints_what_the_page_says(cli: Cli, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_the_pictures_are_small_and_can_be_opened(suffix: str) -> None:
-    pictures = sorted((DOCS / "pictures").glob(f"*.{suffix}"))
-    assert len(pictures) == {"svg": 5, "png": 3}[suffix]
-    for picture in pictures:
-        assert picture.stat().st_size <= 100_000, picture.name
+    images = sorted((DOCS / "pictures").glob(f"*.{suffix}"))
+    assert len(images) == {"svg": 5, "png": 3}[suffix]
+    for image in images:
+        assert image.stat().st_size <= 100_000, image.name
         if suffix == "png":
-            Image.open(picture).load()
+            Image.open(image).load()
         else:
-            assert MARK in picture.read_bytes()[:4096] and b"prefers-color-scheme: dark" in picture.read_bytes()
+            assert MARK in image.read_bytes()[:4096] and b"prefers-color-scheme: dark" in image.read_bytes()
         pages = (DOCS / "similarity.md").read_text("utf-8") + (DOCS.parent / "README.md").read_text("utf-8")
-        assert f"pictures/{picture.name})" in pages
+        assert f"pictures/{image.name})" in pages
 
 
 def test_the_page_names_the_vectors_of_the_figure() -> None:

@@ -1,4 +1,4 @@
-"""Our vectors are open_clip's: the same pixels, the same towers, the same unit rows, for pictures and for words.
+"""Our vectors are open_clip's: the same pixels, the same towers, the same unit rows, for images and for words.
 
 So are the predictions of `eval classify`, one by one.
 
@@ -31,7 +31,7 @@ from tinyclip.scenes import COLOURS, caption, draw, scenes
 
 from clipsearch.encoders.base import EncoderOptions
 from clipsearch.encoders.load import load_encoder
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 WORDS = [
@@ -115,9 +115,9 @@ def encoder(reference: Reference) -> Any:
     return load_encoder(str(reference.path), reference.options)
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -128,15 +128,15 @@ def photographs() -> list[Image.Image]:
 
 def undrafted() -> list[bytes]:
     """Photographs and drawings of many shapes, as PNG, and as JPEG too small to be drafted at any size here."""
-    pictures = [*photographs(), *(draw(scene) for scene in scenes(3, seed=5))]
+    images = [*photographs(), *(draw(scene) for scene in scenes(3, seed=5))]
     shapes = [(37, 640), (500, 33), (64, 64), (1, 1)]
-    odd = [pictures[1].resize(shape) for shape in shapes]
-    small = [picture.resize((250, 187)) for picture in pictures[:2]]
-    return [*map(encoded, pictures + odd), *(encoded(picture, "JPEG", quality=90) for picture in small)]
+    odd = [images[1].resize(shape) for shape in shapes]
+    small = [image.resize((250, 187)) for image in images[:2]]
+    return [*map(encoded, images + odd), *(encoded(image, "JPEG", quality=90) for image in small)]
 
 
 def prepared(encoder: Any, files: list[bytes]) -> np.ndarray:
-    return np.stack([encoder.prepare(open_picture(file)) for file in files])
+    return np.stack([encoder.prepare(open_image(file)) for file in files])
 
 
 def test_pictures_give_the_vectors_of_the_reference(reference: Reference, encoder: Any) -> None:
@@ -164,10 +164,10 @@ def test_words_give_the_vectors_of_the_reference(reference: Reference, encoder: 
 def test_drafted_photographs_stay_close_to_the_reference(reference: Reference, encoder: Any) -> None:
     side = 4 * reference.size + 8
     large = []
-    for picture in photographs():
-        scale = side / min(picture.size)
-        large.append(picture.resize((round(picture.width * scale), round(picture.height * scale))))
-    files = [encoded(picture, "JPEG", quality=92) for picture in large]
+    for image in photographs():
+        scale = side / min(image.size)
+        large.append(image.resize((round(image.width * scale), round(image.height * scale))))
+    files = [encoded(image, "JPEG", quality=92) for image in large]
     ours = encoder.encode_images(prepared(encoder, files))
     cosine = float((ours * reference.images(files)).sum(axis=1).min())
     print(f"{reference.name}: drafted photographs of {side} px have a cosine of at least {cosine:.6f}")
@@ -186,7 +186,7 @@ TEMPLATES = ("a red circle on a {} background", "a large blue square on a {} bac
 
 @pytest.fixture(scope="module")
 def backgrounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn pictures, a folder for each colour of the background."""
+    """Drawn images, a folder for each colour of the background."""
     root = tmp_path_factory.mktemp("backgrounds")
     for number, scene in enumerate(scenes(40, seed=11)):
         (root / scene.background).mkdir(exist_ok=True)

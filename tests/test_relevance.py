@@ -1,4 +1,4 @@
-"""Relevance: what it lets through and turns away on real pictures, and that it depends on nothing it should not."""
+"""Relevance: what it lets through and turns away on real images, and that it depends on nothing it should not."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from clipsearch.cli.commands import demo
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.load import load_encoder
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.search import relevance
 from clipsearch.search.background import PROMPTS
-from clipsearch.search.relevance import FEWEST, KINDS, RELEVANT, Yardstick
+from clipsearch.search.relevance import FEWEST, KINDS, RELEVANT, Baseline
 
 TINY = Path(__file__).parent / "tinyclip"
 sys.path.insert(0, str(TINY))
@@ -38,17 +38,17 @@ def salads(count: int) -> list[str]:
     return ["".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(3, 12))) for _ in range(count)]
 
 
-def best(yardstick: Yardstick, queries: Rows, pictures: Rows) -> NDArray[np.float32]:
+def best(baseline: Baseline, queries: Rows, images: Rows) -> NDArray[np.float32]:
     """The relevance of each query's best hit."""
-    tops = (queries @ pictures.T).max(axis=1)
-    return np.array([relevance.relevance(yardstick, q, s[None])[0] for q, s in zip(queries, tops, strict=True)])
+    tops = (queries @ images.T).max(axis=1)
+    return np.array([relevance.relevance(baseline, q, s[None])[0] for q, s in zip(queries, tops, strict=True)])
 
 
 def unit(rows: NDArray[np.floating]) -> Rows:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-# Real pictures, real encoders
+# Real images, real encoders
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def builtin() -> Encoder:
 
 
 def answering(catalog: Catalog) -> EncoderRow:
-    row = catalog.answering()
+    row = catalog.active()
     assert row is not None
     return row
 
@@ -82,12 +82,12 @@ def test_photographs_are_found_and_what_is_in_none_of_them_is_not(
     photos: Catalog, builtin: Encoder, tmp_path: Path
 ) -> None:
     cache = QueryCache(tmp_path)
-    yardstick = relevance.learn(photos, answering(photos), cache, builtin.encode_texts)
+    baseline = relevance.learn(photos, answering(photos), cache, builtin.encode_texts)
     cache.close()
-    assert yardstick is not None
+    assert baseline is not None
 
     def sure(texts: Sequence[str]) -> NDArray[np.float32]:
-        return best(yardstick, builtin.encode_texts(texts), vectors(photos))
+        return best(baseline, builtin.encode_texts(texts), vectors(photos))
 
     there = sure([*demo.QUERIES, "a kitten", "an espresso", "a missile"])
     absent = sure(
@@ -109,7 +109,7 @@ def drawings(tiny: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     rows = []
     for scene in scenes(300, seed=0):
         draw(scene, side=64).save(folder / "one.png")
-        rows.append(tiny.encode_images(tiny.prepare(open_picture((folder / "one.png").read_bytes()))[None])[0])
+        rows.append(tiny.encode_images(tiny.prepare(open_image((folder / "one.png").read_bytes()))[None])[0])
     return np.stack(rows)
 
 
@@ -120,13 +120,13 @@ def test_captions_with_a_missing_background_are_turned_away(tiny: Encoder, drawi
     kept, answered, fooled = [], [], []
     for colour in COLOURS:
         held = np.array([scene.background != colour for scene in known])
-        pictures = drawings[held]
-        yardstick = relevance.measure(pictures.astype(np.float64), everyday, count=len(pictures))
+        images = drawings[held]
+        baseline = relevance.measure(images.astype(np.float64), everyday, count=len(images))
         captions = tiny.encode_texts([caption(scene) for scene in known])
-        right = (captions[held] @ pictures.T).argmax(axis=1) == np.arange(len(pictures))
-        kept.append(best(yardstick, captions[held][right], pictures))
-        answered.append(best(yardstick, captions[~held], pictures))
-        fooled.append(best(yardstick, nonsense, pictures))
+        right = (captions[held] @ images.T).argmax(axis=1) == np.arange(len(images))
+        kept.append(best(baseline, captions[held][right], images))
+        answered.append(best(baseline, captions[~held], images))
+        fooled.append(best(baseline, nonsense, images))
     assert (np.concatenate(kept) > RELEVANT).mean() >= 0.8
     assert (np.concatenate(answered) > RELEVANT).mean() <= 0.2
     assert (np.concatenate(fooled) > RELEVANT).mean() <= 0.05
@@ -143,24 +143,24 @@ def some(count: int, seed: int) -> Rows:
 
 
 def test_a_higher_score_is_never_less_relevant() -> None:
-    yardstick = relevance.measure(some(500, 0).astype(np.float64), some(256, 1), count=500)
+    baseline = relevance.measure(some(500, 0).astype(np.float64), some(256, 1), count=500)
     for kind in KINDS:
-        values = relevance.relevance(yardstick, some(1, 2)[0], np.linspace(-1, 1, 201, dtype=np.float32), kind=kind)
+        values = relevance.relevance(baseline, some(1, 2)[0], np.linspace(-1, 1, 201, dtype=np.float32), kind=kind)
         assert values[0] < 0.01 < 0.99 < values[-1]
         assert (np.diff(values) >= 0).all()
 
 
 def test_only_the_order_and_spacing_of_scores_count() -> None:
     """An encoder whose cosines all lie between .15 and .35 gives the same answers as one that uses the whole range."""
-    pictures, texts, queries = some(500, 0), some(256, 1), some(40, 2)
-    queries[::4] = unit(queries[::4] + pictures[:10])  # Ten of them have an answer.
-    plain = relevance.measure(pictures.astype(np.float64), texts, count=500)
-    # A dimension that all pictures share and one that all texts share: every score becomes .25 + .1 · score.
+    images, texts, queries = some(500, 0), some(256, 1), some(40, 2)
+    queries[::4] = unit(queries[::4] + images[:10])  # Ten of them have an answer.
+    plain = relevance.measure(images.astype(np.float64), texts, count=500)
+    # A dimension that all images share and one that all texts share: every score becomes .25 + .1 · score.
     shares, apart = np.sqrt([0.1, 0.25, 0.65]), np.zeros
     narrow = [
         np.hstack([rows * shares[0], np.full((len(rows), 1), shares[1]), *columns])
         for rows, columns in (
-            (pictures, (np.full((len(pictures), 1), shares[2]), apart((len(pictures), 1)))),
+            (images, (np.full((len(images), 1), shares[2]), apart((len(images), 1)))),
             (texts, (apart((len(texts), 1)), np.full((len(texts), 1), shares[2]))),
             (queries, (apart((len(queries), 1)), np.full((len(queries), 1), shares[2]))),
         )
@@ -168,24 +168,24 @@ def test_only_the_order_and_spacing_of_scores_count() -> None:
     squeezed = relevance.measure(narrow[0], narrow[1].astype(np.float32), count=500)
     scores = narrow[2] @ narrow[0].T
     assert scores.min() >= 0.15 and scores.max() <= 0.35
-    expected = best(plain, queries, pictures)
+    expected = best(plain, queries, images)
     found = best(squeezed, narrow[2].astype(np.float32), narrow[0].astype(np.float32))
     assert expected.max() > RELEVANT > expected.min()
     assert np.allclose(found, expected, atol=1e-3)
 
 
 def test_copies_of_one_picture_make_no_one_sure() -> None:
-    pictures = np.repeat(some(1, 0), 40, axis=0)
-    yardstick = relevance.measure(pictures.astype(np.float64), some(256, 1), count=40)
-    assert (best(yardstick, some(30, 2), pictures) <= RELEVANT).all()
+    images = np.repeat(some(1, 0), 40, axis=0)
+    baseline = relevance.measure(images.astype(np.float64), some(256, 1), count=40)
+    assert (best(baseline, some(30, 2), images) <= RELEVANT).all()
 
 
 def test_of_more_pictures_the_best_hit_must_stand_higher() -> None:
     """What a sample says of a library ten times its size is near to what the whole library says."""
-    pictures, texts = some(40_000, 0), some(256, 1)
-    whole = relevance.measure(pictures.astype(np.float64), texts, count=40_000)
-    sampled = relevance.measure(pictures[::10].astype(np.float64), texts, count=40_000)
-    small = relevance.measure(pictures[::10].astype(np.float64), texts, count=4_000)
+    images, texts = some(40_000, 0), some(256, 1)
+    whole = relevance.measure(images.astype(np.float64), texts, count=40_000)
+    sampled = relevance.measure(images[::10].astype(np.float64), texts, count=40_000)
+    small = relevance.measure(images[::10].astype(np.float64), texts, count=4_000)
     for kind in KINDS:
         assert small.usual[kind].best < sampled.usual[kind].best
         assert sampled.usual[kind].best == pytest.approx(whole.usual[kind].best, abs=0.3)
@@ -207,7 +207,7 @@ class Embedder:
 
 @pytest.fixture
 def catalog(photos: Catalog, tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog of one's own, of an encoder with vectors of DIM dimensions: 40 pictures."""
+    """A catalog of one's own, of an encoder with vectors of DIM dimensions: 40 images."""
     catalog = Catalog.create(tmp_path / "library")
     with catalog.transaction():
         info = answering(photos).info
@@ -219,7 +219,7 @@ def catalog(photos: Catalog, tmp_path: Path) -> Iterator[Catalog]:
 
 
 def fill(catalog: Catalog, count: int) -> None:
-    """Add pictures until there are `count`."""
+    """Add images until there are `count`."""
     row = answering(catalog)
     present = catalog.embeddings.count(row.id)
     with catalog.transaction():

@@ -18,7 +18,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Five pictures: in the folder, in `sub`, in `sub/deep`, in a hidden folder, and a PNG in `sub`."""
+    """Five images: in the folder, in `sub`, in `sub/deep`, in a hidden folder, and a PNG in `sub`."""
     for i, name in enumerate(("a.jpg", "sub/b.jpg", "sub/deep/c.jpg", ".hidden/d.jpg", "sub/e.png")):
         draw(tmp_path / "photos" / name, i)
     return tmp_path / "photos"
@@ -117,7 +117,7 @@ def test_links_that_are_no_longer_followed_leave_the_results(shelf: Shelf, photo
 
 
 def test_a_second_way_to_a_folder_takes_the_place_of_the_first(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
-    """Else the row under the old name would never be looked at again, and answer with a picture that has changed."""
+    """Else the row under the old name would never be looked at again, and answer with an image that has changed."""
     draw(tmp_path / "elsewhere" / "x.jpg", 9)
     (photos / "link").symlink_to(tmp_path / "elsewhere")
     shelf.index(photos, follow=True)
@@ -225,7 +225,7 @@ def test_a_named_file_that_was_deleted_is_missing(shelf: Shelf, photos: Path) ->
 def test_many_named_files_cost_no_more_than_their_number(shelf: Shelf, tmp_path: Path) -> None:
     """`--files-from` with thousands of names: looking for each one's root among all of them would never end."""
     from clipsearch.catalog.catalog import Catalog
-    from clipsearch.images.sniff import PICTURE_SUFFIXES
+    from clipsearch.images.sniff import IMAGE_SUFFIXES
     from clipsearch.indexing.roots import GivenOptions, Roots
 
     catalog = Catalog.open(shelf.folder)
@@ -247,7 +247,7 @@ def test_many_named_files_cost_no_more_than_their_number(shelf: Shelf, tmp_path:
                 return original(self, path)
 
         counting = Counting(catalog)
-        areas = counting.plan(paths, GivenOptions(), suffixes=PICTURE_SUFFIXES, own=os.fsencode(shelf.folder))
+        areas = counting.plan(paths, GivenOptions(), suffixes=IMAGE_SUFFIXES, own=os.fsencode(shelf.folder))
         assert [area.start for area in areas] == paths
         assert looked_up <= 3 * len(paths)
     finally:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from helpers import Drive, draw, without_privileges
 
-from clipsearch.images.sniff import PICTURE_SUFFIXES
+from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing.results import Problem
-from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, pictures_in
+from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, images_in
 
 
 def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **options: object) -> Walk:
@@ -19,7 +19,7 @@ def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **
     return Walk(
         os.fsencode(start or root),
         Rules(os.fsencode(root), ScanOptions(**options)),  # type: ignore[arg-type]
-        PICTURE_SUFFIXES,
+        IMAGE_SUFFIXES,
         never=(about.st_dev, about.st_ino) if about else None,
     )
 
@@ -197,6 +197,6 @@ def test_named_files_are_taken_as_they_are_and_folders_walked(tmp_path: Path) ->
     (tmp_path / "b" / "shut").chmod(0)
     problems: list[Problem] = []
     with without_privileges():
-        found = list(pictures_in(paths, suffixes=PICTURE_SUFFIXES, problems=problems))
+        found = list(images_in(paths, suffixes=IMAGE_SUFFIXES, problems=problems))
     assert [os.path.basename(p) for p in found] == [b"odd.name", b"1.jpg", b"2.jpg"]
     assert problems == [Problem(str(tmp_path / "b" / "shut"), "permission denied")]

@@ -94,7 +94,7 @@ def test_search_equals_the_plain_product_over_live_vectors(
         snapshots.publish(filled.catalog, filled.row)
     filled.add(100)  # the tail
     queries = unit(filled.rng.normal(size=(20, DIM)))
-    # IVF may miss a neighbour in a hundred; where pictures were lost, it searches every list.
+    # IVF may miss a neighbour in a hundred; where images were lost, it searches every list.
     for query in queries[:10]:
         ids, _ = found(folder, filled.row, query, 10)
         assert len(set(ids) & set(filled.expected(query, 10))) >= (8 if engine == "ivf" else 10)

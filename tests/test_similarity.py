@@ -1,4 +1,4 @@
-"""How alike pictures, texts and vectors are: numbers, their forms, and what is refused."""
+"""How alike images, texts and vectors are: numbers, their forms, and what is refused."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
-from clipsearch.export.folders import folder_names, sort_out
+from clipsearch.export.folders import export_folders, folder_names
 from clipsearch.types import EncoderInfo, Preprocess
 
 INFO = EncoderInfo("test", "print", 4, 20.0, None, Preprocess(8))
@@ -47,7 +47,7 @@ def test_two_pictures_of_one_name_both_arrive(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.jpg").write_text(folder)
     items = [(tmp_path / "a" / "x.jpg", "../cat"), (tmp_path / "b" / "x.jpg", "../cat")]
-    done = sort_out(result(*items, (tmp_path / "gone.jpg", "../cat")), tmp_path / "out")
+    done = export_folders(result(*items, (tmp_path / "gone.jpg", "../cat")), tmp_path / "out")
     assert {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.jpg")} == {
         "_._cat/x.jpg",
         "_._cat/x-2.jpg",

@@ -64,7 +64,7 @@ def status(library: Library, spec: str) -> EncoderStatus:
 
 
 def answers(library: Library, photos: Path) -> str:
-    """The encoder that answers, once it is sure that it finds every picture of `photos`."""
+    """The encoder that answers, once it is sure that it finds every image of `photos`."""
     for path in sorted(photos.iterdir()):
         result = library.query(path, k=1)
         assert [hit.path for hit in result.hits] == [str(path)]
@@ -356,8 +356,8 @@ def vectors(library: Library, spec: str) -> int:
 
 def test_tiny_encoders_differ(photos: Path) -> None:
     """Else nothing above would show which one answers."""
-    from clipsearch.images.open import open_picture
+    from clipsearch.images.open import open_image
 
-    pixels = TinyEncoder("./old").prepare(open_picture((photos / "00.png").read_bytes()))[None]
+    pixels = TinyEncoder("./old").prepare(open_image((photos / "00.png").read_bytes()))[None]
     old, new = TinyEncoder("./old").encode_images(pixels)[0], TinyEncoder("./new").encode_images(pixels)[0]
     assert abs(float(old @ new)) < 0.9

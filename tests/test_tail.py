@@ -1,4 +1,4 @@
-"""What is newer than a snapshot is found at once, and few new pictures write no snapshot."""
+"""What is newer than a snapshot is found at once, and few new images write no snapshot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_vectors(shelf, COUNT, seed=0)
     catalog = Catalog.open(shelf.folder, writable=True)
     try:
-        row = catalog.answering()
+        row = catalog.active()
         assert row is not None
         assert snapshots.publish_if_due(catalog, row, final=True)
     finally:
@@ -63,11 +63,11 @@ def faiss_files(shelf: Shelf) -> dict[str, tuple[int, int, int]]:
 def test_one_more_picture_writes_no_snapshot_and_is_found(shelf: Shelf, tmp_path: Path) -> None:
     before = faiss_files(shelf)
     assert len(before) == 1
-    picture = draw(tmp_path / "photos" / "new.png", 3)
+    image = draw(tmp_path / "photos" / "new.png", 3)
     report = shelf.index(tmp_path / "photos")
     assert (report.indexed, report.published) == (1, False)
     assert faiss_files(shelf) == before
-    assert shelf.hits(picture, k=1) == [str(picture)]
+    assert shelf.hits(image, k=1) == [str(image)]
     assert len(shelf.hits(k=COUNT + 10)) == COUNT + 1
 
 

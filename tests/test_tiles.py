@@ -1,4 +1,4 @@
-"""Tiles: parts of pictures that have vectors of their own, made, kept, deleted and found by."""
+"""Tiles: parts of images that have vectors of their own, made, kept, deleted and found by."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from clipsearch.catalog.filters import Filter
 from clipsearch.display.thumbnails import thumbnails
 from clipsearch.images import tiles
 from clipsearch.images.lookahead import Budget, in_order
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.search import background, relevance
 from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.types import EncoderInfo, Preprocess
@@ -39,7 +39,7 @@ from clipsearch.types import EncoderInfo, Preprocess
 HERE = Path(__file__).parent
 TINY = HERE / "tinyclip" / "tiny_clip.pt"
 
-# Which parts a picture has
+# Which parts an image has
 
 sizes = st.tuples(st.integers(1, 6000), st.integers(1, 6000))
 
@@ -116,7 +116,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def held(shelf: Shelf) -> dict[str, int]:
-    """How many vectors each picture has, by its file's name."""
+    """How many vectors each image has, by its file's name."""
     rows = shelf.rows(
         "SELECT f.path, count(*) FROM files f JOIN embeddings e ON e.content_id = f.content_id GROUP BY f.path"
     )
@@ -134,11 +134,11 @@ def test_every_view_is_the_vector_of_its_part(shelf: Shelf, photos: Path, tmp_pa
     for path, view, box, vector in shelf.rows(
         "SELECT f.path, e.view, e.box, e.vector FROM embeddings e JOIN files f ON f.content_id = e.content_id"
     ):
-        picture = Image.open(os.fsdecode(path))
+        image = Image.open(os.fsdecode(path))
         assert (view == 0) == (box is None)
         cut = tmp_path / "cut.png"
-        picture.crop(tuple(json.loads(box)) if box else (0, 0, *picture.size)).save(cut)
-        alone = shelf.encoder.encode_images(shelf.encoder.prepare(open_picture(cut.read_bytes()))[None])[0]
+        image.crop(tuple(json.loads(box)) if box else (0, 0, *image.size)).save(cut)
+        alone = shelf.encoder.encode_images(shelf.encoder.prepare(open_image(cut.read_bytes()))[None])[0]
         assert np.array_equal(np.frombuffer(vector, "<f4"), alone)
 
 
@@ -240,7 +240,7 @@ def test_small_pictures_and_files_that_end_early(shelf: Shelf, tmp_path: Path) -
 
 
 def test_a_part_that_is_too_large_to_decode_is_stood_in_for_by_the_whole(shelf: Shelf, tmp_path: Path) -> None:
-    """A JPEG is drafted for the whole picture, but not for a quarter of it: that would exceed the limit."""
+    """A JPEG is drafted for the whole image, but not for a quarter of it: that would exceed the limit."""
     path = tmp_path / "photos" / "large.jpg"
     path.parent.mkdir()
     Image.effect_noise((720, 540), 60).convert("RGB").resize((560, 420)).save(path)
@@ -415,7 +415,7 @@ def test_k_pictures_come_back_by_their_best_views_in_the_exact_order(
         queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
         catalog, cache = Catalog.open(made.folder), QueryCache(made.folder)
         try:
-            row = catalog.answering()
+            row = catalog.active()
             assert row is not None
             searcher = Searcher(catalog, cache)
             for k, where in itertools.product(
@@ -442,7 +442,7 @@ def compare(
     *,
     ordered: bool = True,
 ) -> None:
-    """Hold answers to a plain product with every view of every live picture."""
+    """Hold answers to a plain product with every view of every live image."""
     scores = {
         content: views.astype(np.float64) @ query.astype(np.float64)
         for content, views in made.vectors.items()
@@ -476,9 +476,9 @@ def test_what_is_usual_is_taken_from_all_views_and_counts_pictures_once(tmp_path
     known = background.learn(catalog, row, cache, lambda asked: texts)
     assert known.count == 50, "five views of 50 pictures are too few to centre by"
     assert np.allclose(known.mean, rows.mean(axis=0), atol=1e-6)
-    yardstick = relevance.learn(catalog, row, cache, lambda asked: texts)
-    assert yardstick is not None and yardstick.count == 250 and len(yardstick.sample.vectors) == 250
-    # A picture is not held against its own tiles: copies of it among them change nothing that is usual.
+    baseline = relevance.learn(catalog, row, cache, lambda asked: texts)
+    assert baseline is not None and baseline.count == 250 and len(baseline.sample.vectors) == 250
+    # An image is not held against its own tiles: copies of it among them change nothing that is usual.
     copies = np.repeat(rows[::5], 5, axis=0).astype(np.float64)
     owners = np.repeat(np.arange(50), 5)
     apart = relevance.measure(rows[::5].astype(np.float64), texts, count=50, centred=False)

@@ -237,7 +237,7 @@ class TestChoice:
 
     def test_nprobe_is_chosen_by_recall_on_the_worst_probes_and_recorded(self, tmp_path):
         ids, vectors = gappy_ids(12_000), unit_rows(12_000, 32, spread=0.35)
-        texts = unit_rows(200, 32, seed=7)  # far from all pictures, as CLIP's texts are: the harder set
+        texts = unit_rows(200, 32, seed=7)  # far from all images, as CLIP's texts are: the harder set
         snapshot = published(tmp_path, ids, vectors, engine="ivf", probes=lambda: texts)
         details = snapshot.details
         assert details["nlist"] == 512 and details["probes"] == {"texts": 200, "pictures": 200}

@@ -29,16 +29,16 @@ def zero_shot(bench: Bench) -> list[Row]:
     if found is None:
         return [Row("zero-shot", what, target, missing="not installed: transformers")]
     python, theirs = found
-    pictures = _pictures(bench)
+    images = _pictures(bench)
     labels = bench.work / "labels.txt"
     labels.write_text("".join(f"{label}\n" for label in _labels(bench)))
     model = bench.model(MODEL)
     bench.small_library(model)
     cache = bench.work / "cache" / "cache.db"
-    words = ["classify", pictures, "--labels", f"@{labels}", "--template", TEMPLATE, "-k", "1", "--json"]
+    words = ["classify", images, "--labels", f"@{labels}", "--template", TEMPLATE, "-k", "1", "--json"]
     ours = bench.task(*words, *model.words, "--device", "cpu", before=lambda: cache.unlink(missing_ok=True))
     run(bench.task("classify", bench.two(), *words[2:], *model.words, "--device", "cpu"))
-    pipeline = Task(lambda: [python, LOOPS, "pipeline", pictures, theirs, labels], bench.env, bench.work)
+    pipeline = Task(lambda: [python, LOOPS, "pipeline", images, theirs, labels], bench.env, bench.work)
     mine, other = in_turn([ours, pipeline], 1, patience=0)
     return [
         Row(

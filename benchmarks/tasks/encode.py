@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.base import Encoder, EncoderOptions
 from clipsearch.encoders.load import reload_encoder
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.library.library import Library
 
 BATCH = 8
@@ -29,7 +29,7 @@ def encoder_of(library: str) -> Encoder:
     return reload_encoder(answering, EncoderOptions(device="cpu"))
 
 
-def pictures_in(folder: str, count: int) -> list[bytes]:
+def images_in(folder: str, count: int) -> list[bytes]:
     """The bytes of the first pictures in a folder and those below."""
     paths = (path for path in sorted(Path(folder).rglob("*.jpg")) if path.is_file())
     return [path.read_bytes() for path in islice(paths, count)]
@@ -103,7 +103,7 @@ def shares(library: str, folder: str, count: int) -> Callable[[], dict[str, floa
     import hashlib
 
     encoder = encoder_of(library)
-    files = pictures_in(folder, count)
+    files = images_in(folder, count)
     encoder.encode_images(_noise(BATCH, encoder.info.preprocess.size))
 
     def measure() -> dict[str, float]:
@@ -111,7 +111,7 @@ def shares(library: str, folder: str, count: int) -> Callable[[], dict[str, floa
         prepared = []
         for data in files:
             hashlib.sha256(data).digest()
-            prepared.append(encoder.prepare(open_picture(data)))
+            prepared.append(encoder.prepare(open_image(data)))
         decode = (time.thread_time() - begun) / len(files)
         pixels = np.stack(prepared)
         begun = time.process_time()
@@ -129,7 +129,7 @@ def fidelity(library: str, checkpoint: str, arch: str | None, folder: str, count
 
     encoder = encoder_of(library)
     preprocess = encoder.info.preprocess
-    prepared = np.stack([encoder.prepare(open_picture(data)) for data in pictures_in(folder, count)])
+    prepared = np.stack([encoder.prepare(open_image(data)) for data in images_in(folder, count)])
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (preprocess.mean, preprocess.std))
 
     def compare() -> dict[str, Any]:

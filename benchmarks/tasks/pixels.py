@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from benchmarks.tasks.encode import BATCH, encoder_of, pictures_in
-from clipsearch.images.open import open_picture
+from benchmarks.tasks.encode import BATCH, encoder_of, images_in
+from clipsearch.images.open import open_image
 from clipsearch.types import Preprocess
 
 TURNS = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
@@ -26,9 +26,9 @@ def decode(library: str, folder: str, count: int) -> Callable[[], dict[str, floa
     one writes first: turn and convert at full size, then scale. "coded" is the part that all of them share.
     """
     preprocess = encoder_of(library).info.preprocess
-    files = pictures_in(folder, count)
+    files = images_in(folder, count)
     ways: dict[str, Callable[[bytes], object]] = {
-        "ours": lambda data: open_picture(data).pixels(preprocess),
+        "ours": lambda data: open_image(data).pixels(preprocess),
         "full": lambda data: full(data, preprocess),
         "plain": lambda data: plain(data, preprocess),
         "coded": coded,
@@ -56,10 +56,10 @@ def agreement(library: str, folder: str, count: int) -> Callable[[], dict[str, A
 
     def compare() -> dict[str, Any]:
         cosines, apart = [], []
-        files = pictures_in(folder, count)
+        files = images_in(folder, count)
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            ours = np.stack([open_picture(data).pixels(preprocess) for data in batch])
+            ours = np.stack([open_image(data).pixels(preprocess) for data in batch])
             exact = np.stack([upright_first(data, preprocess) for data in batch])
             rows = encoder.encode_images(ours), encoder.encode_images(exact)
             cosines += np.einsum("nd,nd->n", *rows).tolist()

@@ -41,7 +41,7 @@ def fill(library: str, count: int, engine: str) -> Callable[[], dict[str, Any]]:
 
     def write() -> dict[str, Any]:
         catalog = Catalog.open(Path(library), writable=True)
-        encoder = catalog.answering()
+        encoder = catalog.active()
         assert encoder is not None
         conn = catalog.conn
         with catalog.transaction():
@@ -136,7 +136,7 @@ def warm(library: str, queries: int) -> Callable[[], dict[str, float]]:
 def _snapshot_index(library: str) -> tuple[VectorIndex, NDArray[np.float32]]:
     """The answering encoder's snapshot, mapped, and a vector of the library to ask with, shape (1, dim)."""
     catalog = Catalog.open(Path(library))
-    encoder = catalog.answering()
+    encoder = catalog.active()
     assert encoder is not None
     row = current(catalog, encoder.id)
     assert row is not None

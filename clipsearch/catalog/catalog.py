@@ -204,11 +204,11 @@ class Catalog:
             raise DamagedError(f"the catalog in {self.folder} names encoder {encoder_id}, but does not hold it")
         return _encoder_row(row)
 
-    def answering(self) -> EncoderRow | None:
+    def active(self) -> EncoderRow | None:
         """The active encoder, which queries use; None before the first index run."""
         return self._encoder_of("encoder_id")
 
-    def filling(self) -> EncoderRow | None:
+    def building(self) -> EncoderRow | None:
         """The encoder that is being built beside the active one, to replace it."""
         return self._encoder_of("filling_id")
 

@@ -116,19 +116,19 @@ class Embeddings:
         ).fetchall()
         return stacked([vector for _, vector in rows], dim), np.array([content_id for content_id, _ in rows], np.int64)
 
-    def held_views(self, content_id: int, encoder_id: int) -> set[int]:
+    def existing_views(self, content_id: int, encoder_id: int) -> set[int]:
         """The numbers of the views that an encoder has vectors of; 0 is the whole image."""
         rows = self._conn.execute(
             "SELECT view FROM embeddings WHERE encoder_id = ? AND content_id = ?", (encoder_id, content_id)
         )
         return {view for (view,) in rows}
 
-    def lacks_views(self, content_id: int, encoder_id: int, tiles: Tiles) -> bool:
+    def has_pending_views(self, content_id: int, encoder_id: int, tiles: Tiles) -> bool:
         """Whether an encoder has no vector of one of the views that a decodable content has in this mode."""
         from clipsearch.images.tiles import count_views
 
         size = self._conn.execute("SELECT width, height FROM contents WHERE id = ?", (content_id,)).fetchone()
-        return not self.held_views(content_id, encoder_id).issuperset(range(count_views(*size, tiles)))
+        return not self.existing_views(content_id, encoder_id).issuperset(range(count_views(*size, tiles)))
 
     def views_of(self, content_id: int) -> list[tuple[str, int, Box | None]]:
         """(encoder's spec, view, box) of all the vectors of a content."""

@@ -43,7 +43,7 @@ class Filter:
     """All given conditions must hold; `within` and `formats` list alternatives.
 
     within: folders (all below them), or globs over whole paths, where `*` also matches slashes.
-    taken: ISO moments [from, to), compared as text with a picture's local time.
+    taken: ISO moments [from, to), compared as text with an image's local time.
     indexed_since: ISO, compared with when a content was added (UTC).
     """
 

@@ -22,7 +22,7 @@ from clipsearch.errors import UsageError
 from clipsearch.types import EncoderInfo, Notice
 
 if TYPE_CHECKING:
-    from clipsearch.classify.unknown import Neutral
+    from clipsearch.classify.unknown import Distractors
 
     EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -113,7 +113,7 @@ class Classifier:
         return predicted
 
     def yes(
-        self, vectors: NDArray[np.float32], scores: NDArray[np.float32], beside: Neutral | None
+        self, vectors: NDArray[np.float32], scores: NDArray[np.float32], beside: Distractors | None
     ) -> NDArray[np.float64]:
         """The probability of each label by itself: shape (n, labels). See `unknown`; a SigLIP needs no distractors."""
         if beside is None or self.info.logit_bias is not None:

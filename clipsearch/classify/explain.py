@@ -1,4 +1,4 @@
-"""`explain`: the prompt that matches a picture best, and the pictures of a library nearest to a label."""
+"""`explain`: the prompt that matches an image best, and the images of a library nearest to a label."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.classify.classifier import Classifier
-from clipsearch.classify.prototypes import FEW
+from clipsearch.classify.prototypes import CACHED
 from clipsearch.classify.results import Prediction
 from clipsearch.classify.templates import prompts_of
 from clipsearch.search.hits import make_many_hits
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clipsearch.search.neighbours import Searcher
 
 NEAREST = 3
-"""Pictures of the library that are shown for each label."""
+"""Images of the library that are shown for each label."""
 
 
 def with_prompts(
@@ -33,7 +33,7 @@ def with_prompts(
     *,
     every: bool,
 ) -> list[tuple[Prediction, ...]]:
-    """Predictions of `vectors` (n, dim) with the prompt of the label that is nearest to the picture.
+    """Predictions of `vectors` (n, dim) with the prompt of the label that is nearest to the image.
 
     For the best label only, or with `every` for all: each label's prompts must be embedded.
     """
@@ -44,7 +44,7 @@ def with_prompts(
     explained = [list(some) for some in predictions]
     by_name = {label.name: label for label in classifier.labels}
     prompts_by_name = {name: prompts_of(by_name[name], classifier.templates) for name in wanted}
-    keep = sum(map(len, prompts_by_name.values())) <= FEW  # More would displace the texts of queries in the cache.
+    keep = sum(map(len, prompts_by_name.values())) <= CACHED  # More would displace the texts of queries in the cache.
     for name, places in wanted.items():
         prompts = prompts_by_name[name]
         scores = vectors[[i for i, _ in places]] @ embedder.texts(prompts, keep=keep).T
@@ -56,7 +56,7 @@ def with_prompts(
 def nearest(
     names: Collection[str], classifier: Classifier, row: EncoderRow, catalog: Catalog, searcher: Searcher
 ) -> dict[str, tuple[Hit, ...]]:
-    """The pictures of the library that lie nearest to the prototypes of the labels `names`, best first."""
+    """The images of the library that lie nearest to the prototypes of the labels `names`, best first."""
     places = [i for i, label in enumerate(classifier.labels) if label.name in names]
     if not places:
         return {}

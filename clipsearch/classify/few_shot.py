@@ -16,7 +16,7 @@ after these n predictions,
 
     s = argmin  n · log-loss(s) + (ln(s / τ))² / (2 · SPREAD²)
 
-so it is fitted on pictures that the classifier has not seen, and departs from the encoder's own scale τ only as far as
+so it is fitted on images that the classifier has not seen, and departs from the encoder's own scale τ only as far as
 their number justifies: ten correct ones would otherwise increase it without limit. The calibration error after fitting
 is that of scales fitted on the other half of the predictions.
 """
@@ -71,7 +71,7 @@ def fit(
 ) -> Classifier:
     """`classifier`, made from prompts alone, with examples: unit rows (n, dim), n ≥ 1, and the label of each, (n,).
 
-    `blend` is the weight of the pictures, 0 … 1; by default, the one with the lowest leave-one-out log-loss.
+    `blend` is the weight of the images, 0 … 1; by default, the one with the lowest leave-one-out log-loss.
     """
     rows = vectors.astype(np.float64)
     text = classifier.prototypes.astype(np.float64)
@@ -124,14 +124,14 @@ def _leave_one_out(
     every = np.arange(len(rows))
     means = _unit(sums)
     without = _unit(sums[classes] - rows)  # Zero where nothing is left.
-    pictures = rows @ means.T
-    pictures[every, classes] = (rows * without).sum(axis=1)
+    images = rows @ means.T
+    images[every, classes] = (rows * without).sum(axis=1)
     has = np.repeat((counts > 0)[None], len(rows), axis=0)
     has[every, classes] = counts[classes] > 1
     without[counts[classes] < 2] = 0
     centre = (means.sum(axis=0) - means[classes] + without) / np.maximum(has.sum(axis=1), 1)[:, None]
-    pictures -= (rows * centre).sum(axis=1)[:, None]
-    return _LeftOut(rows @ text.T, pictures, has, classes)
+    images -= (rows * centre).sum(axis=1)[:, None]
+    return _LeftOut(rows @ text.T, images, has, classes)
 
 
 def _best_blend(left: _LeftOut, counts: NDArray[np.int64], own: float) -> float:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from clipsearch.classify.labels import Label, checked, is_text
 from clipsearch.errors import UsageError, reason
-from clipsearch.images.sniff import PICTURE_SUFFIXES
+from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing.results import Problem
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
 
 
 @dataclass(frozen=True, slots=True)
 class ClassFolders:
-    """The labels, and pictures with the index of each one's label.
+    """The labels, and images with the index of each one's label.
 
     problems: folders that could not be read. notice: how the labels were matched, where that is not obvious.
     """
@@ -30,14 +30,14 @@ class ClassFolders:
 def class_folders(
     folder: bytes, labels: Sequence[str | Label] = (), *, in_order: bool = False, in_each: bool = False
 ) -> ClassFolders:
-    """The pictures in the folders right below `folder`, links followed, hidden ones left out.
+    """The images in the folders right below `folder`, links followed, hidden ones left out.
 
     A folder's name is its label, with underscores as spaces; with `labels`, it is one of their words, in any case, and
-    labels without a folder have no pictures. `in_order`: where no folder has such a name and there are as many folders
+    labels without a folder have no images. `in_order`: where no folder has such a name and there are as many folders
     as labels, labels are assigned in the order of the folders' names: ImageNet's folders have names such as n01440764.
 
     Raises UsageError, whose `path` is the folder, where it contains no folders, a folder's name is not a label or not
-    valid UTF-8, or two folders have the same label; with `in_each`, also for a folder without a picture.
+    valid UTF-8, or two folders have the same label; with `in_each`, also for a folder without an image.
     """
     problems: dict[bytes, str] = {}
     names = _folders_in(folder, problems)
@@ -52,7 +52,7 @@ def class_folders(
     classes: list[int] = []
     for name, place in zip(names, places, strict=True):
         below = os.path.join(folder, name)
-        walk = Walk(below, Rules(below, ScanOptions(follow_symlinks=True)), PICTURE_SUFFIXES)
+        walk = Walk(below, Rules(below, ScanOptions(follow_symlinks=True)), IMAGE_SUFFIXES)
         found = [candidate.path for candidate in walk]
         if in_each and not found:
             at, why = next(iter(walk.unreadable.items()), (below, ""))

@@ -1,4 +1,4 @@
-"""`ClassifyOptions`: how pictures are classified, and which options contradict one another."""
+"""`ClassifyOptions`: how images are classified, and which options contradict one another."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from clipsearch.classify.classifier import Classifier
 
 UNKNOWN = "unknown"
-"""The label of a picture that no label fits."""
+"""The label of an image that no label fits."""
 
-MARGIN = 2.0
-"""Log-odds that a picture's best label must have over unrelated ones, about 7 to 1; see `unknown`."""
+UNKNOWN_MARGIN = 2.0
+"""Log-odds that an image's best label must have over unrelated ones, about 7 to 1; see `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyOptions:
-    """k: labels per picture, None for all. multi: judge each label separately, and give those with a probability of at
-    least `threshold`. unknown: mark a picture whose best label is less than `margin` above unrelated ones. explain: add
-    the best-matching prompt, and the pictures of the library nearest to a label. templates: sentences with {} for the
+    """k: labels per image, None for all. multi: judge each label separately, and give those with a probability of at
+    least `threshold`. unknown: mark an image whose best label is less than `margin` above unrelated ones. explain: add
+    the best-matching prompt, and the images of the library nearest to a label. templates: sentences with {} for the
     label, "simple" or "openai"; by default the encoder's own. model: another encoder in the library.
     """
 
@@ -31,7 +31,7 @@ class ClassifyOptions:
     multi: bool = False
     threshold: float = 0.5
     unknown: bool = False
-    margin: float = MARGIN
+    margin: float = UNKNOWN_MARGIN
     explain: bool = False
     templates: Sequence[str] = ()
     model: str | None = None

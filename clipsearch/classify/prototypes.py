@@ -24,7 +24,7 @@ from clipsearch.types import Notice
 if TYPE_CHECKING:
     from clipsearch.search.embed import Embedder
 
-FEW = 256
+CACHED = 256
 """Prompts that are cached as texts, at most."""
 
 BLOCK = 512
@@ -58,7 +58,7 @@ def prototypes(
 ) -> NDArray[np.float32]:
     """Unit rows of shape (len(labels), dim). Notices of the embedder name prompts that are too long."""
     groups = [prompts_of(label, templates) for label in labels]
-    if sum(map(len, groups)) <= FEW:
+    if sum(map(len, groups)) <= CACHED:
         return means(embedder.texts([text for group in groups for text in group]), groups)
     info, cache = embedder.row.info, embedder.cache
     # Besides the encoder, a prototype depends on all its prompts in their order.

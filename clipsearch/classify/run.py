@@ -1,4 +1,4 @@
-"""Classifies pictures, with a library or without one: the parts of this package in their order."""
+"""Classifies images, with a library or without one: the parts of this package in their order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipsearch.classify.options import ClassifyOptions
 from clipsearch.classify.prototypes import Report, prototypes, quiet
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
 from clipsearch.classify.templates import expand
-from clipsearch.classify.unknown import Neutral
+from clipsearch.classify.unknown import Distractors
 from clipsearch.encoders.base import EncoderOptions
 from clipsearch.encoders.cache import cache_dir
 from clipsearch.encoders.load import load_alone
@@ -114,7 +114,7 @@ def classify_images(
             gathered = whole_library(catalog, embedder.row, where=where)
     beside = None
     if (options.unknown and classifier.fit is None) or (options.multi and classifier.info.logit_bias is None):
-        beside = Neutral(prototypes(embedder, distractors.labels(), classifier.templates, progress=progress))
+        beside = Distractors(prototypes(embedder, distractors.labels(), classifier.templates, progress=progress))
     predictions, margins, unknown = _judged(classifier, gathered.vectors, options, beside)
     nearest = {}
     if options.explain:
@@ -134,7 +134,7 @@ def classify_images(
 
 
 def _judged(
-    classifier: Classifier, vectors: NDArray[np.float32], options: ClassifyOptions, beside: Neutral | None
+    classifier: Classifier, vectors: NDArray[np.float32], options: ClassifyOptions, beside: Distractors | None
 ) -> tuple[list[tuple[Prediction, ...]], list[float], list[bool]]:
     """What every vector (n, dim) is, and, where that was asked, how far it stands out and whether it is unknown."""
     predictions: list[tuple[Prediction, ...]] = []

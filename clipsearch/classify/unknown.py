@@ -48,7 +48,7 @@ def labels() -> tuple[Label, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Neutral:
+class Distractors:
     """Prototypes of the distractor labels: unit rows of shape (COUNT, dim), float32."""
 
     prototypes: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Reads one argument of `query` or `similarity`: words, a picture or part of one, id:N, standard input."""
+"""Reads one argument of `query` or `similarity`: words, an image or part of one, id:N, standard input."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def read_bytes(name: str, *, option: str) -> bytes:
 def named_term(word: str, *, hint: str = "") -> Term:
     """The term that `word` names. It has no weight: what looks like one is part of the words.
 
-    Raises UsageError, ending in `hint`, for what looks like the path of a picture and is not.
+    Raises UsageError, ending in `hint`, for what looks like the path of an image and is not.
     """
-    from clipsearch.images.sniff import PICTURE_SUFFIXES
-    from clipsearch.search.terms import Picture, parse_term
+    from clipsearch.images.sniff import IMAGE_SUFFIXES
+    from clipsearch.search.terms import Image, parse_term
 
     if word == STANDARD_INPUT:
-        return Picture(standard_input())
+        return Image(standard_input())
     term = parse_term(word, weighed=False)
-    if isinstance(term, Picture):
+    if isinstance(term, Image):
         return term
     if "#" in word and os.path.isfile(os.path.expanduser(word.partition("#")[0])):
         raise UsageError(f"{word}: write a part of a picture as #x,y,width,height, in pixels or percent")
     path = os.path.expanduser(word.partition("#")[0])
     if os.sep in path and os.path.isdir(path):
         raise UsageError(f"{word}: a folder, not a picture; --in FOLDER searches only there{hint}")
-    if os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES:
+    if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
         what = "not a regular file" if os.path.exists(path) else "no such file"
         raise UsageError(f"{word}: {what}{hint}")
     return term

@@ -21,7 +21,7 @@ FOLDERS, FILES = "*/", "*"
 """Answers that make zsh and fish complete folders, or folders and files."""
 
 _PATHS = dict.fromkeys(("DIR", "FOLDER", "FOLDER|GLOB", "OLD", "NEW"), FOLDERS) | dict.fromkeys(
-    ("FILE", "PATHS", "PICTURE", "PICTURES", "IMAGES", "WORDS", "X", "A B", "CAPTIONS", "SPEC"), FILES
+    ("FILE", "PATHS", "PICTURE", "IMAGES", "IMAGES", "WORDS", "X", "A B", "CAPTIONS", "SPEC"), FILES
 )
 """Metavars of values that are, or may be, paths."""
 
@@ -61,10 +61,10 @@ def models(context: typer.Context) -> list[Candidate]:
     from clipsearch.encoders.known import ROWS
 
     known = {row.spec: row.note for row in ROWS}
-    return list((dict.fromkeys(held_models(context), "") | known).items())
+    return list((dict.fromkeys(library_models(context), "") | known).items())
 
 
-def held_models(context: typer.Context) -> list[str]:
+def library_models(context: typer.Context) -> list[str]:
     """The models in the library."""
     from clipsearch.catalog.catalog import Catalog
     from clipsearch.errors import ClipsearchError

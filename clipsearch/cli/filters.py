@@ -107,7 +107,7 @@ def parse_format(text: str) -> str:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`WxH` in pixels of the upright picture. Raises UsageError."""
+    """`WxH` in pixels of the upright image. Raises UsageError."""
     match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
     if match is None:
         raise UsageError(f"--min-size {text}: give width and height in pixels: 1920x1080")

@@ -124,11 +124,11 @@ def read_templates(values: Sequence[str]) -> list[str]:
     return templates
 
 
-def pictures_among(values: Sequence[str]) -> list[str]:
-    """Labels that are also names of pictures: probably meant as pictures, but given after `--labels`."""
-    from clipsearch.images.sniff import is_picture_path
+def images_among(values: Sequence[str]) -> list[str]:
+    """Labels that are also names of images: probably meant as images, but given after `--labels`."""
+    from clipsearch.images.sniff import is_image_path
 
-    return [value for value in values if is_picture_path(value)]
+    return [value for value in values if is_image_path(value)]
 
 
 def read_text(name: str, *, option: str) -> str:

@@ -53,7 +53,9 @@ Device = Annotated[
     value("--device", "DEVICE", "Where to encode: auto, cpu, cuda, cuda:N or mps.", lambda: _DEVICES, callback=_device),
 ]
 Model = Annotated[str | None, value("--model", "SPEC", "The model; `clipsearch models` lists some.", completion.models)]
-HeldModel = Annotated[str | None, value("--model", "SPEC", "Another model in the library.", completion.held_models)]
+LibraryModel = Annotated[
+    str | None, value("--model", "SPEC", "Another model in the library.", completion.library_models)
+]
 Template = Annotated[
     Texts,
     value(

@@ -89,7 +89,7 @@ def cell_pixels(descriptor: int) -> tuple[int, int]:
 
 
 def render(picture: Image.Image, protocol: Protocol, *, columns: int, rows: int, cell: tuple[int, int] = CELL) -> str:
-    """Text that draws `picture` (RGB or RGBA) within `columns` × `rows` cells and ends the line; "" for "none".
+    """Text that draws `image` (RGB or RGBA) within `columns` × `rows` cells and ends the line; "" for "none".
 
     The image keeps its proportions, and its pixels are never enlarged beyond one of the screen, or beyond half a cell
     with half blocks. Where it is transparent, the terminal's background shows.
@@ -111,7 +111,7 @@ def render(picture: Image.Image, protocol: Protocol, *, columns: int, rows: int,
 def _fitted(
     picture: Image.Image, protocol: Protocol, columns: int, rows: int, cell: tuple[int, int]
 ) -> tuple[float, float]:
-    """Width and height of `picture` in screen pixels within `columns` × `rows` cells."""
+    """Width and height of `image` in screen pixels within `columns` × `rows` cells."""
     largest = 1.0 if protocol in ("kitty", "iterm2") else min(cell[0], cell[1] / 2)
     scale = min(largest, columns * cell[0] / picture.width, rows * cell[1] / picture.height)
     return picture.width * scale, picture.height * scale

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from clipsearch.errors import ImageError, TruncatedImageError, reason
 from clipsearch.images.lookahead import in_order
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.types import Box, Hit
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
     try:
         path, file = open_first(hit)
         with file:
-            opened = open_picture(file, truncated=truncated)
-            picture = opened.upright(max_side=side)
+            opened = open_image(file, truncated=truncated)
+            image = opened.upright(max_side=side)
         if hit.box is not None:
-            _frame(picture, hit.box, picture.width / opened.facts.width)
+            _frame(image, hit.box, image.width / opened.facts.width)
     except ImageError as exc:
         if isinstance(exc, TruncatedImageError) and not truncated:
             return _thumbnail(hit, side, truncated=True)
@@ -94,14 +94,14 @@ def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
         return Thumbnail(hit, path, None, reason(exc))
     except MemoryError:
         return Thumbnail(hit, path, None, "not enough memory to decode it")
-    return Thumbnail(hit, path, picture)
+    return Thumbnail(hit, path, image)
 
 
-def _frame(picture: Image.Image, box: Box, scale: float) -> None:
+def _frame(image: Image.Image, box: Box, scale: float) -> None:
     """Draw a frame around the part that was found, visible on light and dark images."""
     from PIL import ImageDraw
 
-    pen = ImageDraw.Draw(picture)
+    pen = ImageDraw.Draw(image)
     left, top, right, bottom = (round(edge * scale) for edge in box)
     for inset, colour in enumerate(("black", "white", "white", "black")):
         edges = left + inset, top + inset, right - 1 - inset, bottom - 1 - inset

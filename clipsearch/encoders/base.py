@@ -39,7 +39,7 @@ class Encoder(Protocol):
     @property
     def info(self) -> EncoderInfo: ...
 
-    def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
+    def prepare(self, image: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
         """Pixels for the image tower, before normalisation: uint8 of shape (3, S, S).
 
         Thread-safe; runs in the decoders. `box` (in pixels of the upright image) selects a part of it.

@@ -1,4 +1,4 @@
-"""Measures encoders and search engines on one's own pictures.
+"""Measures encoders and search engines on one's own images.
 
     for one in classify(folder_per_class("flowers"), models=["ViT-B/32", "RN50"]):
         print(one.model, one.top1)
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from clipsearch.evaluate.captions import read_captions as read_captions
     from clipsearch.evaluate.classification import classify as classify
     from clipsearch.evaluate.copies import find_again as find_again
-    from clipsearch.evaluate.copies import library_pictures as library_pictures
+    from clipsearch.evaluate.copies import library_images as library_images
     from clipsearch.evaluate.datasets import Captioned as Captioned
-    from clipsearch.evaluate.datasets import LabelledPictures as LabelledPictures
+    from clipsearch.evaluate.datasets import LabelledImages as LabelledImages
     from clipsearch.evaluate.datasets import folder_per_class as folder_per_class
     from clipsearch.evaluate.encode import Workplace as Workplace
     from clipsearch.evaluate.engines import measure_engines as measure_engines
@@ -39,8 +39,8 @@ _NAMES = {
     "alterations": ("ALTERATIONS", "Alteration"),
     "captions": ("read_captions",),
     "classification": ("classify",),
-    "copies": ("find_again", "library_pictures"),
-    "datasets": ("Captioned", "LabelledPictures", "folder_per_class"),
+    "copies": ("find_again", "library_images"),
+    "datasets": ("Captioned", "LabelledImages", "folder_per_class"),
     "encode": ("Workplace",),
     "engines": ("measure_engines",),
     "results": (

@@ -1,4 +1,4 @@
-"""Altered copies of pictures: cropped, flipped, recompressed, darkened; `copies` measures whether they are found."""
+"""Altered copies of images: cropped, flipped, recompressed, darkened; `copies` measures whether they are found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from clipsearch.images.picture import Picture
 
-SIDE = 1024
+COPY_SIDE = 1024
 """Largest side of a copy in pixels, as in messengers."""
 
 KEPT = 0.7
@@ -31,7 +31,7 @@ _REVISION = 1
 
 @dataclass(frozen=True, slots=True)
 class Alteration:
-    """A way to change a picture. `what` describes it; `settings` are its numbers."""
+    """A way to change an image. `what` describes it; `settings` are its numbers."""
 
     name: str
     what: str
@@ -41,11 +41,11 @@ class Alteration:
     @property
     def key(self) -> str:
         """What identifies its stored vectors: those made with other settings are not reused."""
-        return " ".join(str(part) for part in (self.name, *self.settings, SIDE, _REVISION))
+        return " ".join(str(part) for part in (self.name, *self.settings, COPY_SIDE, _REVISION))
 
-    def applied(self, picture: Picture) -> bytes:
-        """The altered copy, as a file's bytes. Raises ImageError where the picture cannot be decoded."""
-        return self.change(picture.upright(max_side=SIDE))
+    def applied(self, image: Picture) -> bytes:
+        """The altered copy, as a file's bytes. Raises ImageError where the image cannot be decoded."""
+        return self.change(image.upright(max_side=COPY_SIDE))
 
 
 def _cropped(image: Image.Image) -> bytes:

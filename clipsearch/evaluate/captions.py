@@ -40,9 +40,9 @@ class _BadRowError(Exception):
 
 
 def read_captions(file: PathLike, *, images: PathLike | None = None) -> Captioned:
-    """Pictures and captions of a file. Its paths are relative to the folder `images`, by default the file's own.
+    """Images and captions of a file. Its paths are relative to the folder `images`, by default the file's own.
 
-    Rows with the same path belong to one picture. The pictures themselves are not read. Raises UsageError, with the
+    Rows with the same path belong to one image. The images themselves are not read. Raises UsageError, with the
     line or item, for a file in none of the formats.
     """
     path = absolute(file)

@@ -14,7 +14,7 @@ from clipsearch.encoders.base import Encoder, EncoderOptions
 from clipsearch.encoders.cache import cache_dir
 from clipsearch.encoders.load import load_alone, load_encoder, reload_encoder
 from clipsearch.encoders.specs import parse_spec
-from clipsearch.evaluate.encode import Source, Workplace
+from clipsearch.evaluate.encode import VectorSource, Workplace
 from clipsearch.evaluate.store import VectorStore
 from clipsearch.files import PathLike, absolute
 from clipsearch.indexing.progress import Meter
@@ -22,10 +22,10 @@ from clipsearch.types import EncoderInfo
 
 
 @contextlib.contextmanager
-def opened(models: Sequence[str], place: Workplace, *, items: int) -> Iterator[list[Source]]:
+def opened(models: Sequence[str], place: Workplace, *, items: int) -> Iterator[list[VectorSource]]:
     """A source per model; by default, one for the library's own encoder, or that of a new library.
 
-    `items`: pictures and texts that each will embed, for the progress. Raises NoLibraryError, DamagedError, and as
+    `items`: images and texts that each will embed, for the progress. Raises NoLibraryError, DamagedError, and as
     `load_encoder` does.
     """
     with contextlib.ExitStack() as stack:
@@ -36,7 +36,9 @@ def opened(models: Sequence[str], place: Workplace, *, items: int) -> Iterator[l
         for info, row, encoder, notices in _chosen(models, catalog, place.options):
             load = _once(info, encoder, place.options)
             sources.append(
-                Source(info, load, row=row, catalog=catalog, store=store, place=place, meter=meter, notices=notices)
+                VectorSource(
+                    info, load, row=row, catalog=catalog, store=store, place=place, meter=meter, notices=notices
+                )
             )
         meter.start(items * len(sources))
         yield sources
@@ -61,7 +63,7 @@ def _chosen(
     """(info, the library's row of it, the encoder where it had to be looked up, notices) for each model."""
     rows = catalog.encoders() if catalog is not None else []
     if not models:
-        answering = catalog.answering() if catalog is not None else None
+        answering = catalog.active() if catalog is not None else None
         if answering is not None:
             yield answering.info, answering, None, ()
             return

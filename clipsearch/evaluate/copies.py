@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clipsearch.evaluate import metrics
 from clipsearch.evaluate.alterations import ALTERATIONS, Alteration
 from clipsearch.evaluate.comparison import open_catalog, opened
-from clipsearch.evaluate.encode import ALONE, Source, Work, Workplace, usable
+from clipsearch.evaluate.encode import ALONE, VectorSource, Work, Workplace, usable
 from clipsearch.evaluate.results import AlterationRecall, Lost, SelfScores
 from clipsearch.evaluate.retrieval import recall_curve, scores_of
 from clipsearch.files import PathLike
@@ -19,14 +19,14 @@ from clipsearch.files import PathLike
 AT = (1, 5)
 
 
-def library_pictures(folder: PathLike) -> tuple[bytes, ...]:
-    """One path per picture of a library that can be read now, ascending. Raises NoLibraryError, DamagedError."""
+def library_images(folder: PathLike) -> tuple[bytes, ...]:
+    """One path per image of a library that can be read now, ascending. Raises NoLibraryError, DamagedError."""
     with open_catalog(folder) as catalog:
         return tuple(catalog.files.one_per_image())
 
 
 def find_again(
-    pictures: Sequence[bytes],
+    images: Sequence[bytes],
     *,
     models: Sequence[str] = (),
     at: Sequence[int] = AT,
@@ -34,23 +34,23 @@ def find_again(
     place: Workplace = ALONE,
     resamples: int = metrics.RESAMPLES,
 ) -> tuple[SelfScores, ...]:
-    """Compare encoders by how well altered copies of `pictures` return their originals; a result for each of `models`.
+    """Compare encoders by how well altered copies of `images` return their originals; a result for each of `models`.
 
-    The gallery is the pictures themselves, without exact copies. A picture that is as near to a copy as its original
-    counts against the encoder. Raises UsageError where no picture can be read, StoppedError, and as `comparison.opened`
+    The gallery is the images themselves, without exact copies. An image that is as near to a copy as its original
+    counts against the encoder. Raises UsageError where no image can be read, StoppedError, and as `comparison.opened`
     does.
     """
-    with opened(models, place, items=len(pictures) * (1 + len(alterations))) as sources:
-        return tuple(_found_again(source, pictures, alterations, at, resamples) for source in sources)
+    with opened(models, place, items=len(images) * (1 + len(alterations))) as sources:
+        return tuple(_found_again(source, images, alterations, at, resamples) for source in sources)
 
 
 def _found_again(
-    source: Source, pictures: Sequence[bytes], alterations: Sequence[Alteration], at: Sequence[int], resamples: int
+    source: VectorSource, images: Sequence[bytes], alterations: Sequence[Alteration], at: Sequence[int], resamples: int
 ) -> SelfScores:
-    originals = source.pictures([Work(path) for path in pictures])
+    originals = source.pictures([Work(path) for path in images])
     there, _, missed = usable(originals)
     distinct = list({originals[i].digest: originals[i] for i in reversed(there)}.values())[::-1]
-    source.spare((len(pictures) - len(distinct)) * len(alterations))
+    source.spare((len(images) - len(distinct)) * len(alterations))
     gallery = np.stack([one.vector for one in distinct if one.vector is not None])
     copies = source.pictures([Work(one.work.path, each) for each in alterations for one in distinct])
     source.let_go()
@@ -90,7 +90,7 @@ def _found_again(
 def _look(
     vectors: NDArray[np.float32], gallery: NDArray[np.float32], truth: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """For each copy the rank of its original, their cosine, and the nearest other picture: three of shape (n,)."""
+    """For each copy the rank of its original, their cosine, and the nearest other image: three of shape (n,)."""
     first: list[int] = []
     cosine: list[NDArray[np.float32]] = []
     nearest: list[NDArray[np.int64]] = []

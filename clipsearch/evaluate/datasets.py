@@ -1,4 +1,4 @@
-"""Data sets with ground truth: one folder per class, or pictures with captions; samples of them."""
+"""Data sets with ground truth: one folder per class, or images with captions; samples of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from clipsearch.classify.folders import class_folders
 from clipsearch.classify.labels import Label
 from clipsearch.errors import UsageError
 from clipsearch.files import absolute
-from clipsearch.images.sniff import PICTURE_SUFFIXES
+from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing.results import Problem
-from clipsearch.indexing.scanner import pictures_in
+from clipsearch.indexing.scanner import images_in
 
 if TYPE_CHECKING:
     from clipsearch.files import PathLike
@@ -23,8 +23,8 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledPictures:
-    """Pictures and the class of each, as an index into `labels`; classes without pictures compete as well.
+class LabelledImages:
+    """Images and the class of each, as an index into `labels`; classes without images compete as well.
 
     notice: how the labels were matched, where that is not obvious. unreadable: folders that could not be read.
     """
@@ -35,8 +35,8 @@ class LabelledPictures:
     notice: str | None = None
     unreadable: tuple[Problem, ...] = ()
 
-    def sample(self, count: int | None, *, seed: int = 0) -> LabelledPictures:
-        """`count` of the pictures, in their order, as evenly from the classes as possible; all for None."""
+    def sample(self, count: int | None, *, seed: int = 0) -> LabelledImages:
+        """`count` of the images, in their order, as evenly from the classes as possible; all for None."""
         if count is None or count >= len(self.paths):
             return self
         rng = random.Random(seed)
@@ -54,34 +54,34 @@ class LabelledPictures:
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """Captions, and the picture of each as an index into `paths`. Every picture has at least one."""
+    """Captions, and the image of each as an index into `paths`. Every image has at least one."""
 
     paths: tuple[bytes, ...]
     captions: tuple[str, ...]
     pictures: tuple[int, ...]
 
     def sample(self, count: int | None, *, seed: int = 0) -> Captioned:
-        """`count` of the pictures, in their order, with all their captions; all for None."""
+        """`count` of the images, in their order, with all their captions; all for None."""
         if count is None or count >= len(self.paths):
             return self
         return self.only(sampled(range(len(self.paths)), count, seed=seed))
 
     def only(self, kept: Sequence[int]) -> Captioned:
-        """The pictures at these places, with their captions."""
+        """The images at these places, with their captions."""
         new = {old: i for i, old in enumerate(kept)}
         chosen = [(c, new[p]) for c, p in zip(self.captions, self.pictures, strict=True) if p in new]
         return Captioned(tuple(self.paths[i] for i in kept), tuple(c for c, _ in chosen), tuple(p for _, p in chosen))
 
 
-def pictures_of(paths: Sequence[PathLike], *, problems: list[Problem]) -> tuple[bytes, ...]:
-    """The given pictures and those in the given folders; adds folders that cannot be read to `problems`.
+def images_of(paths: Sequence[PathLike], *, problems: list[Problem]) -> tuple[bytes, ...]:
+    """The given images and those in the given folders; adds folders that cannot be read to `problems`.
 
     Raises UsageError where there are none.
     """
     named = [absolute(p) for p in paths]
-    found = tuple(dict.fromkeys(pictures_in(named, suffixes=PICTURE_SUFFIXES, problems=problems)))
+    found = tuple(dict.fromkeys(images_in(named, suffixes=IMAGE_SUFFIXES, problems=problems)))
     if not found:
-        raise _no_pictures(problems, named[0], "no pictures there")
+        raise _no_images(problems, named[0], "no pictures there")
     return found
 
 
@@ -92,21 +92,21 @@ def sampled(items: Sequence[Item], count: int | None, *, seed: int = 0) -> tuple
     return tuple(items[i] for i in sorted(random.Random(seed).sample(range(len(items)), count)))
 
 
-def folder_per_class(folder: PathLike, labels: Sequence[Label] = ()) -> LabelledPictures:
-    """The pictures in the folders right below `folder`; each folder is a class. See `folders.class_folders`.
+def folder_per_class(folder: PathLike, labels: Sequence[Label] = ()) -> LabelledImages:
+    """The images in the folders right below `folder`; each folder is a class. See `folders.class_folders`.
 
-    Labels without a folder, and folders without a picture, compete as well.
-    Raises UsageError where there are no such folders, no pictures in them, or a folder fits no label.
+    Labels without a folder, and folders without an image, compete as well.
+    Raises UsageError where there are no such folders, no images in them, or a folder fits no label.
     """
     root = absolute(folder)
     found = class_folders(root, labels, in_order=True)
     if not found.paths:
-        raise _no_pictures(found.problems, root, "no pictures in its folders")
-    return LabelledPictures(found.paths, found.places, found.labels, found.notice, found.problems)
+        raise _no_images(found.problems, root, "no pictures in its folders")
+    return LabelledImages(found.paths, found.places, found.labels, found.notice, found.problems)
 
 
-def _no_pictures(problems: Sequence[Problem], path: bytes, reason: str) -> UsageError:
-    """The error for a place without pictures, or for its first unreadable folder."""
+def _no_images(problems: Sequence[Problem], path: bytes, reason: str) -> UsageError:
+    """The error for a place without images, or for its first unreadable folder."""
     if problems:
         return UsageError(problems[0].reason, path=problems[0].path)
     return UsageError(reason, path=os.fsdecode(path))

@@ -24,7 +24,7 @@ from clipsearch.evaluate.results import Effort, Missed
 from clipsearch.evaluate.store import Kept, VectorStore
 from clipsearch.files import PathLike, read_bytes
 from clipsearch.images.lookahead import in_order
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.results import Progress
 from clipsearch.search.embed import SHOWN_CUT
@@ -83,7 +83,7 @@ class _Loaded:
     reason: str | None = None
 
 
-class Source:
+class VectorSource:
     """The vectors of one encoder."""
 
     def __init__(
@@ -136,7 +136,7 @@ class Source:
         """Of the announced items, so many will not be needed."""
         self._meter.done(count)
 
-    # Pictures
+    # Images
 
     def pictures(self, works: Sequence[Work]) -> list[Embedded]:
         """Embed images; the results are in the order of `works`. Raises StoppedError, EncoderError."""
@@ -230,10 +230,10 @@ class Source:
         """Pixels for the encoder, and whether the file ends early. Raises ImageError."""
 
         def prepare(*, truncated: bool) -> NDArray[np.uint8]:
-            picture = open_picture(data, truncated=truncated)
+            image = open_image(data, truncated=truncated)
             if alteration is None:
-                return self._load().prepare(picture)
-            return self._load().prepare(open_picture(alteration.applied(picture)))
+                return self._load().prepare(image)
+            return self._load().prepare(open_image(alteration.applied(image)))
 
         try:
             return prepare(truncated=False), False

@@ -21,7 +21,7 @@ from clipsearch.encoders import prompts
 from clipsearch.errors import ModelMismatchError, NoLibraryError, UsageError
 from clipsearch.evaluate import metrics
 from clipsearch.evaluate.comparison import open_catalog, opened
-from clipsearch.evaluate.encode import ALONE, Source, Workplace
+from clipsearch.evaluate.encode import ALONE, VectorSource, Workplace
 from clipsearch.evaluate.results import EngineScores
 from clipsearch.vectors import exact
 from clipsearch.vectors.engines import names, open_snapshot, write_snapshot
@@ -79,7 +79,7 @@ def measure_engines(
     here = Workplace(library, place.options, place.progress, place.stop, place.cache)
     found: list[EngineScores] = []
     with open_catalog(library) as catalog:
-        if not models and catalog.answering() is None:
+        if not models and catalog.active() is None:
             raise NoLibraryError(
                 f"the library in {catalog.folder} is still empty", advice="`clipsearch index FOLDER` fills it"
             )
@@ -89,14 +89,20 @@ def measure_engines(
                 if row is None:
                     raise ModelMismatchError(
                         f"the library in {catalog.folder} has no embeddings of {source.info.spec}",
-                        advice=f"`clipsearch index --model {source.info.spec}` adds them",
+                        advice=f'indexing with `model="{source.info.spec}"` adds them',
                     )
                 found += _measured(catalog, source, row, engines or names(), k, queries, resamples)
     return tuple(found)
 
 
 def _measured(
-    catalog: Catalog, source: Source, row: EncoderRow, engines: Sequence[str], k: int, queries: int, resamples: int
+    catalog: Catalog,
+    source: VectorSource,
+    row: EncoderRow,
+    engines: Sequence[str],
+    k: int,
+    queries: int,
+    resamples: int,
 ) -> list[EngineScores]:
     texts = source.texts(prompts.everyday(queries))
     with catalog.reading():
@@ -141,13 +147,13 @@ def _queries(
         rows.append(part[here])
         ids.append(seqs[here])
         position += len(seqs)
-    pictures, own = np.concatenate(rows), np.concatenate(ids)
-    nearest = exact.TopK(np.concatenate([pictures, texts]), k + 1)
+    images, own = np.concatenate(rows), np.concatenate(ids)
+    nearest = exact.TopK(np.concatenate([images, texts]), k + 1)
     for seqs, part in catalog.embeddings.chunks(row.id, until=last):
         nearest.add(seqs, part)
     scores, found = nearest.result()
     return {
-        "pictures": _Queries(pictures, own, _others(scores[: len(own)], found[: len(own)], own)[:, :k]),
+        "pictures": _Queries(images, own, _others(scores[: len(own)], found[: len(own)], own)[:, :k]),
         "texts": _Queries(texts, np.full(len(texts), -1), scores[len(own) :, :k]),
     }
 

@@ -91,7 +91,7 @@ def relevant_ranks(scores: NDArray[np.floating], relevant: Sequence[NDArray[np.i
 def recall_at_k(first: NDArray[np.integer], k: int, *, weights: Weights | None = None) -> float:
     """R@K: the share of queries with a relevant item among the first `k`. `first`: the best rank of each, shape (n,).
 
-    As in image–text retrieval, where any of a picture's captions counts. Karpathy & Fei-Fei
+    As in image–text retrieval, where any of an image's captions counts. Karpathy & Fei-Fei
     2015, "Deep Visual-Semantic Alignments for Generating Image Descriptions" (arXiv:1412.2306), section 4.1. Other
     fields call this the hit rate, and use recall for the share of all relevant items.
     """
@@ -128,7 +128,7 @@ def bootstrap(
     """The figures that `statistic` gives for `count` items, each with its bootstrap percentile interval.
 
     All items are drawn again with replacement; with `groups`, shape (count,), whole groups are: the captions of one
-    picture are not independent samples. The same `seed` gives the same draws, so that figures of several encoders over
+    image are not independent samples. The same `seed` gives the same draws, so that figures of several encoders over
     the same items vary together. The interval shows how much the choice of these items matters, nothing else. Efron &
     Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3; groups: Davison & Hinkley 1997, "Bootstrap
     Methods and their Application", section 3.8.

@@ -18,7 +18,7 @@ CURVE = 100
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A picture that could not be used, and why."""
+    """An image that could not be used, and why."""
 
     path: str
     reason: str
@@ -28,7 +28,7 @@ class Missed:
 class Effort:
     """The cost of the vectors of one evaluation.
 
-    encoded: pictures and texts that were encoded; taken: those whose vectors the library or an earlier evaluation
+    encoded: images and texts that were encoded; taken: those whose vectors the library or an earlier evaluation
     already had. seconds: reading, decoding and encoding together.
     """
 
@@ -39,7 +39,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """Results of one encoder, with the pictures that it could not use, and its cost."""
+    """Results of one encoder, with the images that it could not use, and its cost."""
 
     model: EncoderInfo
     missed: tuple[Missed, ...]
@@ -49,7 +49,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A picture, its label, and up to five predicted labels, best first."""
+    """An image, its label, and up to five predicted labels, best first."""
 
     path: str
     label: str
@@ -64,9 +64,9 @@ class Guess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationScores(Scored):
-    """Zero-shot classification of labelled pictures by one encoder; all shares are between 0 and 1.
+    """Zero-shot classification of labelled images by one encoder; all shares are between 0 and 1.
 
-    difference: top1 minus the first encoder's, on the pictures that both could use; None for the first one.
+    difference: top1 minus the first encoder's, on the images that both could use; None for the first one.
     confusion: counts of shape (labels, labels), one row per true label. reliability: see `ReliabilityBins`.
     """
 
@@ -76,7 +76,7 @@ class ClassificationScores(Scored):
     top1: Estimate
     top5: Estimate
     per_class: Estimate
-    """Mean over the labels that have pictures of the accuracy on each."""
+    """Mean over the labels that have images of the accuracy on each."""
     calibration_error: Estimate
     difference: Estimate | None
     confusion: NDArray[np.int64]
@@ -85,7 +85,7 @@ class ClassificationScores(Scored):
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """How well queries of one kind find their pictures or captions.
+    """How well queries of one kind find their images or captions.
 
     recall: R@K by K. curve: R@K for K = 1 … len(curve), without intervals.
     """
@@ -100,7 +100,7 @@ class Direction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalScores(Scored):
-    """Pictures found by their captions, and captions by their pictures, with one encoder.
+    """Images found by their captions, and captions by their images, with one encoder.
 
     difference: text → image R@1 minus the first encoder's; None for the first one.
     """
@@ -112,14 +112,14 @@ class RetrievalScores(Scored):
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An altered copy that is nearer to another picture than to its original."""
+    """An altered copy that is nearer to another image than to its original."""
 
     path: str
     alteration: str
     rank: int
     """Rank of the original, from 1."""
     nearest: str
-    """The picture that was found in its place."""
+    """The image that was found in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class AlterationRecall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfScores(Scored):
-    """How well altered copies return their originals, with one encoder. `pictures`: different ones in the gallery."""
+    """How well altered copies return their originals, with one encoder. `images`: different ones in the gallery."""
 
     pictures: int
     alterations: tuple[AlterationRecall, ...]
@@ -149,7 +149,7 @@ class EngineScores:
     """One engine over a library's vectors, with one query at a time.
 
     origin: "library" for the library's own snapshot, "made" for one that was built for the measurement and removed.
-    recall: R@k against exact search, by kind of query ("pictures", "texts"); p50, p95: milliseconds per query.
+    recall: R@k against exact search, by kind of query ("images", "texts"); p50, p95: milliseconds per query.
     bytes: size of its file; build_s: seconds to build it. details: for "ivf", nlist and nprobe.
     """
 

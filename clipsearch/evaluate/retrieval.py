@@ -1,4 +1,4 @@
-"""Measures text–image retrieval: from captions to pictures and back, as on Flickr30k and COCO."""
+"""Measures text–image retrieval: from captions to images and back, as on Flickr30k and COCO."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """One kind of query: the ranks of each one's relevant items, and the picture that it belongs to."""
+    """One kind of query: the ranks of each one's relevant items, and the image that it belongs to."""
 
     ranks: list[NDArray[np.int64]]
     groups: NDArray[np.int64]
@@ -41,11 +41,11 @@ def retrieve(
     place: Workplace = ALONE,
     resamples: int = metrics.RESAMPLES,
 ) -> tuple[RetrievalScores, ...]:
-    """Compare encoders on pictures with captions; one result for each of `models`, in their order.
+    """Compare encoders on images with captions; one result for each of `models`, in their order.
 
-    A caption is a query with one relevant item, a picture has one per caption; `at` are the K of R@K. Ties count
-    against an encoder (`metrics.relevant_ranks`). Unreadable pictures are left out with their captions. Intervals come
-    from `resamples` draws of pictures, each with its captions, over a fixed gallery. Raises UsageError where no picture
+    A caption is a query with one relevant item, an image has one per caption; `at` are the K of R@K. Ties count
+    against an encoder (`metrics.relevant_ranks`). Unreadable images are left out with their captions. Intervals come
+    from `resamples` draws of images, each with its captions, over a fixed gallery. Raises UsageError where no image
     can be read, StoppedError, and as `comparison.opened` does.
     """
     items = len(captioned.paths) + len(set(captioned.captions))
@@ -77,7 +77,7 @@ def _ranked(
     texts: NDArray[np.float32], images: NDArray[np.float32], owner: NDArray[np.int64]
 ) -> tuple[_Ranked, _Ranked]:
     """Texts that look for the image which owns them, and images that look for their texts."""
-    # Stable, so that the captions of a picture stay in their order.
+    # Stable, so that the captions of an image stay in their order.
     order = np.argsort(owner, kind="stable")
     captions_of = np.split(order, np.cumsum(np.bincount(owner, minlength=len(images)))[:-1])
     return (
@@ -104,7 +104,7 @@ def scores_of(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Ite
 
 
 def _difference(texts: _Ranked, others: _Ranked, resamples: int) -> metrics.Estimate:
-    """Text → image R@1 minus the other encoder's, on the same pictures and captions."""
+    """Text → image R@1 minus the other encoder's, on the same images and captions."""
     gains = (texts.first <= 1).astype(np.float64) - (others.first <= 1)
     return metrics.bootstrap_mean(gains, groups=texts.groups, resamples=resamples)
 

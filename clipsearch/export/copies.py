@@ -19,7 +19,7 @@ from clipsearch.display.thumbnails import WithPaths, open_first
 from clipsearch.errors import ClipsearchError, ImageError, UsageError, reason
 from clipsearch.indexing.results import Problem
 
-__all__ = ["HandOut", "Handed", "hand_out"]
+__all__ = ["ExportResult", "ExportedCopy", "export_copies"]
 
 _NAME_BYTES = 255
 """Maximum bytes of a file name on all common file systems."""
@@ -31,7 +31,7 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class ExportedCopy:
     """An image in the folder. `existed`: the same image was already there and was not touched."""
 
     source: str
@@ -40,15 +40,15 @@ class Handed:
 
 
 @dataclass(frozen=True, slots=True)
-class HandOut:
+class ExportResult:
     """The exported images in their order, and those whose file could not be read."""
 
     folder: str
-    handed: tuple[Handed, ...]
+    handed: tuple[ExportedCopy, ...]
     failed: tuple[Problem, ...]
 
 
-def hand_out(images: Iterable[WithPaths], folder: str | Path, *, link: bool = False) -> HandOut:
+def export_copies(images: Iterable[WithPaths], folder: str | Path, *, link: bool = False) -> ExportResult:
     """Copy the files of hits or classifications into `folder`, created if missing; with `link`, link to them instead.
 
     Files keep their names, times and permissions. If a name is taken by another file, a number is added (`dog.jpg`,
@@ -61,7 +61,7 @@ def hand_out(images: Iterable[WithPaths], folder: str | Path, *, link: bool = Fa
         os.makedirs(target, exist_ok=True)
     except OSError as exc:
         raise UsageError(f"cannot create the folder {target}: {reason(exc)}") from exc
-    handed: list[Handed] = []
+    handed: list[ExportedCopy] = []
     failed: list[Problem] = []
     for image in images:
         try:
@@ -76,7 +76,7 @@ def hand_out(images: Iterable[WithPaths], folder: str | Path, *, link: bool = Fa
                 failed.append(Problem(path, str(exc)))
             except OSError as exc:
                 raise ClipsearchError(_stopped(exc, target, len(handed), link=link)) from exc
-    return HandOut(target, tuple(handed), tuple(failed))
+    return ExportResult(target, tuple(handed), tuple(failed))
 
 
 class _SourceError(Exception):
@@ -90,13 +90,13 @@ def _stopped(exc: OSError, folder: str, done: int, *, link: bool) -> str:
     return f"cannot write to {folder}: {why} ({done:,} {'picture' if done == 1 else 'pictures'} done)"
 
 
-def _hand(source: str, file: BinaryIO, folder: str, *, link: bool) -> Handed:
+def _hand(source: str, file: BinaryIO, folder: str, *, link: bool) -> ExportedCopy:
     if link:
         return _place(source, folder, partial(os.symlink, source), partial(_leads_to, source))
     return _place(source, folder, partial(_copy, source, file), partial(_is_copy, source))
 
 
-def _place(source: str, folder: str, create: Callable[[str], None], is_same: Callable[[str], bool]) -> Handed:
+def _place(source: str, folder: str, create: Callable[[str], None], is_same: Callable[[str], bool]) -> ExportedCopy:
     """Let `create` make the target under the first free name; one that exists and `is_same` is left alone."""
     for name in _names(source):
         target = os.path.join(folder, name)
@@ -104,9 +104,9 @@ def _place(source: str, folder: str, create: Callable[[str], None], is_same: Cal
             create(target)
         except FileExistsError:
             if target == source or is_same(target):
-                return Handed(source, target, existed=True)
+                return ExportedCopy(source, target, existed=True)
         else:
-            return Handed(source, target)
+            return ExportedCopy(source, target)
     raise AssertionError("there is always another name")
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from clipsearch.classify.options import UNKNOWN
 from clipsearch.classify.results import Classification, ClassifyResult
 from clipsearch.errors import UsageError
-from clipsearch.export.copies import Handed, hand_out
+from clipsearch.export.copies import ExportedCopy, export_copies
 from clipsearch.indexing.results import Problem
 
-__all__ = ["SortedOut", "folder_names", "sort_out"]
+__all__ = ["FolderExport", "export_folders", "folder_names"]
 
 _NAME_BYTES = 200
 """Maximum bytes of a folder's name: file systems allow 255, and a number may have to be added."""
@@ -24,7 +24,7 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
 
 @dataclass(frozen=True, slots=True)
-class SortedOut:
+class FolderExport:
     """Number of images by label, how many of all were already there, and those that failed."""
 
     folder: str
@@ -33,12 +33,12 @@ class SortedOut:
     failed: tuple[Problem, ...]
 
 
-def sort_out(result: ClassifyResult, folder: str | Path, *, link: bool = False) -> SortedOut:
+def export_folders(result: ClassifyResult, folder: str | Path, *, link: bool = False) -> FolderExport:
     """Copy the images of a result into folders below `folder`, named after their labels; with `link`, link to them.
 
     An image goes into the folder of its best label, or into `unknown` if none stands out. If each label was judged on
     its own, it goes into the folder of each of its labels, if any. Existing files are never overwritten: see
-    `hand_out`. Raises UsageError if the folder cannot be created, ClipsearchError if it cannot be written to.
+    `export_copies`. Raises UsageError if the folder cannot be created, ClipsearchError if it cannot be written to.
     """
     target = os.path.abspath(folder)
     if os.path.lexists(target) and not os.path.isdir(target):
@@ -49,14 +49,14 @@ def sort_out(result: ClassifyResult, folder: str | Path, *, link: bool = False) 
         for label in _labels_of(item, every=result.threshold is not None):
             groups.setdefault(label, []).append(item)
     counts: dict[str, int] = {}
-    handed: list[Handed] = []
+    handed: list[ExportedCopy] = []
     failed: dict[str, Problem] = {}
     for label, items in groups.items():
-        done = hand_out(items, os.path.join(target, names[label]), link=link)
+        done = export_copies(items, os.path.join(target, names[label]), link=link)
         counts[label] = len(done.handed)
         handed += done.handed
         failed |= {problem.path: problem for problem in done.failed}
-    return SortedOut(target, counts, sum(each.existed for each in handed), tuple(failed.values()))
+    return FolderExport(target, counts, sum(each.existed for each in handed), tuple(failed.values()))
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:

@@ -15,10 +15,10 @@ _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
 
 
 def resamplable(image: Image.Image) -> Image.Image:
-    """The same picture, opaque, as RGB, L, CMYK or LAB: modes whose values may be averaged, with 8 bits per channel.
+    """The same image, opaque, as RGB, L, CMYK or LAB: modes whose values may be averaged, with 8 bits per channel.
 
     Transparency is put on white here, not after the resize: Pillow would have to premultiply all pixels anyway, and a
-    resampled edge would differ from that of the flattened picture.
+    resampled edge would differ from that of the flattened image.
     """
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_eight_bits(np.asarray(image), image.mode))
@@ -30,7 +30,7 @@ def resamplable(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An RGB picture in sRGB. A profile that is broken or made for other channels is ignored."""
+    """An RGB image in sRGB. A profile that is broken or made for other channels is ignored."""
     if image.mode == "LAB":
         profile = None
     elif profile is not None and image.mode == "L" and profile[16:20] == b"RGB ":

@@ -39,14 +39,14 @@ _T = TypeVar("_T")
 
 
 def orientation(exif: Image.Exif | None) -> int:
-    """How the stored picture must be turned: 1 … 8, 1 where nothing valid says so."""
+    """How the stored image must be turned: 1 … 8, 1 where nothing valid says so."""
     value = _get(exif or {}, Base.Orientation)
     number = attempt(lambda: int(value[0] if isinstance(value, tuple) else value))
     return number if number is not None and 1 <= number <= 8 else 1
 
 
 def image_facts(kind: str, width: int, height: int, exif: Image.Exif | None) -> ImageFacts:
-    """The facts of an upright picture of width × height pixels, from Pillow's EXIF mapping where there is one."""
+    """The facts of an upright image of width × height pixels, from Pillow's EXIF mapping where there is one."""
     if not exif:
         return ImageFacts(kind, width, height)
     detail: Mapping[int, Any] = attempt(lambda: exif.get_ifd(IFD.Exif)) or {}
@@ -58,7 +58,7 @@ def image_facts(kind: str, width: int, height: int, exif: Image.Exif | None) -> 
 
 
 def attempt(read: Callable[[], _T]) -> _T | None:
-    """`read()`, or None if it fails: parsers raise nearly anything on garbage, and no tag is worth losing a picture."""
+    """`read()`, or None if it fails: parsers raise nearly anything on garbage, and no tag is worth losing an image."""
     try:
         return read()
     except MemoryError:

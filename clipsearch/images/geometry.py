@@ -1,4 +1,4 @@
-"""Geometry of resize, crop and EXIF orientation, as numbers: which part of a picture becomes which pixels."""
+"""Geometry of resize, crop and EXIF orientation, as numbers: which part of an image becomes which pixels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from clipsearch.types import Box, Preprocess
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The part of the upright picture to use and how to scale it; every size is (width, height).
+    """The part of the upright image to use and how to scale it; every size is (width, height).
 
-    `region` of the picture is scaled to `resized`; `window` is cut out of the result and put on a square of `size`,
+    `region` of the image is scaled to `resized`; `window` is cut out of the result and put on a square of `size`,
     filled with `fill` where the window is smaller.
     """
 
@@ -24,7 +24,7 @@ class Plan:
 
     @property
     def reduction(self) -> float:
-        """How many pixels of the picture become one, along the side that is scaled down least."""
+        """How many pixels of the image become one, along the side that is scaled down least."""
         left, top, right, bottom = self.region
         return min((right - left) / self.resized[0], (bottom - top) / self.resized[1])
 
@@ -67,7 +67,7 @@ def _centre(length: int, part: int) -> int:
 
 
 def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
-    """`box` of an upright picture of width × height, in the stored picture before its EXIF turn."""
+    """`box` of an upright image of width × height, in the stored image before its EXIF turn."""
     left, top, right, bottom = box
     if orientation in (2, 3, 7, 6):
         left, right = width - right, width - left

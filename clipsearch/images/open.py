@@ -1,4 +1,4 @@
-"""`open_picture`: from a file's bytes to a `Picture`; and the version of the decoders."""
+"""`open_image`: from a file's bytes to a `Picture`; and the version of the decoders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 4096
 
 _REVISION = 1
-"""Increases with a change that may decode a picture that failed before: remembered failures are then retried."""
+"""Increases with a change that may decode an image that failed before: remembered failures are then retried."""
 
 
 @functools.cache
@@ -29,18 +29,18 @@ def _version(package: str) -> str | None:
 
 
 def decoder_version(max_pixels: int = MAX_PIXELS) -> str:
-    """Everything that decides whether a picture can be decoded; a failure is retried once this has changed."""
+    """Everything that decides whether an image can be decoded; a failure is retried once this has changed."""
     parts = [f"{name} {version}" if (version := _version(name)) else f"no {name}" for name in ("pi-heif", "rawpy")]
     return f"images {_REVISION}, pillow {_version('pillow')}, {', '.join(parts)}; {max_pixels / 1e6:g} MP"
 
 
-def open_picture(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, truncated: bool = False) -> Picture:
-    """Read the facts of a picture; its pixels are decoded on request.
+def open_image(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, truncated: bool = False) -> Picture:
+    """Read the facts of an image; its pixels are decoded on request.
 
-    `source` is the file's content or a seekable binary file, which must stay open while the picture is used.
+    `source` is the file's content or a seekable binary file, which must stay open while the image is used.
     `truncated` decodes a truncated file as far as it goes; decoding in other threads waits meanwhile.
     Raises UnsupportedImageError where the format is refused or its extra is not installed, TruncatedImageError where
-    the file is too short to have its size, ImageError for what is not a picture; none of these has a path.
+    the file is too short to have its size, ImageError for what is not an image; none of these has a path.
     """
     from clipsearch.images import picture
 

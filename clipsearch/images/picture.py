@@ -1,7 +1,7 @@
 """`Picture`: from a file to the upright sRGB pixels that an encoder's own preprocessing would produce.
 
 Order: draft (JPEG), colours, resize, crop, turn; colours come after the crop where there are many pixels. Geometry is
-planned on the upright picture and mapped back to the stored one, so a turned file gives the pixels of an upright one.
+planned on the upright image and mapped back to the stored one, so a turned file gives the pixels of an upright one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from PIL import Image, ImageFile
 from clipsearch.errors import ImageError, TruncatedImageError
 from clipsearch.images import colour, raw
 from clipsearch.images.geometry import Plan, plan, stored_box
-from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, Source
+from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, ImageSource, PillowSource
 from clipsearch.images.rwlock import ReadersWriterLock
 from clipsearch.types import Box, Preprocess
 
 _MAX_RESIZED = 16_000_000
-"""Pixels of a resized picture before its crop: a strip of 1 × 20,000 would take gigabytes."""
+"""Pixels of a resized image before its crop: a strip of 1 × 20,000 would take gigabytes."""
 
 _BLANK = 0.99
 """Share of one colour; the rest is what a decoder makes of the first bytes."""
@@ -34,14 +34,14 @@ _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.B
 
 
 class Picture:
-    """One picture. It belongs to one thread; decoded pixels are kept for the next call that needs the same ones."""
+    """One image. It belongs to one thread; decoded pixels are kept for the next call that needs the same ones."""
 
     def __init__(self, stream: BinaryIO, kind: str, *, max_pixels: int, truncated: bool) -> None:
         self._truncated = truncated
         with _translated(truncated):
             is_raw = kind == "RAW" or (kind == "TIFF" and raw.is_raw_tiff(stream))
             decoder = raw.RawSource(stream, max_pixels) if is_raw else PillowSource(stream, kind, max_pixels)
-            self._source: Source = decoder
+            self._source: ImageSource = decoder
             self.facts = decoder.facts
         if self.facts.width < 1 or self.facts.height < 1:
             raise ImageError("the picture has no pixels")
@@ -49,7 +49,7 @@ class Picture:
     def pixels(self, preprocess: Preprocess, *, box: Box | None = None) -> NDArray[np.uint8]:
         """The input of the encoder's image tower before normalisation: uint8 of shape (3, S, S), C-contiguous.
 
-        `box` selects a part of the upright picture, as if it had been cut out first. Only a JPEG that is scaled down
+        `box` selects a part of the upright image, as if it had been cut out first. Only a JPEG that is scaled down
         4 times or more is decoded at less than full size, and then at 2 times the target or more.
         Raises TruncatedImageError for a truncated file, ImageError where it cannot be decoded.
         """
@@ -62,7 +62,7 @@ class Picture:
             return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
     def upright(self, *, max_side: int | None = None) -> Image.Image:
-        """The whole picture in RGB, upright, in sRGB; scaled so that neither side exceeds `max_side` pixels."""
+        """The whole image in RGB, upright, in sRGB; scaled so that neither side exceeds `max_side` pixels."""
         width, height = self.facts.width, self.facts.height
         scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
         resized = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -90,9 +90,9 @@ class Picture:
 
 
 def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_first: bool) -> Image.Image:
-    """The window of `stored`, whose geometry is that of the stored picture at full size.
+    """The window of `stored`, whose geometry is that of the stored image at full size.
 
-    Pillow scales rows, rounds, and then scales columns. `columns_first` reverses this for a picture that lies on its
+    Pillow scales rows, rounds, and then scales columns. `columns_first` reverses this for an image that lies on its
     side, so that the result equals that of the upright file, to the last bit.
     """
     image, (width, height) = frame.image, stored.resized
@@ -115,7 +115,7 @@ def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_f
             part = (part[0], 0, part[2], height)
         resized = image.resize((width, height), resample, part)
         return resized if stored.window == (0, 0, width, height) else resized.crop(stored.window)
-    # Pillow computes a box in single precision: the same picture, but not to the last bit.
+    # Pillow computes a box in single precision: the same image, but not to the last bit.
     x, y = (part[2] - part[0]) / width, (part[3] - part[1]) / height
     window = stored.window
     part = (part[0] + window[0] * x, part[1] + window[1] * y, part[0] + window[2] * x, part[1] + window[3] * y)

@@ -46,23 +46,23 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""From a stored picture to the upright one, by its EXIF orientation."""
+"""From a stored image to the upright one, by its EXIF orientation."""
 
 
 _CONVERTED_FIRST = 2_000_000
 """Pixels up to which colours are converted before the resize, as is correct: 12 ns each. Covers drafted JPEGs.
 
-After the resize, vectors of pictures with a wide profile move by 1e-4 in cosine where they have grain or hard edges;
+After the resize, vectors of images with a wide profile move by 1e-4 in cosine where they have grain or hard edges;
 a large HEIC or PNG would take a third longer otherwise.
 """
 
 _MAX_META = 16_000_000
-"""Bytes of a HEIF header; a picture of a thousand tiles needs 100 KB."""
+"""Bytes of a HEIF header; an image of a thousand tiles needs 100 KB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Decoded pixels, opaque and ready for resampling, `scale_x` × `scale_y` times smaller than the stored picture."""
+    """Decoded pixels, opaque and ready for resampling, `scale_x` × `scale_y` times smaller than the stored image."""
 
     image: Image.Image
     profile: bytes | None = None
@@ -70,14 +70,14 @@ class Frame:
     scale_y: float = 1
 
 
-class Source(Protocol):
-    """The decoder of one file. `orientation` is the EXIF turn (1 … 8) from its frames to the upright picture."""
+class ImageSource(Protocol):
+    """The decoder of one file. `orientation` is the EXIF turn (1 … 8) from its frames to the upright image."""
 
     facts: ImageFacts
     orientation: int
 
     def decode(self, reduction: float) -> Frame:
-        """A frame with enough pixels for a picture that is `reduction` times smaller than the stored one."""
+        """A frame with enough pixels for an image that is `reduction` times smaller than the stored one."""
         ...
 
 

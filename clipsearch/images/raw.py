@@ -13,7 +13,7 @@ from clipsearch.images import exif
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, check_count
 from clipsearch.types import ImageFacts
 
-# TIFF tags that distinguish a raw file from a picture (TIFF 6.0, TIFF/EP, DNG 1.7).
+# TIFF tags that distinguish a raw file from an image (TIFF 6.0, TIFF/EP, DNG 1.7).
 _SUBFILE, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION = 254, 259, 262, 271, 330, 50706
 _SENSOR_PHOTOMETRIC = {32803, 34892}
 """Colour filter array; linear raw."""
@@ -89,7 +89,7 @@ class RawSource:
         return self._developed
 
     def _from_preview(self, reduction: float) -> Frame | None:
-        """The preview, if it shows the whole picture with at least the required number of pixels."""
+        """The preview, if it shows the whole image with at least the required number of pixels."""
         if self._preview is None:
             return None
         width, height = self._preview.facts.width, self._preview.facts.height

@@ -8,7 +8,7 @@ import re
 from clipsearch.errors import ImageError, UnsupportedImageError
 
 MAX_PIXELS = 64_000_000
-"""Pixels that may be decoded for one picture, after a JPEG's draft: 64 MP need about 256 MB."""
+"""Pixels that may be decoded for one image, after a JPEG's draft: 64 MP need about 256 MB."""
 
 _RAW = "3fr arw cr2 cr3 dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
 
@@ -17,7 +17,7 @@ _OTHERS = (
     "avif avifs heic heif heics heifs hif"
 )
 
-PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_RAW} {_OTHERS}".split())
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_RAW} {_OTHERS}".split())
 """Suffixes that a scan considers; the content alone decides how a file is read."""
 
 PIXELS_REVISION = 1
@@ -72,6 +72,6 @@ def sniff(head: bytes) -> str:
     raise ImageError("not a picture in any known format")
 
 
-def is_picture_path(text: str) -> bool:
-    """Whether a word is the name of a regular file with a picture's suffix."""
-    return os.path.splitext(text)[1].lower() in PICTURE_SUFFIXES and os.path.isfile(text)
+def is_image_path(text: str) -> bool:
+    """Whether a word is the name of a regular file with an image's suffix."""
+    return os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES and os.path.isfile(text)

@@ -19,7 +19,7 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
 from clipsearch.images import tiles
 from clipsearch.images.lookahead import Budget
-from clipsearch.images.open import decoder_version, open_picture
+from clipsearch.images.open import decoder_version, open_image
 from clipsearch.images.tiles import Tiles, View
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, UNKNOWN_MTIME, Work
 from clipsearch.types import ContentState, ImageFacts
@@ -176,12 +176,12 @@ class Reader:
     ) -> Outcome:
         taken = 0
         try:
-            picture = open_picture(source, max_pixels=self._max_pixels, truncated=truncated)
-            views = self._pending_views(hashed[-1], picture)
+            image = open_image(source, max_pixels=self._max_pixels, truncated=truncated)
+            views = self._pending_views(hashed[-1], image)
             if not truncated:
                 self._budget.take(turn, len(views))
                 taken = len(views)
-            pixels, views = self._prepare(picture, views)
+            pixels, views = self._prepare(image, views)
             taken = 0
         except TruncatedImageError as exc:
             if not truncated:
@@ -198,17 +198,17 @@ class Reader:
             self._budget.release(taken)
         state: ContentState = "partial" if truncated else "ok"
         reason = "the file ends early; what there is was indexed" if truncated else None
-        return Decoded(*hashed, picture.facts, views, pixels, state, reason)
+        return Decoded(*hashed, image.facts, views, pixels, state, reason)
 
-    def _pending_views(self, digest: bytes, picture: Picture) -> tuple[View, ...]:
+    def _pending_views(self, digest: bytes, image: Picture) -> tuple[View, ...]:
         """The views without a vector in the catalog; at least one."""
-        views = tiles.views(picture.facts.width, picture.facts.height, self._tiles)
+        views = tiles.views(image.facts.width, image.facts.height, self._tiles)
         with self._lock:
             row = self._catalog.contents.by_digest(digest)
-            held = self._catalog.embeddings.held_views(row[0], self._encoder_id) if row else set()
+            held = self._catalog.embeddings.existing_views(row[0], self._encoder_id) if row else set()
         return tuple(view for view in views if view.number not in held) or views
 
-    def _prepare(self, picture: Picture, views: Sequence[View]) -> tuple[NDArray[np.uint8], tuple[View, ...]]:
+    def _prepare(self, image: Picture, views: Sequence[View]) -> tuple[NDArray[np.uint8], tuple[View, ...]]:
         """Pixels (n, 3, S, S) of the views: decoded once, or twice where a tile needs a larger draft than the whole.
 
         Where that is too large for the limit, the whole image stands in for the tile, so that it is not pending again.
@@ -218,18 +218,18 @@ class Reader:
         pixels, shown = [], []
         for view in views:
             try:
-                pixels.append(self._encoder.prepare(picture, box=view.box))
+                pixels.append(self._encoder.prepare(image, box=view.box))
                 shown.append(view)
             except ImageError as exc:
                 if view.box is None or isinstance(exc, TruncatedImageError) or isinstance(exc.__cause__, OSError):
                     raise
-                pixels.append(self._encoder.prepare(picture))
+                pixels.append(self._encoder.prepare(image))
                 shown.append(View(view.number, None))
         return np.stack(pixels), tuple(shown)
 
     def _is_done(self, content_id: int) -> bool:
         with self._lock:
-            return not self._catalog.embeddings.lacks_views(content_id, self._encoder_id, self._tiles)
+            return not self._catalog.embeddings.has_pending_views(content_id, self._encoder_id, self._tiles)
 
     def _known(self, digest: bytes) -> tuple[int, ContentState] | None:
         """The content with this digest, if it is not pending: it has its vectors, or a failure that is not retried."""
@@ -239,7 +239,7 @@ class Reader:
                 return None
             content_id, state, decoder = row
             if state in ("ok", "partial"):
-                settled = not self._catalog.embeddings.lacks_views(content_id, self._encoder_id, self._tiles)
+                settled = not self._catalog.embeddings.has_pending_views(content_id, self._encoder_id, self._tiles)
             else:
                 settled = decoder == self.decoder
             return (content_id, state) if settled else None

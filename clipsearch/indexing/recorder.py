@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Batch:
-    """What the next commit holds: `pictures` by digest, each with every file of this batch that has these bytes.
+    """What the next commit holds: `images` by digest, each with every file of this batch that has these bytes.
 
-    `views` counts those of all pictures.
+    `views` counts those of all images.
     """
 
     pictures: dict[bytes, Decoded] = field(default_factory=dict)
@@ -37,11 +37,11 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.pictures or self.others)
 
-    def add(self, picture: Decoded) -> None:
-        if picture.digest not in self.pictures:
-            self.pictures[picture.digest] = picture
-            self.views += len(picture.views)
-        self.files.setdefault(picture.digest, []).append(picture)
+    def add(self, image: Decoded) -> None:
+        if image.digest not in self.pictures:
+            self.pictures[image.digest] = image
+            self.views += len(image.views)
+        self.files.setdefault(image.digest, []).append(image)
 
 
 class Recorder:
@@ -58,7 +58,7 @@ class Recorder:
         self._decoder = decoder
 
     def commit(self, batch: Batch, vectors: Vectors) -> None:
-        """Everything of a batch, or nothing. `vectors` belong to the views of `batch.pictures`, in their order."""
+        """Everything of a batch, or nothing. `vectors` belong to the views of `batch.images`, in their order."""
         if len(vectors) != batch.views:
             raise ValueError(f"{len(vectors)} vectors for {batch.views} views")
         time = now()
@@ -66,39 +66,39 @@ class Recorder:
             for outcome in batch.others:
                 self._record_other(outcome, time)
             start = 0
-            for picture in batch.pictures.values():
-                end = start + len(picture.views)
-                self._record_picture(picture, batch.files[picture.digest], vectors[start:end], time)
+            for image in batch.pictures.values():
+                end = start + len(image.views)
+                self._record_image(image, batch.files[image.digest], vectors[start:end], time)
                 start = end
 
-    def already_done(self, picture: Decoded) -> Known | None:
+    def already_done(self, image: Decoded) -> Known | None:
         """The content of an image whose copy was committed after this one was decoded."""
-        found = self._catalog.contents.by_digest(picture.digest)
-        if found is None or self._catalog.embeddings.lacks_views(found[0], self._row.id, self._tiles):
+        found = self._catalog.contents.by_digest(image.digest)
+        if found is None or self._catalog.embeddings.has_pending_views(found[0], self._row.id, self._tiles):
             return None
-        return Known(picture.work, picture.size, picture.mtime_ns, picture.digest, found[0], found[1])
+        return Known(image.work, image.size, image.mtime_ns, image.digest, found[0], found[1])
 
-    def _record_picture(self, picture: Decoded, files: list[Decoded], vectors: Vectors, time: str) -> None:
+    def _record_image(self, image: Decoded, files: list[Decoded], vectors: Vectors, time: str) -> None:
         import numpy as np
 
-        state: ContentState = picture.state
-        reason = picture.reason
+        state: ContentState = image.state
+        reason = image.reason
         finite = bool(np.isfinite(np.asarray(vectors)).all())
         if not finite:
             state, reason = "failed", f"{self._row.info.spec} gave no finite vector for it"
         content_id = self._catalog.contents.put(
-            picture.digest,
-            size=picture.size,
+            image.digest,
+            size=image.size,
             state=state,
             reason=reason,
             decoder=self._decoder,
-            facts=picture.facts,
+            facts=image.facts,
             now=time,
         )
         if finite:
-            for view, vector in zip(picture.views, vectors, strict=True):
+            for view, vector in zip(image.views, vectors, strict=True):
                 self._catalog.embeddings.put(content_id, self._row.id, vector, view=view.number, box=view.box)
-            self._counts.encoded += len(picture.views)
+            self._counts.encoded += len(image.views)
             self._counts.pictures += 1
         for i, file in enumerate(files):
             path = os.fsdecode(file.work.path)

@@ -19,7 +19,7 @@ from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.images.lookahead import Budget, in_order
 from clipsearch.images.open import decoder_version
-from clipsearch.images.sniff import MAX_PIXELS, PICTURE_SUFFIXES
+from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Truncated, Unread
@@ -68,8 +68,8 @@ def dry_run(
     started = time.monotonic()
     roots = Roots(catalog)
     reconciler = _reconciler(catalog, roots, options, encoder.id if encoder else None, lambda: False)
-    reconciler.scan(roots.plan(paths, options.given, suffixes=PICTURE_SUFFIXES, own=_own(catalog)))
-    if catalog.filling() is not None or options.tiles is not None:
+    reconciler.scan(roots.plan(paths, options.given, suffixes=IMAGE_SUFFIXES, own=_own(catalog)))
+    if catalog.building() is not None or options.tiles is not None:
         reconciler.add_pending_elsewhere()
     reconciler.count_missing()
     reconciler.counts.indexed = reconciler.count_work()
@@ -85,7 +85,7 @@ def dry_run(
 
 def check_paths(catalog: Catalog, paths: Sequence[bytes], options: RunOptions) -> None:
     """Raise UsageError for paths that a run would refuse."""
-    Roots(catalog).plan(paths, options.given, suffixes=PICTURE_SUFFIXES, own=_own(catalog))
+    Roots(catalog).plan(paths, options.given, suffixes=IMAGE_SUFFIXES, own=_own(catalog))
 
 
 class IndexRun:
@@ -125,10 +125,10 @@ class IndexRun:
         started = time.monotonic()
         catalog = self._catalog
         roots = Roots(catalog)
-        filling = catalog.filling()
+        filling = catalog.building()
         if self._options.engine is not None:
             engines.check_choice(self._options.engine)
-        areas = roots.plan(paths, self._options.given, suffixes=PICTURE_SUFFIXES, own=_own(catalog))
+        areas = roots.plan(paths, self._options.given, suffixes=IMAGE_SUFFIXES, own=_own(catalog))
         self._reconciler = _reconciler(catalog, roots, self._options, self._row.id, self._stop)
         self._recorder = Recorder(
             catalog,
@@ -157,7 +157,7 @@ class IndexRun:
             with catalog.transaction():
                 self._reconciler.record_missing()
                 roots.save(scanned=self._reconciler.scanned_roots(), now=now())
-        switched = self._switch_if_filled() or (filling is not None and catalog.filling() is None)
+        switched = self._switch_if_filled() or (filling is not None and catalog.building() is None)
         self._meter.publishing()
         self._publish_at_end()
         report = self._report(interrupted=interrupted, switched=switched, seconds=time.monotonic() - started)
@@ -228,8 +228,8 @@ class IndexRun:
         import numpy as np
 
         if batch.pictures:
-            pixels = np.concatenate([picture.pixels for picture in batch.pictures.values()])
-            starts = range(0, len(pixels), self._batch_size)  # A picture of many views may exceed it.
+            pixels = np.concatenate([image.pixels for image in batch.pictures.values()])
+            starts = range(0, len(pixels), self._batch_size)  # An image of many views may exceed it.
             parts = [encode_halving(self._load(), pixels[start : start + self._batch_size]) for start in starts]
             self._recorder.commit(batch, np.concatenate(parts))
             files = sum(len(same) for same in batch.files.values())
@@ -246,7 +246,7 @@ class IndexRun:
     def _switch_if_filled(self) -> bool:
         """Make the encoder that was built the active one, once no live content is pending."""
         catalog = self._catalog
-        if catalog.filling() is None:
+        if catalog.building() is None:
             return False
         owed = pending.count(catalog, self._row.id, reachable=self._options.switch)
         if owed:
@@ -261,7 +261,7 @@ class IndexRun:
         """Bring the snapshots of both encoders up to date; a damaged one is written again."""
         self._notices.clear()
         self._publish(final=True)
-        answering = self._catalog.answering()
+        answering = self._catalog.active()
         if answering is not None and answering.id != self._row.id:
             self._publish(answering, final=True)
 
@@ -282,8 +282,8 @@ class IndexRun:
     # Reporting
 
     def _report(self, *, interrupted: bool, switched: bool, seconds: float) -> IndexReport:
-        filling = self._catalog.filling()
-        answering = self._catalog.answering()
+        filling = self._catalog.building()
+        answering = self._catalog.active()
         return IndexReport(
             model=answering.info if answering else None,
             library=str(self._catalog.folder),
@@ -346,7 +346,7 @@ def _reconciler(
         encoder_id=encoder_id,
         tiles=_tiles(catalog, options),
         decoder=decoder_version(options.max_pixels),
-        suffixes=PICTURE_SUFFIXES,
+        suffixes=IMAGE_SUFFIXES,
         own=_own(catalog),
         rehash=options.rehash,
         stop=stop,

@@ -121,7 +121,7 @@ class Walk:
     _endings: frozenset[bytes] = frozenset()
 
     def __iter__(self) -> Iterator[Candidate]:
-        """Pictures in the byte order of their paths. Raises OSError where `start` itself is not there."""
+        """Images in the byte order of their paths. Raises OSError where `start` itself is not there."""
         about = os.stat(self.start)
         self._visited.add((about.st_dev, about.st_ino))
         self._endings = frozenset(os.fsencode(s[1:]) for s in self.suffixes)
@@ -233,7 +233,7 @@ class Walk:
             self.unreadable[path] = reason(exc)
 
 
-def pictures_in(paths: Iterable[bytes], *, suffixes: Collection[str], problems: list[Problem]) -> Iterator[bytes]:
+def images_in(paths: Iterable[bytes], *, suffixes: Collection[str], problems: list[Problem]) -> Iterator[bytes]:
     """Files as they are named, and the images in folders, each folder in the byte order of its paths.
 
     Adds folders that cannot be read to `problems`. Raises UsageError for a path that does not exist.

@@ -64,7 +64,7 @@ class Access:
         with self.lock():
             if not self.exists:
                 _make_catalog(self.path, info, fallback)
-        made = self.reader().answering()
+        made = self.reader().active()
         if made is None or made.info.fingerprint != info.fingerprint:
             self.close()
             self.refuse_existing()

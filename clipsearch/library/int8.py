@@ -18,8 +18,8 @@ from clipsearch.encoders.load import quantise, refuse_int8
 from clipsearch.encoders.onnx.quantisation import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
 from clipsearch.images.lookahead import in_order
-from clipsearch.images.open import open_picture
-from clipsearch.images.sniff import PICTURE_SUFFIXES
+from clipsearch.images.open import open_image
+from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing.results import Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
 from clipsearch.indexing.scanner import Rules, Walk
@@ -33,7 +33,7 @@ SAMPLE = 192
 """Images that are used in all."""
 CALIBRATED_ON = 64
 """Images of them that set the rounding; the agreement is measured on the others."""
-FEW = 16
+FEW_IMAGES = 16
 """Fewer images say too little about what enters the layers, and about nearest neighbours."""
 NEAREST = 10
 WORDS = 100
@@ -84,7 +84,7 @@ class Agreement:
     @property
     def advice(self) -> str | None:
         """What is wrong with it, if anything."""
-        if self.calibrated_on < FEW:
+        if self.calibrated_on < FEW_IMAGES:
             return f"int8 was calibrated on {_images(self.calibrated_on)} only, which may not suit later ones"
         if self.words is not None and min(self.words, self.likeness or 0.0) < LOW:
             return 'this agreement is low; indexing with `precision="fp32"` goes back to full precision'
@@ -98,7 +98,7 @@ def eight_bit(
     given: GivenOptions,
     *,
     load: Callable[[EncoderInfo], Encoder],
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> EncoderInfo | None:
     """`base` in 8 bits: as the catalog has it, or calibrated now on images of `paths` and of the library.
@@ -112,7 +112,7 @@ def eight_bit(
             known = quantised_info(base.info, rounding)
             return replace(known, details={**row.info.details, **known.details})
     refuse_int8(base)
-    say(f"calibrating {base.info.spec} for 8 bits on up to {SAMPLE} images")
+    notify(f"calibrating {base.info.spec} for 8 bits on up to {SAMPLE} images")
     pixels = sample(candidates(catalog, paths, given, stop), base, stop)
     if stop():
         return None
@@ -120,13 +120,13 @@ def eight_bit(
         raise UsageError('`precision="int8"` is calibrated on your own images, and none can be read yet')
     info = quantise(base, pixels[:CALIBRATED_ON])
     others = pixels[CALIBRATED_ON:]
-    compared = others if len(others) >= FEW else pixels
+    compared = others if len(others) >= FEW_IMAGES else pixels
     found = agreement(base, load(info), compared, calibrated_on=min(len(pixels), CALIBRATED_ON), stop=stop)
     if found is None:
         return None
-    say(f"int8: {found}")
+    notify(f"int8: {found}")
     if found.advice:
-        say(found.advice)
+        notify(found.advice)
     return replace(info, details={**info.details, "agreement": found.as_details()})
 
 
@@ -135,7 +135,7 @@ def mentioning(
     info: EncoderInfo,
     options: EncoderOptions,
     progress: Callable[[Progress], None] | None,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Callable[[Progress], None] | None:
     """`progress`, which also says once in a library what 8 bits would win, where they win much and it is worth it."""
     if not may_have_int8(info) or catalog.meta(MENTIONED) is not None or not has_vnni():
@@ -146,7 +146,7 @@ def mentioning(
         nonlocal said
         if not said and at.stage == "encoding" and (at.total or 0) >= MENTIONED_FROM and is_cpu(options.device):
             said = True
-            say(
+            notify(
                 "this processor encodes images two to three times as fast in 8 bits: indexing with "
                 '`precision="int8"` first shows how well the results agree'
             )
@@ -168,7 +168,7 @@ def candidates(
         return
     own = os.fsencode(catalog.folder.absolute())
     about = os.stat(own)
-    suffixes = PICTURE_SUFFIXES
+    suffixes = IMAGE_SUFFIXES
     for area in Roots(catalog).plan(paths, given, suffixes=suffixes, own=own):
         if area.root.is_file:
             yield area.start
@@ -180,7 +180,7 @@ def candidates(
 
 
 def sample(paths: Iterable[bytes], encoder: Encoder, stop: Callable[[], bool]) -> NDArray[np.uint8]:
-    """Prepared pixels (n, 3, S, S) of up to SAMPLE different pictures, chosen and ordered by their names alone."""
+    """Prepared pixels (n, 3, S, S) of up to SAMPLE different images, chosen and ordered by their names alone."""
     import numpy as np
 
     chosen = heapq.nsmallest(2 * SAMPLE, set(paths), key=lambda path: hashlib.sha256(path).digest())
@@ -193,7 +193,7 @@ def sample(paths: Iterable[bytes], encoder: Encoder, stop: Callable[[], bool]) -
             if os.path.isfile(path) and os.path.getsize(path) <= MOST_BYTES:
                 with open(path, "rb") as file:
                     data = file.read()
-                return hashlib.sha256(data).digest(), encoder.prepare(open_picture(data))
+                return hashlib.sha256(data).digest(), encoder.prepare(open_image(data))
         return None
 
     threads = os.cpu_count() or 1
@@ -227,7 +227,7 @@ def agreement(
     exact, near = (np.concatenate(some) for some in rows)
     cosines = np.einsum("nd,nd->n", exact, near)
     words = likeness = None
-    if len(pixels) >= FEW:
+    if len(pixels) >= FEW_IMAGES:
         texts = full.encode_texts(prompts.everyday(WORDS))
         words = _shared(texts @ exact.T, texts @ near.T)
         alike, almost = exact @ exact.T, near @ near.T

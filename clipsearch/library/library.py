@@ -23,7 +23,7 @@ from clipsearch.library.models import Models
 from clipsearch.search.embed import Embedder
 from clipsearch.search.neighbours import Searcher
 from clipsearch.search.query import AnyTerm, QueryOptions, answer, answer_many
-from clipsearch.search.terms import Known
+from clipsearch.search.terms import Indexed
 from clipsearch.types import Notice, Precision, QueryResult
 
 if TYPE_CHECKING:
@@ -122,15 +122,15 @@ class Library:
         wait: bool = False,
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
-        say: Callable[[str], None] = lambda text: None,
+        notify: Callable[[str], None] = lambda text: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> IndexReport:
         """Bring the library up to date with `paths`, or with all roots it knows.
 
         `model` names another encoder to build beside the active one, until it can take over; the active model's name
         cancels the switch. `precision` "int8" builds the model in 8 bits, calibrated on a sample of the images, "fp32"
-        in full precision; by default the library's own encoder. `wait` waits for another writer. `say` is called with
-        what should be known before the run continues: how well 8 bits agree with full precision. `stop` is called
+        in full precision; by default the library's own encoder. `wait` waits for another writer. `notify` is called
+        with what should be known before the run continues: how well 8 bits agree with full precision. `stop` is called
         between files; once it is true, the current batch is finished and the report is marked `interrupted`.
         Raises UsageError for paths that cannot be used, LockedError, EncoderError, ModelMismatchError.
         """
@@ -146,7 +146,9 @@ class Library:
             if model is not None or precision is not None:
                 indexing.check_paths(catalog, wanted, options)  # A refused run must not start a switch.
             if precision is not None or (model is not None and parse_spec(model).int8):
-                row = self._models.to_fill_in(catalog, model, precision, wanted, options.given, say=say, stop=stop)
+                row = self._models.to_fill_in(
+                    catalog, model, precision, wanted, options.given, notify=notify, stop=stop
+                )
             else:
                 row = self._models.to_fill(catalog, model)
             work = indexing.IndexRun(
@@ -155,7 +157,9 @@ class Library:
                 row,
                 options,
                 batch_size=options.batch_size or devices.batch_size(self._models.options.device),
-                progress=progress if precision else mentioning(catalog, row.info, self._models.options, progress, say),
+                progress=progress
+                if precision
+                else mentioning(catalog, row.info, self._models.options, progress, notify),
                 stop=stop,
             )
             report = work.run(wanted)
@@ -236,7 +240,7 @@ class Library:
         shown, has_vector = self._access.answer(question)
         if not has_vector:
             return shown
-        found = self.query(Known(shown.id), k=k + 1, options=QueryOptions(model=model, explain=False))
+        found = self.query(Indexed(shown.id), k=k + 1, options=QueryOptions(model=model, explain=False))
         return replace(shown, neighbours=tuple(hit for hit in found if hit.id != shown.id)[:k])
 
     def classify(
@@ -393,4 +397,4 @@ def _with_notice(report: IndexReport, text: str) -> IndexReport:
 
 def _target(catalog: Catalog) -> EncoderRow | None:
     """The encoder that a run without `model` would add embeddings of."""
-    return catalog.filling() or catalog.answering()
+    return catalog.building() or catalog.active()

@@ -45,7 +45,7 @@ class Models:
     def to_fill(self, catalog: Catalog, model: str | None) -> EncoderRow:
         """The encoder that a run adds embeddings of; records the switch to `model`, where it is given."""
         if model is None:
-            row = catalog.filling() or catalog.answering()
+            row = catalog.building() or catalog.active()
             if row is None:
                 raise NoLibraryError(f"the library in {self._folder} is incomplete; name its model, as `model`")
             return row
@@ -61,7 +61,7 @@ class Models:
         paths: Sequence[bytes],
         given: GivenOptions,
         *,
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         stop: Callable[[], bool],
     ) -> EncoderRow:
         """`to_fill` where the precision is named; calibrates a new 8-bit encoder."""
@@ -78,7 +78,7 @@ class Models:
                 raise UsageError(f'`model="{model}"` and `precision="fp32"` contradict each other; leave one out')
             return self._switch(catalog, base.info)
         info = eight_bit(
-            catalog, base, paths, given, load=lambda info: self.of(EncoderRow(0, info)), say=say, stop=stop
+            catalog, base, paths, given, load=lambda info: self.of(EncoderRow(0, info)), notify=notify, stop=stop
         )
         if info is None:  # It was stopped: the run that follows will see that too.
             return self.to_fill(catalog, None)
@@ -86,7 +86,7 @@ class Models:
 
     def _switch(self, catalog: Catalog, info: EncoderInfo) -> EncoderRow:
         """Record the encoder that shall become active: at once where there is none yet, otherwise once it is built."""
-        active = catalog.answering()
+        active = catalog.active()
         with catalog.transaction():
             row = catalog.add_encoder(info)
             if active is not None and row.id != active.id and _gives_way(catalog, active, info):
@@ -109,7 +109,7 @@ class Models:
 
         Raises NoLibraryError before the first image is indexed, ModelMismatchError for a model without embeddings.
         """
-        active, building = catalog.answering(), catalog.filling()
+        active, building = catalog.active(), catalog.building()
         if active is None:
             raise NoLibraryError(
                 f"the library in {self._folder} is empty", advice="`clipsearch index FOLDER` adds images"
@@ -133,7 +133,7 @@ class Models:
         """The row of an encoder that the library has embeddings of, by any name or place of its weights."""
         rows = catalog.encoders()
         spec = parse_spec(model)
-        for row in (*filter(None, (catalog.answering(), catalog.filling())), *reversed(rows)):
+        for row in (*filter(None, (catalog.active(), catalog.building())), *reversed(rows)):
             if row.info.spec in (model, spec.name):
                 return row
         held = ", ".join(row.info.spec for row in rows)

@@ -11,7 +11,7 @@ from clipsearch.types import Box, ContentState, EncoderInfo, FileState, Hit, Ima
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Everything known about one picture."""
+    """Everything known about one image."""
 
     id: int
     digest: str
@@ -24,9 +24,9 @@ class Shown:
     added_at: str
     files: tuple[tuple[str, FileState], ...]
     views: tuple[tuple[str, int, Box | None], ...]
-    """Spec of the encoder, number of the view (0: the whole picture) and its box, for every vector."""
+    """Spec of the encoder, number of the view (0: the whole image) and its box, for every vector."""
     neighbours: tuple[Hit, ...] = ()
-    """The pictures nearest to it, best first, by the encoder that answers."""
+    """The images nearest to it, best first, by the encoder that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class LibraryInfo:
     fallback: str | None = None
     """Why the built-in encoder answers, where nobody asked for it."""
     tiles: str = "none"
-    """Which parts of pictures are looked at by themselves; see tiles.Tiles."""
+    """Which parts of images are looked at by themselves; see tiles.Tiles."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ PROMPTS = 256
 GROWTH = 5
 """The numbers are computed again when the library has grown by a fifth."""
 
-MIN_PICTURES = 200
+MIN_IMAGES = 200
 """Below this many images their mean says more about them than about the encoder, and nothing is centred."""
 
 
@@ -54,19 +54,19 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: EmbedText
     """The background of an encoder in a library: from the cache, or computed where the library has grown."""
     dim = row.info.dim
     count = snapshots.count_about(catalog, row)
-    pictures = count if catalog.tiles() == "none" else catalog.embeddings.count_images(row.id)
+    images = count if catalog.tiles() == "none" else catalog.embeddings.count_images(row.id)
     text_mean = embed(prompts.everyday(PROMPTS)).mean(axis=0)
     known = cache.fact(row.info.fingerprint, "background")
     whole = 4 * dim * (dim + 1)
     if known is not None and abs(count - known[0]) * GROWTH <= known[0] and len(known[1]) == whole:
         numbers = from_bytes(known[1]).reshape(dim + 1, dim)
-        return Background(pictures, text_mean, numbers[0], numbers[1:])
+        return Background(images, text_mean, numbers[0], numbers[1:])
     vectors = sample(catalog, row, count)[0]
     mean = vectors.mean(axis=0) if len(vectors) else np.zeros(dim)
     covariance = np.cov(vectors.T, bias=True) if len(vectors) > 1 else np.eye(dim) / dim
     numbers = np.vstack([mean, covariance]).astype(np.float32)
     cache.put_fact(row.info.fingerprint, "background", count, to_bytes(numbers))
-    return Background(pictures, text_mean, numbers[0], numbers[1:])
+    return Background(images, text_mean, numbers[0], numbers[1:])
 
 
 def sample(catalog: Catalog, row: EncoderRow, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

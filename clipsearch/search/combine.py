@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from clipsearch.search.background import Background
 
-MARGIN = 0.5
+PENALTY_MARGIN = 0.5
 """An image may be this many deviations closer to a negative term than the library's mean before it is penalised.
 
 Over 500 drawings, colours asked for and backgrounds excluded: 0 and 0.5 leave no excluded one among the first 20, 1.0
@@ -71,5 +71,5 @@ def penalised(z_scores: NDArray[np.float32], weights: Sequence[float]) -> NDArra
     positive = len(z_scores) - len(weights)
     total: NDArray[np.float32] = z_scores[:positive].min(axis=0)
     for weight, row in zip(weights, z_scores[positive:], strict=True):
-        total = total - np.float32(weight) * np.maximum(row - np.float32(MARGIN), 0)
+        total = total - np.float32(weight) * np.maximum(row - np.float32(PENALTY_MARGIN), 0)
     return total

@@ -15,8 +15,8 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import ImageError, TruncatedImageError, UsageError
 from clipsearch.files import absolute, read_bytes
-from clipsearch.images.open import open_picture
-from clipsearch.search.terms import Known, Region, Term, Text
+from clipsearch.images.open import open_image
+from clipsearch.search.terms import Indexed, Region, Term, Text
 from clipsearch.types import Notice
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Embedder:
         if isinstance(term, Text):
             vector: NDArray[np.float32] = self.texts([term.words])[0]
             return vector
-        if isinstance(term, Known):
+        if isinstance(term, Indexed):
             return self._known(term)
         if isinstance(term.source, bytes):
             loaded = self._prepared(b"the image on standard input", term.source, term.region)
@@ -135,7 +135,7 @@ class Embedder:
                 else:
                     yield EmbeddedImage(each.path, next(vectors), partial=each.partial)
 
-    def _known(self, term: Known) -> NDArray[np.float32]:
+    def _known(self, term: Indexed) -> NDArray[np.float32]:
         stored = self.catalog.embeddings.vector_of(term.id, self.row.id) if self.catalog else None
         if stored is None:
             raise UsageError(f"{term}: the library holds no such image")
@@ -165,7 +165,7 @@ class Embedder:
         """The pixels of an image, or of a part of it, as far as its file goes."""
 
         def pixels(*, truncated: bool) -> NDArray[np.uint8]:
-            image = open_picture(data, truncated=truncated)
+            image = open_image(data, truncated=truncated)
             box = region.box(image.facts.width, image.facts.height) if region else None
             return self.load().prepare(image, box=box)
 

@@ -147,9 +147,9 @@ def _background(catalog: Catalog, embedder: Embedder) -> Background:
 
 def _is_large(background: Background) -> bool:
     """Whether the mean of so many images says more about the encoder than about the library."""
-    from clipsearch.search.background import MIN_PICTURES
+    from clipsearch.search.background import MIN_IMAGES
 
-    return background.count >= MIN_PICTURES
+    return background.count >= MIN_IMAGES
 
 
 def _scored(

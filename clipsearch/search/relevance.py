@@ -13,10 +13,10 @@ all scores cancels.
 The best of n images by chance grows with n. So z is compared with the z-scores of the best hits of the baseline's
 queries, of which the lowest tenth is taken, since an everyday prompt may well have its image in the library:
 
-    relevance = 1 / (1 + exp(−(z − baseline's best − MARGIN) / WIDTH))
+    relevance = 1 / (1 + exp(−(z − baseline's best − LIFT) / WIDTH))
 
 Its meaning: if half of the queries have an answer in the library, about this share of the best hits with such a z are
-right. MARGIN and WIDTH were fitted on one half of the labelled data of `benchmarks/relevance.py`, over libraries of 10
+right. LIFT and WIDTH were fitted on one half of the labelled data of `benchmarks/relevance.py`, over libraries of 10
 to 20,000 images and two encoders; the other half is what is reported. Its limit: a subject of half of the library's
 images never stands out.
 """
@@ -37,7 +37,7 @@ from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders import prompts
 from clipsearch.search import background
-from clipsearch.search.background import MIN_PICTURES, PROMPTS
+from clipsearch.search.background import MIN_IMAGES, PROMPTS
 
 Kind = Literal["text", "picture", "mixed"]
 """What a query vector is made of: one text, one image, or several terms that were centred and added."""
@@ -47,13 +47,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 RELEVANT = 0.5
 """A hit with more than this is relevant, for `relevant=True`."""
 
-MARGIN: Mapping[Kind, float] = {"text": 2.1, "picture": 1.0, "mixed": 1.45}
+LIFT: Mapping[Kind, float] = {"text": 2.1, "picture": 1.0, "mixed": 1.45}
 """How far the z-score of a right hit is above the baseline's best, at least (`benchmarks/relevance.py`)."""
 
 WIDTH = 0.45
 """How far the z-score must rise for the odds to grow e-fold (`benchmarks/relevance.py`)."""
 
-USUAL = 0.1
+BEST_QUANTILE = 0.1
 """The quantile of the baseline's best hits that stands for what chance reaches."""
 
 LEFT_OUT = 0.1
@@ -74,7 +74,7 @@ _NAME = "yardstick 2"
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class Level:
     """Of the baseline's queries of a kind: `spread`, their median σ; `best`, low quantile of their best z-scores."""
 
     spread: float
@@ -104,12 +104,12 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class Baseline:
     """The baseline of an encoder in a library that had `count` vectors, by kind of query."""
 
     count: int
     sample: Sample
-    usual: Mapping[Kind, Usual]
+    usual: Mapping[Kind, Level]
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the sample as little-endian float16: a score moves by less than 0.001."""
@@ -118,13 +118,13 @@ class Yardstick:
         return b"%s\n%s" % (head.encode(), self.sample.vectors.astype("<f2").tobytes())
 
     @classmethod
-    def from_bytes(cls, data: bytes, dim: int) -> Yardstick:
+    def from_bytes(cls, data: bytes, dim: int) -> Baseline:
         """Raises ValueError where `data` is something else, or of another dim."""
         head, _, body = data.partition(b"\n")
         try:
             known = json.loads(head)
-            usual: dict[Kind, Usual] = {
-                kind: Usual(known["usual"][kind]["spread"], known["usual"][kind]["best"]) for kind in KINDS
+            usual: dict[Kind, Level] = {
+                kind: Level(known["usual"][kind]["spread"], known["usual"][kind]["best"]) for kind in KINDS
             }
             count = int(known["count"])
         except (KeyError, TypeError) as exc:
@@ -136,32 +136,30 @@ class Yardstick:
 
 
 def relevance(
-    yardstick: Yardstick, query: NDArray[np.float32], scores: NDArray[np.float32], *, kind: Kind = "text"
+    baseline: Baseline, query: NDArray[np.float32], scores: NDArray[np.float32], *, kind: Kind = "text"
 ) -> NDArray[np.float32]:
     """The relevance of each hit of one query, 0 … 1; see the module's docstring.
 
     `query`: unit vector of shape (dim,); `scores`: inner products of hits with it, shape (n,).
     """
-    usual = yardstick.usual[kind]
-    above = (
-        yardstick.sample.z_scores(query[None], np.asarray(scores)[None], usual.spread)[0] - usual.best - MARGIN[kind]
-    )
+    usual = baseline.usual[kind]
+    above = baseline.sample.z_scores(query[None], np.asarray(scores)[None], usual.spread)[0] - usual.best - LIFT[kind]
     result: NDArray[np.float32] = (1 / (1 + np.exp(np.clip(-above / WIDTH, -80, 80)))).astype(np.float32)
     return result
 
 
-def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Yardstick | None:
+def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Baseline | None:
     """The baseline in the cache; None where there is none, or the library has grown by a fifth since."""
     known = cache.fact(row.info.fingerprint, _NAME)
     if known is None or abs(snapshots.count_about(catalog, row) - known[0]) * background.GROWTH > known[0]:
         return None
     try:
-        return Yardstick.from_bytes(known[1], row.info.dim)
+        return Baseline.from_bytes(known[1], row.info.dim)
     except ValueError:
         return None
 
 
-def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: background.EmbedTexts) -> Yardstick | None:
+def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: background.EmbedTexts) -> Baseline | None:
     """The baseline of an encoder in a library: from the cache, or measured on up to 10,000 images and kept there.
 
     `embed` gives unit rows (n, dim) for texts; it is called for the everyday prompts where the cache has no
@@ -174,76 +172,76 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
     vectors, owners = background.sample(catalog, row, count)
     if len(set(owners.tolist())) < FEWEST:
         return None
-    centred = row.info.is_clip and catalog.embeddings.count_images(row.id) >= MIN_PICTURES
-    yardstick = measure(vectors, embed(prompts.everyday(PROMPTS)), owners=owners, count=count, centred=centred)
-    cache.put_fact(row.info.fingerprint, _NAME, snapshots.count_about(catalog, row), yardstick.to_bytes())
-    return yardstick
+    centred = row.info.is_clip and catalog.embeddings.count_images(row.id) >= MIN_IMAGES
+    baseline = measure(vectors, embed(prompts.everyday(PROMPTS)), owners=owners, count=count, centred=centred)
+    cache.put_fact(row.info.fingerprint, _NAME, snapshots.count_about(catalog, row), baseline.to_bytes())
+    return baseline
 
 
 def measure(
-    pictures: NDArray[np.floating],
+    images: NDArray[np.floating],
     texts: NDArray[np.float32],
     *,
     count: int,
     owners: NDArray[np.int64] | None = None,
     centred: bool = True,
-) -> Yardstick:
+) -> Baseline:
     """The baseline of a library of `count` vectors, from a sample of its images and from everyday texts.
 
-    `pictures`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim). `owners`, shape (n,), says which rows are views
+    `images`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim). `owners`, shape (n,), says which rows are views
     of one image, the whole one first; without it, each row is an image. `centred`: whether combined queries centre
-    their terms, as they do from MIN_PICTURES on.
+    their terms, as they do from MIN_IMAGES on.
     """
-    pictures = pictures.astype(np.float32)
+    images = images.astype(np.float32)
     if owners is None:
-        owners = np.arange(len(pictures))
+        owners = np.arange(len(images))
     _, wholes, owners = np.unique(owners, return_index=True, return_inverse=True)
-    mean = pictures.mean(axis=0)
-    step = -(-len(pictures) // max(FEWEST, KEPT_NUMBERS // pictures.shape[1]))
-    kept = Sample(pictures[::step].astype(np.float16).astype(np.float32))  # As it will come from the cache.
+    mean = images.mean(axis=0)
+    step = -(-len(images) // max(FEWEST, KEPT_NUMBERS // images.shape[1]))
+    kept = Sample(images[::step].astype(np.float16).astype(np.float32))  # As it will come from the cache.
     chosen = np.sort(wholes)[np.unique(np.linspace(0, len(wholes) - 1, len(texts)).astype(int))]
     beside = np.linspace(0, len(texts) - 1, len(chosen)).astype(int)
-    words, shown = texts[beside], pictures[chosen]
-    if centred and count >= MIN_PICTURES:
+    words, shown = texts[beside], images[chosen]
+    if centred and count >= MIN_IMAGES:
         words, shown = _unit(words - texts.mean(axis=0)), _unit(shown - mean)
-    usual: dict[Kind, Usual] = {
-        "text": _baseline(kept, texts, pictures, owners, count=count),
-        "picture": _baseline(kept, pictures[chosen], pictures, owners, itself=chosen, count=count),
-        "mixed": _baseline(kept, _unit(words + shown), pictures, owners, itself=chosen, count=count),
+    usual: dict[Kind, Level] = {
+        "text": _baseline(kept, texts, images, owners, count=count),
+        "picture": _baseline(kept, images[chosen], images, owners, itself=chosen, count=count),
+        "mixed": _baseline(kept, _unit(words + shown), images, owners, itself=chosen, count=count),
     }
-    return Yardstick(count, kept, usual)
+    return Baseline(count, kept, usual)
 
 
 def _baseline(
     sample: Sample,
     queries: NDArray[np.float32],
-    pictures: NDArray[np.float32],
+    images: NDArray[np.float32],
     owners: NDArray[np.int64],
     *,
     count: int,
     itself: NDArray[np.int64] | None = None,
-) -> Usual:
-    """The baseline of queries (m, dim) of a kind; `itself`: the row of `pictures` that each one is made of.
+) -> Level:
+    """The baseline of queries (m, dim) of a kind; `itself`: the row of `images` that each one is made of.
 
     `owners` numbers the images that the rows are views of, from 0.
     """
     spread = float(np.median(sample.tail(queries)[1]))
-    scores = queries @ pictures.T
+    scores = queries @ images.T
     if itself is not None:
         scores[owners[itself][:, None] == owners[None, :]] = -np.inf
 
     def best(some: slice | NDArray[np.bool_]) -> float:
         top = scores[:, some].max(axis=1, keepdims=True)
-        return float(np.quantile(sample.z_scores(queries, top, spread), USUAL))
+        return float(np.quantile(sample.z_scores(queries, top, spread), BEST_QUANTILE))
 
     whole = best(slice(None))
-    if count <= len(pictures) or len(pictures) < ENOUGH_TO_QUARTER:
-        return Usual(spread, whole)
+    if count <= len(images) or len(images) < ENOUGH_TO_QUARTER:
+        return Level(spread, whole)
     # The best of more images than were sampled is better: for each e-fold by as much as from the sample's quarters to
     # the whole. From 10,000 to 100,000 made-up images (`benchmarks/labelled.py`) that was right to .03.
     quarters = [best(owners % QUARTERS == start) for start in range(QUARTERS)]
     growth = max(0.0, whole - sum(quarters) / QUARTERS) / math.log(QUARTERS)
-    return Usual(spread, whole + growth * math.log(count / len(pictures)))
+    return Level(spread, whole + growth * math.log(count / len(images)))
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,7 +26,7 @@ from clipsearch.encoders.load import load_alone
 from clipsearch.errors import NoLibraryError, UsageError
 from clipsearch.files import absolute
 from clipsearch.search.embed import Embedder
-from clipsearch.search.terms import Known, Picture, Region, Term, Text, as_term
+from clipsearch.search.terms import Image, Indexed, Region, Term, Text, as_term
 from clipsearch.types import EncoderInfo, Notice
 
 FloatArray = NDArray[np.float64]
@@ -139,7 +139,7 @@ def compare_alone(
     if len(vectors) == len(items):
         return compare_vectors(vectors)
     for item in items:
-        if isinstance(item, Known):
+        if isinstance(item, Indexed):
             raise NoLibraryError(f"{item}: no library here; `index` names one elsewhere")
     encoder, notices = load_alone(model, options)
     with contextlib.closing(QueryCache(cache_dir())) as cache:
@@ -184,7 +184,7 @@ def _compared(item: Item, catalog: Catalog | None) -> Compared:
         return Compared("vector", str(item))
     if isinstance(item, Text):
         return Compared("text", item.words)
-    if isinstance(item, Known):
+    if isinstance(item, Indexed):
         row = catalog.contents.with_files([item.id]).get(item.id) if catalog else None
         paths = tuple(os.fsdecode(path) for path, _ in row.files) if row else ()
         return Compared("picture", str(item), paths, id=item.id)
@@ -211,7 +211,7 @@ def _vectors(items: Sequence[Item], embedder: Embedder) -> Iterator[NDArray[np.f
 
 def _whole_file(item: Item) -> bytes | None:
     """The path of an item that is an image file as a whole."""
-    if isinstance(item, Picture) and isinstance(item.source, Path) and item.region is None:
+    if isinstance(item, Image) and isinstance(item.source, Path) and item.region is None:
         return absolute(item.source)
     return None
 

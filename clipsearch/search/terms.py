@@ -50,7 +50,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Image:
     """An image file, or the bytes of an image from standard input; a part of it where `region` is given."""
 
     source: Path | bytes
@@ -62,7 +62,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Indexed:
     """An image of the library, by the `id` of an earlier hit."""
 
     id: int
@@ -72,7 +72,7 @@ class Known:
         return f"id:{self.id}"
 
 
-Term = Text | Picture | Known
+Term = Text | Image | Indexed
 
 
 def as_term(term: str | Path | Term) -> Term:
@@ -81,13 +81,13 @@ def as_term(term: str | Path | Term) -> Term:
         if not term.strip():
             raise UsageError("nothing to look for: the text is empty")
         return Text(term)
-    return Picture(term) if isinstance(term, Path) else term
+    return Image(term) if isinstance(term, Path) else term
 
 
-def parse_term(text: str, *, picture: bool = False, weighed: bool = True) -> Term:
+def parse_term(text: str, *, image: bool = False, weighed: bool = True) -> Term:
     """A term as it is written on a command line: words, the path of an image, or `id:123`; a weight behind `^`.
 
-    A path may end in `#x,y,w,h`, in pixels or percent. An existing file of the whole name is that file. `picture`
+    A path may end in `#x,y,w,h`, in pixels or percent. An existing file of the whole name is that file. `image`
     refuses words, `weighed` False takes no weight. Raises UsageError.
     """
     weight, region, rest = 1.0, None, text
@@ -96,15 +96,15 @@ def parse_term(text: str, *, picture: bool = False, weighed: bool = True) -> Ter
     if weight <= 0:
         raise UsageError(f"{text}: a weight must be above 0")
     if match := _ID.fullmatch(rest):
-        return Known(min(int(match[1]), MAX_INTEGER), weight)
+        return Indexed(min(int(match[1]), MAX_INTEGER), weight)
     if not _is_file(rest) and (match := _REGION.fullmatch(rest)) and _is_file(match[1]):
         parts = match.groups()[1:]
         x, y, w, h = (float(n) for n in parts[::2])
         px, py, pw, ph = (bool(p) for p in parts[1::2])
         rest, region = match[1], Region((x, y, w, h), (px, py, pw, ph))
     if _is_file(rest):
-        return Picture(Path(os.path.expanduser(rest)), weight, region)
-    if picture:
+        return Image(Path(os.path.expanduser(rest)), weight, region)
+    if image:
         raise UsageError(f"{rest}: no such image")
     if not rest.strip():
         raise UsageError("nothing to look for: a text is empty")

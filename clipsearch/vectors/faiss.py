@@ -29,7 +29,7 @@ from clipsearch.vectors.snapshot_file import verify
 if TYPE_CHECKING:
     from clipsearch.vectors.index import Write
 
-FEW = 16
+FEW_QUERIES = 16
 """Fewer queries than this run on one thread: more makes them wait for each other (4 ms jumps on a busy machine), and
 FAISS turns to matrix products only at 20."""
 
@@ -103,7 +103,7 @@ class FaissIndex:
         self, queries: NDArray[np.float32], take: int, params: faiss.SearchParameters
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
         """The engine's scores, positions (-1 where there is none) and true scores, each of shape (m, take)."""
-        with _threads(1 if len(queries) < FEW else None):
+        with _threads(1 if len(queries) < FEW_QUERIES else None):
             if self.engine == "ivf" and params.sel is None and take * self.dim <= _GATHERED:
                 rough, found, better = self._search_lists(queries, take, params)
             else:

@@ -15,7 +15,7 @@ TARGET = 0.99
 
 RECALL_AT = 10
 
-PICTURES = 200
+IMAGES = 200
 """Images drawn as probes: one wrong neighbour in ten of one of them is 0.0005 of recall."""
 
 TRAINING_PER_LIST = 32
@@ -44,18 +44,18 @@ class Sample:
 
     def __init__(self, count: int, *, dim: int, training: int) -> None:
         drawn = np.random.default_rng(count).permutation(count)
-        pictures = min(PICTURES, count)
+        images = min(IMAGES, count)
         # With few vectors the two overlap; an image's own vector never counts as found.
-        self.picture_positions = np.sort(drawn[:pictures])
+        self.image_positions = np.sort(drawn[:images])
         self._training_positions = np.sort(drawn[-training:]) if training else drawn[:0]
-        self.pictures = np.empty((pictures, dim), dtype=np.float32)
+        self.pictures = np.empty((images, dim), dtype=np.float32)
         self.training = np.empty((len(self._training_positions), dim), dtype=np.float32)
         self._position = 0
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Take what is wanted of the pass's next vectors, shape (n, dim)."""
         start, self._position = self._position, self._position + len(vectors)
-        for positions, into in ((self.picture_positions, self.pictures), (self._training_positions, self.training)):
+        for positions, into in ((self.image_positions, self.pictures), (self._training_positions, self.training)):
             first, last = np.searchsorted(positions, [start, self._position])
             into[first:last] = vectors[positions[first:last] - start]
 
@@ -69,7 +69,7 @@ class Probes:
 
     def __init__(self, sample: Sample, texts: NDArray[np.float32] | None) -> None:
         none = np.full(0 if texts is None else len(texts), _NOT_STORED, dtype=np.int64)
-        self._own = np.concatenate([none, sample.picture_positions])
+        self._own = np.concatenate([none, sample.image_positions])
         self._queries = sample.pictures if texts is None else np.concatenate([texts, sample.pictures])
         self.sets: dict[str, slice] = {"pictures": slice(len(none), None)}
         if len(none):

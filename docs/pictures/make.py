@@ -1,9 +1,9 @@
-"""Draws the pictures of docs/: each plot and each page, from drawings that tests/tinyclip understands and from the
+"""Draws the images of docs/: each plot and each page, from drawings that tests/tinyclip understands and from the
 photographs of `clipsearch demo`.
 
-    python docs/pictures/make.py
+    python docs/images/make.py
 
-Run it in a checkout with the extras `demo` and `test`, and with Chromium for the pages. All pictures are readable in
+Run it in a checkout with the extras `demo` and `test`, and with Chromium for the pages. All images are readable in
 light and dark mode: an SVG follows the viewer's mode, a PNG has its own background.
 """
 

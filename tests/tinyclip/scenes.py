@@ -1,6 +1,6 @@
 """Captioned drawings that the tiny checkpoint understands: two shapes on a plain background, drawn with Pillow.
 
-`draw(scene)` gives a 224-pixel RGB picture, `caption(scene)` its sentence; `scenes(n, seed)` n different ones.
+`draw(scene)` gives a 224-pixel RGB image, `caption(scene)` its sentence; `scenes(n, seed)` n different ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLOURS = {
     "brown": (120, 75, 40),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-RADIUS = {"small": 0.125, "large": 0.215}  # as a fraction of the picture's side
+RADIUS = {"small": 0.125, "large": 0.215}  # as a fraction of the image's side
 RELATIONS = {"above": (0, 1), "to the left of": (1, 0)}  # from the first shape to the second
 
 
@@ -73,8 +73,8 @@ def caption(scene: Scene) -> str:
 
 def draw(scene: Scene, side: int = 224) -> Image.Image:
     n = side * 2  # drawn twice as large, for soft edges
-    picture = Image.new("RGB", (n, n), COLOURS[scene.background])
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (n, n), COLOURS[scene.background])
+    pen = ImageDraw.Draw(image)
     r1, r2 = RADIUS[scene.first.size], RADIUS[scene.second.size]
     length = 2 * r1 + 2 * r2 + 0.05
     start = (1 - length) / 2
@@ -83,7 +83,7 @@ def draw(scene: Scene, side: int = 224) -> Image.Image:
     for item, r, a in zip((scene.first, scene.second), (r1, r2), along, strict=True):
         x, y = (a if dx else 0.5) * n, (a if dy else 0.5) * n
         _draw_shape(pen, item.shape, x, y, r * n, COLOURS[item.colour])
-    return picture.resize((side, side), Image.Resampling.LANCZOS)
+    return image.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def _draw_shape(pen: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: float, fill: tuple[int, int, int]) -> None:

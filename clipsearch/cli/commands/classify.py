@@ -43,7 +43,7 @@ class _Asked:
 def classify(
     context: typer.Context,
     *,
-    pictures: Annotated[
+    images: Annotated[
         Texts, typer.Argument(metavar="[IMAGES]...", help="Pictures or folders. Default: the whole library.")
     ] = None,
     labels: Annotated[
@@ -106,7 +106,7 @@ def classify(
     Works without a library; with one, its pictures are neither opened nor encoded again.
     To a pipe, prints path, label and probability, separated by tabs.
     """
-    from clipsearch.classify.options import MARGIN, ClassifyOptions
+    from clipsearch.classify.options import UNKNOWN_MARGIN, ClassifyOptions
     from clipsearch.cli.commands import classify_checks
     from clipsearch.cli.filters import read_filter
     from clipsearch.cli.labels import read_templates
@@ -120,8 +120,8 @@ def classify(
         target = check(plot)
     library = place.find_library(index)
     asked = _Asked(
-        pictures=pictures or None,
-        labels=_labels(labels or [], pictures, library),
+        pictures=images or None,
+        labels=_labels(labels or [], images, library),
         examples=examples,
         blend=blend,
         save=save,
@@ -134,7 +134,7 @@ def classify(
             multi=multi,
             threshold=0.5 if threshold is None else threshold,
             unknown=unknown,
-            margin=MARGIN if margin is None else margin,
+            margin=UNKNOWN_MARGIN if margin is None else margin,
             explain=explain,
             templates=read_templates(template or []),
             model=model,
@@ -155,12 +155,12 @@ def classify(
 # What is asked
 
 
-def _labels(values: list[str], pictures: Texts, library: Path | None) -> list[Label]:
-    from clipsearch.cli.labels import pictures_among, read_labels
+def _labels(values: list[str], images: Texts, library: Path | None) -> list[Label]:
+    from clipsearch.cli.labels import images_among, read_labels
 
-    for name in pictures_among(values):
+    for name in images_among(values):
         output.note(f"the label {name} is also the name of a picture here; pictures come before --labels")
-        if not pictures:
+        if not images:
             raise UsageError("no picture to classify; pictures come before --labels")
     return read_labels(values, library)
 
@@ -259,7 +259,7 @@ def _write(result: ClassifyResult, classifier: Classifier | None, *, json: bool,
         output.write_foreign(classification.csv(result))
     elif output.to_terminal():
         output.write(classification.text(result))
-        if len(result.results) > classification.FEW:
+        if len(result.results) > classification.FEW_ROWS:
             output.say(classification.summary(result))
     else:
         for path, label, probability, _ in classification.rows(result):
@@ -296,13 +296,13 @@ def _outcome(result: ClassifyResult) -> int:
 
 def _sort_out(result: ClassifyResult, copy_to: str | None, link_to: str | None) -> int:
     """Copy or link the pictures into one folder per label; the exit code."""
-    from clipsearch.export.folders import sort_out
+    from clipsearch.export.folders import export_folders
 
     code = 0
     for folder, link in ((copy_to, False), (link_to, True)):
         if folder is None:
             continue
-        done = sort_out(result, Path(folder).expanduser(), link=link)
+        done = export_folders(result, Path(folder).expanduser(), link=link)
         for problem in done.failed:
             output.error(f"{problem.path}: {problem.reason}")
         new = sum(done.counts.values()) - done.existed

@@ -90,10 +90,10 @@ def _classify(demo: Demo) -> None:
     from clipsearch.cli.render import classification
     from clipsearch.library.library import Library
 
-    picture = demo.folder / CLASSIFIED
-    _print_command("classify", str(picture), "--labels", *LABELS, "--index", str(demo.library))
+    image = demo.folder / CLASSIFIED
+    _print_command("classify", str(image), "--labels", *LABELS, "--index", str(demo.library))
     with Library.open(demo.library) as library:
-        output.write(classification.text(library.classify([picture], LABELS)))
+        output.write(classification.text(library.classify([image], LABELS)))
 
 
 def _next(demo: Demo) -> None:

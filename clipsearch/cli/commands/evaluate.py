@@ -90,9 +90,9 @@ def classify(
 
     plots.check(plot, plots.PARTS)
     library = place.find_library(index)
-    pictures = folder_per_class(folder, read_labels(labels or [], library)).sample(sample)
+    images = folder_per_class(folder, read_labels(labels or [], library)).sample(sample)
     found = _run(
-        lambda work: measured(pictures, models=model or (), templates=read_templates(template or []), place=work),
+        lambda work: measured(images, models=model or (), templates=read_templates(template or []), place=work),
         library,
         device=device,
         arch=arch,
@@ -104,8 +104,8 @@ def classify(
         render,
         partial(plots.classifications, dark=dark),
         plot,
-        notice=pictures.notice,
-        unreadable=pictures.unreadable,
+        notice=images.notice,
+        unreadable=images.unreadable,
     )
 
 
@@ -161,7 +161,7 @@ def retrieval(
 @app.command("self")
 def find_again(
     *,
-    pictures: Annotated[
+    images: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PICTURES]...", help="Pictures or folders. Default: the whole library."),
     ] = None,
@@ -182,16 +182,16 @@ def find_again(
     """
     from clipsearch.cli.render import evaluation, plots
     from clipsearch.evaluate import find_again as measured
-    from clipsearch.evaluate import library_pictures
-    from clipsearch.evaluate.datasets import pictures_of, sampled
+    from clipsearch.evaluate import library_images
+    from clipsearch.evaluate.datasets import images_of, sampled
 
     plots.check(plot)
     shut: list[Problem] = []
-    if pictures:
-        library, paths = place.find_library(index), pictures_of(pictures, problems=shut)
+    if images:
+        library, paths = place.find_library(index), images_of(images, problems=shut)
     else:
         library = place.require_library(index)
-        paths = library_pictures(library)
+        paths = library_images(library)
     found = _run(
         lambda work: measured(sampled(paths, sample), models=model or (), place=work),
         library,
@@ -210,7 +210,7 @@ def engines(
     model: Annotated[
         list[str] | None,
         value(
-            "--model", "SPEC", "A model in the library; repeatable. Default: the active one.", completion.held_models
+            "--model", "SPEC", "A model in the library; repeatable. Default: the active one.", completion.library_models
         ),
     ] = None,
     engine: Annotated[

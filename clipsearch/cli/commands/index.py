@@ -251,7 +251,7 @@ def _indexed(
                 wait=wait,
                 dry_run=dry_run,
                 progress=bar.show,
-                say=bar.note,
+                notify=bar.note,
                 stop=stopper.asked,
             )
         except LockedError:

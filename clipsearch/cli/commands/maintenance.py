@@ -74,7 +74,7 @@ def prune(
     *,
     index: options.Index = None,
     encoder: Annotated[
-        str | None, value("--encoder", "SPEC", "Also the vectors of this inactive model.", completion.held_models)
+        str | None, value("--encoder", "SPEC", "Also the vectors of this inactive model.", completion.library_models)
     ] = None,
     cache: Annotated[bool, flag("--cache", "Also the query cache (cache.db).")] = False,
     wait: options.Wait = False,

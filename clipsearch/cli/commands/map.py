@@ -14,10 +14,10 @@ def map(
     *,
     html: Annotated[str, value("--html", "FILE", "The web page to write.")],
     index: options.Index = None,
-    pictures: Annotated[
+    images: Annotated[
         int | None, value("--pictures", "N", "Show a random sample of N pictures (default 1000).", min=1, max=20_000)
     ] = None,
-    model: options.HeldModel = None,
+    model: options.LibraryModel = None,
     open_: Annotated[bool, flag("--open", "Open the page.")] = False,
 ) -> int:
     """Draw a 2-D map of the library as a web page.
@@ -34,7 +34,7 @@ def map(
     file = Path(html).expanduser()
     check(file)
     with Library.open(place.require_library(index)) as library:
-        projection = library.project(model=model, **({} if pictures is None else {"most": pictures}))
+        projection = library.project(model=model, **({} if images is None else {"most": images}))
         title = library.path.absolute().parent.name or str(library.path)
     shown = len(projection.hits)
     with Counter() as counter:

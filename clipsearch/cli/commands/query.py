@@ -72,7 +72,7 @@ def query(
     relevant: Annotated[bool, flag("--relevant", "Only confident matches.")] = False,
     sort: Annotated[Sort, typer.Option("--sort", help="Order of the hits.")] = "score",
     unfold: Annotated[bool, flag("--unfold", "List every path of a picture separately.")] = False,
-    model: options.HeldModel = None,
+    model: options.LibraryModel = None,
     no_cache: Annotated[bool, flag("--no-cache", "Do not read or write the query cache.")] = False,
     preview: Annotated[bool, flag("--preview", "Show the pictures in the terminal.")] = False,
     html: Annotated[str | None, value("--html", "FILE", "Write the hits as a web page; --open opens it.")] = None,
@@ -156,20 +156,20 @@ def _stay_on_one_thread() -> None:
 def _main_term(words: list[str], *, text: bool) -> Term:
     """One text; or what a single word names: a picture or a part of one, an earlier hit, standard input."""
     from clipsearch.cli.arguments import STANDARD_INPUT, named_term
-    from clipsearch.search.terms import Picture, Text
+    from clipsearch.search.terms import Image, Text
 
     if text or len(words) != 1:
         return Text(" ".join(words))
     term = named_term(words[0], hint="; --text looks for the words")
-    if isinstance(term, Picture) and words[0] != STANDARD_INPUT:
+    if isinstance(term, Image) and words[0] != STANDARD_INPUT:
         output.note(f"looking for pictures like the file {words[0]}; --text looks for the words")
     return term
 
 
-def _terms(texts: Texts, pictures: Texts) -> list[Term]:
+def _terms(texts: Texts, images: Texts) -> list[Term]:
     from clipsearch.search.terms import parse_term
 
-    return [parse_term(t) for t in texts or ()] + [parse_term(p, picture=True) for p in pictures or ()]
+    return [parse_term(t) for t in texts or ()] + [parse_term(p, image=True) for p in images or ()]
 
 
 def _ask_file(library: Library, name: str, *, k: int, where: Filter | None, model: str | None) -> int:
@@ -275,9 +275,9 @@ def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: s
 
 
 def _hand_out(hits: tuple[Hit, ...], folder: str, *, link: bool) -> int:
-    from clipsearch.export.copies import hand_out
+    from clipsearch.export.copies import export_copies
 
-    done = hand_out(hits, Path(folder).expanduser(), link=link)
+    done = export_copies(hits, Path(folder).expanduser(), link=link)
     for problem in done.failed:
         output.error(f"{problem.path}: {problem.reason}")
     new = sum(not each.existed for each in done.handed)
@@ -290,13 +290,13 @@ def _hand_out(hits: tuple[Hit, ...], folder: str, *, link: bool) -> int:
 
 def show(
     *,
-    picture: Annotated[
+    image: Annotated[
         str,
         typer.Argument(metavar="PICTURE", autocompletion=completion.ids, help="An indexed file, or the id of a hit."),
     ],
     index: options.Index = None,
     k: Annotated[int, value("-k", "N", "Number of neighbours.", min=0)] = 5,
-    model: options.HeldModel = None,
+    model: options.LibraryModel = None,
     json: options.Json = False,
 ) -> int:
     """Show everything known about a picture and its nearest neighbours."""
@@ -305,11 +305,11 @@ def show(
     from clipsearch.types import MAX_INTEGER
 
     _stay_on_one_thread()
-    number = picture.removeprefix("id:")
-    is_id = number.isascii() and number.isdecimal() and not os.path.exists(picture)
+    number = image.removeprefix("id:")
+    is_id = number.isascii() and number.isdecimal() and not os.path.exists(image)
     which = min(int(number), MAX_INTEGER) if is_id else None
     with Library.open(place.require_library(index)) as library:
-        shown = library.show(Path(picture).expanduser() if which is None else which, k=k, model=model)
+        shown = library.show(Path(image).expanduser() if which is None else which, k=k, model=model)
     if json:
         output.write_json(show_json(shown))
     else:

@@ -89,7 +89,7 @@ def _compared(items: list[Item], *, index: str | None, model: str | None, option
     """With the library if there is one; vectors alone need neither library nor model."""
     from clipsearch.library.library import Library
     from clipsearch.search.similarity import Vector, compare_alone
-    from clipsearch.search.terms import Known
+    from clipsearch.search.terms import Indexed
 
     only_vectors = all(isinstance(item, Vector) for item in items)
     folder = None if only_vectors else place.find_library(index)
@@ -98,7 +98,7 @@ def _compared(items: list[Item], *, index: str | None, model: str | None, option
             with Library.open(folder, options=options) as library:
                 return library.similarity(items, model=model)
         except ModelMismatchError:
-            needs_it = any(isinstance(item, Known) for item in items)
+            needs_it = any(isinstance(item, Indexed) for item in items)
             if index is not None or model is None or needs_it:
                 raise
     return compare_alone(items, model=model, options=options)

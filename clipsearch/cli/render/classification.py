@@ -19,14 +19,14 @@ from clipsearch.display.text import cell_width, cut
 if TYPE_CHECKING:
     from clipsearch.classify.classifier import Classifier, Fit
 
-FEW = 5
-"""Up to this many pictures are shown with bars for their labels; more are shown as a table."""
+FEW_ROWS = 5
+"""Up to this many images are shown with bars for their labels; more are shown as a table."""
 
 OTHERS = 2
 """Labels beside the best one in the table."""
 
 COUNTED = 12
-"""Labels whose pictures are counted below the table."""
+"""Labels whose images are counted below the table."""
 
 BAR = 20
 """Cells of the bar for a probability of 1."""
@@ -85,7 +85,7 @@ def _prediction_json(prediction: Prediction) -> dict[str, Any]:
 
 
 def rows(result: ClassifyResult) -> Iterator[tuple[str, str, str, str]]:
-    """One row per picture and prediction, best first: path, label, probability, score; one for an unknown picture."""
+    """One row per image and prediction, best first: path, label, probability, score; one for an unknown image."""
     for item in result.results:
         if item.unknown:
             yield item.path, UNKNOWN, "", ""
@@ -99,9 +99,9 @@ def csv(result: ClassifyResult) -> str:
 
 
 def text(result: ClassifyResult) -> str:
-    """For a terminal: a few pictures with bars, many as a table; then the nearest pictures of each label."""
+    """For a terminal: a few images with bars, many as a table; then the nearest images of each label."""
     shown = [item for item in result.results if item.reason is None]
-    few = len(shown) <= FEW
+    few = len(shown) <= FEW_ROWS
     lines = "".join(_bars(item) for item in shown) if few else _table(result, shown)
     for label, hits in result.nearest.items():
         near = ", ".join(f"{short_path(hit.path)} {hit.score:.2f}" for hit in hits)
@@ -151,7 +151,7 @@ def _short(prediction: Prediction) -> str:
 
 
 def summary(result: ClassifyResult) -> str:
-    """The number of pictures per label, the most frequent ones first."""
+    """The number of images per label, the most frequent ones first."""
     found: Counter[str] = Counter()
     for item in result.results:
         if item.reason is not None:

@@ -208,7 +208,7 @@ def _mistakes(one: ClassificationScores, *, named: bool) -> list[str]:
 
 
 def retrieval_text(found: Sequence[RetrievalScores]) -> str:
-    """Two rows per model: from captions to pictures, and from pictures to captions."""
+    """Two rows per model: from captions to images, and from images to captions."""
     several = len(found) > 1
     at = list(found[0].text_to_image.recall)
     head = ["model", "direction", *(f"R@{k} %" for k in at), "mAP %", "median rank"]

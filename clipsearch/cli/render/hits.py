@@ -87,7 +87,7 @@ def show_json(shown: Shown) -> dict[str, Any]:
 
 
 def show_text(shown: Shown) -> str:
-    """Everything known about a picture, one line per fact."""
+    """Everything known about an image, one line per fact."""
     facts = shown.facts
     lines = [("id", str(shown.id)), ("state", shown.state + (f": {message(shown.reason)}" if shown.reason else ""))]
     lines += [("file" if state == "present" else f"file ({state})", short_path(path)) for path, state in shown.files]

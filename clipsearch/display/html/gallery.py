@@ -13,9 +13,9 @@ from clipsearch.display.html import page
 from clipsearch.display.thumbnails import thumbnails
 from clipsearch.types import QueryResult
 
-__all__ = ["SIDE", "write_gallery"]
+__all__ = ["GALLERY_SIDE", "write_gallery"]
 
-SIDE = 320
+GALLERY_SIDE = 320
 """Pixels of a thumbnail's longer side: sharp in the grid on a dense screen, about 15 KB."""
 
 _MAX_PATHS = 50
@@ -28,7 +28,7 @@ def write_gallery(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write `result` as a page to `file`, with thumbnails of at most SIDE pixels.
+    """Write `result` as a page to `file`, with thumbnails of at most GALLERY_SIDE pixels.
 
     A path is written whole or not at all; an earlier gallery is replaced, any other file is not. `progress` receives
     the number of hits written so far. Memory does not grow with the number of hits.
@@ -41,6 +41,6 @@ def write_gallery(
         model=result.model,
         notices=result.notices,
         hits=result.hits,
-        thumbnails=thumbnails(result.hits, side=SIDE, progress=progress),
+        thumbnails=thumbnails(result.hits, side=GALLERY_SIDE, progress=progress),
         max_paths=_MAX_PATHS,
     )

@@ -15,9 +15,9 @@ from clipsearch.display.thumbnails import thumbnails
 if TYPE_CHECKING:
     from clipsearch.search.projection import Projection
 
-__all__ = ["SIDE", "check", "write_map"]
+__all__ = ["MAP_SIDE", "check", "write_map"]
 
-SIDE = 160
+MAP_SIDE = 160
 """Pixels of a thumbnail's longer side, about 5 KB: a page of 1,000 images has 7 MB."""
 
 
@@ -39,7 +39,7 @@ def write_map(
     `progress` receives the number of images written so far. Raises UsageError if another file is in the way,
     ClipsearchError if writing fails.
     """
-    shown = thumbnails(projection.hits, side=SIDE, progress=progress)
+    shown = thumbnails(projection.hits, side=MAP_SIDE, progress=progress)
     page.write(
         file,
         "map",

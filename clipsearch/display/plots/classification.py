@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from clipsearch.classify.results import Classification, ClassifyResult
 from clipsearch.display.plots.drawing import SIZE, SMALL, Style, drawing, save, thumbnail
-from clipsearch.display.plots.inset import small_picture
+from clipsearch.display.plots.inset import small_image
 from clipsearch.display.text import model_name
 from clipsearch.errors import UsageError
 
@@ -76,7 +76,7 @@ def _draw(items: Sequence[Classification], result: ClassifyResult, style: Style,
     one = len(items) == 1
     side, length, most = (3.4, 3.6, LABELS) if one else (1.5, 2.1, SHEET_LABELS)
     columns = 1 if one else 2 if len(items) <= 8 else 3
-    images = [small_picture((item.path,), side=480 if one else 280) for item in items]
+    images = [small_image((item.path,), side=480 if one else 280) for item in items]
     ratios = [image.height / image.width if image else 1.0 for image in images]
     width, height = side * min(1.0, 1 / min(ratios)), side * min(1.0, max(ratios))
     block = width + 0.3 + length

@@ -42,7 +42,7 @@ DPI = 144
 SIZE = 10.0
 """Font size of plain text in points."""
 SMALL = 8.5
-MARGIN = 0.25
+PADDING = 0.25
 """Inches around the plot."""
 
 
@@ -144,7 +144,7 @@ def save(figure: Figure, file: str | Path, used: Style, *, title: str) -> None:
     if not svg:
         about = {"Software": MARK.decode(), "Title": title.encode("latin-1", "replace").decode("latin-1")}
     figure.savefig(
-        stream, format="svg" if svg else "png", dpi=DPI, bbox_inches="tight", pad_inches=MARGIN, metadata=about
+        stream, format="svg" if svg else "png", dpi=DPI, bbox_inches="tight", pad_inches=PADDING, metadata=about
     )
     data = stream.getvalue()
     if svg:

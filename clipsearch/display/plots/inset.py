@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from clipsearch.errors import ClipsearchError
 from clipsearch.files import read_bytes
-from clipsearch.images.open import open_picture
+from clipsearch.images.open import open_image
 from clipsearch.search.terms import Region
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["small_picture"]
+__all__ = ["small_image"]
 
 
-def small_picture(
+def small_image(
     paths: Sequence[str], *, side: int, data: bytes | None = None, region: Region | None = None
 ) -> Image.Image | None:
     """The image in `data`, or by default in the first readable file of `paths`, cut to `region`; None if none is.
@@ -33,13 +33,13 @@ def small_picture(
 
 
 def _cut(data: bytes, side: int, region: Region | None) -> Image.Image:
-    picture = open_picture(data, truncated=True)
+    image = open_image(data, truncated=True)
     if region is None:
-        return picture.upright(max_side=side)
-    left, top, right, bottom = region.box(picture.facts.width, picture.facts.height)
-    whole = max(picture.facts.width, picture.facts.height)
+        return image.upright(max_side=side)
+    left, top, right, bottom = region.box(image.facts.width, image.facts.height)
+    whole = max(image.facts.width, image.facts.height)
     scale = min(1.0, side / max(right - left, bottom - top))
-    small = picture.upright(max_side=max(1, round(whole * scale)))
-    ratio = small.width / picture.facts.width
+    small = image.upright(max_side=max(1, round(whole * scale)))
+    ratio = small.width / image.facts.width
     box = [round(n * ratio) for n in (left, top, right, bottom)]
     return small.crop((box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1)))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clipsearch.display.plots.drawing import SIZE, SMALL, Style, drawing, number, save, squares, table, thumbnail
-from clipsearch.display.plots.inset import small_picture
+from clipsearch.display.plots.inset import small_image
 from clipsearch.display.text import model_name
 from clipsearch.errors import UsageError
 from clipsearch.search.similarity import Compared, Similarity
@@ -31,7 +31,7 @@ MOST = 40
 LETTERS = "ABCDEFGHIJKL"
 """A name per arrow."""
 
-SIDE = 240
+THUMBNAIL_SIDE = 240
 """Pixels of a thumbnail."""
 
 
@@ -87,7 +87,7 @@ def _head(axes: Axes, item: Compared, place: int, cell: float, style: Style) -> 
     gap = 0.1 / cell
     left, middle = -gap, place + 0.5
     if item.kind == "picture":
-        image = small_picture(item.paths, side=SIDE, data=item.data, region=item.region)
+        image = small_image(item.paths, side=THUMBNAIL_SIDE, data=item.data, region=item.region)
         for corner in ((-0.96 - gap / 2, place + 0.04), (place + 0.04, -0.96 - gap / 2)):
             thumbnail(axes, image, corner, (0.92, 0.92), style.theme)
         left -= 0.96 + gap / 2

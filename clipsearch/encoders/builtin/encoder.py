@@ -96,9 +96,9 @@ class BuiltinEncoder:
         self._options = options
         self._lock = threading.Lock()
 
-    def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
+    def prepare(self, image: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
         """Pixels for the image tower: uint8 of shape (3, 260, 260). Raises ImageError."""
-        return picture.pixels(PREPROCESS, box=box)
+        return image.pixels(PREPROCESS, box=box)
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels of shape (n, 3, 260, 260) as unit rows of shape (n, 384)."""

@@ -23,7 +23,7 @@ from clipsearch.encoders.clip.architectures import (
 from clipsearch.encoders.clip.checkpoints import Checkpoint, read_checkpoint
 from clipsearch.encoders.clip.hub import fetch_tokenizer, require_transformers
 from clipsearch.encoders.clip.pairs import pixels_of, preprocess_from, published_pair
-from clipsearch.encoders.clip.sources import Source
+from clipsearch.encoders.clip.sources import ModelFiles
 from clipsearch.encoders.clip.tokenizer import describe_tokenizer, tokenizer_identity
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import EncoderInfo
@@ -48,7 +48,7 @@ class _Design:
     pixels: Mapping[str, Any]
 
 
-def assemble(source: Source, *, trust: bool = False) -> Assembled:
+def assemble(source: ModelFiles, *, trust: bool = False) -> Assembled:
     """Read a checkpoint, build its module and take its fingerprint. Costs seconds and the memory of the weights.
 
     Raises EncoderError where the file cannot be read or does not record what it is, UsageError for an unknown name.
@@ -95,7 +95,7 @@ def assemble(source: Source, *, trust: bool = False) -> Assembled:
     return Assembled(info, model)
 
 
-def tokenizer_folder(source: Source, about: Mapping[str, Any]) -> Path | None:
+def tokenizer_folder(source: ModelFiles, about: Mapping[str, Any]) -> Path | None:
     """Where a Hugging Face tokenizer's files are: beside a local checkpoint, or in the hub's cache, once downloaded."""
     if about["kind"] != "hf":
         return None
@@ -105,7 +105,7 @@ def tokenizer_folder(source: Source, about: Mapping[str, Any]) -> Path | None:
     return fetch_tokenizer(source.spec.name, str(about["repo"]))
 
 
-def _text_model_folder(source: Source, config: Mapping[str, Any], tokenizer: Path | None) -> Path | None:
+def _text_model_folder(source: ModelFiles, config: Mapping[str, Any], tokenizer: Path | None) -> Path | None:
     """The folder with the configuration of a Hugging Face text tower, which is usually the tokenizer's."""
     name = config["text_cfg"].get("hf_model_name")
     if not name:
@@ -115,7 +115,7 @@ def _text_model_folder(source: Source, config: Mapping[str, Any], tokenizer: Pat
     return fetch_tokenizer(source.spec.name, name)
 
 
-def _design(source: Source, checkpoint: Checkpoint) -> _Design:
+def _design(source: ModelFiles, checkpoint: Checkpoint) -> _Design:
     spec = source.spec
     if spec.kind == "pair" and spec.arch and spec.tag:
         return _Design(named_config(spec.arch), spec.arch, published_pair(spec.arch, spec.tag).pixels)
@@ -132,7 +132,7 @@ def _design(source: Source, checkpoint: Checkpoint) -> _Design:
     raise EncoderError(f"{spec.name}: does not record its architecture", advice=_guess(checkpoint))
 
 
-def _given(arch: str, checkpoint: Checkpoint, source: Source, pixels: Mapping[str, Any]) -> _Design:
+def _given(arch: str, checkpoint: Checkpoint, source: ModelFiles, pixels: Mapping[str, Any]) -> _Design:
     """The architecture that `arch` names: a configuration file, "openai", or one of open_clip's names."""
     if arch.endswith(".json"):
         settings = _config_file(Path(arch))
@@ -142,7 +142,7 @@ def _given(arch: str, checkpoint: Checkpoint, source: Source, pixels: Mapping[st
     return _Design(named_config(arch), arch, pixels or pixels_of(arch))
 
 
-def _openai(checkpoint: Checkpoint, source: Source) -> dict[str, Any]:
+def _openai(checkpoint: Checkpoint, source: ModelFiles) -> dict[str, Any]:
     try:
         return openai_config(checkpoint.state)
     except KeyError as error:

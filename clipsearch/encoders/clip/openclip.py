@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.encoders.base import EncoderOptions, preprocess_from_json, preprocess_json, same_model
 from clipsearch.encoders.cache import remembered
-from clipsearch.encoders.clip.sources import Source, locate
+from clipsearch.encoders.clip.sources import ModelFiles, locate
 from clipsearch.encoders.onnx.quantisation import is_int8, quantised_info, taken_apart
 from clipsearch.encoders.specs import ModelSpec, check_device, parse_spec
 from clipsearch.errors import ModelMismatchError
@@ -48,9 +48,9 @@ class OpenClipEncoder:
         self._runtime: Runtime | None = None
         self._tokenizer: Tokenizer | None = None
 
-    def prepare(self, picture: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
+    def prepare(self, image: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
         """See Encoder.prepare."""
-        return picture.pixels(self.info.preprocess, box=box)
+        return image.pixels(self.info.preprocess, box=box)
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See Encoder.encode_images."""
@@ -129,7 +129,7 @@ class Loader:
         self._module: nn.Module | None = None
 
     @cached_property
-    def _source(self) -> Source:
+    def _source(self) -> ModelFiles:
         return locate(self._spec, arch=self.options.arch)
 
     def info(self) -> EncoderInfo:

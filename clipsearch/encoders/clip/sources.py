@@ -13,7 +13,7 @@ from clipsearch.files import stamp
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelFiles:
     """A spec with its files: the weights, and open_clip_config.json where there is one. `arch` as the user gave it.
     `tokenizers`: folders of Hugging Face tokenizers, their revision in the name."""
 
@@ -42,7 +42,7 @@ class Source:
         return "|".join(parts)
 
 
-def locate(spec: ModelSpec, *, arch: str | None = None) -> Source:
+def locate(spec: ModelSpec, *, arch: str | None = None) -> ModelFiles:
     """Find a spec's files; a hub's model that is not cached is downloaded.
 
     Raises EncoderError for a missing file, DownloadError where downloading fails.
@@ -56,9 +56,9 @@ def locate(spec: ModelSpec, *, arch: str | None = None) -> Source:
         beside = spec.path.with_name(CONFIG)
         if arch is not None and arch.endswith(".json"):
             arch = str(Path(arch).expanduser().absolute())  # it is recorded, and must be valid in any folder
-        return Source(spec, spec.path, beside if beside.is_file() else None, arch)
+        return ModelFiles(spec, spec.path, beside if beside.is_file() else None, arch)
     weights = fetch(spec)
     model = hub_model(spec)  # asked again: a hub's configuration may have come with the weights
     tokenizers = tuple(fetch_tokenizer(spec.name, repo) for repo in model.companions)
     config = cached_file(model.repo, model.config) if model.config else None
-    return Source(spec, weights, config, tokenizers=tokenizers)
+    return ModelFiles(spec, weights, config, tokenizers=tokenizers)
