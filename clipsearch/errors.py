@@ -20,22 +20,6 @@ A message is one line: what happened, to which file, and what to do next. A para
 
 from __future__ import annotations
 
-__all__ = [
-    "ClipsearchError",
-    "DamagedError",
-    "DownloadError",
-    "EncoderError",
-    "ImageError",
-    "LockedError",
-    "ModelMismatchError",
-    "NoLibraryError",
-    "OutOfMemoryError",
-    "StoppedError",
-    "TruncatedImageError",
-    "UnsupportedImageError",
-    "UsageError",
-]
-
 
 class ClipsearchError(Exception):
     """The root of the tree: "path: reason; advice", each part of it a field.

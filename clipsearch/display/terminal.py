@@ -21,8 +21,6 @@ from clipsearch.types import Hit
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["CELL", "Protocol", "cell_pixels", "detect", "render", "strips"]
-
 Protocol = Literal["kitty", "iterm2", "blocks", "blocks256", "none"]
 """How a terminal shows images; "blocks" in 24-bit colour, "blocks256" in the palette of 256."""
 

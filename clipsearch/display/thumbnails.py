@@ -16,8 +16,6 @@ from clipsearch.types import Box, Hit
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Thumbnail", "WithPaths", "open_first", "thumbnails"]
-
 _THREADS = min(4, os.cpu_count() or 1)
 """Decoding scales with the cores up to here; more threads would only hold more images in memory."""
 

@@ -19,8 +19,6 @@ from clipsearch.display.thumbnails import WithPaths, open_first
 from clipsearch.errors import ClipsearchError, ImageError, UsageError, reason
 from clipsearch.indexing.results import Problem
 
-__all__ = ["ExportResult", "ExportedCopy", "export_copies"]
-
 _NAME_BYTES = 255
 """Maximum bytes of a file name on all common file systems."""
 

@@ -14,8 +14,6 @@ from clipsearch.errors import UsageError
 from clipsearch.export.copies import ExportedCopy, export_copies
 from clipsearch.indexing.results import Problem
 
-__all__ = ["FolderExport", "export_folders", "folder_names"]
-
 _NAME_BYTES = 200
 """Maximum bytes of a folder's name: file systems allow 255, and a number may have to be added."""
 

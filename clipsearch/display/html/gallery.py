@@ -13,8 +13,6 @@ from clipsearch.display.html import page
 from clipsearch.display.thumbnails import thumbnails
 from clipsearch.types import QueryResult
 
-__all__ = ["GALLERY_SIDE", "write_gallery"]
-
 GALLERY_SIDE = 320
 """Pixels of a thumbnail's longer side: sharp in the grid on a dense screen, about 15 KB."""
 

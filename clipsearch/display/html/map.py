@@ -15,8 +15,6 @@ from clipsearch.display.thumbnails import thumbnails
 if TYPE_CHECKING:
     from clipsearch.search.projection import Projection
 
-__all__ = ["MAP_SIDE", "check", "write_map"]
-
 MAP_SIDE = 160
 """Pixels of a thumbnail's longer side, about 5 KB: a page of 1,000 images has 7 MB."""
 

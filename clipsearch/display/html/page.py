@@ -25,8 +25,6 @@ from clipsearch.types import EncoderInfo
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Kind", "check", "write"]
-
 Kind = Literal["gallery", "map"]
 """What a page is; its template, style and script are the files of that name in this folder."""
 

@@ -15,8 +15,6 @@ from clipsearch.display.plots.inset import small_image
 from clipsearch.display.text import model_name
 from clipsearch.errors import UsageError
 
-__all__ = ["MOST", "plot_classification"]
-
 MOST = 24
 """Maximum number of images on a sheet."""
 

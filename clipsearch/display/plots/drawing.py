@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["SIZE", "SMALL", "Style", "drawing", "number", "save", "squares", "table", "thumbnail"]
-
 DPI = 144
 SIZE = 10.0
 """Font size of plain text in points."""

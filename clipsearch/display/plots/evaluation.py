@@ -20,8 +20,6 @@ from clipsearch.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["plot_confusion", "plot_reliability"]
-
 NAMED = 40
 """Maximum number of classes whose matrix has names; above it, the most frequent confusions are listed instead."""
 

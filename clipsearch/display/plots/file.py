@@ -9,8 +9,6 @@ from pathlib import Path
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.files import check_own
 
-__all__ = ["MARK", "check", "check_name", "is_plot"]
-
 MARK = b"clipsearch plot"
 """Near the start of every plot's file: such a file is replaced, any other is not."""
 

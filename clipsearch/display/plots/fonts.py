@@ -10,8 +10,6 @@ from matplotlib import font_manager
 
 from clipsearch.display.text import printable
 
-__all__ = ["FIRST", "families_for", "readable"]
-
 FIRST = "DejaVu Sans"
 """Bundled with matplotlib."""
 

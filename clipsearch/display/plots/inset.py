@@ -15,8 +15,6 @@ from clipsearch.search.terms import Region
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["small_image"]
-
 
 def small_image(
     paths: Sequence[str], *, side: int, data: bytes | None = None, region: Region | None = None

@@ -20,8 +20,6 @@ from clipsearch.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["RecallCurve", "plot_recall"]
-
 TICKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Values of k with a mark on the curve."""
 

@@ -23,8 +23,6 @@ from clipsearch.search.similarity import Compared, Similarity
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOST", "check_count", "plot_similarity"]
-
 MOST = 40
 """Maximum number of items in a heat map; more would be illegible."""
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-__all__ = ["DARK", "LIGHT", "Theme", "adaptive"]
-
 
 @dataclass(frozen=True, slots=True)
 class Theme:
