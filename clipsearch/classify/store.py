@@ -262,8 +262,6 @@ def _read_fit(value: Mapping[str, Any], labels: int) -> Fit:
         raise ValueError("other keys")
     fit = Fit(tuple(value["counts"]), *(value[key] for key in _FIT))
     figures = (fit.blend, fit.scale, fit.right, fit.ece_before, fit.ece_after, fit.floor)
-    if value.keys() != {"counts", *_FIT}:
-        raise ValueError("unknown keys")
     if len(fit.counts) != labels or not all(isinstance(count, int) for count in fit.counts):
         raise ValueError("invalid counts")
     if not all(math.isfinite(figure) for figure in figures) or fit.blend_by not in get_args(BlendBy):
