@@ -137,7 +137,7 @@ def test_an_engine_is_kept_and_gives_the_same_answers(cli: Cli, copied: Path) ->
     ("words", "says"),
     [
         (("query", f"id:{10**22}"), "the library holds no such image"),
-        (("show", f"id:{10**22}"), "no such picture"),
+        (("show", f"id:{10**22}"), "no such image"),
         (("query", "a cat", "--copy-to", ""), "the path is empty"),
         (("query", "./photos"), "a folder, not a picture"),
         (("query", "photos/none.jpg#0,0,9,9"), "no such file"),
