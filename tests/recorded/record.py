@@ -35,8 +35,9 @@ PASSING = frozenset(
     | {"catalog_bytes", "decoder"}
 )
 """Keys of what differs from run to run, or between versions of SQLite and of decoders."""
-LOOSE = frozenset({"fingerprint", "explain", "view", "box", "guesses", "reliability", "confusion"})
-"""Keys of what follows from the figures of a network that computes in integers."""
+LOOSE = frozenset({"fingerprint", "explain", "view", "box", "guesses", "reliability", "confusion", "relevance"})
+"""Keys of what follows from the figures of a network that computes in integers, and of what only a run of over half a
+minute prepares for queries: their relevance."""
 ABSENT = "…"
 
 TOLERANCE = 2e-6
