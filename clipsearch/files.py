@@ -172,5 +172,5 @@ def _is_special(path: Path, is_own: Callable[[bytes], bool], *, what: str) -> bo
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
     if head and not is_own(head):
-        raise UsageError(f"{path} exists and is no {what} of clipsearch; choose another name")
+        raise UsageError(f"{path} exists and is not a clipsearch {what}; choose another name")
     return False

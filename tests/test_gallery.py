@@ -223,7 +223,7 @@ def test_a_gallery_is_replaced_whole_and_no_other_file_is(tmp_path: Path) -> Non
     assert b"rocket.jpg" in page.read_bytes() != before
     photo = shutil.copy2(PHOTOS / "rocket.jpg", tmp_path / "photo.jpg")
     kept = photo.read_bytes()
-    with pytest.raises(UsageError, match=r"photo\.jpg exists and is no gallery"):
+    with pytest.raises(UsageError, match=r"photo\.jpg exists and is not a clipsearch gallery"):
         write_gallery(answer(hit(PHOTOS / "chelsea.png")), photo)
     with pytest.raises(UsageError, match="is a folder"):
         write_gallery(answer(), tmp_path)

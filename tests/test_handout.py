@@ -129,13 +129,13 @@ def test_a_folder_that_cannot_be_is_a_usage_error(tmp_path: Path) -> None:
 
 SMALL_FILES = """
 import resource, signal, sys
-from clipsearch.export.copies import hand_out
+from clipsearch.export.copies import export_copies
 from clipsearch.types import Hit
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 hits = [Hit(1, path, (path,), 0.3, 4, "JPEG", 1, 1, None, "ok", False) for path in sys.argv[2:]]
 try:
-    hand_out(hits, sys.argv[1])
+    export_copies(hits, sys.argv[1])
 except Exception as exc:
     sys.stdout.write(f"{type(exc).__name__}: {exc}")
 """

@@ -450,8 +450,8 @@ def test_without_its_extra_a_heic_picture_names_it() -> None:
     script = (
         "import sys; sys.modules['pi_heif'] = None\n"
         "from clipsearch.errors import UnsupportedImageError\n"
-        "from clipsearch.images.open import open_picture\n"
-        "try: open_picture(sys.stdin.buffer.read())\n"
+        "from clipsearch.images.open import open_image\n"
+        "try: open_image(sys.stdin.buffer.read())\n"
         "except UnsupportedImageError as error: print(error)\n"
     )
     assert "pip install 'clipsearch[heif]'" in run_python(script, (GOLDEN / "valley.heic").read_bytes())
@@ -461,8 +461,8 @@ def test_a_heic_item_without_a_proper_name_does_not_end_the_process() -> None:
     script = (
         "import sys\n"
         "from clipsearch.errors import ImageError\n"
-        "from clipsearch.images.open import open_picture\n"
-        "try: open_picture(sys.stdin.buffer.read())\n"
+        "from clipsearch.images.open import open_image\n"
+        "try: open_image(sys.stdin.buffer.read())\n"
         "except ImageError as error: print(error)\n"
     )
     data = (GOLDEN / "valley.heic").read_bytes()

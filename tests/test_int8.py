@@ -168,10 +168,10 @@ def test_what_has_no_such_form_is_refused(full: Encoder, pixels: np.ndarray) -> 
 
 
 def test_an_architecture_that_is_not_written_here_is_refused() -> None:
-    from test_onnx_towers import images, open_runtime
+    from test_onnx_towers import open_runtime, pictures
 
     with pytest.raises(UsageError, match="only plain vision transformers"):
-        open_runtime("resnet").calibrated(images())
+        open_runtime("resnet").calibrated(pictures())
 
 
 # The agreement

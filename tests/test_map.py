@@ -99,7 +99,7 @@ def test_the_command_writes_a_page_and_opens_no_model(cli: Cli, copied: Path) ->
     assert "2 of 4 pictures (random sample)" in (copied / "map.html").read_text("utf-8")
     (copied / "photo.html").write_text("mine")
     ran = cli("map", "--html", "photo.html", cwd=copied)
-    assert ran.code == 2 and "photo.html exists and is no map of clipsearch" in ran.err
+    assert ran.code == 2 and "photo.html exists and is not a clipsearch map" in ran.err
     assert (copied / "photo.html").read_text() == "mine"
     assert cli("map", "--html", "x.html", cwd=copied, env={"CLIPSEARCH_INDEX": "none"}).code == 2
 

@@ -509,7 +509,7 @@ def test_a_plot_is_replaced_and_a_photo_is_not(tmp_path: Path) -> None:
     [photo] = images(tmp_path, ["red"])
     kept = Path(photo).read_bytes()
     for attempt in (lambda: check(photo), lambda: plot_similarity(FOUR, photo)):
-        with pytest.raises(UsageError, match="exists and is no plot of clipsearch"):
+        with pytest.raises(UsageError, match="exists and is not a clipsearch plot"):
             attempt()
     assert Path(photo).read_bytes() == kept
     with pytest.raises(UsageError, match=r"plot\.jpg: the name of a plot must end in \.png or \.svg"):

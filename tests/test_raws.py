@@ -136,8 +136,8 @@ def test_without_its_extra_a_raw_file_names_it() -> None:
     script = (
         "import sys; sys.modules['rawpy'] = None\n"
         "from clipsearch.errors import UnsupportedImageError\n"
-        "from clipsearch.images.open import open_picture\n"
-        "try: open_picture(sys.stdin.buffer.read())\n"
+        "from clipsearch.images.open import open_image\n"
+        "try: open_image(sys.stdin.buffer.read())\n"
         "except UnsupportedImageError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], input=dng(preview=160), capture_output=True, check=True)

@@ -1,6 +1,6 @@
 """Reads one file for an index run: its bytes once, their digest, and the pixels of the pending views.
 
-Runs in the decoder threads. What it returns is all that the recorder needs.
+Runs in the decoder threads. What it returns is all that the recorder needs: the pixels, or why the file failed.
 """
 
 from __future__ import annotations
