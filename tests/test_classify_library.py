@@ -91,7 +91,7 @@ def test_without_pictures_it_is_the_whole_library(here: Run, own: Path) -> None:
     assert best(narrow.json) == {"rocket.jpg": "rocket"}
 
 
-@pytest.mark.parametrize("pictures", [[], ["photos"], ["photos/rocket.jpg"]])
+@pytest.mark.parametrize("images", [[], ["photos"], ["photos/rocket.jpg"]])
 def test_what_is_indexed_is_neither_opened_nor_encoded(cli: Cli, own: Path, images: list[str]) -> None:
     arguments = ["classify", *images, *LABELS, "--unknown", "--csv"]
     assert cli(*arguments, cwd=own).code == 0  # The prompts are known now.

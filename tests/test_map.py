@@ -60,7 +60,7 @@ def projected(shelf: Shelf, most: int) -> Projection:
 
 def test_a_library_is_laid_out_whole_or_as_a_sample_that_stays(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "index")
-    with pytest.raises(UsageError, match="no picture to lay out"):
+    with pytest.raises(UsageError, match="no images to lay out"):
         projected(shelf, 10)
     for seed in range(30):
         draw(tmp_path / "photos" / f"{seed}.png", seed)
@@ -106,7 +106,7 @@ def test_the_command_writes_a_page_and_opens_no_model(cli: Cli, copied: Path) ->
 
 def test_the_help_says_how_many_pictures_a_map_has_of_itself(cli: Cli, tmp_path: Path) -> None:
     usual = inspect.signature(Library.project).parameters["most"].default
-    assert f"else {usual}." in " ".join(cli("map", "--help", cwd=tmp_path).text.split())
+    assert f"(default {usual})." in " ".join(cli("map", "--help", cwd=tmp_path).text.split())
 
 
 # The page

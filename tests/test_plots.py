@@ -593,4 +593,4 @@ def test_commands_draw(cli: Cli, indexed: Path, tmp_path: Path) -> None:
     assert shown_by(tmp_path / "c.svg") == "chelsea.png: none of the labels; coffee.png: none of the labels"
     assert nearly(opened(tmp_path / "b.png")[:20, :20], DARK.ground, off=2).all()
     ran = cli("similarity", "[1, 0]", "[0, 1]", "--plot", photos[0], cwd=tmp_path)
-    assert ran.code == 2 and "is no plot of clipsearch" in ran.err and ran.out == b""
+    assert ran.code == 2 and "is not a clipsearch plot" in ran.err and ran.out == b""
