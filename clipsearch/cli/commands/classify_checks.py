@@ -40,10 +40,10 @@ def check(context: typer.Context) -> None:
     for option, other in NEEDS.items():
         if option in given and other not in given:
             raise UsageError(f"{option} is for {other}")
-    if {"--in", "pictures"} <= given:
+    if {"--in", "images"} <= given:
         raise UsageError("--in narrows the library; name pictures or --in, not both")
     results = [option for option in RESULTS if option in given]
-    if "--save" in given and results and not given & {"--in", "pictures"}:
+    if "--save" in given and results and not given & {"--in", "images"}:
         raise UsageError(
             f"--save without IMAGES classifies nothing: leave out {', '.join(results)}, or name pictures, or --in"
         )
