@@ -38,7 +38,7 @@ class ClipsearchError(Exception):
 
 
 class UsageError(ClipsearchError):
-    """An argument cannot work: the message says which one and what would."""
+    """An argument is invalid; the message names it and says what to use instead."""
 
     exit_code = 2
 

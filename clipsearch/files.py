@@ -160,7 +160,7 @@ def check_own(file: str | Path, *, is_own: Callable[[bytes], bool], what: str) -
 
 
 def _is_special(path: Path, is_own: Callable[[bytes], bool], *, what: str) -> bool:
-    """Whether `path` exists and is no regular file (a pipe, say). Raises UsageError for a folder or another's file."""
+    """Whether `path` exists and is a pipe or device, say. Raises UsageError for a folder or another program's file."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

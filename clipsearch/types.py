@@ -99,7 +99,7 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What an image's file says of itself. Width and height are those of the upright image, in pixels."""
+    """Facts recorded in an image's file. Width and height are those of the upright image, in pixels."""
 
     format: str
     width: int
@@ -161,7 +161,7 @@ class Hit:
     path: str
     paths: tuple[str, ...]
     score: float
-    """What `QueryResult.kind` says; mostly the inner product of unit vectors, −1 … 1."""
+    """`QueryResult.kind` tells what it is; mostly the inner product of unit vectors, −1 … 1."""
     bytes: int
     format: str | None
     width: int | None
@@ -169,7 +169,7 @@ class Hit:
     taken_at: str | None
     state: ContentState
     offline: bool
-    """No path of it can be read right now: a drive that is not mounted, say."""
+    """Whether none of its paths can be read now, for example because a drive is not mounted."""
     explain: tuple[Seen, ...] = ()
     relevance: float | None = None
     """Where the score stands against the library's background for this query, 0 … 1; None where nobody asked."""

@@ -134,7 +134,7 @@ def _guarded(work: Callable[[], int], *, debug: bool, interrupts: _Interrupts) -
 
 
 def _usage_message(exc: typer.TyperException) -> str:
-    """What Typer says of a command line that cannot be, in one line with the way to help."""
+    """Typer's message about an invalid command line, in one line that ends with a pointer to the help."""
     message = " ".join(exc.format_message().split()).rstrip(".")
     message = message[:1].lower() + message[1:]
     context = getattr(exc, "ctx", None)

@@ -13,7 +13,7 @@ INTERVAL_S = 0.1
 
 
 class Meter:
-    """Counts files and vectors, and tells `progress` of them."""
+    """Counts files and vectors, and reports them to `progress`."""
 
     def __init__(self, progress: Callable[[Progress], None] | None) -> None:
         self._progress = progress

@@ -34,7 +34,7 @@ SAMPLE = 192
 CALIBRATED_ON = 64
 """Images of them that set the rounding; the agreement is measured on the others."""
 FEW_IMAGES = 16
-"""Fewer images say too little about what enters the layers, and about nearest neighbours."""
+"""Fewer images are too small a sample of the layers' inputs and of nearest neighbours."""
 NEAREST = 10
 WORDS = 100
 """Prompts whose nearest images are compared."""
@@ -137,7 +137,7 @@ def mentioning(
     progress: Callable[[Progress], None] | None,
     notify: Callable[[str], None],
 ) -> Callable[[Progress], None] | None:
-    """`progress`, which also says once in a library what 8 bits would win, where they win much and it is worth it."""
+    """`progress`, which also suggests int8, once per library, where it would save much time."""
     if not may_have_int8(info) or catalog.meta(MENTIONED) is not None or not has_vnni():
         return progress
     said = False

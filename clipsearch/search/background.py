@@ -30,7 +30,7 @@ GROWTH = 5
 """The numbers are computed again when the library has grown by a fifth."""
 
 MIN_IMAGES = 200
-"""Below this many images their mean says more about them than about the encoder, and nothing is centred."""
+"""With fewer images, their mean describes these images rather than the encoder, and nothing is centred."""
 
 
 @dataclass(frozen=True, slots=True)

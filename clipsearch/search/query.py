@@ -146,7 +146,7 @@ def _background(catalog: Catalog, embedder: Embedder) -> Background:
 
 
 def _is_large(background: Background) -> bool:
-    """Whether the mean of so many images says more about the encoder than about the library."""
+    """Whether so many images are enough for a mean that describes the encoder rather than the library."""
     from clipsearch.search.background import MIN_IMAGES
 
     return background.count >= MIN_IMAGES

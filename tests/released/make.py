@@ -6,8 +6,8 @@ Run by hand, in `tests/`, with the release to be kept installed, before its succ
     unshare -m sh -c 'mount --bind /tmp/cpuinfo /proc/cpuinfo && python -m released.make'
 
 It writes the folder `released/VERSION`: pictures, the library `index/` with vectors in full precision and in 8 bits,
-what queries have learnt, label sets and classifiers, the converted towers in `cache.tar.xz`, and `expected.json`. A
-folder that is there is not made anew: it stays what the release has written.
+the query cache, label sets and classifiers, the converted towers in `cache.tar.xz`, and `expected.json`. An existing
+folder is never written to again: it stays as the release made it.
 
 The second line hides some instructions of the processor. So the 8 bits are those for processors without VNNI, which all
 others compute alike, and one tower serves every machine. The checkpoint stays behind: what is converted must suffice.

@@ -92,7 +92,7 @@ class OpenClipEncoder:
             return quantised_info(self.info, self._ready_runtime().calibrated(pixels))
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
-        """Nothing: CLIP cannot say what it saw."""
+        """Nothing: CLIP has no list of concepts that it could name."""
         return ()
 
     def _ready_tokenizer(self) -> Tokenizer:
