@@ -173,6 +173,16 @@ def test_a_named_file_is_tried_whatever_its_suffix(cli: Cli, indexed: Path, tmp_
     assert like.lines == [str(tmp_path / "picture")]
 
 
+def test_photographs_with_a_rare_suffix_are_found_in_a_folder(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    data = (indexed / "photos" / "rocket.jpg").read_bytes()
+    (tmp_path / "photos").mkdir()
+    for number, suffix in enumerate(("insp", "JPS", "pjpeg", "pjp")):
+        (tmp_path / "photos" / f"{number}.{suffix}").write_bytes(data + bytes([number]))
+    (tmp_path / "photos" / "modern.jxl").write_bytes(b"\xff\x0a\xfa\x7f")
+    ran = cli("index", "photos", "--model", "builtin", "--json", cwd=tmp_path)
+    assert ran.json["indexed"] == 4
+
+
 def test_an_empty_folder_is_indexed_and_searched(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     assert cli("index", "photos", "--model", "builtin", cwd=tmp_path).code == 0

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.images.open import decoder_version, open_image
-from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
+from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS, sniff
 from clipsearch.types import Box, Preprocess
 
 DATA = Path(__file__).parent.parent / "data"
@@ -307,6 +307,8 @@ def test_a_small_file_of_enormous_size_is_refused() -> None:
         (b"\0\0\0\x18ftypisom\0\0\0\0", UnsupportedImageError, "video"),
         (b"<!DOCTYPE html><title>404</title>", UnsupportedImageError, "HTML"),
         (b"8BPS\0\1", UnsupportedImageError, "Photoshop"),
+        (b"\xff\x0a\xfa\x7f", UnsupportedImageError, r"pip install 'clipsearch\[jxl\]'"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", UnsupportedImageError, r"pip install 'clipsearch\[jxl\]'"),
         (b"\xff\xd8\xff\xe0 no jpeg", ImageError, "ends early"),
         (b"\x89PNG\r\n\x1a\nrubbish that is no chunk", ImageError, "PNG"),
         (b"II*\0\x08\0\0\0", ImageError, "."),
@@ -482,8 +484,13 @@ def test_a_large_jpeg_of_any_colours_and_companions_is_drafted(mode: str) -> Non
         assert cosine(picture.pixels(Preprocess(size=128)), twin) > 0.998
 
 
+def test_a_canon_ciff_file_is_a_raw_file() -> None:
+    assert sniff(b"II\x1a\0\0\0HEAPCCDR\2\0\1\0") == "RAW"
+
+
 def test_suffixes_cover_the_golden_set_and_leave_drawings_out() -> None:
     assert {path.suffix for path in GOLDEN.iterdir()} <= IMAGE_SUFFIXES
     assert {".jpeg", ".dng", ".cr3", ".heif"} <= IMAGE_SUFFIXES
+    assert {".insp", ".jps", ".pjpeg", ".pjp", ".crw", ".gpr", ".jxl"} <= IMAGE_SUFFIXES
     assert not {".svg", ".pdf", ".eps", ".txt", ".mp4"} & IMAGE_SUFFIXES
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)

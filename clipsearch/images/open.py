@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 4096
 
-_REVISION = 1
+_REVISION = 2
 """Increases with a change that may decode an image that failed before: remembered failures are then retried."""
 
 

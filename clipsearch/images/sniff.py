@@ -1,4 +1,4 @@
-"""Image formats, supported and refused (JPEG XL, SVG …): suffixes for scans, and detection by the first bytes."""
+"""Image formats, supported and refused (PDF, SVG …): suffixes for scans, and detection by the first bytes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from clipsearch.errors import ImageError, UnsupportedImageError
 MAX_PIXELS = 64_000_000
 """Pixels that may be decoded for one image, after a JPEG's draft: 64 MP need about 256 MB."""
 
-_RAW = "3fr arw cr2 cr3 dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+_RAW = "3fr arw cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
 
 _OTHERS = (
-    "jpg jpeg jpe jfif jif mpo png apng gif webp bmp dib tif tiff jp2 j2k jpx jpf j2c jpc pgm ppm pnm pbm "
-    "avif avifs heic heif heics heifs hif"
+    "jpg jpeg jpe jfif jif pjpeg pjp jps insp mpo png apng gif webp bmp dib tif tiff jp2 j2k jpx jpf j2c jpc "
+    "pgm ppm pnm pbm avif avifs heic heif heics heifs hif jxl"
 )
 
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_RAW} {_OTHERS}".split())
@@ -34,7 +34,7 @@ _MAGIC = (
     (rb"....ftypavi[fs]", "AVIF"),
     (rb"....ftyp(?:hei[cxms]|hev[cxms])", "HEIF"),
     (rb"....ftypcrx ", "RAW"),
-    (rb"FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|\0MRM|FOVb", "RAW"),
+    (rb"FUJIFILMCCD-RAW|(?:II|MM)....HEAPCCDR|IIR[OS]|IIU\0|MMOR|\0MRM|FOVb", "RAW"),
     (rb"II[*+]\0.{4}CR", "RAW"),
     (rb"II[*+]\0|MM\0[*+]", "TIFF"),
 )
@@ -48,7 +48,6 @@ _REFUSED = (
     (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg.*?)?<svg[\s>]", "SVG"),
     (rb"(?:\xef\xbb\xbf)?\s*<(?:!DOCTYPE html|html)", "HTML"),
     (rb"8BPS", "Photoshop's format"),
-    (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
     (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", "video"),
     (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "this archive format"),
 )
@@ -66,6 +65,8 @@ def sniff(head: bytes) -> str:
             return kind
     if re.match(rb"....ftypm(?:if1|sf1)", head, re.DOTALL):  # any HEIF container: its other brands show what is inside
         return "AVIF" if b"avif" in head[12 : max(16, int.from_bytes(head[:4], "big"))] else "HEIF"
+    if re.match(rb"\xff\x0a|\0\0\0\x0cJXL ", head):
+        raise UnsupportedImageError("JPEG XL needs an extra: pip install 'clipsearch[jxl]'")
     for pattern, name in _REFUSED:
         if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
             raise UnsupportedImageError(f"{name} is not supported")
