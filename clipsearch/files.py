@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clipsearch.errors import ClipsearchError, UsageError, reason
+from clipsearch.types import MAX_INTEGER
 
 PathLike = str | bytes | os.PathLike[str]
 
 Stamp = tuple[int, int, int]
 """Size in bytes, mtime in nanoseconds, inode: while they stay the same, a file is taken to be unchanged."""
+
+EARLIEST, LATEST = -MAX_INTEGER, MAX_INTEGER
+"""The modification times that the catalog can hold, in nanoseconds: the years 1678 to 2261, and parts of two more."""
+
+UNKNOWN_MTIME = EARLIEST - 1
+"""Recorded where a file's time is not to be trusted: it equals no file's `mtime_of`, so the next run reads the file."""
 
 TEMPORARY = ".tmp"
 """The suffix of a file that is still being written; see `replacing`."""
@@ -68,6 +75,12 @@ def stamp(path: Path) -> Stamp:
     """The stamp of `path`. Raises OSError."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def mtime_of(status: os.stat_result) -> int:
+    """A modification time as the catalog keeps it, in nanoseconds: within EARLIEST and LATEST."""
+    time = status.st_mtime_ns
+    return time if EARLIEST <= time <= LATEST else LATEST if time > 0 else EARLIEST
 
 
 def sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar, get_args
 
-from clipsearch.files import span
+from clipsearch.files import mtime_of, span
 from clipsearch.types import MAX_INTEGER, Candidate, ContentState, FileState
 
 LIVE = "('present', 'offline', 'unreadable')"
@@ -117,7 +117,7 @@ class Files:
             about = os.stat(path)
         except (OSError, ValueError):  # A name with a zero byte in it is a ValueError.
             return None
-        return self.unchanged([Candidate(path, about.st_size, about.st_mtime_ns)]).get(path)
+        return self.unchanged([Candidate(path, about.st_size, mtime_of(about))]).get(path)
 
     # Changing what is known of them
 

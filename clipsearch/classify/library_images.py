@@ -20,6 +20,7 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.classify.prototypes import Report, Step, quiet
 from clipsearch.errors import UsageError, reason
+from clipsearch.files import mtime_of
 from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
 from clipsearch.types import Candidate, FileState, Notice
@@ -154,7 +155,7 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
             return remembered
         raise UsageError(reason(exc), path=os.fsdecode(path)) from exc
     if not stat.S_ISDIR(about.st_mode):
-        return [Candidate(path, about.st_size, about.st_mtime_ns)]
+        return [Candidate(path, about.st_size, mtime_of(about))]
     walk = Walk(path, Rules(path, ScanOptions()), IMAGE_SUFFIXES)
     walked = list(walk)
     shut = [Item(folder, (folder,), reason=why) for folder, why in sorted(walk.unreadable.items())]

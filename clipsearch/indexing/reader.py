@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
+from clipsearch.files import UNKNOWN_MTIME, mtime_of
 from clipsearch.images import tiles
 from clipsearch.images.lookahead import Budget
 from clipsearch.images.open import decoder_version, open_image
 from clipsearch.images.tiles import Tiles, View
-from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, UNKNOWN_MTIME, Work
+from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, Work
 from clipsearch.types import ContentState, ImageFacts
 
 if TYPE_CHECKING:
@@ -155,8 +156,7 @@ class Reader:
         if _changed(before, os.fstat(file.fileno())):
             return Changing(work)
         racy = started_ns - RACY_NS < before.st_mtime_ns < started_ns + SKEW_NS
-        mtime_ns = UNKNOWN_MTIME if racy else before.st_mtime_ns
-        hashed = work, before.st_size, mtime_ns, digest
+        hashed = work, before.st_size, UNKNOWN_MTIME if racy else mtime_of(before), digest
         known = self._known(digest)
         if known is not None:
             return Known(*hashed, *known)

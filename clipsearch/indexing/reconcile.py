@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
-from clipsearch.files import span, upwards
+from clipsearch.files import EARLIEST, LATEST, mtime_of, span, upwards
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
 from clipsearch.indexing.results import Problem
@@ -28,9 +28,6 @@ RACY_NS = 2_000_000_000
 
 SKEW_NS = 24 * 3600 * 1_000_000_000
 """A file from the future is racy too, up to a day: its server's clock may be ahead of ours."""
-
-UNKNOWN_MTIME = -1
-"""Recorded for such a file: it equals no file's time, so that the next run reads it again."""
 
 FOUND_STEP = 500
 """Progress is reported once for this many files."""
@@ -189,7 +186,7 @@ class Reconciler:
                 yield from walked.walk
                 return
             if stat.S_ISREG(about.st_mode) and (root.is_file or start != root.path):
-                yield Candidate(start, about.st_size, about.st_mtime_ns)
+                yield Candidate(start, about.st_size, mtime_of(about))
         except OSError:
             pass  # `missing` looks at what is gone once more.
         walked.walk.complete = True
@@ -251,6 +248,13 @@ class Reconciler:
 
     def count_work(self) -> int:
         return int(self.catalog.conn.execute("SELECT count(*) FROM temp.work").fetchone()[0])
+
+    def with_clamped_times(self) -> list[bytes]:
+        """Those of the files to read whose time the catalog cannot hold, by path."""
+        rows = self.catalog.conn.execute(
+            "SELECT path FROM temp.work WHERE mtime_ns IN (?, ?) ORDER BY path", (EARLIEST, LATEST)
+        )
+        return [path for (path,) in rows]
 
     # Recording what the comparison found
 

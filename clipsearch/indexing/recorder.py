@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.files import UNKNOWN_MTIME
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.reader import Broken, Changing, Decoded, Done, Known, Outcome, Unread
-from clipsearch.indexing.reconcile import UNKNOWN_MTIME, Reconciler, Work
+from clipsearch.indexing.reconcile import Reconciler, Work
 from clipsearch.indexing.results import Problem
 from clipsearch.types import ContentState
 

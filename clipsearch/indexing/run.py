@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 MAX_ROWS_A_COMMIT = 512
 """Files that need no encoding are committed this many at a time."""
 
+NAMED = 5
+"""Files that are named one by one in notices; the others are counted."""
+
+CLAMPED = (
+    "modification time outside the years 1678 to 2261; changes that keep the size go unnoticed until the time is "
+    "corrected (touch FILE)"
+)
+
 PROBES = 256
 """Prompts that nprobe is chosen with."""
 
@@ -296,9 +304,16 @@ class IndexRun:
             interrupted=interrupted,
             published=self._published,
             seconds=seconds,
-            notices=tuple(self._notices),
+            notices=(*self._notices, *self._clamped_times()),
             **_counted(self._reconciler.counts),
         )
+
+    def _clamped_times(self) -> list[str]:
+        """Notices for the files of this run whose modification times are recorded as the nearest possible one."""
+        paths = self._reconciler.with_clamped_times()
+        found = [f"{os.fsdecode(path)}: {CLAMPED}" for path in paths[:NAMED]]
+        more = len(paths) - NAMED
+        return [*found, f"{more:,} more {'file' if more == 1 else 'files'}: {CLAMPED}"] if more > 0 else found
 
     def _record(self, report: IndexReport) -> None:
         last_run = {

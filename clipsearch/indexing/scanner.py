@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from clipsearch.errors import UsageError, reason
-from clipsearch.files import below, is_within
+from clipsearch.files import below, is_within, mtime_of
 from clipsearch.indexing.results import Problem
 from clipsearch.types import Candidate
 
@@ -226,7 +226,7 @@ class Walk:
             # A folder that may be listed but not searched hides all its files, not only this one.
             self._cannot(entry.path if entry.is_symlink() else os.path.dirname(entry.path), exc)
             return None
-        return Candidate(entry.path, about.st_size, about.st_mtime_ns)
+        return Candidate(entry.path, about.st_size, mtime_of(about))
 
     def _cannot(self, path: bytes, exc: OSError) -> None:
         if exc.errno not in GONE:  # What has just vanished is not unreadable.
