@@ -20,6 +20,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.filters import Filter, Near
 from clipsearch.cli.filters import parse_near, parse_since, parse_size, parse_taken
 from clipsearch.errors import UsageError
+from clipsearch.images.open import READER_REVISION
 from clipsearch.search.neighbours import Searcher
 from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
 
@@ -137,6 +138,7 @@ def build(folder: Path, contents: list[Made], engine: str, published: int) -> tu
                 reason=None,
                 decoder="",
                 facts=made.facts,
+                revision=READER_REVISION,
                 now=made.added,
             )
             for path, state in made.files:

@@ -448,15 +448,15 @@ def test_the_decoder_version_names_what_a_failure_depends_on() -> None:
     assert decoder_version(1_500_000).endswith("; 1.5 MP")
 
 
-def test_without_its_extra_a_heic_picture_names_it() -> None:
+def test_without_its_extra_a_jpeg_xl_picture_names_it() -> None:
     script = (
-        "import sys; sys.modules['pi_heif'] = None\n"
+        "import sys; sys.modules['pillow_jxl'] = None\n"
         "from clipsearch.errors import UnsupportedImageError\n"
         "from clipsearch.images.open import open_image\n"
         "try: open_image(sys.stdin.buffer.read())\n"
         "except UnsupportedImageError as error: print(error)\n"
     )
-    assert "pip install 'clipsearch[heif]'" in run_python(script, (GOLDEN / "valley.heic").read_bytes())
+    assert "pip install 'clipsearch[jxl]'" in run_python(script, b"\xff\x0a" + bytes(20))
 
 
 def test_a_heic_item_without_a_proper_name_does_not_end_the_process() -> None:

@@ -132,9 +132,7 @@ class Catalog:
                 raise NoLibraryError(
                     f"the library in {self.folder} is still empty", advice="`clipsearch index FOLDER` fills it"
                 )
-            raise UsageError(
-                f"the library in {self.folder} has an older schema", advice="`clipsearch index` updates it"
-            )
+            migrations.read_older(self.conn)
 
     def _has_meta(self) -> bool:
         return self.conn.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is not None

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from clipsearch.catalog.files import LIVE, batches
 from clipsearch.types import ContentState, FileState, ImageFacts
@@ -41,6 +41,19 @@ class Content(NamedTuple):
     facts: ImageFacts | None
 
 
+BLANK = "blank"
+"""The reason of an image of one colour: it is no hit, as all of these are look-alikes of one another."""
+
+
+class Entry(NamedTuple):
+    """What decides whether a file with these bytes must be read: `revision` is the reader's."""
+
+    id: int
+    state: ContentState
+    decoder: str
+    revision: int
+
+
 _FACTS = ("format", "width", "height", "taken_at", "taken_offset", "camera", "lat", "lon")
 """The columns of `contents` that hold the attributes of `ImageFacts` of the same names."""
 
@@ -51,12 +64,17 @@ class Contents:
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
 
-    def by_digest(self, digest: bytes) -> tuple[int, ContentState, str] | None:
-        """(id, state, decoder) of a content."""
-        return cast(
-            tuple[int, ContentState, str] | None,
-            self._conn.execute("SELECT id, state, decoder FROM contents WHERE digest = ?", (digest,)).fetchone(),
-        )
+    def by_digest(self, digest: bytes) -> Entry | None:
+        return self._entry("digest = ?", digest)
+
+    def by_id(self, content_id: int) -> Entry | None:
+        return self._entry("id = ?", content_id)
+
+    def _entry(self, condition: str, value: bytes | int) -> Entry | None:
+        row = self._conn.execute(
+            f"SELECT id, state, decoder, coalesce(facts_revision, 1) FROM contents WHERE {condition}", (value,)
+        ).fetchone()
+        return None if row is None else Entry(*row)
 
     def put(
         self,
@@ -67,21 +85,33 @@ class Contents:
         reason: str | None,
         decoder: str,
         facts: ImageFacts | None,
+        revision: int,
         now: str,
     ) -> int:
-        """Record a content, or what a later decode found out about it: its id stays, and so do facts once known."""
-        known = [getattr(facts, name) if facts else None for name in _FACTS]
-        exif = json.dumps(dict(facts.exif)) if facts and facts.exif else None
-        kept = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in (*_FACTS, "exif"))
+        """Record a content, or what a later decode found out about it: its id stays.
+
+        `facts` take the place of those known before; None leaves them.
+        """
         row = self._conn.execute(
-            f"""INSERT INTO contents (digest, bytes, {", ".join(_FACTS)}, exif, state, reason, decoder, added_at)
-            VALUES (?, ?, {"?, " * len(_FACTS)} ?, ?, ?, ?, ?)
-            ON CONFLICT (digest) DO UPDATE SET {kept},
+            """INSERT INTO contents (digest, bytes, state, reason, decoder, added_at) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT (digest) DO UPDATE SET
                 state = excluded.state, reason = excluded.reason, decoder = excluded.decoder
             RETURNING id""",
-            (digest, size, *known, exif, state, reason, decoder, now),
+            (digest, size, state, reason, decoder, now),
         ).fetchone()
-        return int(row[0])
+        content_id = int(row[0])
+        if facts is not None:
+            self.put_facts(content_id, facts, revision=revision, reason=reason)
+        return content_id
+
+    def put_facts(self, content_id: int, facts: ImageFacts | None, *, revision: int, reason: str | None) -> None:
+        """Record what the reader of a `revision` read from the bytes of a content."""
+        columns = (*_FACTS, "exif", "facts_revision", "reason")
+        exif = json.dumps(dict(facts.exif)) if facts and facts.exif else None
+        values = (*(getattr(facts, name, None) for name in _FACTS), exif, revision, reason)
+        self._conn.execute(
+            f"UPDATE contents SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?", (*values, content_id)
+        )
 
     def get(self, content_id: int) -> Content | None:
         """All that is recorded of a content, but its files and vectors."""

@@ -54,6 +54,10 @@ class Embeddings:
             (content_id, encoder_id, view, None if box is None else json.dumps(box), to_bytes(vector)),
         )
 
+    def remove_of(self, content_id: int) -> int:
+        """Remove the vectors of a content, by any encoder; how many."""
+        return self._conn.execute("DELETE FROM embeddings WHERE content_id = ?", (content_id,)).rowcount
+
     # Counts
 
     def count(self, encoder_id: int, *, after: int = 0, until: int | None = None) -> int:

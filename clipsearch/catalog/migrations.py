@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import DamagedError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-SCHEMA_VERSION = 1
 
 APPLICATION_ID = 0x636C7370
 """Stands in the header of every catalog ("clsp"), so that a foreign SQLite file is recognised."""
@@ -103,7 +102,38 @@ CREATE TABLE snapshots (
 """
 
 
-_STEPS = (("0001_initial", _INITIAL),)
+_FACTS = {
+    "contents": (
+        *("taken_source TEXT", "place_source TEXT", "caption TEXT", "keywords TEXT", "rating INTEGER"),
+        "facts_revision INTEGER",
+    ),
+    "files": (
+        *("ctime_ns INTEGER", "sidecars TEXT", "taken_at TEXT", "taken_offset INTEGER", "taken_source TEXT"),
+        *("lat REAL", "lon REAL", "place_source TEXT", "caption TEXT", "keywords TEXT", "rating INTEGER"),
+    ),
+}
+"""Columns for what the bytes of a content say, and for what belongs to a path: its sidecars, its name. The sources name
+where a date or place was found; `keywords` is a JSON list, `sidecars` a JSON object of their names and stamps.
+`facts_revision` is the `images.open.READER_REVISION` that read the facts and pixels of a content."""
+
+
+def _added(columns: Mapping[str, Sequence[str]]) -> str:
+    return ";".join(f"ALTER TABLE {table} ADD COLUMN {each}" for table, added in columns.items() for each in added)
+
+
+_STEPS = (("0001_initial", _INITIAL), ("0002_facts", _added(_FACTS)))
+
+SCHEMA_VERSION = len(_STEPS)
+
+
+def read_older(conn: sqlite3.Connection) -> None:
+    """Let `conn` read the catalog of an older schema as one of this schema, without writing to it.
+
+    Temporary views stand in front of its tables; the columns that these lack read as null.
+    """
+    for table, columns in _FACTS.items():
+        nulls = ", ".join(f"NULL AS {column.split()[0]}" for column in columns)
+        conn.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {nulls} FROM main.{table}")
 
 
 def _run(statements: str, db: Database) -> None:

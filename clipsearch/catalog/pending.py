@@ -58,3 +58,16 @@ def delete_surplus(catalog: Catalog, mode: Tiles) -> int:
     return catalog.conn.execute(
         f"DELETE FROM embeddings WHERE seq IN (SELECT seq FROM embeddings WHERE {surplus})"
     ).rowcount
+
+
+def delete_stand_ins(catalog: Catalog, max_pixels: int) -> int:
+    """Delete the vectors of tiles that were too large for a lower limit than this: they are pending again; how many.
+
+    The whole image stands in for such a tile, so it has no box. The limit is what `contents.decoder` ends with, in MP.
+    """
+    limit = "CAST(substr(decoder, instr(decoder, '; ') + 2) AS REAL) * 1e6"
+    return catalog.conn.execute(
+        f"""DELETE FROM embeddings WHERE view > 0 AND box IS NULL AND content_id IN (
+            SELECT id FROM contents WHERE {limit} < ? AND width * height > {limit})""",
+        (max_pixels,),
+    ).rowcount

@@ -11,22 +11,37 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 WHITE = 255
+_SPREAD = 4
+"""Levels between the extremes of a channel in an image of one colour: WebP spreads one over 5."""
+
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
 
 
-def resamplable(image: Image.Image) -> Image.Image:
+def resamplable(image: Image.Image) -> tuple[Image.Image, int]:
     """The same image, opaque, as RGB, L, CMYK or LAB: modes whose values may be averaged, with 8 bits per channel.
 
-    Transparency is put on white here, not after the resize: Pillow would have to premultiply all pixels anyway, and a
-    resampled edge would differ from that of the flattened image.
+    And the reader revision (`images.open`) from which on it is this image. Transparency is put on white here, not after
+    the resize: Pillow would have to premultiply all pixels anyway, and a resampled edge would differ from that of the
+    flattened image.
     """
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image), image.mode))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or image.info.get("transparency") is not None:
-        return _on_white(image)
+        return Image.fromarray(_eight_bits(np.asarray(image), image.mode)), 1
+    if has_alpha(image):
+        return _opaque(image)
     if image.mode in _SPACES:
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
+        return image, 1
+    return image.convert("L" if image.mode == "1" else "RGB"), 1
+
+
+def has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or image.info.get("transparency") is not None
+
+
+def is_one_colour(image: Image.Image) -> bool:
+    """Whether all pixels are of one colour, as far as a lossy format keeps it."""
+    extrema = image.getextrema()
+    channels = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(high - low <= _SPREAD for low, high in channels)
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -43,11 +58,21 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return converted or (image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image) -> tuple[Image.Image, int]:
+    """The image on white. Where that hides all of it, its colours alone; where these are one, too, it on black."""
     grey = image.mode in ("LA", "La", "L", "1")
     pair = image.convert("LA" if grey else "RGBA")
     colours, alpha = pair.convert("L" if grey else "RGB"), pair.getchannel("A")
-    flat = Image.new(colours.mode, colours.size, WHITE if grey else (WHITE, WHITE, WHITE))
+    flat = _flattened(colours, alpha, WHITE)
+    if is_one_colour(flat):
+        for other in (colours, _flattened(colours, alpha, 0)):
+            if not is_one_colour(other):
+                return other, 2
+    return flat, 1
+
+
+def _flattened(colours: Image.Image, alpha: Image.Image, ground: int) -> Image.Image:
+    flat = Image.new(colours.mode, colours.size, ground if colours.mode == "L" else (ground, ground, ground))
     flat.paste(colours, mask=alpha)
     return flat
 

@@ -39,10 +39,17 @@ _T = TypeVar("_T")
 
 
 def orientation(exif: Image.Exif | None) -> int:
-    """How the stored image must be turned: 1 … 8, 1 where nothing valid says so."""
+    """How the stored image must be turned: 1 … 8, 1 where nothing valid says so. The tag may be any kind of integer."""
     value = _get(exif or {}, Base.Orientation)
+    if isinstance(value, bytes) and value[:1] <= b"\x08":
+        value = value[0] if value else 1
     number = attempt(lambda: int(value[0] if isinstance(value, tuple) else value))
     return number if number is not None and 1 <= number <= 8 else 1
+
+
+def orientation_once(exif: Image.Exif | None) -> int:
+    """What `orientation` was in revision 1 of the reader (`images.open`), which knew no tag of type BYTE."""
+    return 1 if isinstance(_get(exif or {}, Base.Orientation), bytes) else orientation(exif)
 
 
 def image_facts(kind: str, width: int, height: int, exif: Image.Exif | None) -> ImageFacts:

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 4096
 
-_REVISION = 2
-"""Increases with a change that may decode an image that failed before: remembered failures are then retried."""
+READER_REVISION = 2
+"""Increases with a change in what is read from files: facts, the pixels of some kinds, or what can be decoded at all.
+
+The next run reads the headers of contents with a lower revision, and decodes those again whose pixels were others
+(`Picture.changed_since`); remembered failures are retried."""
+
+_DECODERS = ("pillow", "pi-heif", "rawpy", "tifffile", "imagecodecs", "pillow-jxl-plugin")
 
 
 @functools.cache
@@ -30,8 +35,8 @@ def _version(package: str) -> str | None:
 
 def decoder_version(max_pixels: int = MAX_PIXELS) -> str:
     """Everything that decides whether an image can be decoded; a failure is retried once this has changed."""
-    parts = [f"{name} {version}" if (version := _version(name)) else f"no {name}" for name in ("pi-heif", "rawpy")]
-    return f"images {_REVISION}, pillow {_version('pillow')}, {', '.join(parts)}; {max_pixels / 1e6:g} MP"
+    parts = [f"{name} {version}" if (version := _version(name)) else f"no {name}" for name in _DECODERS]
+    return f"images {READER_REVISION}, {', '.join(parts)}; {max_pixels / 1e6:g} MP"
 
 
 def open_image(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, truncated: bool = False) -> Picture:

@@ -7,6 +7,7 @@ planned on the upright image and mapped back to the stored one, so a turned file
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from clipsearch.errors import ImageError, TruncatedImageError
+from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.images import colour, raw
 from clipsearch.images.geometry import Plan, plan, stored_box
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, ImageSource, PillowSource
@@ -30,6 +31,13 @@ _MAX_RESIZED = 16_000_000
 _BLANK = 0.99
 """Share of one colour; the rest is what a decoder makes of the first bytes."""
 
+_UNCOMPRESSED = ("BMP", "PPM", "TIFF")
+_BLANK_BYTES = 16_384
+_BLANK_BYTES_A_PIXEL = 0.05
+"""The most that the file of an image of one colour takes: a JPEG needs 14 bits for 8 × 8 pixels of three channels."""
+
+_BLANK_REDUCTION = 8
+
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -37,12 +45,11 @@ class Picture:
     """One image. It belongs to one thread; decoded pixels are kept for the next call that needs the same ones."""
 
     def __init__(self, stream: BinaryIO, kind: str, *, max_pixels: int, truncated: bool) -> None:
+        self._stream = stream
         self._truncated = truncated
         with _translated(truncated):
-            is_raw = kind == "RAW" or (kind == "TIFF" and raw.is_raw_tiff(stream))
-            decoder = raw.RawSource(stream, max_pixels) if is_raw else PillowSource(stream, kind, max_pixels)
-            self._source: ImageSource = decoder
-            self.facts = decoder.facts
+            self._source = _source(stream, kind, max_pixels)
+            self.facts = self._source.facts
         if self.facts.width < 1 or self.facts.height < 1:
             raise ImageError("the picture has no pixels")
 
@@ -60,6 +67,27 @@ class Picture:
                 _refuse_blank(frame.image)
             square = self._render(frame, planned, _RESAMPLE[preprocess.interpolation])
             return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+
+    def changed_since(self, revision: int) -> bool:
+        """Whether a reader of that revision gave other pixels. Decodes the image where its header does not tell.
+
+        Raises as `pixels` does.
+        """
+        with _translated(self._truncated):
+            since = self._source.pixels_since
+            return (self._source.decode(1).since if since is None else since) > revision
+
+    def is_blank(self) -> bool:
+        """Whether the image is of one colour, decoding it only where its file is as small as that of such an image.
+
+        Raises as `pixels` does.
+        """
+        if self.facts.format not in _UNCOMPRESSED:
+            size = self._stream.seek(0, os.SEEK_END) - self._source.metadata_bytes
+            if size > _BLANK_BYTES + _BLANK_BYTES_A_PIXEL * self.facts.width * self.facts.height:
+                return False
+        with _translated(self._truncated):
+            return colour.is_one_colour(self._source.decode(_BLANK_REDUCTION).image)
 
     def upright(self, *, max_side: int | None = None) -> Image.Image:
         """The whole image in RGB, upright, in sRGB; scaled so that neither side exceeds `max_side` pixels."""
@@ -87,6 +115,19 @@ class Picture:
         square = Image.new("RGB", (planned.size, planned.size), (planned.fill,) * 3)
         square.paste(small, ((planned.size - small.width) // 2, (planned.size - small.height) // 2))
         return square
+
+
+def _source(stream: BinaryIO, kind: str, max_pixels: int) -> ImageSource:
+    if kind == "RAW" or (kind == "TIFF" and raw.is_raw_tiff(stream)):
+        try:
+            return raw.RawSource(stream, max_pixels)
+        except UnsupportedImageError:
+            raise
+        except ImageError:
+            if (preview := raw.preview_source(stream, max_pixels)) is None:
+                raise
+            return preview
+    return PillowSource(stream, kind, max_pixels)
 
 
 def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_first: bool) -> Image.Image:
@@ -181,7 +222,7 @@ class _Quiet:
             if self._inside == 0:
                 self._saved = warnings.catch_warnings()
                 self._saved.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.|pi_heif")
+                warnings.filterwarnings("ignore", module=r"PIL\.|pi_heif|pillow_jxl")
             self._inside += 1
 
     def __exit__(self, *exc: object) -> None:

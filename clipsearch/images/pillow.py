@@ -1,4 +1,4 @@
-"""Decodes formats by Pillow (JPEG, PNG, TIFF, WebP, AVIF …) and pi_heif (HEIC): facts and stored pixels."""
+"""Decodes formats by Pillow (JPEG, PNG, TIFF, WebP, AVIF …), pi_heif (HEIC) and pillow-jxl: facts and pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from clipsearch.errors import ImageError, UnsupportedImageError
-from clipsearch.images import colour, exif
+from clipsearch.images import colour, exif, png
 from clipsearch.types import ImageFacts
 
 # Imported for the formats that they register; otherwise Pillow would import all of its plugins.
@@ -56,25 +56,42 @@ After the resize, vectors of images with a wide profile move by 1e-4 in cosine w
 a large HEIC or PNG would take a third longer otherwise.
 """
 
+_ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
+_MAX_FRAMES = 32
+"""Frames of an animation among which one that is not of one colour is looked for: many fade in from black."""
+
+_MAX_JPEG2000_BOXES = 2**20
+"""Bytes before a JPEG 2000's codestream that are looked at: its boxes may hold a colour profile."""
+
 _MAX_META = 16_000_000
 """Bytes of a HEIF header; an image of a thousand tiles needs 100 KB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Decoded pixels, opaque and ready for resampling, `scale_x` × `scale_y` times smaller than the stored image."""
+    """Decoded pixels, opaque and ready for resampling, `scale_x` × `scale_y` times smaller than the stored image.
+
+    `since` is the reader revision from which on they are what they are.
+    """
 
     image: Image.Image
     profile: bytes | None = None
     scale_x: float = 1
     scale_y: float = 1
+    since: int = 1
 
 
 class ImageSource(Protocol):
-    """The decoder of one file. `orientation` is the EXIF turn (1 … 8) from its frames to the upright image."""
+    """The decoder of one file. `orientation` is the EXIF turn (1 … 8) from its frames to the upright image.
+
+    `pixels_since` is the reader revision (`images.open`) from which on its pixels are what they are; None where only a
+    decoded frame tells. `metadata_bytes` of the file hold no pixels.
+    """
 
     facts: ImageFacts
     orientation: int
+    pixels_since: int | None
+    metadata_bytes: int
 
     def decode(self, reduction: float) -> Frame:
         """A frame with enough pixels for an image that is `reduction` times smaller than the stored one."""
@@ -88,10 +105,10 @@ def check_count(count: int, limit: int) -> None:
 
 
 def _frame(image: Image.Image, profile: bytes | None) -> Frame:
-    stored = colour.resamplable(image)
+    stored, since = colour.resamplable(image)
     if image.width * image.height <= _CONVERTED_FIRST and (profile is not None or stored.mode in ("CMYK", "LAB")):
-        return Frame(colour.to_srgb(stored, profile))
-    return Frame(stored, profile)
+        return Frame(colour.to_srgb(stored, profile), since=since)
+    return Frame(stored, profile, since=since)
 
 
 class PillowSource:
@@ -99,13 +116,17 @@ class PillowSource:
 
     def __init__(self, stream: BinaryIO, kind: str, max_pixels: int) -> None:
         self._stream, self._kind, self._max_pixels = stream, kind, max_pixels
+        self._cleaned = False
+        self._profile: bytes | None = None
         image = self._open()
         self._fresh: Image.Image | None = image
+        self.metadata_bytes = sum(len(value) for value in image.info.values() if isinstance(value, bytes))
         found = exif.attempt(self.exif)
         # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start.
         self.orientation = 1 if kind == "TIFF" else exif.orientation(found)
         width, height = image.size[::-1] if self.orientation >= 5 else image.size
         self.facts = exif.image_facts(kind, width, height, found)
+        self.pixels_since = self._pixels_since(image, found)
         self._kept: tuple[int, Frame] | None = None
 
     def decode(self, reduction: float) -> Frame:
@@ -119,9 +140,9 @@ class PillowSource:
         # A progressive JPEG needs the coefficients of all its pixels, whatever size it is drafted at.
         full = self.facts.width * self.facts.height
         check_count(full if image.info.get("progressive") else image.width * image.height, self._max_pixels)
-        image.load()
-        profile = image.info.get("icc_profile")
-        frame = _frame(image, profile if isinstance(profile, bytes) else None)
+        image = self._load(image)
+        profile = self._profile or image.info.get("icc_profile")
+        frame = self._first_shown(image, profile if isinstance(profile, bytes) else None)
         if scale > 1:
             width, height = image.size
             stored = (self.facts.width, self.facts.height)[:: -1 if self.orientation >= 5 else 1]
@@ -138,47 +159,95 @@ class PillowSource:
             return 1
         return next(scale for scale in (8, 4, 2) if reduction / scale >= 2)
 
+    def _pixels_since(self, image: Image.Image, found: Image.Exif | None) -> int | None:
+        if self.orientation != exif.orientation_once(found) and self._kind != "TIFF":
+            return 2
+        if self._kind == "JPEG2000" and colour.has_alpha(image) and _bits_of_jpeg2000(self._stream) > 8:
+            return 2
+        animated = self._kind in _ANIMATED and getattr(image, "is_animated", False)
+        return None if animated or colour.has_alpha(image) else 1
+
     def _open(self) -> Image.Image:
         self._stream.seek(0)
         if self._kind == "HEIF":
             return _open_heif(self._stream)
+        if self._kind == "JXL":
+            return _open_jxl(self._stream)
         try:
             return Image.open(self._stream, formats=(self._kind,))
-        except UnidentifiedImageError as exc:
+        except DECODE_ERRORS as exc:
+            if self._clean():
+                return self._open()
+            if not isinstance(exc, UnidentifiedImageError):
+                raise
             raise ImageError(f"the {self._kind} header is damaged or of an unsupported kind") from exc
+
+    def _load(self, image: Image.Image) -> Image.Image:
+        """The image with its pixels, which a bad text after them does not cost."""
+        try:
+            image.load()
+        except DECODE_ERRORS:
+            if not self._clean():
+                raise
+            image = self._open()
+            image.load()
+        if self.pixels_since == 2 and self._kind == "JPEG2000":
+            # Pillow 13 takes the low byte of 16-bit alpha: an opaque image would be half transparent.
+            return image.convert("L" if image.mode == "LA" else "RGB")
+        return image
+
+    def _clean(self) -> bool:
+        """Go on with a copy of the file without faulty ancillary data; False where there is none, or it was no help."""
+        if self._kind != "PNG" or self._cleaned:
+            return False
+        self._cleaned = True
+        self._stream, self._profile = png.without_faults(self._stream)
+        return True
+
+    def _first_shown(self, image: Image.Image, profile: bytes | None) -> Frame:
+        """The first frame of an animation that is not of one colour; the only one of a still image."""
+        first = _frame(image, profile)
+        if self._kind in _ANIMATED and colour.is_one_colour(first.image):
+            try:
+                for number in range(1, min(_MAX_FRAMES, getattr(image, "n_frames", 1))):
+                    image.seek(number)
+                    frame = _frame(image, profile)
+                    if not colour.is_one_colour(frame.image):
+                        return replace(frame, since=2)
+            except DECODE_ERRORS:
+                pass  # What comes before a damaged frame is all there is.
+        return first
 
     def exif(self) -> Image.Exif:
         image = self._fresh if self._fresh is not None else self._open()
         if self._kind == "PNG" and "exif" not in image.info:
             # Pillow itself would decode all pixels here, to find EXIF after them.
-            if (late := _late_png_exif(self._stream)) is not None:
+            if (late := png.late_exif(self._stream)) is not None:
                 image.info["exif"] = late
             return Image.Image.getexif(image)
         return image.getexif()
 
 
-def _late_png_exif(stream: BinaryIO) -> bytes | None:
-    """The eXIf chunk of a PNG that has it after its pixels, as some editors write it."""
-    back = stream.tell()
+def _bits_of_jpeg2000(stream: BinaryIO) -> int:
+    """Bits per channel, by the SIZ marker: its Ssiz follow the number of channels (ISO/IEC 15444-1, A.5.1)."""
+    stream.seek(0)
+    head = stream.read(_MAX_JPEG2000_BOXES)
+    start = head.find(b"\xff\x4f\xff\x51")
+    return (head[start + 42] & 0x7F) + 1 if 0 <= start < len(head) - 42 else 0
+
+
+def _open_jxl(stream: BinaryIO) -> Image.Image:
     try:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8:
-            length, name = struct.unpack(">I4s", head)
-            if name == b"eXIf":
-                return b"Exif\0\0" + stream.read(length)
-            if name == b"IEND":
-                break
-            stream.seek(length + 4, 1)
-        return None
-    finally:
-        stream.seek(back)
+        from pillow_jxl.JpegXLImagePlugin import JXLImageFile
+    except ImportError as exc:
+        raise UnsupportedImageError("JPEG XL needs an extra: pip install 'clipsearch[jxl]'") from exc
+    image: Image.Image = JXLImageFile(stream, "")
+    return image
 
 
 def _open_heif(stream: BinaryIO) -> Image.Image:
-    try:
-        from pi_heif.as_plugin import HeifImageFile
-    except ImportError as exc:
-        raise UnsupportedImageError("HEIF needs an extra: pip install 'clipsearch[heif]'") from exc
+    from pi_heif.as_plugin import HeifImageFile  # 15 ms, for this format only
+
     if not _heif_names_are_text(stream):
         raise ImageError("the HEIF header is damaged")
     image: Image.Image = HeifImageFile(stream, "")  # Its own class, so that Pillow's global list stays unchanged.

@@ -1,8 +1,11 @@
-"""Decodes raw files of cameras by LibRaw (extra `raw`): the embedded preview if large enough, otherwise half size."""
+"""Decodes raw files of cameras by LibRaw (extra `raw`): their preview if it is large enough, otherwise half size."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
+import re
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,6 +22,12 @@ _SENSOR_PHOTOMETRIC = {32803, 34892}
 """Colour filter array; linear raw."""
 _SENSOR_COMPRESSION = {32767, 34713, 65535}
 """Sony, Nikon, Pentax."""
+
+_TIFF = (b"II*\0", b"MM\0*")
+
+_MAX_SEARCHED = 256 * 2**20
+_MAX_PREVIEWS = 16
+"""Bytes of a file in which a preview is looked for, and how many places are tried that look like one."""
 
 _EXIF_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 """LibRaw's flip (bit 0 mirrors columns, bit 1 rows, bit 2 transposes) as an EXIF orientation."""
@@ -52,6 +61,8 @@ class RawSource:
     """One raw file. All frames are upright, so `orientation` is 1; sizes are those of the visible sensor."""
 
     orientation = 1
+    pixels_since: int | None = 1
+    metadata_bytes = 0
 
     def __init__(self, stream: BinaryIO, max_pixels: int) -> None:
         try:
@@ -59,7 +70,7 @@ class RawSource:
         except ImportError as exc:
             raise UnsupportedImageError("raw files of cameras need an extra: pip install 'clipsearch[raw]'") from exc
         self._rawpy: Any = rawpy
-        self._max_pixels = max_pixels
+        self._stream, self._max_pixels = stream, max_pixels
         stream.seek(0)
         try:
             self._raw: Any = rawpy.imread(stream)
@@ -85,18 +96,24 @@ class RawSource:
         frame = self._from_preview(reduction)
         if frame is not None:
             return frame
-        self._developed = self._developed or self._develop()
+        try:
+            self._developed = self._developed or self._develop()
+        except ImageError:
+            frame = self._from_preview(reduction, least=0) or self._from_found_preview(reduction)
+            if frame is None:
+                raise
+            return frame
         return self._developed
 
-    def _from_preview(self, reduction: float) -> Frame | None:
-        """The preview, if it shows the whole image with at least the required number of pixels."""
+    def _from_preview(self, reduction: float, *, least: float = 1) -> Frame | None:
+        """The preview, if it shows the whole image with at least `least` times the required number of pixels."""
         if self._preview is None:
             return None
         width, height = self._preview.facts.width, self._preview.facts.height
         if self._preview.orientation == 1 and self._preview_turn >= 5:
             width, height = height, width
         left = reduction * width / self.facts.width
-        if left < 1 or abs(width / height * self.facts.height / self.facts.width - 1) > _SAME_SHAPE:
+        if left < least or abs(width / height * self.facts.height / self.facts.width - 1) > _SAME_SHAPE:
             return None
         try:
             frame = self._preview.decode(left)
@@ -104,6 +121,13 @@ class RawSource:
         except DECODE_ERRORS:
             return None
         return self._scaled(image, frame.profile)
+
+    def _from_found_preview(self, reduction: float) -> Frame | None:
+        """A preview that LibRaw has not found, of any size."""
+        self._preview = preview_source(self._stream, self._max_pixels)
+        if self._preview is not None:
+            self._preview_turn = self._preview.orientation
+        return self._from_preview(reduction, least=0)
 
     def _develop(self) -> Frame:
         check_count(self.facts.width * self.facts.height // 4, self._max_pixels)
@@ -130,9 +154,38 @@ class RawSource:
     def _exif(self, stream: BinaryIO) -> Image.Exif:
         """The file's own EXIF if it is TIFF-based, otherwise its preview's."""
         stream.seek(0)
-        if stream.read(4) not in (b"II*\0", b"MM\0*") and self._preview is not None:
+        if stream.read(4) not in _TIFF and self._preview is not None:
             return self._preview.exif()
         return _first_directory(stream)
+
+
+def preview_source(stream: BinaryIO, max_pixels: int) -> PillowSource | None:
+    """The largest sound preview in a raw file whose sensor data LibRaw refuses; None where there is none.
+
+    That is a JPEG somewhere in it, or the first directory of a TIFF, whose preview may be in strips.
+    """
+    stream.seek(0)
+    data = stream.read(_MAX_SEARCHED)
+    starts = itertools.islice(re.finditer(rb"\xff\xd8\xff", data), _MAX_PREVIEWS)
+    places = [("JPEG", start.start()) for start in starts]
+    tags = None
+    if data[:4] in _TIFF:
+        tags = exif.attempt(lambda: _first_directory(stream))
+        places.append(("TIFF", 0))
+    previews = []
+    for kind, start in places:
+        with contextlib.suppress(ImageError, *DECODE_ERRORS):
+            previews.append(PillowSource(io.BytesIO(data[start:]), kind, max_pixels))
+    for preview in sorted(previews, key=lambda each: -each.facts.width * each.facts.height):
+        with contextlib.suppress(ImageError, *DECODE_ERRORS):
+            preview.decode(1)
+            width, height = preview.facts.width, preview.facts.height
+            if tags and preview.facts.format == "JPEG" and preview.orientation == 1:
+                preview.orientation = exif.orientation(tags)
+                width, height = (height, width) if preview.orientation >= 5 else (width, height)
+            preview.facts = exif.image_facts("RAW", width, height, tags or exif.attempt(preview.exif))
+            return preview
+    return None
 
 
 def _failed(exc: Exception) -> ImageError:

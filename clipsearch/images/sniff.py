@@ -31,6 +31,7 @@ _MAGIC = (
     (rb"BM....\0\0\0\0|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG2000"),
     (rb"P[1-6][\s#]", "PPM"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
     (rb"....ftypavi[fs]", "AVIF"),
     (rb"....ftyp(?:hei[cxms]|hev[cxms])", "HEIF"),
     (rb"....ftypcrx ", "RAW"),

@@ -5,22 +5,24 @@ Runs in the decoder threads. What it returns is all that the recorder needs: the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.contents import BLANK, Entry
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
 from clipsearch.files import UNKNOWN_MTIME, mtime_of
 from clipsearch.images import tiles
 from clipsearch.images.lookahead import Budget
-from clipsearch.images.open import decoder_version, open_image
+from clipsearch.images.open import READER_REVISION, decoder_version, open_image
 from clipsearch.images.tiles import Tiles, View
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, Work
 from clipsearch.types import ContentState, ImageFacts
@@ -44,6 +46,17 @@ class _Tried:
 
 class Done(_Tried):
     """Its content was pending and is no longer, by another copy of the file; it was not opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reread(_Tried):
+    """The facts of a known content, by a newer reader than its last; its pixels are those that have been encoded."""
+
+    size: int
+    mtime_ns: int
+    content_id: int
+    facts: ImageFacts
+    reason: str | None
 
 
 class Changing(_Tried):
@@ -87,32 +100,50 @@ class Broken(_Hashed):
 
 @dataclass(frozen=True, slots=True)
 class Decoded(_Hashed):
-    """Pixels for the encoder, uint8 of shape (n, 3, S, S): one for each of `views`."""
+    """Pixels for the encoder, uint8 of shape (n, 3, S, S): one for each of `views`.
+
+    `corrects`: the vectors that the content has are of other pixels, which an older reader made of the file.
+    """
 
     facts: ImageFacts
     views: tuple[View, ...]
     pixels: NDArray[np.uint8]
     state: ContentState
     reason: str | None
+    corrects: bool
 
 
-Outcome = Done | Unread | Changing | Known | Broken | Truncated | Decoded
+Outcome = Done | Unread | Changing | Known | Reread | Broken | Truncated | Decoded
+
+
+class _Kept(NamedTuple):
+    """What the catalog has of a content, and what it needs from its bytes; None: nothing."""
+
+    entry: Entry
+    need: Literal["pixels", "facts"] | None
 
 
 class Reader:
     """Reads files for one run. `catalog` is a reading connection of its own, shared by the threads.
 
-    `tiles`: which views an image has; `budget` limits what is decoded ahead. `opened` counts the files whose
-    bytes were read.
+    `load` gives the encoder when pixels are needed. `tiles`: which views an image has; `budget` limits what is decoded
+    ahead. `opened` counts the files that were opened.
     """
 
     def __init__(
-        self, catalog: Catalog, encoder: Encoder, encoder_id: int, *, tiles: Tiles, max_pixels: int, budget: Budget
+        self,
+        catalog: Catalog,
+        load: Callable[[], Encoder],
+        encoder_id: int,
+        *,
+        tiles: Tiles,
+        max_pixels: int,
+        budget: Budget,
     ) -> None:
         self.decoder = decoder_version(max_pixels)
         self.opened = 0
         self._catalog = catalog
-        self._encoder = encoder
+        self._load = load
         self._encoder_id = encoder_id
         self._tiles = tiles
         self._max_pixels = max_pixels
@@ -124,12 +155,20 @@ class Reader:
 
         What comes back as `Decoded` has taken its views from the budget, unless it is `truncated`.
         """
-        if work.pending and not truncated and work.content_id is not None and self._is_done(work.content_id):
-            return Done(work)
+        kept = None
+        if work.pending and not truncated and work.content_id is not None:
+            kept = self._kept(content_id=work.content_id)
+            if kept is not None and kept.need is None:
+                return Done(work)
         try:
             # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
             descriptor = os.open(work.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
             with os.fdopen(descriptor, "rb") as file:
+                if not truncated:  # A truncated file was counted when it was set aside.
+                    with self._lock:
+                        self.opened += 1
+                if kept is not None and kept.need == "facts" and (reread := self._reread(work, file, kept.entry)):
+                    return reread
                 return self._read(work, file, turn, truncated=truncated)
         except FileNotFoundError:
             return Unread(work, "it vanished before it was read", vanished=True)
@@ -138,10 +177,18 @@ class Reader:
         except MemoryError:
             return Unread(work, "not enough memory to decode it now")
 
+    def _reread(self, work: Work, file: BinaryIO, entry: Entry) -> Reread | None:
+        """The facts in the header of an unchanged file; None where the whole file must be read."""
+        about = os.fstat(file.fileno())
+        if entry.state == "ok" and stat.S_ISREG(about.st_mode) and _is(work, about):
+            with contextlib.suppress(ImageError):  # _read meets it again.
+                image = open_image(file, max_pixels=self._max_pixels)
+                if not image.changed_since(entry.revision):
+                    return Reread(work, work.size, work.mtime_ns, entry.id, image.facts, _blank(image))
+        file.seek(0)
+        return None
+
     def _read(self, work: Work, file: BinaryIO, turn: int, *, truncated: bool) -> Outcome:
-        if not truncated:  # A truncated file was counted when it was set aside.
-            with self._lock:
-                self.opened += 1
         started_ns = time.time_ns()
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
@@ -157,14 +204,14 @@ class Reader:
             return Changing(work)
         racy = started_ns - RACY_NS < before.st_mtime_ns < started_ns + SKEW_NS
         hashed = work, before.st_size, UNKNOWN_MTIME if racy else mtime_of(before), digest
-        known = self._known(digest)
-        if known is not None:
-            return Known(*hashed, *known)
+        kept = self._kept(digest=digest)
+        if kept is not None and kept.need is None:
+            return Known(*hashed, kept.entry.id, kept.entry.state)
         if data is None:
             file.seek(0)
         elif not data:
             return Broken(*hashed, "failed", "the file is empty")
-        outcome = self._decode(hashed, file if data is None else data, turn, truncated=truncated)
+        outcome = self._decode(hashed, kept, file if data is None else data, turn, truncated=truncated)
         if data is None and _changed(before, os.fstat(file.fileno())):
             if isinstance(outcome, Decoded) and not truncated:
                 self._budget.release(len(outcome.views))
@@ -172,20 +219,31 @@ class Reader:
         return outcome
 
     def _decode(
-        self, hashed: tuple[Work, int, int, bytes], source: bytes | BinaryIO, turn: int, *, truncated: bool
+        self,
+        hashed: tuple[Work, int, int, bytes],
+        kept: _Kept | None,
+        source: bytes | BinaryIO,
+        turn: int,
+        *,
+        truncated: bool,
     ) -> Outcome:
+        work, size, mtime_ns, _ = hashed
         taken = 0
         try:
             image = open_image(source, max_pixels=self._max_pixels, truncated=truncated)
-            views = self._pending_views(hashed[-1], image)
+            corrects = kept is not None and _corrects(image, kept.entry, truncated=truncated)
+            if kept is not None and kept.need == "facts" and not corrects:
+                return Reread(work, size, mtime_ns, kept.entry.id, image.facts, _reason(image, truncated=truncated))
+            views = self._missing_views(image, None if corrects or kept is None else kept.entry.id)
             if not truncated:
                 self._budget.take(turn, len(views))
                 taken = len(views)
             pixels, views = self._prepare(image, views)
             taken = 0
+            reason = _reason(image, truncated=truncated)
         except TruncatedImageError as exc:
             if not truncated:
-                return Truncated(hashed[0])
+                return Truncated(work)
             return Broken(*hashed, "failed", str(exc))
         except UnsupportedImageError as exc:
             return Broken(*hashed, "unsupported", str(exc))
@@ -196,16 +254,15 @@ class Reader:
             return Broken(*hashed, "failed", str(exc))
         finally:
             self._budget.release(taken)
-        state: ContentState = "partial" if truncated else "ok"
-        reason = "the file ends early; what there is was indexed" if truncated else None
-        return Decoded(*hashed, image.facts, views, pixels, state, reason)
+        return Decoded(*hashed, image.facts, views, pixels, "partial" if truncated else "ok", reason, corrects)
 
-    def _pending_views(self, digest: bytes, image: Picture) -> tuple[View, ...]:
+    def _missing_views(self, image: Picture, content_id: int | None) -> tuple[View, ...]:
         """The views without a vector in the catalog; at least one."""
         views = tiles.views(image.facts.width, image.facts.height, self._tiles)
+        if content_id is None:
+            return views
         with self._lock:
-            row = self._catalog.contents.by_digest(digest)
-            held = self._catalog.embeddings.existing_views(row[0], self._encoder_id) if row else set()
+            held = self._catalog.embeddings.existing_views(content_id, self._encoder_id)
         return tuple(view for view in views if view.number not in held) or views
 
     def _prepare(self, image: Picture, views: Sequence[View]) -> tuple[NDArray[np.uint8], tuple[View, ...]]:
@@ -215,34 +272,48 @@ class Reader:
         """
         import numpy as np
 
+        encoder = self._load()
         pixels, shown = [], []
         for view in views:
             try:
-                pixels.append(self._encoder.prepare(image, box=view.box))
+                pixels.append(encoder.prepare(image, box=view.box))
                 shown.append(view)
             except ImageError as exc:
                 if view.box is None or isinstance(exc, TruncatedImageError) or isinstance(exc.__cause__, OSError):
                     raise
-                pixels.append(self._encoder.prepare(image))
+                pixels.append(encoder.prepare(image))
                 shown.append(View(view.number, None))
         return np.stack(pixels), tuple(shown)
 
-    def _is_done(self, content_id: int) -> bool:
+    def _kept(self, *, digest: bytes = b"", content_id: int = 0) -> _Kept | None:
+        """What is known of the content with this digest or id, if any."""
         with self._lock:
-            return not self._catalog.embeddings.has_pending_views(content_id, self._encoder_id, self._tiles)
-
-    def _known(self, digest: bytes) -> tuple[int, ContentState] | None:
-        """The content with this digest, if it is not pending: it has its vectors, or a failure that is not retried."""
-        with self._lock:
-            row = self._catalog.contents.by_digest(digest)
-            if row is None:
+            contents = self._catalog.contents
+            entry = contents.by_digest(digest) if digest else contents.by_id(content_id)
+            if entry is None:
                 return None
-            content_id, state, decoder = row
-            if state in ("ok", "partial"):
-                settled = not self._catalog.embeddings.has_pending_views(content_id, self._encoder_id, self._tiles)
-            else:
-                settled = decoder == self.decoder
-            return (content_id, state) if settled else None
+            if entry.state not in ("ok", "partial"):
+                return _Kept(entry, None if entry.decoder == self.decoder else "pixels")
+            if self._catalog.embeddings.has_pending_views(entry.id, self._encoder_id, self._tiles):
+                return _Kept(entry, "pixels")
+            return _Kept(entry, "facts" if entry.revision < READER_REVISION else None)
+
+
+def _corrects(image: Picture, entry: Entry, *, truncated: bool) -> bool:
+    """Whether an older reader made other pixels of this file. Raises ImageError."""
+    if entry.revision >= READER_REVISION:
+        return False
+    # A partial file that an older reader took for truncated may be whole; reading on shows it.
+    return (entry.state == "partial" and not truncated) or image.changed_since(entry.revision)
+
+
+def _reason(image: Picture, *, truncated: bool) -> str | None:
+    """What is remarkable about an image that was decoded."""
+    return "the file ends early; what there is was indexed" if truncated else _blank(image)
+
+
+def _blank(image: Picture) -> str | None:
+    return BLANK if image.is_blank() else None
 
 
 def _digest(file: BinaryIO) -> bytes:
@@ -250,6 +321,10 @@ def _digest(file: BinaryIO) -> bytes:
     while piece := file.read(_PIECE):
         digest.update(piece)
     return digest.digest()
+
+
+def _is(work: Work, about: os.stat_result) -> bool:
+    return (work.size, work.mtime_ns) == (about.st_size, mtime_of(about))
 
 
 def _changed(before: os.stat_result, after: os.stat_result) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import EARLIEST, LATEST, mtime_of, span, upwards
+from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
 from clipsearch.indexing.results import Problem
@@ -69,10 +70,13 @@ class Counts:
     partial: list[Problem] = field(default_factory=list)
     encoded: int = 0
     pictures: int = 0
+    corrected: int = 0
+    reread: int = 0
 
 
 # What a content needs, one byte each: a library of a million is compared with a megabyte.
-_DONE, _PENDING, _FAILED, _UNSUPPORTED = range(4)
+_DONE, _PENDING, _FAILED, _UNSUPPORTED, _STALE = range(5)
+"""Stale: its facts were read by an older reader."""
 
 
 class Reconciler:
@@ -132,12 +136,15 @@ class Reconciler:
         """What every content needs, by its id."""
         conn = self.catalog.conn
         states = bytearray(int(conn.execute("SELECT coalesce(max(id), 0) FROM contents").fetchone()[0]) + 1)
-        for content_id, state, decoder in conn.execute(
-            "SELECT id, state, decoder FROM contents c "
-            f"WHERE state NOT IN ('ok', 'partial') OR {self._pending_condition}",
-            (self._encoder_id,),
+        for content_id, state, decoder, is_pending in conn.execute(
+            f"SELECT id, state, decoder, {self._pending_condition} FROM contents c "
+            "WHERE state NOT IN ('ok', 'partial') "
+            f"OR coalesce(facts_revision, 1) < ? OR {self._pending_condition}",
+            (self._encoder_id, READER_REVISION, self._encoder_id),
         ):
-            if state in ("ok", "partial") or decoder != self._decoder:
+            if state in ("ok", "partial"):
+                states[content_id] = _PENDING if is_pending else _STALE
+            elif decoder != self._decoder:
                 states[content_id] = _PENDING
             else:
                 states[content_id] = _FAILED if state == "failed" else _UNSUPPORTED
@@ -145,7 +152,7 @@ class Reconciler:
 
     def _merge(self, walked: Walked, states: bytearray, total: int, found: Callable[[int], None]) -> int:
         """Compare one walk with the catalog; `total` plus the number of files found."""
-        tallies = [0, 0, 0, 0]
+        tallies = [0] * 4
         rows = self._rows(walked.area)
         row = next(rows, None)
         for candidate in self._candidates(walked):
@@ -163,8 +170,9 @@ class Reconciler:
             row = next(rows, None)
             same = mtime_ns == candidate.mtime_ns and size == candidate.size and content_id is not None
             known = states[content_id] if same and content_id is not None else _PENDING
-            if known == _PENDING or self._rehash:
-                self._add_work(candidate, content_id, state, same and known == _PENDING)
+            if known in (_PENDING, _STALE) or self._rehash:
+                again = known == _PENDING or (known == _STALE and not self._rehash)
+                self._add_work(candidate, content_id, state, same and again)
             elif state == "present":
                 tallies[known] += 1
             else:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.files import UNKNOWN_MTIME
+from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
-from clipsearch.indexing.reader import Broken, Changing, Decoded, Done, Known, Outcome, Unread
+from clipsearch.indexing.reader import Broken, Changing, Decoded, Done, Known, Outcome, Reread, Unread
 from clipsearch.indexing.reconcile import Reconciler, Work
 from clipsearch.indexing.results import Problem
 from clipsearch.types import ContentState
@@ -75,9 +76,11 @@ class Recorder:
     def already_done(self, image: Decoded) -> Known | None:
         """The content of an image whose copy was committed after this one was decoded."""
         found = self._catalog.contents.by_digest(image.digest)
-        if found is None or self._catalog.embeddings.has_pending_views(found[0], self._row.id, self._tiles):
+        if found is None or found.revision < READER_REVISION:
             return None
-        return Known(image.work, image.size, image.mtime_ns, image.digest, found[0], found[1])
+        if self._catalog.embeddings.has_pending_views(found.id, self._row.id, self._tiles):
+            return None
+        return Known(image.work, image.size, image.mtime_ns, image.digest, found.id, found.state)
 
     def _record_image(self, image: Decoded, files: list[Decoded], vectors: Vectors, time: str) -> None:
         import numpy as np
@@ -94,8 +97,11 @@ class Recorder:
             reason=reason,
             decoder=self._decoder,
             facts=image.facts,
+            revision=READER_REVISION,
             now=time,
         )
+        if image.corrects and self._catalog.embeddings.remove_of(content_id):
+            self._counts.corrected += 1
         if finite:
             for view, vector in zip(image.views, vectors, strict=True):
                 self._catalog.embeddings.put(content_id, self._row.id, vector, view=view.number, box=view.box)
@@ -128,6 +134,8 @@ class Recorder:
                     self._reconciler.take_moved(outcome.content_id, work.path)
                 self._count_undecodable(outcome.state)
             self._put_file(outcome, outcome.content_id)
+        elif isinstance(outcome, Reread):
+            self._record_reread(outcome)
         elif isinstance(outcome, Broken):
             self._record_broken(outcome, time)
         elif isinstance(outcome, Changing):
@@ -146,6 +154,16 @@ class Recorder:
                     reason=outcome.reason,
                 )
 
+    def _record_reread(self, reread: Reread) -> None:
+        entry = self._catalog.contents.by_id(reread.content_id)
+        if entry is not None and entry.revision < READER_REVISION:  # Otherwise a copy of the file came first.
+            self._catalog.contents.put_facts(
+                reread.content_id, reread.facts, revision=READER_REVISION, reason=reread.reason
+            )
+            self._counts.reread += 1
+        self._count_known(reread.work, reread.content_id)
+        self._put_file(reread, reread.content_id)
+
     def _record_broken(self, broken: Broken, time: str) -> None:
         content_id = self._catalog.contents.put(
             broken.digest,
@@ -154,8 +172,12 @@ class Recorder:
             reason=broken.reason,
             decoder=self._decoder,
             facts=None,
+            revision=READER_REVISION,
             now=time,
         )
+        if broken.state == "unsupported" and self._catalog.embeddings.remove_of(content_id):
+            # An older reader made something of it.
+            self._catalog.contents.put_facts(content_id, None, revision=READER_REVISION, reason=broken.reason)
         if broken.work.content_id != content_id:
             self._reconciler.take_moved(content_id, broken.work.path)
         if broken.state == "unsupported":
@@ -182,7 +204,7 @@ class Recorder:
         else:
             self._counts.failed_before += 1
 
-    def _put_file(self, outcome: Known | Broken | Decoded, content_id: int) -> None:
+    def _put_file(self, outcome: Known | Reread | Broken | Decoded, content_id: int) -> None:
         self._catalog.files.put(outcome.work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns)
 
 

@@ -67,6 +67,10 @@ class IndexReport:
     """Vectors that this run computed: one per image, and one for each of its tiles."""
     pictures: int = 0
     """Different images among these."""
+    corrected: int = 0
+    """Images among these that earlier versions had decoded differently; their old vectors are gone."""
+    reread: int = 0
+    """Known images whose facts (size, date, place …) were read again from their headers, without encoding them."""
     deleted: int = 0
     """Vectors of tiles that this run deleted because of `tiles`."""
     tiles: str = "none"

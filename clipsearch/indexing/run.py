@@ -152,6 +152,7 @@ class IndexRun:
             if self._tiles != catalog.tiles():
                 catalog.set_meta("tiles", self._tiles)
                 self._deleted = pending.delete_surplus(catalog, self._tiles)
+            pending.delete_stand_ins(catalog, self._options.max_pixels)
         with catalog.transaction():
             self._reconciler.scan(areas, found=self._meter.found)
             if filling is not None or self._options.tiles is not None:
@@ -183,7 +184,7 @@ class IndexRun:
             budget = Budget(ahead)
             reader = Reader(
                 catalog,
-                self._load(),
+                self._load,
                 self._row.id,
                 tiles=self._tiles,
                 max_pixels=self._options.max_pixels,
@@ -332,6 +333,8 @@ class IndexRun:
             "partial": len(report.partial),
             "encoded": report.encoded,
             "pictures": report.pictures,
+            "corrected": report.corrected,
+            "reread": report.reread,
             "deleted": report.deleted,
             "opened": report.opened,
             "filling_left": report.filling_left,

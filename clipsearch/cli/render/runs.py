@@ -36,7 +36,7 @@ def index_json(report: IndexReport) -> dict[str, Any]:
         "failed_before": report.failed_before,
         "changing": problems_json(report.changing),
         "partial": problems_json(report.partial),
-        **fields(report, "encoded pictures deleted tiles opened filling filling_left"),
+        **fields(report, "encoded pictures corrected reread deleted tiles opened filling filling_left"),
         **fields(report, "switched interrupted dry_run published seconds"),
         "notices": [clean(text) for text in report.notices],
     }
@@ -60,6 +60,8 @@ def index_text(report: IndexReport) -> str:
         (report.unsupported, "of an unsupported format"),
         (report.failed_before, "failed earlier and unchanged since; not retried"),
         (report.encoded * with_tiles, "vectors computed, of whole pictures and of parts"),
+        (report.corrected, "of them decoded correctly now, unlike before"),
+        (report.reread, "known pictures whose dates, places and sizes were read again"),
         (report.deleted, "vectors of parts deleted"),
     ):
         if count:

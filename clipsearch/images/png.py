@@ -1,0 +1,94 @@
+"""PNG: a copy without the ancillary chunks that Pillow would refuse the whole file for, and EXIF after the pixels.
+
+A wrong checksum in a text, or a profile over 1 MB, says nothing about the pixels. Chunks: PNG specification (third
+edition), 5 and 11.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import Image
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SHOWN = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
+"""Ancillary chunks that belong to the pixels: transparency and the frames of an animation."""
+
+_MAX_PROFILE = 16 * 2**20
+"""Bytes of a decompressed colour profile; those for printers take 2–3 MB."""
+
+_MAX_KEPT = 2**20
+"""Bytes of all other ancillary chunks that are kept, so that no file can keep us busy with them."""
+
+
+def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """(name, data, checksum) of every chunk, to the first that is cut off, which comes as far as it goes."""
+    stream.seek(len(_SIGNATURE))
+    while len(head := stream.read(8)) == 8:
+        length, name = struct.unpack(">L4s", head)
+        data = stream.read(length)
+        yield name, data, stream.read(4)
+        if name == b"IEND" or len(data) < length:
+            return
+
+
+def without_faults(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
+    """The same image with only those ancillary chunks that Pillow accepts; and its colour profile, taken out of it."""
+    kept, profile, left = [_SIGNATURE], None, _MAX_KEPT
+    header = b""
+    for name, data, checksum in chunks(stream):
+        whole = struct.pack(">L", len(data)) + name + data
+        if name[:1].isupper():
+            header = header or whole + checksum
+            kept.append(whole + checksum)
+            continue
+        if name == b"iCCP":
+            profile = profile or _profile(data)
+            continue
+        whole += struct.pack(">L", zlib.crc32(name + data))
+        if name not in _SHOWN:
+            left -= len(data)
+            if left < 0 or not _is_accepted(header, whole):
+                continue
+        kept.append(whole)
+    return io.BytesIO(b"".join(kept)), profile
+
+
+def _is_accepted(header: bytes, chunk: bytes) -> bool:
+    """Whether Pillow opens a file that has nothing else; it stops reading where the pixels begin."""
+    try:
+        with Image.open(io.BytesIO(_SIGNATURE + header + chunk + b"\0\0\0\0IDAT"), formats=("PNG",)):
+            return True
+    except (OSError, ValueError, SyntaxError, EOFError, LookupError, struct.error, zlib.error):
+        return False
+
+
+def _profile(data: bytes) -> bytes | None:
+    """The profile in an iCCP chunk: a name, a zero byte, the method, and compressed data."""
+    unpacked = zlib.decompressobj()
+    try:
+        profile = unpacked.decompress(data.partition(b"\0")[2][1:], _MAX_PROFILE)
+    except zlib.error:
+        return None
+    return profile if unpacked.eof else None
+
+
+def late_exif(stream: BinaryIO) -> bytes | None:
+    """The eXIf chunk of a PNG that has it after its pixels, as some editors write it."""
+    back = stream.tell()
+    try:
+        stream.seek(len(_SIGNATURE))
+        while len(head := stream.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name == b"eXIf":
+                return b"Exif\0\0" + stream.read(length)
+            if name == b"IEND":
+                break
+            stream.seek(length + 4, 1)
+        return None
+    finally:
+        stream.seek(back)
