@@ -10,8 +10,8 @@ from typing import BinaryIO, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from clipsearch.errors import ImageError, UnsupportedImageError
-from clipsearch.images import colour, exif, png
+from clipsearch.errors import ImageError
+from clipsearch.images import colour, exif, jxl, png
 from clipsearch.types import ImageFacts
 
 # Imported for the formats that they register; otherwise Pillow would import all of its plugins.
@@ -122,8 +122,10 @@ class PillowSource:
         self._fresh: Image.Image | None = image
         self.metadata_bytes = sum(len(value) for value in image.info.values() if isinstance(value, bytes))
         found = exif.attempt(self.exif)
-        # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start.
-        self.orientation = 1 if kind == "TIFF" else exif.orientation(found)
+        # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start. A JPEG XL comes
+        # upright, whatever its EXIF says, unless it is a JPEG in another form.
+        turned = kind == "TIFF" or (kind == "JXL" and not image.jpeg)  # type: ignore[attr-defined]
+        self.orientation = 1 if turned else exif.orientation(found)
         width, height = image.size[::-1] if self.orientation >= 5 else image.size
         self.facts = exif.image_facts(kind, width, height, found)
         self.pixels_since = self._pixels_since(image, found)
@@ -160,7 +162,7 @@ class PillowSource:
         return next(scale for scale in (8, 4, 2) if reduction / scale >= 2)
 
     def _pixels_since(self, image: Image.Image, found: Image.Exif | None) -> int | None:
-        if self.orientation != exif.orientation_once(found) and self._kind != "TIFF":
+        if self._kind not in ("TIFF", "JXL") and self.orientation != exif.orientation_once(found):
             return 2
         if self._kind == "JPEG2000" and colour.has_alpha(image) and _bits_of_jpeg2000(self._stream) > 8:
             return 2
@@ -172,7 +174,9 @@ class PillowSource:
         if self._kind == "HEIF":
             return _open_heif(self._stream)
         if self._kind == "JXL":
-            return _open_jxl(self._stream)
+            check_count(jxl.count_pixels(self._stream), self._max_pixels)
+            self._stream.seek(0)
+            return jxl.open_jxl(self._stream)
         try:
             return Image.open(self._stream, formats=(self._kind,))
         except DECODE_ERRORS as exc:
@@ -234,15 +238,6 @@ def _bits_of_jpeg2000(stream: BinaryIO) -> int:
     head = stream.read(_MAX_JPEG2000_BOXES)
     start = head.find(b"\xff\x4f\xff\x51")
     return (head[start + 42] & 0x7F) + 1 if 0 <= start < len(head) - 42 else 0
-
-
-def _open_jxl(stream: BinaryIO) -> Image.Image:
-    try:
-        from pillow_jxl.JpegXLImagePlugin import JXLImageFile
-    except ImportError as exc:
-        raise UnsupportedImageError("JPEG XL needs an extra: pip install 'clipsearch[jxl]'") from exc
-    image: Image.Image = JXLImageFile(stream, "")
-    return image
 
 
 def _open_heif(stream: BinaryIO) -> Image.Image:

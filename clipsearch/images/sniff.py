@@ -66,8 +66,6 @@ def sniff(head: bytes) -> str:
             return kind
     if re.match(rb"....ftypm(?:if1|sf1)", head, re.DOTALL):  # any HEIF container: its other brands show what is inside
         return "AVIF" if b"avif" in head[12 : max(16, int.from_bytes(head[:4], "big"))] else "HEIF"
-    if re.match(rb"\xff\x0a|\0\0\0\x0cJXL ", head):
-        raise UnsupportedImageError("JPEG XL needs an extra: pip install 'clipsearch[jxl]'")
     for pattern, name in _REFUSED:
         if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
             raise UnsupportedImageError(f"{name} is not supported")
