@@ -25,7 +25,7 @@ def resamplable(image: Image.Image) -> tuple[Image.Image, int]:
     flattened image.
     """
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image), image.mode)), 1
+        return Image.fromarray(eight_bits(np.asarray(image), image.mode)), 1
     if has_alpha(image):
         return _opaque(image)
     if image.mode in _SPACES:
@@ -77,8 +77,8 @@ def _flattened(colours: Image.Image, alpha: Image.Image, ground: int) -> Image.I
     return flat
 
 
-def _eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
-    """Grey values of shape (h, w) in more than 8 bits, as 8 bits.
+def eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
+    """Values of shape (h, w) or (h, w, n) in more than 8 bits, as 8 bits; all channels have one scale.
 
     16 bits: divided by 257. 32-bit integers that fit 8 or 16 bits: as such. Floats within 0 … 1: times 255.
     Anything else is stretched over its own range, as its white is unknown.
@@ -97,7 +97,10 @@ def _eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
         low, high = 0.0, 255.0 if high <= 255 else 65535.0
     if high <= low:
         return np.zeros(values.shape, np.uint8)
-    return np.rint((scaled.astype(np.float64) - low) * (255.0 / (high - low))).astype(np.uint8)
+    result = np.empty(values.shape, np.uint8)
+    for row, line in zip(result, scaled, strict=True):  # By rows, as double precision takes eight times the memory.
+        row[...] = np.rint((line.astype(np.float64) - low) * (255.0 / (high - low)))
+    return result
 
 
 @functools.lru_cache(maxsize=16)

@@ -23,6 +23,7 @@ from clipsearch.images import colour, raw
 from clipsearch.images.geometry import Plan, plan, stored_box
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, ImageSource, PillowSource
 from clipsearch.images.rwlock import ReadersWriterLock
+from clipsearch.images.tiff.source import TiffSource
 from clipsearch.types import Box, Preprocess
 
 _MAX_RESIZED = 16_000_000
@@ -48,7 +49,7 @@ class Picture:
         self._stream = stream
         self._truncated = truncated
         with _translated(truncated):
-            self._source = _source(stream, kind, max_pixels)
+            self._source = _source(stream, kind, max_pixels, truncated=truncated)
             self.facts = self._source.facts
         if self.facts.width < 1 or self.facts.height < 1:
             raise ImageError("the picture has no pixels")
@@ -117,7 +118,7 @@ class Picture:
         return square
 
 
-def _source(stream: BinaryIO, kind: str, max_pixels: int) -> ImageSource:
+def _source(stream: BinaryIO, kind: str, max_pixels: int, *, truncated: bool) -> ImageSource:
     if kind == "RAW" or (kind == "TIFF" and raw.is_raw_tiff(stream)):
         try:
             return raw.RawSource(stream, max_pixels)
@@ -127,6 +128,8 @@ def _source(stream: BinaryIO, kind: str, max_pixels: int) -> ImageSource:
             if (preview := raw.preview_source(stream, max_pixels)) is None:
                 raise
             return preview
+    if kind == "TIFF":
+        return TiffSource(stream, max_pixels, truncated=truncated)
     return PillowSource(stream, kind, max_pixels)
 
 

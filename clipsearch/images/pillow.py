@@ -104,7 +104,8 @@ def check_count(count: int, limit: int) -> None:
         raise ImageError(f"{count / 1e6:.0f} megapixels would be decoded; the limit is {limit / 1e6:g} (`max_pixels`)")
 
 
-def _frame(image: Image.Image, profile: bytes | None) -> Frame:
+def frame_of(image: Image.Image, profile: bytes | None) -> Frame:
+    """A decoded image as a frame; small ones, and those in CMYK or Lab, are already converted to sRGB."""
     stored, since = colour.resamplable(image)
     if image.width * image.height <= _CONVERTED_FIRST and (profile is not None or stored.mode in ("CMYK", "LAB")):
         return Frame(colour.to_srgb(stored, profile), since=since)
@@ -210,12 +211,12 @@ class PillowSource:
 
     def _first_shown(self, image: Image.Image, profile: bytes | None) -> Frame:
         """The first frame of an animation that is not of one colour; the only one of a still image."""
-        first = _frame(image, profile)
+        first = frame_of(image, profile)
         if self._kind in _ANIMATED and colour.is_one_colour(first.image):
             try:
                 for number in range(1, min(_MAX_FRAMES, getattr(image, "n_frames", 1))):
                     image.seek(number)
-                    frame = _frame(image, profile)
+                    frame = frame_of(image, profile)
                     if not colour.is_one_colour(frame.image):
                         return replace(frame, since=2)
             except DECODE_ERRORS:

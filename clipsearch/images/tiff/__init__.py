@@ -1,0 +1,1 @@
+"""TIFF: the layouts that Pillow decodes correctly, and all the others."""
