@@ -178,14 +178,11 @@ def pillow_is_right(page: Directory, order: str) -> bool:
         return False
     depth, form = bits.pop(), forms.pop()
     samples = page.first(_SAMPLES, 3 if compression in (6, 7) and photometric in (RGB, YCBCR) else 1)
-    if page.first(_PLANAR, 1) == 2 and not raw and extra and not any(extra):
-        samples, extra = samples - len(extra), ()  # Pillow drops them, too.
-    if page.first(_PLANAR, 1) == 2 and samples > 1:
-        spaces, extras = ((RGB, CMYK), ((), (2,))) if raw else ((RGB, CMYK, YCBCR), ((), (1,), (2,)))
-        if photometric not in spaces or extra not in extras or (raw and depth != 8):
+    if page.first(_PLANAR, 1) == 2:
+        if not raw and extra and not any(extra):
+            samples, extra = samples - len(extra), ()  # Pillow drops them, too.
+        if not _planes_are_right(photometric, depth, samples, extra, raw=raw) or (raw and fill == 2):
             return False
-        if not raw and samples > COLOURS[photometric] + len(extra):
-            return False  # Pillow takes an untagged fourth plane as transparency, and fills it with zeros.
     if extra not in _PILLOW.get((photometric, form, depth), ()):
         return False
     if fill == 2 and (depth > (4 if photometric == WHITE_IS_ZERO else 8) or samples not in (1, 3) or extra):
@@ -195,3 +192,15 @@ def pillow_is_right(page: Directory, order: str) -> bool:
     if photometric == YCBCR and raw:
         return page.tags.get(_SUBSAMPLING, (1, 1)) == (1, 1)
     return photometric != PALETTE or max(page.tags.get(_PALETTE, (256,))) > 255
+
+
+def _planes_are_right(photometric: int, depth: int, samples: int, extra: tuple[int, ...], *, raw: bool) -> bool:
+    """Whether Pillow decodes samples correctly that are stored plane by plane."""
+    if samples == 1:
+        # Uncompressed, it takes the first letter of its name for the layout: "L" for "L;I", which is white-is-zero.
+        return not raw or (photometric, depth) in ((BLACK_IS_ZERO, 1), (BLACK_IS_ZERO, 8), (PALETTE, 8))
+    if samples != COLOURS.get(photometric, 0) + len(extra):
+        return False  # It takes an untagged fourth plane for transparency, and does not read it.
+    if raw:
+        return photometric in (RGB, CMYK) and depth == 8 and extra in ((), (2,))
+    return photometric in (RGB, CMYK, YCBCR) and extra in ((), (1,), (2,))

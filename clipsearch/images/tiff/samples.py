@@ -134,7 +134,8 @@ def _part(page: Any, layout: Layout, index: int, shape: tuple[int, int], data: b
     """Samples of a strip or tile, of shape (rows, columns, samples)."""
     if layout.compression in IMAGES:
         decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
-        return np.asarray(decoded)[0]
+        part: NDArray[Any] = decoded[0]
+        return part
     line, lines = _lines(layout, shape)
     if layout.compression != 1:
         data = _expanded(data, layout.compression, line, lines)
