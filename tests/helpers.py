@@ -121,13 +121,14 @@ class Shelf:
         exclude: Sequence[str] | None = None,
         hidden: bool | None = None,
         follow: bool | None = None,
+        all_files: bool | None = None,
         stop: Callable[[], bool] = lambda: False,
         batch_size: int = 16,
         progress: Callable[[Progress], None] | None = None,
         preview: bool = False,
         **options: Any,
     ) -> IndexReport:
-        given = GivenOptions(None if exclude is None else tuple(exclude), hidden, follow)
+        given = GivenOptions(None if exclude is None else tuple(exclude), hidden, follow, all_files)
         run = RunOptions(given=given, **options)
         wanted = [absolute(p) for p in paths]
         catalog = Catalog.open(self.folder, writable=not preview)

@@ -74,6 +74,58 @@ def test_failures_are_listed_with_their_reasons(cli: Cli, tmp_path: Path) -> Non
     assert zero.out == b"".join(os.fsencode(tmp_path / f"{n:02}.jpg") + b"\0" for n in range(12))
 
 
+@pytest.mark.parametrize("options", [("--model", "builtin"), ("--dry-run",)])
+def test_ignored_files_are_counted_by_kind(cli: Cli, tmp_path: Path, options: tuple[str, ...]) -> None:
+    for name in ("photos/a.mp4", "photos/b.MOV", "photos/c.pdf", "photos/d.txt", "photos/e.txt", "Videos/f.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "photos" / "drawing.gif").write_text("<svg></svg>")
+    both = cli("index", "photos", "Videos", *options, cwd=tmp_path)
+    assert both.code == 0 and "\n3 videos, 1 PDF, 2 other files ignored\nno images in Videos\n" in both.text
+    one = cli("index", "Videos", *options, "--json", cwd=tmp_path).json
+    assert {kind: number for kind, number in one["ignored"].items() if number} == {"video": 1}
+    assert one["without_images"] == [{"path": str(tmp_path / "Videos")}]
+
+
+def test_every_kind_of_ignored_files_has_a_name() -> None:
+    from clipsearch.cli.render.runs import IGNORED
+    from clipsearch.indexing.ignored import KINDS
+
+    assert tuple(IGNORED) == KINDS
+
+
+def test_reasons_of_unsupported_files_are_shown_once_each_in_every_run(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number, data in enumerate((b"<svg></svg>", b"%PDF-1.4 one", b"%PDF-1.4 two")):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(data)
+        os.utime(tmp_path / "photos" / f"{number}.jpg", (0, 0))
+    for options in (("--model", "builtin"), (), ("--dry-run",)):
+        ran = cli("index", "photos", *options, cwd=tmp_path)
+        assert ran.code == 0
+        assert ran.lines[1:3] == [
+            "        2  not indexed: PDF is not supported",
+            "        1  not indexed: SVG is not supported",
+        ]
+    reasons = cli("index", "--json", cwd=tmp_path).json["unsupported_reasons"]
+    assert reasons == [{"reason": "PDF is not supported", "files": 2}, {"reason": "SVG is not supported", "files": 1}]
+    (tmp_path / "elsewhere").mkdir()
+    assert cli("index", "elsewhere", "--json", cwd=tmp_path).json["unsupported_reasons"] == []
+
+
+def test_all_files_finds_images_without_a_suffix(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, source in (("a.png", "coffee.png"), ("IMG_0001", "chelsea.png"), ("backup.dat", "rocket.jpg")):
+        (tmp_path / "photos" / name).write_bytes((indexed / "photos" / source).read_bytes())
+    (tmp_path / "photos" / "notes.txt").write_text("notes")
+    plain = cli("index", "photos", "--model", "builtin", cwd=tmp_path)
+    assert plain.lines[0].startswith("indexed 1 file ") and "3 other files ignored" in plain.lines
+    ran = cli("index", "--all-files", cwd=tmp_path)
+    assert ran.lines[0].startswith("indexed 2 files ") and "1 other file ignored" in ran.lines
+    assert cli("query", "a cat", "-k", "1", cwd=tmp_path).lines == [str(tmp_path / "photos" / "IMG_0001")]
+    assert cli("index", "--json", cwd=tmp_path).json["unchanged"] == 3
+    assert cli("index", "--no-all-files", "--json", cwd=tmp_path).json["excluded"] == 2
+
+
 def test_a_dry_run_reads_nothing_and_makes_nothing(cli: Cli, indexed: Path, tmp_path: Path) -> None:
     ran = cli("index", indexed / "photos", "--dry-run", cwd=tmp_path)
     assert ran.code == 0 and ran.lines[0] == "would read 5 files"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
-from helpers import Shelf, draw
+from helpers import Shelf, draw, without_privileges
 
 from clipsearch.errors import UsageError
 
@@ -70,6 +71,98 @@ def test_given_options_replace_the_old_ones_and_the_rest_stay(shelf: Shelf, phot
     report = shelf.index(hidden=False)
     assert report.excluded == 1
     assert ".hidden/d.jpg" not in known(shelf, photos)
+
+
+def test_images_found_by_their_content_stay_until_the_option_is_turned_off(shelf: Shelf, photos: Path) -> None:
+    draw(photos / "sub" / "IMG_1", 9, format="PNG")
+    assert shelf.index(photos).ignored["other"] == 1
+    report = shelf.index(photos, all_files=True)
+    assert (report.indexed, report.unchanged, report.ignored["other"]) == (1, 4, 0)
+    for paths in ((), (photos,), (photos / "sub",), (photos / "sub" / "IMG_1",)):
+        report = shelf.index(*paths)
+        assert (report.indexed, report.excluded, report.opened) == (0, 0, 0)
+        assert roots(shelf, photos) == ["."]
+    report = shelf.index(all_files=False)
+    assert (report.unchanged, report.excluded, report.ignored["other"]) == (4, 1, 1)
+    assert "sub/IMG_1" not in known(shelf, photos)
+
+
+def test_a_file_that_is_no_image_any_more_leaves_and_an_unreadable_one_stays(shelf: Shelf, photos: Path) -> None:
+    for seed, name in enumerate(("secret", "changed")):
+        draw(photos / name, 20 + seed, format="PNG")
+    shelf.index(photos, all_files=True)
+    (photos / "secret").chmod(0)
+    (photos / "changed").write_text("words")
+    with without_privileges():
+        report = shelf.index()
+    assert (report.excluded, report.missing, report.failed) == (1, 0, ())
+    assert (report.ignored["unreadable"], report.ignored["other"]) == (1, 1)
+    assert str(photos / "secret") in shelf.hits() and str(photos / "changed") not in shelf.hits()
+
+
+def test_rows_of_roots_name_the_option_only_where_it_is_set(shelf: Shelf, photos: Path) -> None:
+    """The previous version does not know it; its rows have none."""
+    shelf.index(photos)
+    [(options,)] = shelf.rows("SELECT options FROM roots")
+    assert "all_files" not in json.loads(options)
+    shelf.index(all_files=True)
+    [(options,)] = shelf.rows("SELECT options FROM roots")
+    assert json.loads(options)["all_files"] is True
+
+
+def test_an_inner_root_with_all_files_stays_in_an_outer_one_without(shelf: Shelf, photos: Path) -> None:
+    draw(photos / "sub" / "IMG_1", 9, format="PNG")
+    shelf.index(photos / "sub", all_files=True)
+    shelf.index(photos)
+    assert roots(shelf, photos) == [".", "sub"]
+    assert "sub/IMG_1" in known(shelf, photos)
+    shelf.index(photos, all_files=True)
+    assert roots(shelf, photos) == ["."]
+    assert shelf.index().unchanged == 5
+
+
+def test_a_named_file_becomes_part_of_a_root_that_finds_it_by_its_content(shelf: Shelf, photos: Path) -> None:
+    named = draw(photos / "picture.dat", 9, format="PNG")
+    words = photos / "words.dat"
+    words.write_text("words")
+    shelf.index(photos, named, words)
+    assert roots(shelf, photos) == [".", "picture.dat", "words.dat"]
+    report = shelf.index(photos, all_files=True)
+    assert roots(shelf, photos) == [".", "words.dat"]
+    assert (report.unchanged, sum(report.ignored.values())) == (5, 0)
+
+
+def test_folders_without_images_are_reported(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    for name in ("Videos/a.mp4", "Videos/sub/b.mp4", "outer/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    draw(tmp_path / "outer" / "inner" / "a.jpg", 9)
+    videos, outer = str(tmp_path / "Videos"), str(tmp_path / "outer")
+    shelf.index(Path(outer) / "inner", exclude=["*.png"])
+    for preview in (True, False):
+        report = shelf.index(photos, Path(videos), Path(outer), preview=preview)
+        assert report.without_images == (videos,)
+        assert (report.ignored["video"], report.ignored["other"]) == (2, 1)
+    report = shelf.index(Path(videos) / "sub")
+    assert report.without_images == (f"{videos}/sub",)
+    assert report.ignored["video"] == 1
+
+
+def test_a_folder_that_lost_its_images_is_not_said_to_be_without_images(shelf: Shelf, photos: Path) -> None:
+    """Its files are offline or missing; one line is enough."""
+    shelf.index(photos)
+    away = photos.rename(photos.parent / "away")
+    photos.mkdir()
+    report = shelf.index()
+    assert (report.offline, report.without_images) == (4, ())
+    (photos / "a.txt").touch()
+    report = shelf.index()
+    assert (report.missing, report.without_images) == (4, ())
+    assert shelf.index().without_images == (str(photos),)
+    photos.joinpath("a.txt").unlink()
+    photos.rmdir()
+    away.rename(photos)
+    assert shelf.index().restored == 4
 
 
 def test_what_an_exclusion_leaves_out_leaves_the_results(shelf: Shelf, photos: Path) -> None:

@@ -31,6 +31,7 @@ class FilesAndRuns(RuleBasedStateMachine):
         self.shelf = Shelf(self.base / "library")
         self.exclude: tuple[str, ...] = ()
         self.hidden = False
+        self.all_files = False
         self.clock = 0
         self.encoded: set[bytes] = set()
 
@@ -86,9 +87,9 @@ class FilesAndRuns(RuleBasedStateMachine):
     def remove_folder(self, folder: str) -> None:
         shutil.rmtree(self.root / folder, ignore_errors=True)
 
-    @rule(exclude=st.sampled_from(EXCLUSIONS), hidden=st.booleans())
-    def change_options(self, exclude: tuple[str, ...], hidden: bool) -> None:
-        self.exclude, self.hidden = exclude, hidden
+    @rule(exclude=st.sampled_from(EXCLUSIONS), hidden=st.booleans(), all_files=st.booleans())
+    def change_options(self, exclude: tuple[str, ...], hidden: bool, all_files: bool) -> None:
+        self.exclude, self.hidden, self.all_files = exclude, hidden, all_files
         self.index()
 
     @rule(path=paths)
@@ -104,21 +105,23 @@ class FilesAndRuns(RuleBasedStateMachine):
 
     @rule()
     def index(self) -> None:
-        report = self.shelf.index(self.root, exclude=self.exclude, hidden=self.hidden)
-        on_disk = self._on_disk()
+        report = self.shelf.index(self.root, exclude=self.exclude, hidden=self.hidden, all_files=self.all_files)
+        on_disk, others = self._on_disk()
         contents = {hashlib.sha256(path.read_bytes()).digest() for path in on_disk}
         sound = {digest for digest in contents if digest != hashlib.sha256(b"no picture").digest()}
         assert report.encoded == len(sound - self.encoded)
         self.encoded |= sound
         counted = report.indexed + report.unchanged + report.moved + report.copied + report.restored
         assert counted + len(report.failed) + report.failed_before == len(on_disk)
+        assert sum(report.ignored.values()) == others
         again = self.shelf.index()
         assert (again.opened, again.encoded, again.missing, again.excluded) == (0, 0, 0, 0)
         self._check(on_disk)
 
-    def _on_disk(self) -> list[Path]:
-        """What a run must find, by names alone."""
+    def _on_disk(self) -> tuple[list[Path], int]:
+        """What a run must find, and the number of files that are not images."""
         found = []
+        others = 0
         for path in self.root.rglob("*"):
             parts = path.relative_to(self.root).parts
             inner = "/".join(parts)
@@ -129,9 +132,13 @@ class FilesAndRuns(RuleBasedStateMachine):
                 or ("/a/b" in self.exclude and (inner.startswith("a/b/") or path.name.endswith(".PNG")))
                 or (not self.hidden and any(part.startswith(".") for part in parts))
             )
-            if path.is_file() and path.suffix.lower() == ".png" and not left_out:
+            if not path.is_file() or left_out:
+                continue
+            if path.suffix.lower() == ".png" or (self.all_files and path.read_bytes() != b"no picture"):
                 found.append(path)
-        return found
+            else:
+                others += 1
+        return found, others
 
     def _check(self, on_disk: list[Path]) -> None:
         known = self.shelf.states()

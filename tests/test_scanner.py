@@ -10,6 +10,7 @@ import pytest
 from helpers import Drive, draw, without_privileges
 
 from clipsearch.images.sniff import IMAGE_SUFFIXES
+from clipsearch.indexing.ignored import KINDS
 from clipsearch.indexing.results import Problem
 from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, images_in
 
@@ -39,6 +40,67 @@ def test_only_regular_files_with_a_pictures_suffix_are_found(tmp_path: Path) -> 
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
     assert found(tmp_path) == ["B.JPEG", "a.jpg", "e.heic", "f.tar.png"]
+
+
+def ignored(walk: Walk) -> dict[str, int]:
+    list(walk)
+    return {kind: number for kind, number in walk.ignored.items() if number}
+
+
+def test_files_that_are_not_images_are_counted_by_kind(tmp_path: Path) -> None:
+    names = (
+        "a.jpg",
+        "b.MP4",
+        "c.mov",
+        "d.pdf",
+        "e.psd",
+        "f.psb",
+        "g.zip",
+        "h.svg",
+        "i.aae",
+        "j.mp3",
+        "k.txt",
+        "README",
+    )
+    touch(*(tmp_path / "sub" / name for name in names))
+    kinds = {"video": 2, "pdf": 1, "photoshop": 2, "archive": 1, "drawing": 1, "sidecar": 1, "audio": 1, "other": 2}
+    assert ignored(walk(tmp_path)) == kinds
+    assert walk(tmp_path).ignored.keys() == set(KINDS)
+
+
+def test_only_regular_files_that_the_rules_allow_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path / ".hidden.mp4", tmp_path / ".git" / "a.mp4", tmp_path / "raw" / "b.mp4", tmp_path / "named.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "named.mp4")
+    (tmp_path / "dead.mp4").symlink_to(tmp_path / "nowhere")
+    assert ignored(walk(tmp_path, exclude=("raw", "named.*"))) == {}
+    assert ignored(walk(tmp_path, hidden=True)) == {"video": 4}
+    assert ignored(walk(tmp_path, exclude=("raw/b*",), follow_symlinks=True)) == {"video": 2}
+    seen = walk(tmp_path, exclude=("raw",))
+    seen.skip = frozenset([os.fsencode(tmp_path / "named.mp4")])  # A root of its own.
+    assert ignored(seen) == {}
+
+
+def test_all_files_finds_images_by_their_content(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.jpg", "IMG_0001", "b.dat", "c.jpg.bak", ".hidden")):
+        draw(tmp_path / name, seed, format="PNG")
+    touch(tmp_path / "d.mp4", tmp_path / "e", tmp_path / "f.jpg")
+    (tmp_path / "g.txt").write_text("P1 is the first of the pages")
+    (tmp_path / "h.txt").touch()
+    os.mkfifo(tmp_path / "pipe")
+    assert found(tmp_path) == ["a.jpg", "f.jpg"]
+    seen = walk(tmp_path, all_files=True)
+    assert ignored(seen) == {"video": 1, "other": 3}
+    assert found(tmp_path, all_files=True) == ["IMG_0001", "a.jpg", "b.dat", "c.jpg.bak", "f.jpg"]
+
+
+def test_a_file_whose_content_cannot_be_examined_is_counted_as_unreadable(tmp_path: Path) -> None:
+    draw(tmp_path / "secret", format="PNG").chmod(0)
+    draw(tmp_path / "secret.png").chmod(0)
+    with without_privileges():
+        assert found(tmp_path, all_files=True) == ["secret.png"]  # The reader reports it.
+        assert ignored(walk(tmp_path, all_files=True)) == {"unreadable": 1}
 
 
 def test_candidates_tell_size_and_time(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ _MAGIC = (
     (rb"RIFF....WEBP", "WEBP"),
     (rb"BM....\0\0\0\0|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG2000"),
-    (rb"P[1-6][\s#]", "PPM"),
+    (rb"P[1-6](?:\s|#[^\n]*(?:\n|\Z))+(?:\d|\Z)", "PPM"),
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
     (rb"....ftypavi[fs]", "AVIF"),
     (rb"....ftyp(?:hei[cxms]|hev[cxms])", "HEIF"),
@@ -61,15 +61,23 @@ def sniff(head: bytes) -> str:
     """
     if not head:
         raise ImageError("the file is empty")
+    kind = image_format(head)
+    if kind is not None:
+        return kind
+    for pattern, name in _REFUSED:
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
+            raise UnsupportedImageError(f"{name} is not supported")
+    raise ImageError("not a picture in any known format")
+
+
+def image_format(head: bytes) -> str | None:
+    """As `sniff`, but None for everything that is not a supported image."""
     for pattern, kind in _MAGIC:
         if re.match(pattern, head, re.DOTALL):
             return kind
     if re.match(rb"....ftypm(?:if1|sf1)", head, re.DOTALL):  # any HEIF container: its other brands show what is inside
         return "AVIF" if b"avif" in head[12 : max(16, int.from_bytes(head[:4], "big"))] else "HEIF"
-    for pattern, name in _REFUSED:
-        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
-            raise UnsupportedImageError(f"{name} is not supported")
-    raise ImageError("not a picture in any known format")
+    return None
 
 
 def is_image_path(text: str) -> bool:

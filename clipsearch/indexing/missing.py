@@ -6,6 +6,7 @@ whatever looks like an absent drive leaves its files offline, and they stay hits
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import is_within, span, upwards
 from clipsearch.indexing.roots import Area, Roots
-from clipsearch.indexing.scanner import GONE, Walk
+from clipsearch.indexing.scanner import GONE, Walk, begins_as_image, has_suffix
 from clipsearch.types import FileState
 
 
@@ -106,8 +107,12 @@ class MissingFiles:
         root = walked.area.root
         if root.is_file:
             return True
-        if os.fsdecode(os.path.splitext(path)[1]).lower() not in self._suffixes:
-            return False
+        if not has_suffix(path, self._suffixes):
+            if not root.options.all_files:
+                return False
+            with contextlib.suppress(OSError):  # What cannot be read stays as it is.
+                if not begins_as_image(path):
+                    return False
         # A file behind a link was skipped because the walk had another path to it.
         return os.path.realpath(path) == os.path.realpath(root.path) + path[len(root.path) :]
 

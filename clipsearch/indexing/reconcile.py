@@ -18,6 +18,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import EARLIEST, LATEST, mtime_of, span, upwards
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
+from clipsearch.indexing import skipped
 from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
 from clipsearch.indexing.results import Problem
 from clipsearch.indexing.roots import Area, Roots
@@ -64,6 +65,9 @@ class Counts:
     offline: int = 0
     excluded: int = 0
     unsupported: int = 0
+    unsupported_reasons: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
+    without_images: list[str] = field(default_factory=list)
     failed: list[Problem] = field(default_factory=list)
     failed_before: int = 0
     changing: list[Problem] = field(default_factory=list)
@@ -314,6 +318,16 @@ class Reconciler:
         self.counts.missing += decisions["missing"]
         self.counts.offline += decisions["offline"]
         self.counts.excluded += decisions["excluded"]
+
+    # What was skipped
+
+    def count_skipped(self) -> None:
+        """Count what is not an image or not supported; at the end of a run."""
+        conn, counts = self.catalog.conn, self.counts
+        counts.ignored = skipped.ignored(self._walked)
+        counts.without_images = skipped.without_images(self._walked, conn)
+        if counts.unsupported:
+            counts.unsupported_reasons = skipped.unsupported_reasons(self._walked, conn, decoder=self._decoder)
 
     def scanned_roots(self) -> list[bytes]:
         return [w.area.root.path for w in self._walked if w.walk.complete and w.area.start == w.area.root.path]

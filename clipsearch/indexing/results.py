@@ -5,7 +5,8 @@ Not in `types`, since a query imports that, and each dataclass costs it half a p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from clipsearch.types import EncoderInfo
@@ -35,7 +36,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What an index run did. The counts are disjoint: every file that was found or known is in exactly one."""
+    """What an index run did. The counts are disjoint: every image that was found or known is in exactly one."""
 
     model: EncoderInfo | None
     library: str
@@ -55,6 +56,13 @@ class IndexReport:
     excluded: int = 0
     """Files that the scan options now exclude; they are not hits any more."""
     unsupported: int = 0
+    """Files of a format that cannot be read here."""
+    unsupported_reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why, with the number of files; the most frequent reason first."""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """Files that are not images, by kind (`ignored.KINDS`); hidden and excluded ones are not counted."""
+    without_images: tuple[str, ...] = ()
+    """Scanned folders that contain no image."""
     failed: tuple[Problem, ...] = ()
     """Files that failed in this run, unreadable ones included."""
     failed_before: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import json
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import below, is_within, upwards
-from clipsearch.indexing.scanner import Rules, ScanOptions, has_slash
+from clipsearch.indexing.scanner import Rules, ScanOptions, begins_as_image, has_slash, has_suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class GivenOptions:
     exclude: tuple[str, ...] | None = None
     hidden: bool | None = None
     follow_symlinks: bool | None = None
+    all_files: bool | None = None
 
     def over(self, old: ScanOptions, root: bytes) -> ScanOptions:
         """What the root at `root` has from now on; exclusions given as ./name or full paths become relative to it."""
@@ -30,6 +32,7 @@ class GivenOptions:
             exclude=old.exclude if self.exclude is None else tuple(_relative(g, root) for g in self.exclude),
             hidden=old.hidden if self.hidden is None else self.hidden,
             follow_symlinks=old.follow_symlinks if self.follow_symlinks is None else self.follow_symlinks,
+            all_files=old.all_files if self.all_files is None else self.all_files,
         )
 
 
@@ -62,7 +65,12 @@ class Roots:
         for path, options, mounts in catalog.conn.execute("SELECT path, options, mounts FROM roots"):
             known = json.loads(options)
             is_file = known.get("is_file", False)
-            scan = ScanOptions(tuple(known["exclude"]), known["hidden"], known["follow_symlinks"])
+            scan = ScanOptions(
+                exclude=tuple(known["exclude"]),
+                hidden=known["hidden"],
+                follow_symlinks=known["follow_symlinks"],
+                all_files=known.get("all_files", False),
+            )
             self.all[path] = Root(path, scan, is_file, tuple(os.fsencode(m) for m in json.loads(mounts)))
         self._saved = dict(self.all)
 
@@ -169,7 +177,10 @@ def _as_row(root: Root) -> tuple[bytes, str, str]:
         "exclude": root.options.exclude,
         "hidden": root.options.hidden,
         "follow_symlinks": root.options.follow_symlinks,
-    } | ({"is_file": True} if root.is_file else {})
+    }
+    # Only where they are set, so that the previous version can read the other libraries' rows.
+    options |= {"is_file": True} if root.is_file else {}
+    options |= {"all_files": True} if root.options.all_files else {}
     return root.path, json.dumps(options), json.dumps([os.fsdecode(m) for m in root.mounts])
 
 
@@ -183,6 +194,7 @@ def _covers(outer: ScanOptions, inner: ScanOptions) -> bool:
         and not any(has_slash(g) for g in outer.exclude)
         and outer.hidden >= inner.hidden
         and outer.follow_symlinks >= inner.follow_symlinks
+        and outer.all_files >= inner.all_files
     )
 
 
@@ -194,8 +206,11 @@ def _inherited(owner: Root, path: bytes) -> ScanOptions:
 
 
 def _walks_to(root: Root, path: bytes, suffixes: Collection[str]) -> bool:
-    has_suffix = os.fsdecode(os.path.splitext(path)[1]).lower() in suffixes
-    return has_suffix and Rules(root.path, root.options).reaches(path)
+    is_image = has_suffix(path, suffixes)
+    if root.options.all_files and not is_image:
+        with contextlib.suppress(OSError):
+            is_image = begins_as_image(path)
+    return is_image and Rules(root.path, root.options).reaches(path)
 
 
 def _inside(known: list[bytes], folder: bytes) -> list[bytes]:

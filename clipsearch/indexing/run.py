@@ -81,6 +81,7 @@ def dry_run(
         reconciler.add_pending_elsewhere()
     reconciler.count_missing()
     reconciler.counts.indexed = reconciler.count_work()
+    reconciler.count_skipped()
     return IndexReport(
         model=encoder.info if encoder else None,
         library=str(catalog.folder),
@@ -169,6 +170,7 @@ class IndexRun:
         switched = self._switch_if_filled() or (filling is not None and catalog.building() is None)
         self._meter.publishing()
         self._publish_at_end()
+        self._reconciler.count_skipped()
         report = self._report(interrupted=interrupted, switched=switched, seconds=time.monotonic() - started)
         self._record(report)
         return report

@@ -5,6 +5,7 @@ The order is what lets `reconcile` compare a walk with the catalog in one merge 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import os
@@ -16,6 +17,9 @@ from operator import itemgetter
 
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import below, is_within, mtime_of
+from clipsearch.images.open import HEAD_BYTES
+from clipsearch.images.sniff import image_format
+from clipsearch.indexing.ignored import KINDS, UNREADABLE, kind_of
 from clipsearch.indexing.results import Problem
 from clipsearch.types import Candidate
 
@@ -28,13 +32,15 @@ class ScanOptions:
     """What a root's walk leaves out and goes into; stored with the root.
 
     `exclude` holds globs: one without a slash is matched against every file and folder name, one with a slash
-    against the path below the root. `*` also matches slashes. `hidden` takes names that begin with a dot in, and
-    `follow_symlinks` links to files and folders.
+    against the path below the root. `*` also matches slashes. `hidden` takes names that begin with a dot in,
+    `follow_symlinks` links to files and folders, and `all_files` images without an image's suffix: the first bytes of
+    every file without one are read.
     """
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False
     follow_symlinks: bool = False
+    all_files: bool = False
 
 
 class Rules:
@@ -101,7 +107,8 @@ class Walk:
     """One walk over a root or a folder in it, and what it met on its way.
 
     `unreadable` are folders (or links) that could not be read, with the reason; `empty` folders without any
-    entry; `mounts` folders on another device than their parent. `complete` is true once the iterator has been used up.
+    entry; `mounts` folders on another device than their parent; `ignored` the number of files that the rules allow and
+    that are not images, by kind; `found` the number of images. `complete` is true once the iterator has been used up.
     """
 
     start: bytes
@@ -116,6 +123,8 @@ class Walk:
     unreadable: dict[bytes, str] = field(default_factory=dict)
     empty: set[bytes] = field(default_factory=set)
     mounts: set[bytes] = field(default_factory=set)
+    ignored: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    found: int = 0
     complete: bool = False
     _visited: set[tuple[int, int]] = field(default_factory=set)
     _endings: frozenset[bytes] = frozenset()
@@ -139,6 +148,7 @@ class Walk:
                 else:
                     candidate = self._candidate(entry)
                     if candidate is not None:
+                        self.found += 1
                         yield candidate
             else:
                 stack.pop()
@@ -151,8 +161,11 @@ class Walk:
         ]
 
     def _listing(self, folder: bytes) -> Listing:
-        """The folders and images in a folder that the rules allow, in the byte order of the paths below them."""
-        rules, follow = self.rules, self.rules.options.follow_symlinks
+        """The folders and images in a folder that the rules allow, in the byte order of the paths below them.
+
+        With `all_files`, also the files that may be images.
+        """
+        rules, follow, all_files = self.rules, self.rules.options.follow_symlinks, self.rules.options.all_files
         hidden, excludes, endings = rules.options.hidden, rules.excludes, self._endings
         entries = []
         seen_any = False
@@ -167,10 +180,11 @@ class Walk:
                     if self._is_dir(entry, follow):
                         key = name + b"/"
                     else:
-                        stem, _, ending = name.rpartition(b".")
-                        if ending.lower() not in endings or not stem.strip(b"."):
-                            continue
                         key = name
+                        stem, _, ending = name.rpartition(b".")
+                        if (ending.lower() not in endings or not stem.strip(b".")) and not all_files:
+                            self._ignore(entry)
+                            continue
                     if not excludes or rules.allows(entry.path, name):
                         entries.append((key, entry))
         except OSError as exc:
@@ -221,6 +235,8 @@ class Walk:
         try:
             if not entry.is_file(follow_symlinks=self.rules.options.follow_symlinks) or entry.path in self.skip:
                 return None
+            if self.rules.options.all_files and not self._is_image(entry):
+                return None
             about = entry.stat()
         except OSError as exc:
             # A folder that may be listed but not searched hides all its files, not only this one.
@@ -228,9 +244,53 @@ class Walk:
             return None
         return Candidate(entry.path, about.st_size, mtime_of(about))
 
+    def _ignore(self, entry: os.DirEntry[bytes]) -> None:
+        """Count what is not an image, if it is a file that the rules allow."""
+        rules = self.rules
+        with contextlib.suppress(OSError):  # A link that `_is_dir` has reported.
+            is_file = entry.is_file(follow_symlinks=rules.options.follow_symlinks) and entry.path not in self.skip
+            if is_file and (not rules.excludes or rules.allows(entry.path, entry.name)):
+                self.ignored[kind_of(_ending(entry.name))] += 1
+
+    def _is_image(self, entry: os.DirEntry[bytes]) -> bool:
+        """Whether a file has an image's suffix or content; counts it otherwise."""
+        ending = _ending(entry.name)
+        if ending in self._endings:
+            return True
+        try:
+            if begins_as_image(entry.path):
+                return True
+        except OSError as exc:
+            if exc.errno not in GONE:
+                self.ignored[UNREADABLE] += 1
+            return False
+        self.ignored[kind_of(ending)] += 1
+        return False
+
     def _cannot(self, path: bytes, exc: OSError) -> None:
         if exc.errno not in GONE:  # What has just vanished is not unreadable.
             self.unreadable[path] = reason(exc)
+
+
+def has_suffix(path: bytes, suffixes: Collection[str]) -> bool:
+    """Whether a walk takes the file at `path` for an image without examining its content."""
+    return os.fsdecode(os.path.splitext(path)[1]).lower() in suffixes
+
+
+def begins_as_image(path: bytes) -> bool:
+    """Whether the first bytes of a regular file are those of an image. Raises OSError where it cannot be read."""
+    # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and image_format(os.read(descriptor, HEAD_BYTES)) is not None
+    finally:
+        os.close(descriptor)
+
+
+def _ending(name: bytes) -> bytes:
+    """The suffix in lower case, without its dot; empty for a name without one."""
+    stem, _, ending = name.rpartition(b".")
+    return ending.lower() if stem.strip(b".") else b""
 
 
 def images_in(paths: Iterable[bytes], *, suffixes: Collection[str], problems: list[Problem]) -> Iterator[bytes]:

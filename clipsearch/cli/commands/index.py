@@ -78,6 +78,14 @@ def index(
             show_default=False,
         ),
     ] = None,
+    all_files: Annotated[
+        bool | None,
+        flag(
+            "--all-files/--no-all-files",
+            "Find images by their content, whatever the file is called. Remembered for later runs.",
+            show_default=False,
+        ),
+    ] = None,
     files_from: Annotated[
         str | None, value("--files-from", "FILE", "Also index the paths in FILE, one per line (- for stdin).")
     ] = None,
@@ -134,6 +142,7 @@ def index(
             exclude=tuple(exclude or ()) if exclude or no_exclude else None,
             hidden=hidden,
             follow_symlinks=follow_symlinks,
+            all_files=all_files,
         ),
         threads=threads,
         batch_size=batch_size,

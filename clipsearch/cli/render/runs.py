@@ -26,12 +26,31 @@ OFFLINE = (
 )
 
 
+IGNORED = {
+    "video": "video",
+    "audio": "audio file",
+    "pdf": "PDF",
+    "photoshop": "Photoshop file",
+    "drawing": "vector drawing",
+    "sidecar": "sidecar file",
+    "archive": "archive",
+    "unreadable": "unreadable file",
+    "other": "other file",
+}
+"""What the kinds of ignored files are called."""
+
+
 def index_json(report: IndexReport) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         **path_keys(report.library, name="library"),
         "model": report.model.spec if report.model else None,
         **fields(report, "indexed unchanged moved copied restored missing offline excluded unsupported"),
+        "unsupported_reasons": [
+            {"reason": clean(why), "files": files} for why, files in report.unsupported_reasons.items()
+        ],
+        "ignored": dict(report.ignored),
+        "without_images": [path_keys(folder) for folder in report.without_images],
         "failed": problems_json(report.failed),
         "failed_before": report.failed_before,
         "changing": problems_json(report.changing),
@@ -57,7 +76,7 @@ def index_text(report: IndexReport) -> str:
         (report.missing, "missing: deleted since the last run, removed from results"),
         (report.offline, OFFLINE),
         (report.excluded, "excluded by the scan options, removed from results"),
-        (report.unsupported, "of an unsupported format"),
+        *((files, f"not indexed: {message(why)}") for why, files in report.unsupported_reasons.items()),
         (report.failed_before, "failed earlier and unchanged since; not retried"),
         (report.encoded * with_tiles, "vectors computed, of whole pictures and of parts"),
         (report.corrected, "of them decoded correctly now, unlike before"),
@@ -74,6 +93,7 @@ def index_text(report: IndexReport) -> str:
         if problems:
             lines.append(f"  {len(problems):>7,}  {text}:")
             lines += _listed(problems)
+    lines += _skipped(report)
     if report.switched and report.model:
         lines.append(f"{report.model.spec} is now the active model")
     elif report.filling:
@@ -81,6 +101,17 @@ def index_text(report: IndexReport) -> str:
     if report.model:
         lines.append(f"library: {short_path(report.library)}, {spec_text(report.model.spec)}")
     return "\n".join(lines) + "\n"
+
+
+def _skipped(report: IndexReport) -> list[str]:
+    """Lines about files that are not images, and about folders without any image."""
+    ignored = ", ".join(counted(report.ignored[kind], noun) for kind, noun in IGNORED.items() if report.ignored[kind])
+    lines = [f"{ignored} ignored"] if ignored else []
+    folders = report.without_images
+    lines += [f"no images in {short_path(folder)}" for folder in folders[:SHOWN_PROBLEMS]]
+    if len(folders) > SHOWN_PROBLEMS:
+        lines.append(f"… nor in {counted(len(folders) - SHOWN_PROBLEMS, 'other folder')}; --json lists them all")
+    return lines
 
 
 def _listed(problems: Sequence[Problem]) -> list[str]:

@@ -1,0 +1,43 @@
+"""What a run skipped: files that are not images, folders without any image, and why files are unsupported."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+
+from clipsearch.files import is_within, upwards
+from clipsearch.indexing.ignored import KINDS
+from clipsearch.indexing.missing import Walked
+
+
+def ignored(walks: Sequence[Walked]) -> dict[str, int]:
+    """Files that are not images, by kind; every kind is listed."""
+    return {kind: sum(walked.walk.ignored[kind] for walked in walks) for kind in KINDS}
+
+
+def without_images(walks: Sequence[Walked], conn: sqlite3.Connection) -> list[str]:
+    """Folders in which neither these walks nor earlier ones found an image."""
+    with_images = [walked.area.start for walked in walks if walked.walk.found or walked.area.root.is_file]
+    folders = []
+    for index, walked in enumerate(walks):
+        start, walk = walked.area.start, walked.walk
+        if walked.area.root.is_file or walk.found or not walk.complete or walk.unreadable or not os.path.isdir(start):
+            continue
+        known = conn.execute("SELECT 1 FROM temp.unseen WHERE area = ? AND state != 'missing' LIMIT 1", (index,))
+        if known.fetchone() is None and not any(is_within(other, start) for other in with_images):
+            folders.append(os.fsdecode(start))
+    return folders
+
+
+def unsupported_reasons(walks: Sequence[Walked], conn: sqlite3.Connection, *, decoder: str) -> dict[str, int]:
+    """Why files are unsupported, those of earlier runs included, and how many; the most frequent reason first."""
+    starts = {walked.area.start for walked in walks}
+    rows = conn.execute(
+        "SELECT f.path, c.reason FROM contents c JOIN files f ON f.content_id = c.id "
+        "WHERE c.state = 'unsupported' AND c.decoder = ? AND f.state = 'present'",
+        (decoder,),
+    )
+    found = Counter(reason for path, reason in rows if any(at in starts for at in upwards(path)))
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
