@@ -1,6 +1,7 @@
 """Draw the golden set: `python data/draw.py [FOLDER]` writes every picture and `golden.json`, the list of pairs.
 
-Needs numpy and Pillow; the HEIC pictures need `pillow-heif`, which has an encoder, and stay as they are without it.
+Needs numpy, Pillow, imagecodecs and pillow-jxl-plugin. The HEIC pictures need `pillow-heif`, which has an encoder, and
+stay as they are without it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
+import pillow_jxl  # noqa: F401 - registers JPEG XL with Pillow
 import profiles
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageDraw
@@ -77,14 +80,15 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">L", len(data)) + name + data + struct.pack(">L", zlib.crc32(name + data))
+
+
 def png(
     width: int, height: int, depth: int, colour: int, rows: NDArray[np.generic], *extra: tuple[bytes, bytes]
 ) -> bytes:
     """A PNG of any depth and colour type, written by hand; `extra` chunks come behind the pixels."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">L", len(data)) + name + data + struct.pack(">L", zlib.crc32(name + data))
-
     packed = b"".join(b"\0" + row.tobytes() for row in rows)
     head = struct.pack(">LLBBBBB", width, height, depth, colour, 0, 0, 0)
     chunks = (b"IHDR", head), (b"IDAT", zlib.compress(packed, 9)), *extra, (b"IEND", b"")
@@ -270,9 +274,52 @@ def draw_heic(golden: Golden) -> None:
         golden.pair(name, twin, LOSSY, data)
 
 
+def draw_odd(golden: Golden) -> None:
+    """What decoders refuse although the pixels are sound, or make a blank of."""
+    image = Image.fromarray(to_bytes(scene(9)))
+    twin = golden.plain("ruin.png", image)
+    width, height = image.size
+    hidden = image.copy()
+    hidden.putalpha(0)
+    golden.pair("ruin-zero-alpha.png", twin, EXACT, saved(hidden, "PNG"))
+    white = Image.new("RGB", image.size, "white")
+    moving = {"save_all": True, "append_images": [image], "duration": 100}
+    golden.pair("ruin-blank-first.webp", twin, EXACT, saved(white, "WEBP", lossless=True, **moving))
+    golden.pair("ruin-blank-first.png", twin, EXACT, saved(white, "PNG", **moving))
+    deep = np.concatenate([np.asarray(image), np.full((height, width, 1), 255, np.uint8)], axis=-1).astype(np.uint16)
+    golden.pair("ruin-rgba-16.jp2", twin, ROUNDED, imagecodecs.jpeg2k_encode(deep * 257, level=0, reversible=True))
+    golden.pair("ruin.jxl", twin, EXACT, saved(image, "JXL", lossless=True))
+    icc = profiles.rgb_profile("Display P3", profiles.DISPLAY_P3, profiles.SRGB_CURVE)
+    p3 = Image.fromarray(to_bytes(in_space(scene(9), profiles.DISPLAY_P3, srgb_coded)))
+    damaged = bytearray(saved(p3, "PNG", icc_profile=icc))
+    at = damaged.index(b"iCCP")
+    damaged[at + 4 + struct.unpack_from(">L", damaged, at - 4)[0]] ^= 0xFF
+    golden.pair("ruin-profile-checksum.png", twin, CONVERTED, bytes(damaged))
+    for file, name, data in (
+        ("ruin-long-text.png", b"zTXt", b"Comment\0\0" + zlib.compress(b"A" * 2**21)),
+        ("ruin-short-phys.png", b"pHYs", b"\0\0\x0b\x13"),
+    ):
+        plain = saved(image, "PNG")
+        golden.pair(file, twin, EXACT, plain[:33] + chunk(name, data) + plain[33:])
+    stored, exif = turned(image, 6)
+    as_byte = exif.replace(b"\x12\x01\x03\0\x01\0\0\0\x06\0", b"\x12\x01\x01\0\x01\0\0\0\x06\0")
+    as_byte = as_byte.replace(b"\x01\x12\0\x03\0\0\0\x01\0\x06", b"\x01\x12\0\x01\0\0\0\x01\x06\0")
+    assert as_byte != exif
+    golden.pair("ruin-turn-in-a-byte.jpg", twin, LOSSY, saved(stored, "JPEG", quality=93, subsampling=0, exif=as_byte))
+
+
 def main(folder: Path) -> None:
     golden = Golden()
-    for part in (draw_turned, draw_printed, draw_deep, draw_transparent, draw_profiled, draw_others, draw_heic):
+    for part in (
+        draw_turned,
+        draw_printed,
+        draw_deep,
+        draw_transparent,
+        draw_profiled,
+        draw_others,
+        draw_heic,
+        draw_odd,
+    ):
         part(golden)
     (folder / "golden").mkdir(parents=True, exist_ok=True)
     for name, data in golden.files.items():

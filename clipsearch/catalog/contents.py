@@ -67,6 +67,10 @@ class Contents:
     def by_digest(self, digest: bytes) -> Entry | None:
         return self._entry("digest = ?", digest)
 
+    def is_blank(self, content_id: int) -> bool:
+        query = "SELECT 1 FROM contents WHERE id = ? AND reason = ?"
+        return self._conn.execute(query, (content_id, BLANK)).fetchone() is not None
+
     def by_id(self, content_id: int) -> Entry | None:
         return self._entry("id = ?", content_id)
 

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from clipsearch.catalog.contents import BLANK
 from clipsearch.catalog.files import LIVE, batches
 from clipsearch.types import MAX_INTEGER, Box
 
@@ -169,23 +170,25 @@ class Embeddings:
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
         return ids, np.concatenate([np.empty((0, dim), np.float32), *(vectors for _, vectors in parts)])
 
-    def live_views(self, encoder_id: int, seqs: Sequence[int]) -> dict[int, LiveView]:
-        """View by seq, for those of `seqs` that belong to a live content."""
-        return {seq: LiveView(*about) for seq, _, *about in self._live(encoder_id, seqs, "0")}
+    def live_views(self, encoder_id: int, seqs: Sequence[int], *, blank: bool) -> dict[int, LiveView]:
+        """View by seq, for those of `seqs` that belong to a live content; of one colour only where `blank` is true."""
+        return {seq: LiveView(*about) for seq, _, *about in self._live(encoder_id, seqs, "0", blank=blank)}
 
     def live_vectors(
-        self, encoder_id: int, seqs: Sequence[int], *, dim: int
+        self, encoder_id: int, seqs: Sequence[int], *, dim: int, blank: bool
     ) -> tuple[dict[int, LiveView], NDArray[np.float32]]:
         """`live_views` in ascending order of seq, and their vectors in the same order, shape (n, dim)."""
-        rows = sorted(self._live(encoder_id, seqs, "e.vector"))
+        rows = sorted(self._live(encoder_id, seqs, "e.vector", blank=blank))
         return {seq: LiveView(*about) for seq, _, *about in rows}, stacked([row[1] for row in rows], dim)
 
-    def _live(self, encoder_id: int, seqs: Sequence[int], column: str) -> Iterator[tuple[Any, ...]]:
+    def _live(self, encoder_id: int, seqs: Sequence[int], column: str, *, blank: bool) -> Iterator[tuple[Any, ...]]:
+        hidden = f"AND EXISTS (SELECT 1 FROM contents c WHERE c.id = e.content_id AND c.reason IS NOT '{BLANK}')"
         for part, marks in batches(seqs):
             rows = self._conn.execute(
                 f"""SELECT e.seq, {column}, e.content_id, e.view, e.box FROM embeddings e
                 WHERE e.seq IN ({marks}) AND e.encoder_id = ?
-                  AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})""",
+                  AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})
+                  {"" if blank else hidden}""",
                 (*part, encoder_id),
             )
             yield from rows.fetchall()  # Ctrl-C in between would leave an open cursor to a closed connection.

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.catalog.contents import BLANK
 from clipsearch.catalog.embeddings import CHUNK, stacked
 from clipsearch.catalog.files import LIVE
 from clipsearch.files import span
@@ -45,6 +46,7 @@ class Filter:
     within: folders (all below them), or globs over whole paths, where `*` also matches slashes.
     taken: ISO moments [from, to), compared as text with an image's local time.
     indexed_since: ISO, compared with when a content was added (UTC).
+    Images of one colour never match, unless `blank` or `state` is given.
     """
 
     within: tuple[bytes, ...] = ()
@@ -57,6 +59,7 @@ class Filter:
     portrait: bool = False
     indexed_since: str | None = None
     state: HitState | None = None
+    blank: bool = False
 
     def __bool__(self) -> bool:
         return any(getattr(self, f.name) for f in fields(self))
@@ -93,6 +96,8 @@ class Filter:
             add("c.added_at >= ?", self.indexed_since)
         if self.state is not None:
             add("c.state = ?", self.state)
+        elif not self.blank:
+            add("c.reason IS NOT ?", BLANK)
         return " AND ".join(terms), values
 
     def where_file(self) -> tuple[str, list[object]]:

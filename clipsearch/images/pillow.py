@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from clipsearch.errors import ImageError
-from clipsearch.images import colour, exif, jxl, png
+from clipsearch.images import colour, exif, jpeg2000, jxl, png
 from clipsearch.types import ImageFacts
 
 # Imported for the formats that they register; otherwise Pillow would import all of its plugins.
@@ -59,9 +59,6 @@ a large HEIC or PNG would take a third longer otherwise.
 _ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
 _MAX_FRAMES = 32
 """Frames of an animation among which one that is not of one colour is looked for: many fade in from black."""
-
-_MAX_JPEG2000_BOXES = 2**20
-"""Bytes before a JPEG 2000's codestream that are looked at: its boxes may hold a colour profile."""
 
 _MAX_META = 16_000_000
 """Bytes of a HEIF header; an image of a thousand tiles needs 100 KB."""
@@ -129,6 +126,7 @@ class PillowSource:
         self.orientation = 1 if turned else exif.orientation(found)
         width, height = image.size[::-1] if self.orientation >= 5 else image.size
         self.facts = exif.image_facts(kind, width, height, found)
+        self._deep = kind == "JPEG2000" and jpeg2000.is_deep(stream, image)
         self.pixels_since = self._pixels_since(image, found)
         self._kept: tuple[int, Frame] | None = None
 
@@ -165,7 +163,7 @@ class PillowSource:
     def _pixels_since(self, image: Image.Image, found: Image.Exif | None) -> int | None:
         if self._kind not in ("TIFF", "JXL") and self.orientation != exif.orientation_once(found):
             return 2
-        if self._kind == "JPEG2000" and colour.has_alpha(image) and _bits_of_jpeg2000(self._stream) > 8:
+        if self._deep:
             return 2
         animated = self._kind in _ANIMATED and getattr(image, "is_animated", False)
         return None if animated or colour.has_alpha(image) else 1
@@ -189,6 +187,8 @@ class PillowSource:
 
     def _load(self, image: Image.Image) -> Image.Image:
         """The image with its pixels, which a bad text after them does not cost."""
+        if self._deep:
+            return jpeg2000.decode(self._stream, image)
         try:
             image.load()
         except DECODE_ERRORS:
@@ -196,9 +196,6 @@ class PillowSource:
                 raise
             image = self._open()
             image.load()
-        if self.pixels_since == 2 and self._kind == "JPEG2000":
-            # Pillow 13 takes the low byte of 16-bit alpha: an opaque image would be half transparent.
-            return image.convert("L" if image.mode == "LA" else "RGB")
         return image
 
     def _clean(self) -> bool:
@@ -231,14 +228,6 @@ class PillowSource:
                 image.info["exif"] = late
             return Image.Image.getexif(image)
         return image.getexif()
-
-
-def _bits_of_jpeg2000(stream: BinaryIO) -> int:
-    """Bits per channel, by the SIZ marker: its Ssiz follow the number of channels (ISO/IEC 15444-1, A.5.1)."""
-    stream.seek(0)
-    head = stream.read(_MAX_JPEG2000_BOXES)
-    start = head.find(b"\xff\x4f\xff\x51")
-    return (head[start + 42] & 0x7F) + 1 if 0 <= start < len(head) - 42 else 0
 
 
 def _open_heif(stream: BinaryIO) -> Image.Image:

@@ -119,7 +119,8 @@ class Searcher:
             if self._catalog.tiles() != "none":
                 want *= CROWDED  # An image may be there several times, by several views.
             ids, scores = self._candidates(row, view, queries, want, allowed, exhaustive=allowed is not None)
-            live = self._catalog.embeddings.live_views(row.id, sorted({int(i) for i in ids.ravel() if i >= 0}))
+            seqs = sorted({int(i) for i in ids.ravel() if i >= 0})
+            live = self._catalog.embeddings.live_views(row.id, seqs, blank=allowed is not None)
             return [
                 _first_contents(live, ids[i], scores[i], k) or self._fetch(row, view, queries[i], k, allowed)
                 for i in range(len(queries))
@@ -228,7 +229,7 @@ class Searcher:
         while True:
             ids, _ = self._candidates(row, view, queries, want, allowed, exhaustive=exhaustive)
             found = ids[0][ids[0] >= 0]
-            live, views = self._live(row, queries, found.tolist())
+            live, views = self._live(row, queries, found.tolist(), blank=allowed is not None)
             exact = exhaustive or view.snapshot is None or not view.snapshot.approximate
             if len(live) >= k or (len(found) < want and exact):
                 return live[:k]
@@ -313,7 +314,7 @@ class Searcher:
         step = 2 * k + SPARE
         for start in range(0, len(seqs), step):
             part = seqs[start : start + step].tolist()
-            live = self._catalog.embeddings.live_views(row.id, part)
+            live = self._catalog.embeddings.live_views(row.id, part, blank=True)  # They have passed a filter.
             for i, seq in enumerate(part, start):
                 if seq in live and live[seq].content_id not in best:
                     best[live[seq].content_id] = _neighbour(live[seq], scores[i], seq, vectors[i])
@@ -321,13 +322,15 @@ class Searcher:
                 break
         return list(best.values())[:k]
 
-    def _live(self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int]) -> tuple[list[Neighbour], int]:
+    def _live(
+        self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int], *, blank: bool
+    ) -> tuple[list[Neighbour], int]:
         """Live contents among `seqs`, each with its best view, best first; and how many views of them there are."""
         import numpy as np
 
         from clipsearch.vectors import exact
 
-        live, vectors = self._catalog.embeddings.live_vectors(row.id, seqs, dim=row.info.dim)
+        live, vectors = self._catalog.embeddings.live_vectors(row.id, seqs, dim=row.info.dim, blank=blank)
         if not live:
             return [], 0
         found = list(live)

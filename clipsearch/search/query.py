@@ -23,7 +23,7 @@ from clipsearch.search.combine import balanced_sum, penalised, score_kind
 from clipsearch.search.embed import Embedder
 from clipsearch.search.hits import make_hits, make_many_hits, sort_hits
 from clipsearch.search.neighbours import Neighbour, Searcher
-from clipsearch.search.terms import Term, Text, as_term
+from clipsearch.search.terms import Indexed, Term, Text, as_term
 from clipsearch.types import Hit, QueryResult, ScoreKind, Sort
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def answer(
     row, is_clip = embedder.row, embedder.row.info.is_clip
 
     vectors = [embedder.term(term) for term in terms]
+    if any(isinstance(term, Indexed) and catalog.contents.is_blank(term.id) for term in terms):
+        where = replace(where or Filter(), blank=True)  # Its look-alikes are what is wanted.
     background = _background(catalog, embedder) if kind != "cosine" and (is_clip or kind != "combined") else None
     vector = balanced_sum(terms, vectors, background if is_clip and background and _is_large(background) else None)
     queries = [*(vectors if options.match_all else [vector]), *(embedder.term(term) for term in negative)]
