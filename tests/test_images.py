@@ -17,8 +17,8 @@ from open_clip.transform import image_transform
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
-from clipsearch.images.open import decoder_version, open_image
-from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS, sniff
+from clipsearch.images.open import HEAD_BYTES, decoder_version, open_image
+from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS, image_format, sniff
 from clipsearch.types import Box, Preprocess
 
 DATA = Path(__file__).parent.parent / "data"
@@ -486,6 +486,12 @@ def test_a_large_jpeg_of_any_colours_and_companions_is_drafted(mode: str) -> Non
 
 def test_a_canon_ciff_file_is_a_raw_file() -> None:
     assert sniff(b"II\x1a\0\0\0HEAPCCDR\2\0\1\0") == "RAW"
+
+
+@pytest.mark.parametrize("head", [b"P6\n640 480\n255\n", b"P4# by hand\n# twice\n8 8\n", b"P5\n#" + b" long" * 1000])
+def test_a_ppm_begins_with_numbers_and_comments(head: bytes) -> None:
+    assert image_format(head[:HEAD_BYTES]) == "PPM"
+    assert image_format(b"P1 is a text") is None
 
 
 def test_suffixes_cover_the_golden_set_and_leave_drawings_out() -> None:
