@@ -241,7 +241,7 @@ CHOICES = {
     ("index", "--tiles"): "none auto all",
     ("query", "--sort"): "score taken path",
     ("query", "--state"): "ok partial",
-    ("query", "--format"): "jpeg png gif webp bmp tiff jpeg2000 ppm avif heif raw",
+    ("query", "--format"): "jpeg png gif webp bmp tiff jpeg2000 ppm jxl avif heif raw",
     ("info", "--files"): "failed unsupported partial missing offline unreadable",
     ("index", "--device"): "auto cpu cuda mps",
     ("completion show", "--shell"): "bash zsh fish",
