@@ -37,7 +37,7 @@ _BLANK_BYTES = 16_384
 _BLANK_BYTES_A_PIXEL = 0.05
 """The most that the file of an image of one colour takes: a JPEG needs 14 bits for 8 × 8 pixels of three channels."""
 
-_BLANK_REDUCTION = 8
+_BLANK_REDUCTION = 16
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -79,11 +79,12 @@ class Picture:
             return (self._source.decode(1).since if since is None else since) > revision
 
     def is_blank(self) -> bool:
-        """Whether the image is of one colour, decoding it only where its file is as small as that of such an image.
+        """Whether the image is of one colour. Decodes it where its file is as small as that of such an image may be.
 
         Raises as `pixels` does.
         """
-        if self.facts.format not in _UNCOMPRESSED:
+        still = self._source.pixels_since is not None
+        if still and self.facts.format not in _UNCOMPRESSED:
             size = self._stream.seek(0, os.SEEK_END) - self._source.metadata_bytes
             if size > _BLANK_BYTES + _BLANK_BYTES_A_PIXEL * self.facts.width * self.facts.height:
                 return False

@@ -21,8 +21,8 @@ _SHOWN = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 _MAX_PROFILE = 16 * 2**20
 """Bytes of a decompressed colour profile; those for printers take 2–3 MB."""
 
-_MAX_KEPT = 2**20
-"""Bytes of all other ancillary chunks that are kept, so that no file can keep us busy with them."""
+_MAX_KEPT, _MAX_BYTES = 32, 2**20
+"""Other ancillary chunks that are kept, and their bytes: what they unpack to stays within Pillow's limit of 64 MB."""
 
 
 def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -38,8 +38,8 @@ def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 def without_faults(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
     """The same image with only those ancillary chunks that Pillow accepts; and its colour profile, taken out of it."""
-    kept, profile, left = [_SIGNATURE], None, _MAX_KEPT
-    header = b""
+    kept, profile, header = [_SIGNATURE], None, b""
+    others = size = 0
     for name, data, checksum in chunks(stream):
         whole = struct.pack(">L", len(data)) + name + data
         if name[:1].isupper():
@@ -51,8 +51,8 @@ def without_faults(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
             continue
         whole += struct.pack(">L", zlib.crc32(name + data))
         if name not in _SHOWN:
-            left -= len(data)
-            if left < 0 or not _is_accepted(header, whole):
+            others, size = others + 1, size + len(data)
+            if others > _MAX_KEPT or size > _MAX_BYTES or not _is_accepted(header, whole):
                 continue
         kept.append(whole)
     return io.BytesIO(b"".join(kept)), profile
