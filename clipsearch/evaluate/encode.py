@@ -24,7 +24,7 @@ from clipsearch.evaluate.results import Effort, Missed
 from clipsearch.evaluate.store import Kept, VectorStore
 from clipsearch.files import PathLike, read_bytes
 from clipsearch.images.lookahead import in_order
-from clipsearch.images.open import open_image
+from clipsearch.images.open import READER_REVISION, open_image
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.results import Progress
 from clipsearch.search.embed import SHOWN_CUT
@@ -276,8 +276,9 @@ class VectorSource:
 
 
 def _key(digest: bytes, alteration: Alteration | None) -> bytes:
-    """The key of a vector: the image's SHA-256, or one over that and how it was altered."""
-    return digest if alteration is None else hashlib.sha256(digest + b"\0" + alteration.key.encode()).digest()
+    """The key of a vector: a SHA-256 over that of the image, the reader's revision, and how the image was altered."""
+    altered = "" if alteration is None else alteration.key
+    return hashlib.sha256(digest + f"\0{READER_REVISION}\0{altered}".encode()).digest()
 
 
 def usable(embedded: Iterable[Embedded]) -> tuple[list[int], NDArray[np.float32], tuple[Missed, ...]]:
