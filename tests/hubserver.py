@@ -13,7 +13,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 class Hub(ThreadingHTTPServer):
     """`files` maps "ORG/NAME/FILE" to bytes. `status` answers every request with that code; `cut` ends each body
-    after that many bytes, and the connection with it. `seen` lists the requests as "METHOD PATH"."""
+    after that many bytes, and the connection with it. `seen` lists the requests as "METHOD PATH", `agents` who sent
+    them."""
 
     daemon_threads = True
 
@@ -23,6 +24,7 @@ class Hub(ThreadingHTTPServer):
         self.status: int | None = None
         self.cut: int | None = None
         self.seen: list[str] = []
+        self.agents: list[str] = []
 
     @property
     def url(self) -> str:
@@ -41,6 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         self.server.seen.append(f"{self.command} {self.path}")
+        self.server.agents.append(self.headers.get("User-Agent", ""))
         repo, _, name = self.path.lstrip("/").partition("/resolve/")
         content = self.server.files.get(f"{repo}/{name.partition('/')[2]}")
         if self.server.status is not None or content is None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from clipsearch.encoders.onnx.ort import onnxruntime
 from clipsearch.encoders.onnx.tower import Check, simplify
 
 LENGTHS = (2, 3, 8, 31, 256)

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from clipsearch import files
 from clipsearch.encoders import cache
 from clipsearch.encoders.devices import cpu_flags
+from clipsearch.encoders.onnx.ort import onnxruntime
 from clipsearch.encoders.onnx.tower import LOWEST_COSINE, Build, Check, Tower, check_tower, open_session
 from clipsearch.errors import EncoderError
 

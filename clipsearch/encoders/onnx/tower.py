@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from clipsearch.encoders.onnx.ort import onnxruntime
 from clipsearch.errors import EncoderError, OutOfMemoryError
 
 LOWEST_COSINE = 0.99999
