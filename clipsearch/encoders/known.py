@@ -76,7 +76,7 @@ ROWS = (
 def companions(text: Mapping[str, Any]) -> tuple[str, ...]:
     """The repositories of a Hugging Face tokenizer or text tower that a `text_cfg` names."""
     names = (text.get("hf_tokenizer_name"), text.get("hf_model_name"))
-    return tuple(dict.fromkeys(name for name in names if name))
+    return tuple(dict.fromkeys(name for name in names if name and isinstance(name, str)))
 
 
 def row_of(arch: str, tag: str) -> Row | None:

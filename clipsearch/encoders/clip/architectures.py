@@ -5,11 +5,14 @@ A configuration is the dict that open_clip keeps in its JSON files: embed_dim, v
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from clipsearch.encoders.base import preprocess_json
+from clipsearch.encoders.clip.foreign import translated
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import Preprocess
 
@@ -29,6 +33,13 @@ _MEANINGLESS = {
     "timm_model_pretrained", "tokenizer_kwargs", "tokenizer_mode",
 }  # fmt: skip
 """Settings that say how a model is trained or fetched, or that the tokenizer's own identity covers."""
+_LARGEST = {"layers": 1000, "image_size": 4096}
+"""What no published model reaches: open_clip's own configurations end at 56 layers and 512 pixels."""
+_SLACK = 10_000_000
+"""Numbers that a module may have beyond twice its checkpoint's before it is built: 40 MB. open_clip's configurations
+need less than 1.05 times."""
+_CODE = frozenset({"auto_map", "attn_implementation", "_attn_implementation"})
+"""Settings by which transformers runs a model's own Python code or fetches a kernel from the hub."""
 
 
 def named_config(arch: str) -> dict[str, Any]:
@@ -120,34 +131,91 @@ class _NoRandomStart(TorchFunctionMode):
 
 
 def build_model(
-    config: Mapping[str, Any], state: Mapping[str, Tensor], *, where: str, resize: bool = False, text_model: str = ""
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    where: str,
+    resize: bool = False,
+    text_model: Path | None = None,
 ) -> nn.Module:
     """The float32 module on the CPU, in evaluation mode, with every tensor from `state`; none is left random.
 
     `where` names the checkpoint in errors. `resize` fits position embeddings of another size, as open_clip does for
     published checkpoints; for a user's file another size means another architecture. `text_model` is the folder of a
-    Hugging Face text tower's configuration. Raises EncoderError where architecture and tensors disagree.
+    Hugging Face text tower's configuration; code that comes with it is never run. Raises EncoderError where
+    architecture and tensors disagree, and whatever open_clip raises over the configuration.
     """
-    settings = copy.deepcopy(dict(config))
-    settings["vision_cfg"]["timm_model_pretrained"] = False
-    hugging_face = "hf_model_name" in settings["text_cfg"]
-    if hugging_face:
-        settings["text_cfg"]["hf_model_pretrained"] = False
-        settings["text_cfg"]["hf_model_name"] = text_model or settings["text_cfg"]["hf_model_name"]
-    custom = settings.pop("custom_text", False) or hugging_face
-    kind = (open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP) if custom else open_clip.CLIP
+    _check(config)
+    with _without_code(text_model) as folder:
+        with torch.device("meta"):
+            size = _size(_built(config, folder))
+        if size > 2 * sum(tensor.numel() for tensor in state.values()) + _SLACK:
+            raise _not_of_this(where, f"they are too few for {size:,} weights")
+        model = _built(config, folder)
     try:
-        with _NoRandomStart():
-            model: nn.Module = kind(**settings)
         adapted = _adapted(model, dict(state), resize=resize)
         model.load_state_dict(adapted, strict=True, assign=True)  # no second copy of the weights
     except (RuntimeError, AssertionError, TypeError, KeyError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise EncoderError(
-            f"{where}: its tensors are not those of this architecture ({' '.join(lines[1:2] or lines)[:200]})",
-            advice="name the right one with `arch`",
-        ) from error
+        raise _not_of_this(where, " ".join(lines[1:2] or lines)[:200]) from error
     return model.float().eval()
+
+
+def _not_of_this(where: str, why: str) -> EncoderError:
+    reason = f"{where}: its tensors are not those of this architecture ({why})"
+    return EncoderError(reason, advice="name the right one with `arch`")
+
+
+def _size(model: nn.Module) -> int:
+    """How many numbers a module has, those included that it computes itself."""
+    return sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for what open_clip would spend minutes and all memory on, or ask the network for."""
+    if ":" in str(config["vision_cfg"].get("timm_model_name", "")):  # "hf-hub:ORG/NAME"
+        raise ValueError("timm_model_name is not a name of timm's")
+    for part in ("vision_cfg", "text_cfg", "multimodal_cfg"):
+        for name, most in _LARGEST.items():
+            value = config.get(part, {}).get(name, 0)
+            numbers = value if isinstance(value, list) else [value]
+            if any(isinstance(number, (int, float)) and number > most for number in numbers):
+                raise ValueError(f"{part}: {name} is above {most}")
+
+
+def _built(config: Mapping[str, Any], text_model: str | None) -> nn.Module:
+    """open_clip's module, its weights not set. `text_model`: a folder with the configuration of its text tower."""
+    settings = copy.deepcopy(dict(config))
+    settings["vision_cfg"]["timm_model_pretrained"] = False
+    hugging_face = "hf_model_name" in settings["text_cfg"]
+    if hugging_face:
+        settings["text_cfg"] |= {"hf_model_pretrained": False, "hf_model_name": text_model}
+    custom = settings.pop("custom_text", False) or hugging_face
+    kind = (open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP) if custom else open_clip.CLIP
+    with _NoRandomStart():
+        model: nn.Module = kind(**settings)
+    return model
+
+
+@contextlib.contextmanager
+def _without_code(text_model: Path | None) -> Iterator[str | None]:
+    """A copy of a Hugging Face text tower's configuration that names no code, in a folder of its own.
+
+    open_clip does not let `trust_remote_code=False` through, and without it transformers asks on the terminal.
+    """
+    if text_model is None:
+        yield None
+        return
+    file = text_model / "config.json"
+    with translated(str(file), "not a text model's configuration"):
+        config = json.loads(file.read_bytes(), object_hook=_uncoded)
+    with tempfile.TemporaryDirectory(prefix="clipsearch-") as folder:
+        (Path(folder) / file.name).write_text(json.dumps(config))
+        yield folder
+
+
+def _uncoded(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _CODE}
 
 
 def _adapted(model: nn.Module, state: dict[str, Tensor], *, resize: bool) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from clipsearch.encoders.clip.architectures import (
     openai_config,
 )
 from clipsearch.encoders.clip.checkpoints import Checkpoint, read_checkpoint
+from clipsearch.encoders.clip.foreign import translated
 from clipsearch.encoders.clip.hub import fetch_tokenizer, require_transformers
 from clipsearch.encoders.clip.pairs import pixels_of, preprocess_from, published_pair
 from clipsearch.encoders.clip.sources import ModelFiles
@@ -54,6 +55,18 @@ def assemble(source: ModelFiles, *, trust: bool = False) -> Assembled:
     Raises EncoderError where the file cannot be read or does not record what it is, UsageError for an unknown name.
     """
     checkpoint = read_checkpoint(source.weights, trust=trust)
+    with translated(_described_by(source), "does not describe a model that can be loaded"):
+        return _assembled(source, checkpoint)
+
+
+def _described_by(source: ModelFiles) -> str:
+    """The file that a model's configuration comes from."""
+    if source.arch is not None and source.arch.endswith(".json"):
+        return source.arch
+    return str(source.config or source.weights)
+
+
+def _assembled(source: ModelFiles, checkpoint: Checkpoint) -> Assembled:
     where = source.spec.name
     design = _design(source, checkpoint)
     about = describe_tokenizer(design.config)
@@ -66,7 +79,7 @@ def assemble(source: ModelFiles, *, trust: bool = False) -> Assembled:
         checkpoint.state,
         where=where,
         resize=source.spec.kind != "file",
-        text_model=str(_text_model_folder(source, design.config, folder) or ""),
+        text_model=_text_model_folder(source, design.config, folder),
     )
     preprocess = preprocess_from(getattr(model.visual, "image_size", 224), design.pixels, where=where)
     scale = getattr(model, "logit_scale", None)
@@ -158,7 +171,7 @@ def _config_file(path: Path) -> dict[str, Any]:
         known = {"embed_dim", "vision_cfg", "text_cfg"} <= set(settings.get("model_cfg", {}))
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", path=str(path)) from error
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         known = False
     if not known:
         raise EncoderError("not an open_clip model configuration", path=str(path))

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clipsearch.encoders.cache import cache_dir, remembered_sha256
+from clipsearch.encoders.clip.foreign import translated
 from clipsearch.encoders.specs import PUBLISHED_ARCHIVES
 from clipsearch.errors import EncoderError
 from clipsearch.files import replacing
@@ -43,14 +44,15 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
 
     Raises EncoderError where it cannot be read, contains no model, or is a TorchScript archive that is not trusted.
     """
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return _read_safetensors(path)
-        if _is_torchscript(path):
-            return _read_torchscript(path, trust=trust)
-        return _read_pickle(path)
-    except OSError as error:
-        raise EncoderError(f"cannot be read ({error.strerror or error})", path=str(path)) from error
+    with translated(str(path), "not a checkpoint, or a damaged one"):
+        try:
+            if path.suffix.lower() == ".safetensors":
+                return _read_safetensors(path)
+            if _is_torchscript(path):
+                return _read_torchscript(path, trust=trust)
+            return _read_pickle(path)
+        except OSError as error:
+            raise EncoderError(f"cannot be read ({error.strerror or error})", path=str(path)) from error
 
 
 def _read_safetensors(path: Path) -> Checkpoint:

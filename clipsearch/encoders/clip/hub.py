@@ -74,7 +74,7 @@ def cached_file(repo: str, name: str) -> Path | None:
     folder = hub_cache() / f"models--{repo.replace('/', '--')}"
     try:
         revision = (folder / "refs" / "main").read_text().strip()
-    except OSError:
+    except (OSError, ValueError):  # a name from a model's configuration may not be one of a file at all
         return None
     path = folder / "snapshots" / revision / name
     return path if revision and path.is_file() else None
@@ -108,7 +108,7 @@ def hub_model(spec: ModelSpec) -> HubModel:
 
 
 def _companions(config: Path) -> tuple[str, ...]:
-    with contextlib.suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return companions(json.loads(config.read_bytes())["model_cfg"]["text_cfg"])
     return ()  # the loader reports what is wrong with the file
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.encoders.base import EncoderOptions, preprocess_from_json, preprocess_json, same_model
 from clipsearch.encoders.cache import remembered
+from clipsearch.encoders.clip.foreign import translated
 from clipsearch.encoders.clip.sources import ModelFiles, locate
 from clipsearch.encoders.onnx.quantisation import is_int8, quantised_info, taken_apart
 from clipsearch.encoders.specs import ModelSpec, check_device, parse_spec
-from clipsearch.errors import ModelMismatchError
+from clipsearch.errors import EncoderError, ModelMismatchError, OutOfMemoryError
 from clipsearch.images.sniff import PIXELS_REVISION
 from clipsearch.types import Box, EncoderInfo, Seen
 
@@ -70,7 +71,12 @@ class OpenClipEncoder:
             tokenizer = self._ready_tokenizer()
             tokens = [tokenizer(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
             encode = self._ready_runtime().texts
-        return np.concatenate([encode(batch) for batch in tokens])
+        try:
+            return np.concatenate([encode(batch) for batch in tokens])
+        except OutOfMemoryError:
+            raise
+        except EncoderError as exc:  # its weights have been checked: what fails is a token
+            raise EncoderError(f"its tokenizer does not fit it ({exc.reason})", path=self.info.spec) from exc
 
     def overflow(self, text: str) -> str:
         """See Encoder.overflow."""
@@ -97,7 +103,8 @@ class OpenClipEncoder:
 
     def _ready_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            self._tokenizer = self._loader.tokenizer(self.info.details["tokenizer"])
+            with translated(self.info.spec, "its tokenizer is not described correctly"):
+                self._tokenizer = self._loader.tokenizer(self.info.details["tokenizer"])
         return self._tokenizer
 
     def _ready_runtime(self) -> Runtime:
@@ -170,10 +177,10 @@ class Loader:
         from clipsearch.encoders.clip.tokenizer import Tokenizer
 
         if about["kind"] != "hf":
-            return Tokenizer(about)
+            return Tokenizer(about, name=self._spec.name)
         from clipsearch.encoders.clip.assembly import tokenizer_folder
 
-        return Tokenizer(about, tokenizer_folder(self._source, about))
+        return Tokenizer(about, tokenizer_folder(self._source, about), name=self._spec.name)
 
     def _assemble(self) -> Assembled:
         from clipsearch.encoders.clip.assembly import assemble

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -98,5 +99,7 @@ def preprocess_from(size: object, settings: Mapping[str, Any], *, where: str) ->
 
 
 def _three(value: Sequence[float] | float) -> tuple[float, float, float]:
-    red, green, blue = (value, value, value) if isinstance(value, (int, float)) else value
-    return float(red), float(green), float(blue)
+    red, green, blue = map(float, (value, value, value) if isinstance(value, (int, float)) else value)
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"mean and std must be finite, not {value}")
+    return red, green, blue

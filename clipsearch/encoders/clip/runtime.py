@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.base import EncoderOptions
+from clipsearch.encoders.clip.foreign import translated
 from clipsearch.encoders.devices import is_cpu
 from clipsearch.encoders.onnx.quantisation import LOWEST_COSINE, Quantisation, product
 from clipsearch.encoders.onnx.store import TowerId, open_tower
@@ -103,15 +104,17 @@ class Runtime:
         return image_build(self._image_side(), self._info.preprocess)
 
     def _build_texts(self) -> Build:
+        from clipsearch.encoders.clip.tokenizer import read_context
         from clipsearch.encoders.onnx.convert import text_build
 
-        return text_build(self._text_side(), int(self._info.details["tokenizer"]["context_length"]))
+        return text_build(self._text_side(), read_context(self._info.details["tokenizer"]))
 
     def _open(self, side: Literal["image", "text"], build: Callable[[], Build]) -> Tower | None:
         """A side in ONNX Runtime; None where its graph is not faithful."""
         identity = TowerId(self._info.fingerprint, side, EXPORTER)
         try:
-            return open_tower(identity, build, threads=self._options.threads, cold=side == "text")
+            with translated(self._info.spec, f"its {side} side cannot be converted"):
+                return open_tower(identity, build, threads=self._options.threads, cold=side == "text")
         except TowerMismatchError as exc:
             log.warning("%s: the %s side runs in torch: %s", self._info.spec, side, exc)
             return None

@@ -114,9 +114,10 @@ def _running(size: int) -> Iterator[None]:
     try:
         with torch.inference_mode():
             yield
-    except (MemoryError, RuntimeError) as error:  # of which torch.OutOfMemoryError is one
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
-            raise EncoderError(f"the model failed on a batch of {size}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a model's configuration can make open_clip, timm and transformers raise any
+        text = " ".join(str(error).split())[:200]
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in text:
+            raise EncoderError(f"the model failed on a batch of {size}: {text or type(error).__name__}") from error
         torch.cuda.empty_cache()  # does nothing where CUDA is not in use
         raise OutOfMemoryError(
             f"a batch of {size} does not fit into the device's memory", advice="lower `batch_size`"
