@@ -74,7 +74,7 @@ def _stretched(values: NDArray[np.float32], layout: Layout) -> NDArray[np.uint8]
 def _opacity(values: NDArray[np.float32], layout: Layout) -> NDArray[np.uint8]:
     """Values over the full scale of their type, 1 for floats, in 8 bits."""
     top = {"u": 2.0**layout.bits - 1, "i": 2.0 ** (layout.bits - 1) - 1, "f": 1.0}[layout.form]
-    return np.asarray(np.rint(np.clip(np.nan_to_num(values / np.float32(top)), 0, 1) * 255), np.uint8)
+    return np.asarray(np.rint(np.clip(np.nan_to_num(values) / np.float32(top), 0, 1) * 255), np.uint8)
 
 
 def _looked_up(numbers: NDArray[np.uint16], palette: NDArray[Any] | None) -> NDArray[np.uint8]:

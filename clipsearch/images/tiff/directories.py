@@ -172,17 +172,23 @@ def pillow_is_right(page: Directory, order: str) -> bool:
     compression, fill = page.first(_COMPRESSION, 1), page.first(_FILL_ORDER, 1)
     photometric = YCBCR if compression == 6 else page.first(_PHOTOMETRIC)
     forms, extra = set(page.tags.get(_FORM, (1,))), page.tags.get(_EXTRA, ())
-    bits = set(page.tags.get(_BITS, (1,)))
+    listed = page.tags.get(_BITS, (1,))
+    bits = set(listed)
     raw = compression == 1
     if not (raw or compression in _LIBTIFF) or len(bits) != 1 or len(forms) != 1:
         return False
     depth, form = bits.pop(), forms.pop()
     samples = page.first(_SAMPLES, 3 if compression in (6, 7) and photometric in (RGB, YCBCR) else 1)
+    if 1 < len(listed) < samples:
+        return False
     if page.first(_PLANAR, 1) == 2:
         if not raw and extra and not any(extra):
             samples, extra = samples - len(extra), ()  # Pillow drops them, too.
         if not _planes_are_right(photometric, depth, samples, extra, raw=raw) or (raw and fill == 2):
             return False
+    counts = {COLOURS.get(photometric, 0) + len(extra), *((4,) if photometric == RGB and not extra else ())}
+    if samples not in (counts | {1} if photometric == YCBCR else counts):
+        return False
     if extra not in _PILLOW.get((photometric, form, depth), ()):
         return False
     if fill == 2 and (depth > (4 if photometric == WHITE_IS_ZERO else 8) or samples not in (1, 3) or extra):

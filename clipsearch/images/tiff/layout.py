@@ -34,8 +34,6 @@ IMAGES = {
     34712: "JPEG 2000",
     34887: "LERC",
     34933: "PNG",
-    34934: "JPEG XR",
-    22610: "JPEG XR",
     34927: "WebP",
     50001: "WebP",
     50002: "JPEG XL",
@@ -134,7 +132,8 @@ def layout_of(page: Any, order: str) -> Layout:  # noqa: ANN401 - tifffile's Tif
 def _check(layout: Layout, page: Any) -> None:  # noqa: ANN401 - tifffile's TiffPage
     space = _SPACES.get(layout.photometric)
     if space is None:
-        raise UnsupportedImageError(f"TIFF with colours of kind {layout.photometric} is not supported")
+        name = getattr(page.photometric, "name", f"colours of kind {layout.photometric}")
+        raise UnsupportedImageError(f"TIFF with {name} is not supported")
     form = {"u": "", "i": "signed ", "f": "floating-point "}.get(layout.form, "complex ")
     name = f"{layout.bits}-bit {form}{space}" if layout.bits else f"{space} with a different number of bits per colour"
     if layout.compression in IMAGES:

@@ -18,8 +18,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from tifffile.tifffile import jpeg_shape
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
+from clipsearch.images import jxl
 from clipsearch.images.pillow import DECODE_ERRORS, check_count
 from clipsearch.images.tiff.colours import image_of, kept
 from clipsearch.images.tiff.layout import IMAGES, Layout, layout_of
@@ -30,6 +32,9 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _MAX_BYTES = 16
 """Bytes per pixel of `max_pixels` that may be decoded at a time: four samples of 32 bits."""
 
+
+_LARGER = 4
+"""How many times more pixels than its strip an image in it may have: codecs round sizes up."""
 
 _MAX_PARTS = 100_000
 """Strips or tiles of a plane: 64 megapixels in rows, or in tiles of 26 by 26."""
@@ -133,6 +138,8 @@ def _stored(
 def _part(page: Any, layout: Layout, index: int, shape: tuple[int, int], data: bytes) -> NDArray[Any]:  # noqa: ANN401
     """Samples of a strip or tile, of shape (rows, columns, samples)."""
     if layout.compression in IMAGES:
+        if _count_pixels(data, IMAGES[layout.compression]) > _LARGER * shape[0] * shape[1]:
+            raise ImageError("the TIFF file is damaged: a strip or tile holds a larger image")
         decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
         part: NDArray[Any] = decoded[0]
         return part
@@ -144,6 +151,23 @@ def _part(page: Any, layout: Layout, index: int, shape: tuple[int, int], data: b
 
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 """Bytes with their bits in reverse, as FillOrder 2 stores them."""
+
+
+def _count_pixels(data: bytes, codec: str) -> int:
+    """Of an image in a strip or tile, by its own header: the codecs of imagecodecs have no limit."""
+    if codec == "JPEG":
+        _, height, width, _ = jpeg_shape(data)
+        return int(height * width)
+    if codec == "JPEG XL":
+        return jxl.count_pixels(io.BytesIO(data))
+    if codec == "LERC":  # Name, version, from version 3 on a checksum, rows, columns (github.com/Esri/lerc, Lerc2.h)
+        if not data.startswith(b"Lerc2 "):
+            raise UnsupportedImageError("TIFF with LERC of version 1, or compressed again, is not supported")
+        (version,) = struct.unpack_from("<l", data, 6)
+        height, width = struct.unpack_from("<LL", data, 14 if version >= 3 else 10)
+        return int(height * width)
+    with Image.open(io.BytesIO(data), formats=("JPEG2000", "PNG", "WEBP")) as image:
+        return image.width * image.height
 
 
 def _lines(layout: Layout, shape: tuple[int, int]) -> tuple[int, int]:
@@ -190,14 +214,15 @@ def _unpacked(data: bytes, layout: Layout, shape: tuple[int, int]) -> NDArray[An
 def _packed(data: bytes, rows: int, count: int, bits: int) -> NDArray[np.uint16]:
     """Rows of `count` numbers of `bits` bits (1 … 16), which lie one behind the other; a row starts with a new byte."""
     line = -(-count * bits // 8)
-    lines: NDArray[np.uint8] = np.ndarray((rows, line), np.uint8, data)
+    lines = np.pad(np.ndarray((rows, line), np.uint8, data), ((0, 0), (0, 2)))
+    starts = np.arange(count) * bits
+    first, shift = starts // 8, (24 - bits - starts % 8).astype(np.uint32)
     values = np.empty((rows, count), np.uint16)
-    step = max(1, 1_000_000 // count)  # Limits the memory for single bits.
+    step = max(1, 1_000_000 // count)  # Limits the memory for the three bytes that a number may lie in.
     for top in range(0, rows, step):
-        single = np.unpackbits(lines[top : top + step], axis=1, count=count * bits).reshape(-1, count, bits)
-        wide = np.zeros((*single.shape[:2], 16), np.uint8)
-        wide[..., 16 - bits :] = single
-        values[top : top + step] = np.packbits(wide, axis=-1).view(">u2")[..., 0]
+        part = lines[top : top + step]
+        high, middle, low = (part[:, first + place].astype(np.uint32) for place in range(3))
+        values[top : top + step] = (high << 16 | middle << 8 | low) >> shift & (2**bits - 1)
     return values
 
 

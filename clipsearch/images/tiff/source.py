@@ -51,8 +51,8 @@ class TiffSource:
         as_before = self._pillow is not None and is_first and self.orientation == 1
         self.pixels_since = self._pillow.pixels_since if self._pillow is not None and as_before else 2
         self.metadata_bytes = 0 if self._pillow is None else self._pillow.metadata_bytes
-        size = page.size if self._pillow is None else (self._pillow.facts.width, self._pillow.facts.height)
-        width, height = size[::-1] if self.orientation >= 5 else size
+        self._size = page.size if self._pillow is None else (self._pillow.facts.width, self._pillow.facts.height)
+        width, height = self._size[::-1] if self.orientation >= 5 else self._size
         if self._pillow is not None and is_first:
             self.facts = replace(self._pillow.facts, width=width, height=height)
         else:
@@ -65,6 +65,8 @@ class TiffSource:
             from clipsearch.images.tiff import samples  # It imports tifffile, which takes 0.1 s.
 
             image, profile = samples.decode(self._stream, self._max_pixels, truncated=self._truncated)
+            if image.size != self._size:
+                raise ImageError("the TIFF header is damaged: it has several sizes")
             self._frame = frame_of(image, profile)
         return self._frame
 
