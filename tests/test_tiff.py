@@ -443,13 +443,13 @@ from clipsearch.errors import ImageError
 from clipsearch.images.open import open_image
 from clipsearch.types import Preprocess
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+resource.setrlimit(resource.RLIMIT_DATA, (800_000_000, 800_000_000))
 for path in sys.argv[1:]:
     for truncated in (False, True):
         try:
             open_image(open(path, "rb").read(), max_pixels=10_000_000, truncated=truncated).pixels(Preprocess(size=32))
         except ImageError:
             pass
-assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 800_000, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 """
 
 
