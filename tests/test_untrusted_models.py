@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,10 +18,11 @@ from hubserver import serving
 from safetensors.torch import save
 from test_hub import CONFIG, TINY, WORDS, sigmoid_config, word_tokenizer
 
+from clipsearch import Library
 from clipsearch.encoders.base import EncoderOptions
 from clipsearch.encoders.clip.tokenizer import KEYWORDS
 from clipsearch.encoders.load import load_encoder, reload_encoder
-from clipsearch.errors import EncoderError
+from clipsearch.errors import DamagedError, EncoderError
 
 CPU = EncoderOptions(device="cpu")
 SETTINGS = "open_clip_config.json"
@@ -263,3 +265,15 @@ def test_a_wrong_row_of_a_catalog_is_an_error_that_names_the_model(
     foreign = replace(info, details={**info.details, **details})
     with pytest.raises(EncoderError, match=r"model\.safetensors: its (tokenizer|text side)"):
         reload_encoder(foreign, CPU).encode_texts(WORDS)
+
+
+@pytest.mark.parametrize("details", ["", "[]", "{}", "null", '{"preprocess": 3, "is_clip": true, "template": ""}'])
+def test_details_in_a_catalog_that_make_no_sense_are_damage(tmp_path: Path, details: str) -> None:
+    with Library.create(tmp_path / "library", model="builtin"):
+        pass
+    conn = sqlite3.connect(tmp_path / "library" / "catalog.db")
+    conn.execute("UPDATE encoders SET details = ?", (details,))
+    conn.commit()
+    conn.close()
+    with pytest.raises(DamagedError, match="builtin"), Library.open(tmp_path / "library") as library:
+        library.query("a dog")

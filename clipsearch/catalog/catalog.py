@@ -271,16 +271,20 @@ _SELECT_ENCODER = "SELECT id, spec, fingerprint, dim, logit_scale, logit_bias, d
 
 
 def _encoder_row(row: Sequence[Any]) -> EncoderRow:
-    details = json.loads(row[6])
-    info = EncoderInfo(
-        spec=row[1],
-        fingerprint=row[2],
-        dim=row[3],
-        logit_scale=row[4],
-        logit_bias=row[5],
-        preprocess=preprocess_from_json(details.pop("preprocess")),
-        is_clip=details.pop("is_clip"),
-        template=details.pop("template"),
-        details=details,
-    )
+    """Raises DamagedError for details that we have not written."""
+    try:
+        details = json.loads(row[6])
+        info = EncoderInfo(
+            spec=row[1],
+            fingerprint=row[2],
+            dim=row[3],
+            logit_scale=row[4],
+            logit_bias=row[5],
+            preprocess=preprocess_from_json(details.pop("preprocess")),
+            is_clip=details.pop("is_clip"),
+            template=details.pop("template"),
+            details=details,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise DamagedError(f"the catalog's details of the model {row[1]} cannot be read", advice=SEE_DOCTOR) from exc
     return EncoderRow(row[0], info)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,8 @@ class TowerId:
     @property
     def folder(self) -> Path:
         """Where the cache directory keeps it, once it is made."""
-        return cache.cache_dir() / "towers" / f"{self.fingerprint[:32]}-{self.side}-{self.exporter}"
+        name = re.sub(r"\W", "_", self.fingerprint[:32])  # A catalog that somebody else made may hold anything.
+        return cache.cache_dir() / "towers" / f"{name}-{self.side}-{self.exporter}"
 
 
 def find_tower(identity: TowerId, *, cold: bool = False) -> Path | None:
