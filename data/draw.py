@@ -95,6 +95,43 @@ def png(
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in chunks)
 
 
+def tiff(*pages: tuple[NDArray[np.generic], int, dict[int, tuple[int, int]]]) -> bytes:
+    """A TIFF of uncompressed pages, written by hand: samples of shape (h, w, n), photometric interpretation, more tags.
+
+    Tags are by number, as (type, value); samples are stored plane by plane where tag 284 is 2 (TIFF 6.0).
+    """
+    out = bytearray(b"II*\0\0\0\0\0")
+    link = 4
+    for samples, photometric, more in pages:
+        height, width, count = samples.shape
+        planes = [samples[..., i].tobytes() for i in range(count)] if more.get(284) == (3, 2) else [samples.tobytes()]
+        lists = {273: [], 279: [], 258: [more.get(258, (3, 8 * samples.itemsize))[1]] * count}
+        for plane in planes:
+            lists[273].append(len(out))
+            lists[279].append(len(plane))
+            out += plane + b"\0" * (len(plane) % 2)
+        tags = {
+            256: (4, width),
+            257: (4, height),
+            259: (3, 1),
+            262: (3, photometric),
+            277: (3, count),
+            278: (4, height),
+        }
+        entries = {**{tag: (*pair, 1) for tag, pair in (tags | more).items()}}
+        for tag, values in lists.items():
+            entries[tag] = (4, len(out) if len(values) > 1 else values[0], len(values))
+            if len(values) > 1:
+                out += struct.pack(f"<{len(values)}L", *values)
+        struct.pack_into("<L", out, link, len(out))
+        out += struct.pack("<H", len(entries))
+        for tag, (kind, value, number) in sorted(entries.items()):
+            out += struct.pack("<HHLL", tag, kind, number, value)
+        link = len(out)
+        out += bytes(4)
+    return bytes(out)
+
+
 def turned(image: Image.Image, orientation: int) -> tuple[Image.Image, bytes]:
     """How a camera held that way stores the picture, and the EXIF that says so."""
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # numbers of Image.Transpose
@@ -257,6 +294,32 @@ def draw_others(golden: Golden) -> None:
     )
 
 
+def draw_tiffs(golden: Golden) -> None:
+    values = scene(9)[::2, ::2]
+    grey = (values @ np.array([0.299, 0.587, 0.114]))[..., None]
+    twin = golden.plain("orchard.png", Image.fromarray(to_bytes(values)))
+    grey_twin = golden.plain("orchard-grey.png", Image.fromarray(to_bytes(grey)[..., 0]))
+    deep, deep_grey = (np.rint(part * 65535).astype("<u2") for part in (values, grey))
+    golden.pair("orchard-planes-16.tif", twin, ROUNDED, tiff((deep, 2, {284: (3, 2)})))
+    golden.pair("orchard-white-is-zero-16.tif", grey_twin, ROUNDED, tiff((65535 - deep_grey, 0, {})))
+    pairs = np.rint(grey * 4095).astype(np.uint32)[..., 0].reshape(len(grey), -1, 2)
+    joined = pairs[..., 0] << 12 | pairs[..., 1]
+    packed = np.stack([joined >> 16, joined >> 8 & 255, joined & 255], axis=-1).astype(np.uint8)
+    twelve = tiff((packed.reshape(len(grey), -1, 1), 1, {256: (4, grey.shape[1]), 258: (3, 12)}))
+    golden.pair("orchard-grey-12.tif", grey_twin, ROUNDED, twelve)
+    whole = np.rint(grey * (2.0**32 - 1)).astype("<u4")
+    golden.pair("orchard-grey-32.tif", grey_twin, ROUNDED, tiff((whole, 1, {})))
+    golden.pair("orchard-half.tif", grey_twin, ROUNDED, tiff((grey.astype("<f2"), 1, {339: (3, 3)})))
+    alpha = np.linspace(0, 1, grey.shape[1])[None, :, None] * np.ones_like(grey)
+    on_white = golden.plain("orchard-on-white.png", Image.fromarray(to_bytes(grey * alpha + 1 - alpha)[..., 0]))
+    both = np.rint(np.concatenate([grey, alpha], axis=-1) * 65535).astype("<u2")
+    golden.pair("orchard-grey-alpha-16.tif", on_white, ROUNDED, tiff((both, 1, {338: (3, 2)})))
+    small = (255 - to_bytes(values)[::4, ::4], 2, {254: (4, 1)})
+    golden.pair("orchard-thumbnail-first.tif", twin, EXACT, tiff(small, (to_bytes(values), 2, {})))
+    stored = np.rot90(to_bytes(values)).copy()
+    golden.pair("orchard-turned-by-a-byte.tif", twin, EXACT, tiff((stored, 2, {274: (1, 6)})))
+
+
 def draw_heic(golden: Golden) -> None:
     try:
         import pillow_heif
@@ -317,6 +380,7 @@ def main(folder: Path) -> None:
         draw_transparent,
         draw_profiled,
         draw_others,
+        draw_tiffs,
         draw_heic,
         draw_odd,
     ):

@@ -21,6 +21,8 @@ NEVER = {
     "rich",
     "onnx",
     "onnxscript",
+    "tifffile",
+    "imagecodecs",
 }
 HEAVY = NEVER | {"numpy", "faiss", "PIL", "onnxruntime", "tokenizers", "huggingface_hub", "safetensors", "tqdm"}
 
