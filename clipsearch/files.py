@@ -37,11 +37,23 @@ _HEAD = 4096
 def absolute(path: PathLike) -> bytes:
     """A path as the catalog keeps it: absolute, without `..`, symbolic links left as they are.
 
-    Raises UsageError for an empty one, which would mean the working folder: most likely a variable is not set.
+    Raises UsageError for an empty one, which would mean the working folder: most likely a variable is not set; and for
+    what no file system allows in a name.
     """
-    if not os.fspath(path):
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError as exc:
+        raise UsageError("a path cannot contain lone surrogates", path=str(path)) from exc
+    if not name:
         raise UsageError("a path is empty; write . for the folder that you are in")
-    return os.path.abspath(os.path.expanduser(os.fsencode(path)))
+    if b"\0" in name:
+        raise UsageError("a path cannot contain a zero byte", path=os.fsdecode(name))
+    return os.path.abspath(os.fsencode(os.path.expanduser(os.fsdecode(name))))
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with its `~` or `~user` replaced; as it is where there is no such home folder, as in a shell."""
+    return Path(os.path.expanduser(path))
 
 
 def below(folder: bytes) -> bytes:
@@ -112,6 +124,22 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def making_folder(path: Path) -> Iterator[None]:
+    """Make a folder, with its parents, for the block to fill. Where the block fails, those that are new and still empty
+    are removed. Raises OSError where it cannot be made.
+    """
+    new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

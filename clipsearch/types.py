@@ -9,6 +9,22 @@ from typing import Any, Literal, Self, TypeVar, overload
 MAX_INTEGER = 2**63 - 1
 """What SQLite can count to: what is larger is in no library."""
 
+
+def whole_number(digits: str) -> int:
+    """The number that decimal digits write, at most MAX_INTEGER: `int` refuses thousands of digits."""
+    digits = digits.lstrip("0")
+    return min(int(digits or 0), MAX_INTEGER) if len(digits) <= len(str(MAX_INTEGER)) else MAX_INTEGER
+
+
+def is_text(word: str) -> bool:
+    """Whether `word` can be written in UTF-8, which arguments and file names with other bytes cannot."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 FileState = Literal["present", "missing", "offline", "unreadable"]
 HitState = Literal["ok", "partial"]
 """States of contents that have vectors; partial: the file ends early."""

@@ -24,7 +24,7 @@ from clipsearch.catalog.contents import Contents
 from clipsearch.catalog.embeddings import Embeddings
 from clipsearch.catalog.files import Files
 from clipsearch.encoders.base import preprocess_from_json, preprocess_json
-from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError
+from clipsearch.errors import ClipsearchError, DamagedError, NoLibraryError, UsageError, reason
 from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:
@@ -37,6 +37,14 @@ CATALOG_NAME = "catalog.db"
 class EncoderRow:
     id: int
     info: EncoderInfo
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file at the path of a catalog. Raises UsageError where that cannot be seen."""
+    try:
+        return path.is_file()
+    except OSError as exc:
+        raise UsageError(reason(exc), path=str(path)) from exc
 
 
 class Catalog:
@@ -75,7 +83,7 @@ class Catalog:
         it, and DamagedError where the file is not a catalog.
         """
         path = folder / CATALOG_NAME
-        if not path.is_file():
+        if not exists(path):
             raise NoLibraryError(f"no library in {folder}", advice="`clipsearch index FOLDER` creates one")
         scratch: Path | None = None
         read_as: Stats | None = None

@@ -16,8 +16,9 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.contents import BLANK
 from clipsearch.catalog.embeddings import CHUNK, stacked
 from clipsearch.catalog.files import LIVE
+from clipsearch.errors import UsageError
 from clipsearch.files import span
-from clipsearch.types import HitState
+from clipsearch.types import MAX_INTEGER, HitState, is_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,12 @@ class Near:
     lat: float
     lon: float
     km: float
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a place that is not on the globe, and for a distance that is no number above 0."""
+        if not (abs(self.lat) <= 90 and abs(self.lon) <= 180 and 0 < self.km < math.inf):
+            given = f"{self.lat:g},{self.lon:g},{self.km:g}"
+            raise UsageError(f"`near`: {given}: latitude within ±90, longitude within ±180, kilometres above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,12 @@ class Filter:
     state: HitState | None = None
     blank: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a text that is not valid UTF-8."""
+        for text in (self.camera, self.indexed_since, *(self.taken or ()), *self.formats):
+            if text is not None and not is_text(text):
+                raise UsageError(f"{text}: not valid UTF-8, and cannot be searched for")
+
     def __bool__(self) -> bool:
         return any(getattr(self, f.name) for f in fields(self))
 
@@ -83,11 +96,11 @@ class Filter:
         if self.camera is not None:
             add("contains_folded(c.camera, ?)", self.camera.casefold())
         if self.near is not None:
-            add("distance_km(c.lat, c.lon, ?, ?) <= ?", self.near.lat, self.near.lon, self.near.km)
+            add("distance_km(c.lat, c.lon, ?, ?) <= ?", *map(float, (self.near.lat, self.near.lon, self.near.km)))
         if self.formats:
             add(f"c.format IN ({','.join('?' * len(self.formats))})", *self.formats)
         if self.min_size is not None:
-            add("c.width >= ? AND c.height >= ?", *self.min_size)
+            add("c.width >= ? AND c.height >= ?", *(max(0, min(side, MAX_INTEGER)) for side in self.min_size))
         if self.landscape:
             add("c.width > c.height")
         if self.portrait:

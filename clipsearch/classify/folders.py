@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clipsearch.classify.labels import Label, checked, is_text
+from clipsearch.classify.labels import Label, checked
 from clipsearch.errors import UsageError, reason
 from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing.results import Problem
 from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
+from clipsearch.types import is_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from clipsearch.encoders import prompts
 from clipsearch.errors import UsageError
+from clipsearch.types import is_text
 
 IMAGENET = "imagenet"
 """The name of the built-in set."""
@@ -62,15 +63,6 @@ def imagenet() -> tuple[Label, ...]:
         label = Label(word) if word not in labels else Label(f"{word} (2)", spoken=word)
         labels[label.name] = label
     return tuple(labels.values())
-
-
-def is_text(word: str) -> bool:
-    """Whether `word` can be written in UTF-8, which file names with other bytes cannot."""
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def parse_labels(text: str) -> list[Label]:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from clipsearch.catalog.catalog import CATALOG_NAME
-from clipsearch.classify.labels import IMAGENET, Label, checked, format_labels, is_text, parse_labels
+from clipsearch.classify.labels import IMAGENET, Label, checked, format_labels, parse_labels
 from clipsearch.errors import ModelMismatchError, UsageError, reason
-from clipsearch.files import replacing
-from clipsearch.types import EncoderInfo
+from clipsearch.files import making_folder, replacing
+from clipsearch.types import EncoderInfo, is_text
 
 if TYPE_CHECKING:
     from clipsearch.classify.classifier import Classifier, Fit
@@ -74,8 +74,7 @@ class Drawer:
         self.check_free(name, replace=replace)
         path = self.folder / (name + self.suffix)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
+            with making_folder(path.parent), replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
                 temporary.chmod(self._mode())
         except OSError as exc:

@@ -13,8 +13,9 @@ import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from clipsearch.classify.labels import Label, is_text
+from clipsearch.classify.labels import Label
 from clipsearch.errors import EncoderError, UsageError
+from clipsearch.types import is_text
 
 PLACE = "{label}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from datetime import UTC, date, datetime
 from clipsearch.catalog.filters import GLOB, Filter, Near
 from clipsearch.errors import UsageError
 from clipsearch.files import absolute
-from clipsearch.types import MAX_INTEGER, HitState
+from clipsearch.types import HitState, whole_number
 
 FORMAT_NAMES = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF", "JP2": "JPEG2000", "DNG": "RAW"}
 """Suffixes that people use as names of a format."""
@@ -90,8 +89,6 @@ def parse_near(text: str) -> Near:
         lat, lon, km = (float(part) for part in text.split(","))
     except ValueError as exc:
         raise UsageError(f"--near {text}: give latitude, longitude and kilometres: 48.86,2.35,10") from exc
-    if not (abs(lat) <= 90 and abs(lon) <= 180 and 0 < km < math.inf):
-        raise UsageError(f"--near {text}: latitude within ±90, longitude within ±180, kilometres above 0")
     return Near(lat, lon, km)
 
 
@@ -111,7 +108,7 @@ def parse_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
     if match is None:
         raise UsageError(f"--min-size {text}: give width and height in pixels: 1920x1080")
-    return min(int(match[1]), MAX_INTEGER), min(int(match[2]), MAX_INTEGER)
+    return whole_number(match[1]), whole_number(match[2])
 
 
 def parse_since(text: str) -> str:
@@ -122,4 +119,8 @@ def parse_since(text: str) -> str:
         raise UsageError(f"--indexed-since {text}: give a date, such as 2026-01-31") from exc
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat(timespec="seconds")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:  # In UTC, it is not in the years 1 to 9999 any more: it counts as their first or last moment.
+        moment = datetime.min if moment.year == 1 else datetime.max
+    return moment.replace(tzinfo=UTC).isoformat(timespec="seconds")

@@ -20,7 +20,7 @@ _OPTIONS = {"k": "-k", "match_all": "--all", "templates": "--template", "within"
         *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "device", "engine", "examples"),
         *("exclude", "index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size"),
         *("model", "multi", "near", "open", "page", "plot", "precision", "relevant", "replace", "state", "taken"),
-        *("template", "threshold", "tiles", "trust_checkpoint", "unknown", "wait", "without"),
+        *("template", "threads", "threshold", "tiles", "trust_checkpoint", "unknown", "wait", "without"),
     )
 }
 """The parameters that messages of the library name, with their options."""

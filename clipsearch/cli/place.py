@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clipsearch.cli import output
 from clipsearch.errors import NoLibraryError
+from clipsearch.files import expanded
 
 FOLDER = "index"
 VARIABLE = "CLIPSEARCH_INDEX"
@@ -21,7 +22,7 @@ def find_library(given: str | None) -> Path | None:
 
     named = given or os.environ.get(VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     here = Path.cwd()
     for folder in (here, *here.parents):
         library = folder / FOLDER
@@ -50,10 +51,10 @@ def require_library(given: str | None) -> Path:
 
 def existing_library(given: str | None) -> Path:
     """As `require_library`, with a catalog in it: for commands that only read the plain files beside it."""
-    from clipsearch.catalog.catalog import CATALOG_NAME
+    from clipsearch.catalog.catalog import CATALOG_NAME, exists
 
     library = require_library(given)
-    if not (library / CATALOG_NAME).is_file():
+    if not exists(library / CATALOG_NAME):
         raise NoLibraryError(f"no library in {library}; `clipsearch index FOLDER` creates one")
     return library
 

@@ -29,6 +29,9 @@ command takes some eight times as long as starting Python."""
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`, the program's name left out; the exit code."""
+    if not os.path.isabs(os.path.expanduser("~")):
+        # A container's user may have no home folder. Whatever looks for a cache there finds that it cannot be written.
+        os.environ["HOME"] = os.devnull
     shell = os.environ.get(COMPLETE)
     kept, debug = (arguments, False) if shell else _take_debug(arguments)
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from clipsearch.errors import UsageError, reason
+from clipsearch.files import expanded
 
 Shell = Literal["bash", "zsh", "fish"]
 
@@ -86,8 +87,10 @@ def current_shell() -> Shell:
 
 
 def place_of(shell: Shell) -> Place:
-    """The files of the current user."""
-    home = Path.home()
+    """The files of the current user. Raises UsageError for one without a home folder."""
+    home = expanded("~")
+    if not home.is_dir():
+        raise UsageError("there is no home folder to install completion in; set HOME")
     if shell == "fish":
         config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
         return Place(config / "fish" / "completions" / "clipsearch.fish", None)

@@ -18,16 +18,22 @@ from clipsearch import files
 
 CACHE_VARIABLE = "CLIPSEARCH_CACHE"
 
+NOWHERE = Path(os.devnull) / "clipsearch"
+"""A cache directory that can be neither read nor written: that of a user without a home folder."""
+
 Fact = TypeVar("Fact", str, list[str], dict[str, str])
 
 
 def cache_dir() -> Path:
-    """The cache directory: `$CLIPSEARCH_CACHE`, or the platform's default. It may not exist yet."""
+    """The cache directory: `$CLIPSEARCH_CACHE`, or the platform's default. It may not exist yet, or be NOWHERE."""
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser().absolute()
+        return files.expanded(named).absolute()
     import platformdirs
 
-    return platformdirs.user_cache_path("clipsearch")
+    try:
+        return platformdirs.user_cache_path("clipsearch")
+    except RuntimeError:  # There is no home folder.
+        return NOWHERE
 
 
 def remembered(path: Path, kind: str, compute: Callable[[Path], Fact]) -> Fact:

@@ -16,12 +16,13 @@ def imagenet_names() -> tuple[str, ...]:
 
 
 def everyday_names(count: int) -> list[str]:
-    """`count` names of everyday things and animals, spread over the 1,000 classes of ImageNet."""
+    """`count` names of everyday things and animals, spread over the 1,000 classes of ImageNet, or all of these."""
     names = imagenet_names()
+    count = min(count, len(names))
     step = len(names) / count
     return [names[int(i * step)] for i in range(count)]
 
 
 def everyday(count: int) -> list[str]:
-    """`count` prompts that name everyday things and animals, spread over the 1,000 classes of ImageNet."""
+    """As many prompts as `everyday_names` gives names for `count`."""
     return [TEMPLATE.format(label=name) for name in everyday_names(count)]

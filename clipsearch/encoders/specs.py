@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from clipsearch.errors import UsageError
+from clipsearch.files import expanded
+from clipsearch.types import is_text
 
 DEFAULT_SPEC = "ViT-B-32-256/datacomp_s34b_b86k"
 BUILTIN_SPEC = "builtin"
@@ -72,6 +75,8 @@ def parse_spec(spec: str) -> ModelSpec:
 
     Raises UsageError for an invalid one.
     """
+    if not is_text(spec):
+        raise UsageError("`model`: not valid UTF-8, so no library can record it", path=spec, advice="rename it")
     if spec.endswith(INT8_SUFFIX):
         base = parse_spec(spec.removesuffix(INT8_SUFFIX))
         return replace(base, name=base.base.name + INT8_SUFFIX, int8=True)
@@ -82,7 +87,7 @@ def parse_spec(spec: str) -> ModelSpec:
     if known := OPENAI_MODELS.get(spec):
         return ModelSpec("pair", spec, arch=known.arch, tag="openai")
     if spec.startswith(PATH_STARTS) or spec.lower().endswith(CHECKPOINT_SUFFIXES):
-        path = Path(spec).expanduser().absolute()
+        path = expanded(spec).absolute()
         return ModelSpec("file", str(path), path=path)
     if spec.startswith(HUB_PREFIX):
         repo = spec.removeprefix(HUB_PREFIX)
@@ -103,7 +108,7 @@ def check_device(name: str) -> None:
 
 
 def _advice(spec: str) -> str:
-    if spec and Path(spec).exists():
+    if spec and os.path.exists(spec):
         return f"for the file of that name write ./{spec}"
     names = {name.lower(): name for name in (*OPENAI_MODELS, BUILTIN_SPEC, DEFAULT_SPEC)}
     if close := difflib.get_close_matches(spec.lower(), names, n=1):

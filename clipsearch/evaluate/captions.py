@@ -18,10 +18,10 @@ from collections.abc import Iterable, Iterator
 from types import UnionType
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.classify.labels import is_text
 from clipsearch.errors import UsageError, reason
 from clipsearch.evaluate.datasets import Captioned
 from clipsearch.files import absolute
+from clipsearch.types import is_text
 
 if TYPE_CHECKING:
     from clipsearch.files import PathLike

@@ -73,9 +73,11 @@ def measure_engines(
     The library's own snapshot is measured where it is of that engine; otherwise one is made in a temporary folder, as
     an index run would make it. The queries are `queries` of the library's own vectors, which do not find
     themselves, and as many everyday prompts. A result counts as found where its score is that of the k-th nearest
-    or better, so that ties count for each other. Raises UsageError for a library without vectors, NoLibraryError, and
-    ModelMismatchError for a model that it holds none of.
+    or better, so that ties count for each other. Raises UsageError for numbers below 1 and a library without vectors,
+    NoLibraryError, and ModelMismatchError for a model that it holds none of.
     """
+    if k < 1 or queries < 1:
+        raise UsageError(f"`k={k}`, `queries={queries}`: both start at 1")
     here = Workplace(library, place.options, place.progress, place.stop, place.cache)
     found: list[EngineScores] = []
     with open_catalog(library) as catalog:

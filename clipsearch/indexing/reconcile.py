@@ -31,6 +31,13 @@ RACY_NS = 2_000_000_000
 SKEW_NS = 24 * 3600 * 1_000_000_000
 """A file from the future is racy too, up to a day: its server's clock may be ahead of ours."""
 
+CLAMPED = (
+    "modification time outside the years 1678 to 2261; changes that keep the size go unnoticed until the time is "
+    "corrected (touch FILE)"
+)
+NAMED = 5
+"""Files that notices name one by one; the others are counted."""
+
 FOUND_STEP = 500
 """Progress is reported once for this many files."""
 
@@ -261,12 +268,14 @@ class Reconciler:
     def count_work(self) -> int:
         return int(self.catalog.conn.execute("SELECT count(*) FROM temp.work").fetchone()[0])
 
-    def with_clamped_times(self) -> list[bytes]:
-        """Those of the files to read whose time the catalog cannot hold, by path."""
+    def clamped_times(self) -> list[str]:
+        """Notices for the files to read whose times the catalog cannot hold."""
         rows = self.catalog.conn.execute(
             "SELECT path FROM temp.work WHERE mtime_ns IN (?, ?) ORDER BY path", (EARLIEST, LATEST)
-        )
-        return [path for (path,) in rows]
+        ).fetchall()
+        found = [f"{os.fsdecode(path)}: {CLAMPED}" for (path,) in rows[:NAMED]]
+        more = len(rows) - NAMED
+        return [*found, f"{more:,} more {'file' if more == 1 else 'files'}: {CLAMPED}"] if more > 0 else found
 
     # Recording what the comparison found
 

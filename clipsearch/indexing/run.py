@@ -17,6 +17,7 @@ from clipsearch.catalog import pending, snapshots
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder, encode_halving
+from clipsearch.errors import UsageError
 from clipsearch.images.lookahead import Budget, in_order
 from clipsearch.images.open import decoder_version
 from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
@@ -27,6 +28,7 @@ from clipsearch.indexing.reconcile import Counts, Reconciler, Work
 from clipsearch.indexing.recorder import Batch, Recorder, now
 from clipsearch.indexing.results import IndexReport, Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
+from clipsearch.types import MAX_INTEGER
 from clipsearch.vectors import engines
 from clipsearch.vectors.index import SnapshotError
 
@@ -37,13 +39,9 @@ if TYPE_CHECKING:
 MAX_ROWS_A_COMMIT = 512
 """Files that need no encoding are committed this many at a time."""
 
-NAMED = 5
-"""Files that are named one by one in notices; the others are counted."""
-
-CLAMPED = (
-    "modification time outside the years 1678 to 2261; changes that keep the size go unnoticed until the time is "
-    "corrected (touch FILE)"
-)
+MAX_THREADS = 256
+MAX_BATCH = 4096
+"""At 224 pixels a side, the images that wait for such a batch and are in it take 2 GB."""
 
 PROBES = 256
 """Prompts that nprobe is chosen with."""
@@ -53,7 +51,8 @@ PROBES = 256
 class RunOptions:
     """How one run works. `threads` are decoders, 0 for one per core; `batch_size` 0 leaves it to the device.
 
-    `engine` and `tiles` are remembered for later runs; None leaves them unchanged.
+    `engine` and `tiles` are remembered for later runs; None leaves them unchanged. Raises UsageError for a number of
+    threads, images or pixels that no run can work with.
     """
 
     given: GivenOptions = field(default_factory=GivenOptions)
@@ -64,6 +63,15 @@ class RunOptions:
     switch: bool = False
     engine: str | None = None
     tiles: Tiles | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, least, most in (
+            ("threads", self.threads, 0, MAX_THREADS),
+            ("batch_size", self.batch_size, 0, MAX_BATCH),
+            ("max_pixels", self.max_pixels, 1, MAX_INTEGER),
+        ):
+            if not least <= value <= most:
+                raise UsageError(f"`{name}={value}`: must be from {least} to {most}")
 
 
 def dry_run(
@@ -92,9 +100,9 @@ def dry_run(
     )
 
 
-def check_paths(catalog: Catalog, paths: Sequence[bytes], options: RunOptions) -> None:
-    """Raise UsageError for paths that a run would refuse."""
-    Roots(catalog).plan(paths, options.given, suffixes=IMAGE_SUFFIXES, own=_own(catalog))
+def check_paths(catalog: Catalog, paths: Sequence[bytes], options: RunOptions, *, own: bytes | None = None) -> None:
+    """Raise UsageError for paths that a run would refuse. `own`: where the library will be, if not there."""
+    Roots(catalog).plan(paths, options.given, suffixes=IMAGE_SUFFIXES, own=own or _own(catalog))
 
 
 class IndexRun:
@@ -307,16 +315,9 @@ class IndexRun:
             interrupted=interrupted,
             published=self._published,
             seconds=seconds,
-            notices=(*self._notices, *self._clamped_times()),
+            notices=(*self._notices, *self._reconciler.clamped_times()),
             **_counted(self._reconciler.counts),
         )
-
-    def _clamped_times(self) -> list[str]:
-        """Notices for the files of this run whose modification times are recorded as the nearest possible one."""
-        paths = self._reconciler.with_clamped_times()
-        found = [f"{os.fsdecode(path)}: {CLAMPED}" for path in paths[:NAMED]]
-        more = len(paths) - NAMED
-        return [*found, f"{more:,} more {'file' if more == 1 else 'files'}: {CLAMPED}"] if more > 0 else found
 
     def _record(self, report: IndexReport) -> None:
         last_run = {

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from clipsearch.catalog.cache import QueryCache
-from clipsearch.catalog.catalog import CATALOG_NAME, Catalog
+from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, exists
 from clipsearch.catalog.connections import damage_translated
 from clipsearch.catalog.lock import writer_lock
-from clipsearch.errors import NoLibraryError, UsageError
-from clipsearch.files import sync
+from clipsearch.errors import NoLibraryError, UsageError, reason
+from clipsearch.files import making_folder, sync
 from clipsearch.search.neighbours import Searcher
 from clipsearch.types import EncoderInfo
 
@@ -38,9 +38,9 @@ class Access:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a catalog in the folder."""
+        """Whether there is a catalog in the folder. Raises UsageError where that cannot be seen."""
         catalog = self.path / CATALOG_NAME
-        return catalog.is_file() and catalog.stat().st_size > 0
+        return exists(catalog) and catalog.stat().st_size > 0
 
     def require(self) -> None:
         """Raise NoLibraryError where there is no catalog."""
@@ -58,12 +58,11 @@ class Access:
         Raises UsageError where the folder cannot be written, or where another process was faster.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            with making_folder(self.path), self.lock():
+                if not self.exists:
+                    _make_catalog(self.path, info, fallback)
         except OSError as exc:
-            raise UsageError(f"cannot make a library in {self.path}: {exc.strerror}") from exc
-        with self.lock():
-            if not self.exists:
-                _make_catalog(self.path, info, fallback)
+            raise UsageError(f"cannot make a library in {self.path}: {reason(exc)}") from exc
         made = self.reader().active()
         if made is None or made.info.fingerprint != info.fingerprint:
             self.close()
@@ -150,7 +149,5 @@ def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None
             (folder / (CATALOG_NAME + suffix)).unlink(missing_ok=True)
         (staging / CATALOG_NAME).replace(folder / CATALOG_NAME)
         sync(folder)
-    except OSError as exc:
-        raise UsageError(f"cannot make a library in {folder}: {exc.strerror}") from exc
     finally:
         shutil.rmtree(staging, ignore_errors=True)

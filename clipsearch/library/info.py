@@ -12,6 +12,7 @@ from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.errors import UsageError
 from clipsearch.indexing.roots import Roots
 from clipsearch.library.results import EncoderStatus, LibraryInfo, ListedFile, ListedState, Shown
+from clipsearch.types import MAX_INTEGER
 
 
 def info(catalog: Catalog) -> LibraryInfo:
@@ -74,7 +75,7 @@ def content_at(catalog: Catalog, path: bytes) -> int:
 
 def describe(catalog: Catalog, content_id: int) -> Shown:
     """All that the catalog holds of a content, without its neighbours. Raises UsageError for an unknown id."""
-    content = catalog.contents.get(content_id)
+    content = catalog.contents.get(content_id) if 0 < content_id <= MAX_INTEGER else None
     if content is None:
         raise UsageError("the library has no such image", path=f"id:{content_id}")
     return Shown(

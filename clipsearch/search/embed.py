@@ -17,7 +17,7 @@ from clipsearch.errors import ImageError, TruncatedImageError, UsageError
 from clipsearch.files import absolute, read_bytes
 from clipsearch.images.open import open_image
 from clipsearch.search.terms import Indexed, Region, Term, Text
-from clipsearch.types import Notice
+from clipsearch.types import MAX_INTEGER, Notice, is_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,10 +78,13 @@ class Embedder:
     def texts(self, texts: Sequence[str], *, keep: bool = True) -> NDArray[np.float32]:
         """Unit rows of shape (len(texts), dim). `keep` allows the cache to keep them.
 
-        Adds a notice for each text whose end the encoder ignores.
+        Adds a notice for each text whose end the encoder ignores. Raises UsageError for what is not UTF-8.
         """
         import numpy as np
 
+        for text in texts:
+            if not is_text(text):
+                raise UsageError(f"the text {text} is not valid UTF-8")
         info, cache = self.row.info, self.cache if keep else NO_CACHE
         known = cache.texts(info.fingerprint, texts, dim=info.dim)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
@@ -136,7 +139,8 @@ class Embedder:
                     yield EmbeddedImage(each.path, next(vectors), partial=each.partial)
 
     def _known(self, term: Indexed) -> NDArray[np.float32]:
-        stored = self.catalog.embeddings.vector_of(term.id, self.row.id) if self.catalog else None
+        may_exist = self.catalog is not None and 0 < term.id <= MAX_INTEGER
+        stored = self.catalog.embeddings.vector_of(term.id, self.row.id) if self.catalog and may_exist else None
         if stored is None:
             raise UsageError(f"{term}: the library holds no such image")
         return stored

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.errors import UsageError
-from clipsearch.types import MAX_INTEGER, Box
+from clipsearch.types import Box, whole_number
+
+MAX_WEIGHT = 1000.0
+"""The largest weight; the smallest is its inverse. Next to such a term, none of weight 1 makes a difference."""
 
 _WEIGHT = re.compile(r"(.+)\^([0-9]*\.?[0-9]+)", re.DOTALL)
 _NUMBER = r"\s*([0-9]*\.?[0-9]+)(%?)\s*"
@@ -30,10 +34,12 @@ class Region:
     def box(self, width: int, height: int) -> Box:
         """The part in pixels of an image of this size. Raises UsageError where it lies outside or is empty."""
         whole = (width, height, width, height)
-        x, y, w, h = (
-            round(n * size / 100) if percent else round(n)
-            for n, size, percent in zip(self.numbers, whole, self.percent, strict=True)
-        )
+        parts = [
+            n * size / 100 if percent else n for n, size, percent in zip(self.numbers, whole, self.percent, strict=True)
+        ]
+        if not all(0 <= part < math.inf for part in parts):
+            raise UsageError(f"the part {self} is outside the image, which is {width}×{height}")
+        x, y, w, h = map(round, parts)
         box = (x, y, min(x + w, width), min(y + h, height))
         if box[0] >= box[2] or box[1] >= box[3]:
             raise UsageError(f"the part {x},{y},{w},{h} is empty, or outside the image, which is {width}×{height}")
@@ -76,12 +82,21 @@ Term = Text | Image | Indexed
 
 
 def as_term(term: str | Path | Term) -> Term:
-    """A term from words, the path of an image, or a term itself. Raises UsageError for empty words."""
+    """A term from words, the path of an image, or a term itself. Raises UsageError for empty words and bad weights."""
     if isinstance(term, str):
         if not term.strip():
             raise UsageError("nothing to look for: the text is empty")
         return Text(term)
-    return Image(term) if isinstance(term, Path) else term
+    if isinstance(term, Path):
+        return Image(term)
+    check_weight(term.weight, term)
+    return term
+
+
+def check_weight(weight: float, what: object) -> None:
+    """Raise UsageError for a weight that is too small or too large to compute with, or not a number."""
+    if not 1 / MAX_WEIGHT <= weight <= MAX_WEIGHT:
+        raise UsageError(f"{what}: a weight must be from {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
 
 
 def parse_term(text: str, *, image: bool = False, weighed: bool = True) -> Term:
@@ -93,10 +108,9 @@ def parse_term(text: str, *, image: bool = False, weighed: bool = True) -> Term:
     weight, region, rest = 1.0, None, text
     if weighed and not _is_file(rest) and (match := _WEIGHT.fullmatch(rest)):
         rest, weight = match[1], float(match[2])
-    if weight <= 0:
-        raise UsageError(f"{text}: a weight must be above 0")
+    check_weight(weight, text)
     if match := _ID.fullmatch(rest):
-        return Indexed(min(int(match[1]), MAX_INTEGER), weight)
+        return Indexed(whole_number(match[1]), weight)
     if not _is_file(rest) and (match := _REGION.fullmatch(rest)) and _is_file(match[1]):
         parts = match.groups()[1:]
         x, y, w, h = (float(n) for n in parts[::2])

@@ -20,6 +20,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.types import is_text
 from clipsearch.vectors import exact as oracle
 from clipsearch.vectors.checks import with_positions
 from clipsearch.vectors.index import Build, DamagedSnapshot
@@ -199,10 +200,21 @@ def _write(root: faiss.Index, write: Write) -> None:
     faiss.write_index(root, faiss.PyCallbackIOWriter(write, _WRITE_BYTES))
 
 
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[str]:
+    """A name of the file that FAISS can take, which is none with other bytes than UTF-8."""
+    if is_text(str(path)):
+        yield str(path)
+        return
+    with path.open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
+
+
 def _open(path: Path, *, engine: str, nprobe: int, dim: int, count: int) -> FaissIndex:
     """Map the file at `path`. Its bytes must have been verified: FAISS may crash on what it did not write itself."""
     try:
-        root = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        with _utf8_name(path) as name:
+            root = faiss.read_index(name, faiss.IO_FLAG_MMAP_IFC)
     except (RuntimeError, MemoryError) as exc:
         raise DamagedSnapshot(f"{path} is not a vector index that FAISS can read") from exc
     inner = faiss.downcast_index(root.index) if isinstance(root, faiss.IndexIDMap) else root

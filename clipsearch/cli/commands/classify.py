@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import NONE_DONE, SOME_FAILED
 from clipsearch.cli.options import Texts, flag, value
 from clipsearch.errors import UsageError
+from clipsearch.files import expanded
 
 if TYPE_CHECKING:
     from clipsearch.catalog.filters import Filter
@@ -263,7 +263,7 @@ def _write(result: ClassifyResult, classifier: Classifier | None, *, json: bool,
             output.say(classification.summary(result))
     else:
         for path, label, probability, _ in classification.rows(result):
-            output.write_path(path, end=os.fsencode(f"\t{label}\t{probability[:6]}\n"))
+            output.write_path(path, end=f"\t{label}\t{probability[:6]}\n".encode("utf-8", "surrogateescape"))
 
 
 def _plot(result: ClassifyResult, file: Path, *, dark: bool) -> None:
@@ -302,7 +302,7 @@ def _sort_out(result: ClassifyResult, copy_to: str | None, link_to: str | None) 
     for folder, link in ((copy_to, False), (link_to, True)):
         if folder is None:
             continue
-        done = export_folders(result, Path(folder).expanduser(), link=link)
+        done = export_folders(result, expanded(folder), link=link)
         for problem in done.failed:
             output.error(f"{problem.path}: {problem.reason}")
         new = sum(done.counts.values()) - done.existed

@@ -15,6 +15,7 @@ import typer
 
 from clipsearch.cli import output
 from clipsearch.errors import ClipsearchError, UsageError
+from clipsearch.files import expanded, making_folder
 
 FOLDER = "clipsearch-demo"
 LIBRARY = "index"
@@ -53,7 +54,7 @@ def demo(
     Writes them to a folder, indexes them into a library there, runs three queries and classifies one.
     Needs scikit-image, which contains the photographs. Downloads nothing.
     """
-    written = write_photos(Path(folder).expanduser())
+    written = write_photos(expanded(folder))
     output.write(f"{len(written.photos)} photographs are in {output.printable(str(written.folder))}\n")
     code = _index(written)
     if code:
@@ -140,15 +141,15 @@ def write_photos(folder: Path) -> Demo:
     if not names:
         raise ClipsearchError(f"{source} contains no photographs; pip install --upgrade 'clipsearch[demo]'")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(set(os.listdir(folder)) - {*PHOTOS, LIBRARY})
-        if others:
-            raise UsageError(
-                f"{folder} contains other files ({others[0]}); name a new folder: `clipsearch demo FOLDER`"
-            )
-        for name in names:
-            if not (folder / name).exists():
-                shutil.copyfile(source / name, folder / name)
+        with making_folder(folder):
+            others = sorted(set(os.listdir(folder)) - {*PHOTOS, LIBRARY})
+            if others:
+                raise UsageError(
+                    f"{folder} contains other files ({others[0]}); name a new folder: `clipsearch demo FOLDER`"
+                )
+            for name in names:
+                if not (folder / name).exists():
+                    shutil.copyfile(source / name, folder / name)
     except OSError as exc:
         raise UsageError(f"cannot write the photographs to {folder}: {exc.strerror}") from exc
     return Demo(folder, tuple(folder / name for name in names))

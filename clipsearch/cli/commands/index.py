@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,10 +14,11 @@ from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.arguments import read_bytes
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 from clipsearch.cli.options import flag, value
-from clipsearch.errors import LockedError, UsageError, reason
+from clipsearch.errors import LockedError, UsageError
+from clipsearch.files import absolute
 from clipsearch.images.sniff import MAX_PIXELS
 from clipsearch.images.tiles import Tiles
-from clipsearch.types import Precision
+from clipsearch.types import MAX_INTEGER, Precision
 
 if TYPE_CHECKING:
     from clipsearch.encoders.base import EncoderOptions
@@ -146,7 +148,7 @@ def index(
         ),
         threads=threads,
         batch_size=batch_size,
-        max_pixels=round(max_pixels * 1e6),
+        max_pixels=round(min(max_pixels * 1e6, MAX_INTEGER)),
         rehash=rehash,
         switch=switch,
         engine=engine,
@@ -160,7 +162,7 @@ def index(
     folder = place.place_for_index(index)
     library = Library(folder, encoder_options)
     if not library.exists and not dry_run:
-        made = _made(folder, wanted, model, precision, encoder_options, wait=wait)
+        made = _made(folder, wanted, model, precision, run, encoder_options, wait=wait)
         if made is not None:
             library, model = made, None
     with library:
@@ -197,20 +199,20 @@ def _made(
     wanted: list[str],
     model: str | None,
     precision: Precision | None,
+    run: RunOptions,
     options: EncoderOptions,
     *,
     wait: bool,
 ) -> Library | None:
     """A new library, after checking the paths; None where another run has created one meanwhile."""
+    from clipsearch.indexing.run import check_paths
+    from clipsearch.library.access import Access
     from clipsearch.library.library import Library
 
     if not wanted:
         raise UsageError(f"no library in {os.fspath(folder)} yet; name what to index: `clipsearch index FOLDER`")
-    for path in wanted:
-        try:
-            os.stat(os.path.expanduser(path))
-        except OSError as exc:
-            raise UsageError(f"{path}: {reason(exc)}") from exc
+    with Access(Path(folder)).reader_or_empty() as catalog:
+        check_paths(catalog, [absolute(path) for path in wanted], run, own=absolute(folder))
     while True:
         try:
             library = Library.create(folder, model=model, precision=precision, options=options)

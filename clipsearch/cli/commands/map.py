@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from clipsearch.cli import options, output, place
 from clipsearch.cli.options import flag, value
 from clipsearch.cli.render.tables import counted
+from clipsearch.files import expanded
 
 
 def map(
@@ -31,7 +31,7 @@ def map(
     from clipsearch.search.projection import require
 
     require()
-    file = Path(html).expanduser()
+    file = expanded(html)
     check(file)
     with Library.open(place.require_library(index)) as library:
         projection = library.project(model=model, **({} if images is None else {"most": images}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import SOME_FAILED
 from clipsearch.cli.options import Texts, flag, value
 from clipsearch.errors import UsageError
+from clipsearch.files import expanded
 from clipsearch.types import Sort
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: s
     if html is not None:
         from clipsearch.display.html.gallery import write_gallery
 
-        write_gallery(result, Path(html).expanduser())
+        write_gallery(result, expanded(html))
         output.note(f"{len(result.hits)} pictures on the page {html}")
     for folder, link in ((copy_to, False), (link_to, True)):
         if folder is not None:
@@ -270,14 +270,14 @@ def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: s
         from clipsearch.display.viewer import show
 
         best = [hit.path for hit in result.hits if not hit.offline][:OPENED]
-        show([str(Path(html).expanduser().absolute())] if html is not None else best)
+        show([str(expanded(html).absolute())] if html is not None else best)
     return code
 
 
 def _hand_out(hits: tuple[Hit, ...], folder: str, *, link: bool) -> int:
     from clipsearch.export.copies import export_copies
 
-    done = export_copies(hits, Path(folder).expanduser(), link=link)
+    done = export_copies(hits, expanded(folder), link=link)
     for problem in done.failed:
         output.error(f"{problem.path}: {problem.reason}")
     new = sum(not each.existed for each in done.handed)
@@ -302,14 +302,14 @@ def show(
     """Show everything known about a picture and its nearest neighbours."""
     from clipsearch.cli.render.hits import show_json, show_text
     from clipsearch.library.library import Library
-    from clipsearch.types import MAX_INTEGER
+    from clipsearch.types import whole_number
 
     _stay_on_one_thread()
     number = image.removeprefix("id:")
     is_id = number.isascii() and number.isdecimal() and not os.path.exists(image)
-    which = min(int(number), MAX_INTEGER) if is_id else None
+    which = whole_number(number) if is_id else None
     with Library.open(place.require_library(index)) as library:
-        shown = library.show(Path(image).expanduser() if which is None else which, k=k, model=model)
+        shown = library.show(expanded(image) if which is None else which, k=k, model=model)
     if json:
         output.write_json(show_json(shown))
     else:

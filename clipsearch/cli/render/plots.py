@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from clipsearch.cli import output
 from clipsearch.cli.render.evaluation import DIRECTIONS
 from clipsearch.display.text import model_name
+from clipsearch.files import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +86,6 @@ def _curve(model: EncoderInfo, kind: str, at: Mapping[int, Estimate], recall: ND
 
 
 def _named(file: str, part: str, number: int = 1) -> Path:
-    path = Path(file).expanduser()
+    path = expanded(file)
     ending = f"-{part}" if part else ""
     return path.with_name(f"{path.stem}{ending}{f'-{number}' if number > 1 else ''}{path.suffix}")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from clipsearch.errors import ClipsearchError, UsageError
-from clipsearch.files import check_own
+from clipsearch.files import check_own, expanded
 
 MARK = b"clipsearch plot"
 """Near the start of every plot's file: such a file is replaced, any other is not."""
@@ -24,7 +24,7 @@ def check(file: str | Path) -> Path:
     folder cannot be written.
     """
     check_name(file)
-    path = Path(file).expanduser()
+    path = expanded(file)
     check_own(path, is_own=is_plot, what="plot")
     return path
 
