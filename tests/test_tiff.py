@@ -221,6 +221,22 @@ def test_webp_and_jpeg_are_read() -> None:
     assert np.abs(seen(planes) - 255 * shown(with_alpha(GREY), 1, (2,))).mean() <= 3
 
 
+@pytest.mark.parametrize(("bits", "lossless"), [(12, False), (16, True)])
+def test_jpeg_of_more_than_8_bits_is_read(bits: int, lossless: bool) -> None:
+    def encode(part: np.ndarray) -> bytes:
+        part = np.ascontiguousarray(part[..., 0]).astype(np.uint16)
+        return bytes(imagecodecs.jpeg_encode(part, level=98, bitspersample=bits, lossless=lossless))
+
+    data = tiffs.tiff(whole(GREY[..., None], bits, 1), bits=bits, compression=7, encode=encode)
+    assert np.abs(seen(data) - 255 * GREY[..., None]).mean() <= 1
+
+
+@pytest.mark.parametrize("photometric", [6, 8, 9])
+def test_mirrored_bits_of_other_colours_are_read(photometric: int) -> None:
+    options = {"photometric": photometric, "tags": {530: (3, [1, 1])}}
+    np.testing.assert_array_equal(seen(tiffs.tiff(BYTES, fill_order=2, **options)), seen(tiffs.tiff(BYTES, **options)))
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("scale", [257, 1])
 def test_palettes_of_16_and_of_8_bits_are_looked_up(bits: int, scale: int) -> None:

@@ -179,7 +179,7 @@ def pillow_is_right(page: Directory, order: str) -> bool:
         return False
     depth, form = bits.pop(), forms.pop()
     samples = page.first(_SAMPLES, 3 if compression in (6, 7) and photometric in (RGB, YCBCR) else 1)
-    if 1 < len(listed) < samples:
+    if 1 < len(listed) < samples or (compression in (6, 7) and depth != 8):
         return False
     if page.first(_PLANAR, 1) == 2:
         if not raw and extra and not any(extra):
@@ -191,7 +191,9 @@ def pillow_is_right(page: Directory, order: str) -> bool:
         return False
     if extra not in _PILLOW.get((photometric, form, depth), ()):
         return False
-    if fill == 2 and (depth > (4 if photometric == WHITE_IS_ZERO else 8) or samples not in (1, 3) or extra):
+    if fill == 2 and (
+        photometric > PALETTE or depth > (4 if photometric == WHITE_IS_ZERO else 8) or samples == 4 or extra
+    ):
         return False
     if order == ">" and not raw and form != 1:
         return False  # libtiff hands out the machine's byte order, and Pillow expects the file's.
