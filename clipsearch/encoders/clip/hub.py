@@ -18,6 +18,7 @@ from clipsearch.encoders.cache import remembered
 from clipsearch.encoders.known import ROWS, KnownModel, companions, row_of
 from clipsearch.encoders.specs import BUILTIN_SPEC, DEFAULT_SPEC, PICKLED_WEIGHTS, SAFE_WEIGHTS, ModelSpec, parse_spec
 from clipsearch.errors import DownloadError, EncoderError, UsageError
+from clipsearch.files import expanded
 
 PROBE_SECONDS = 5.0
 CONFIG = "open_clip_config.json"
@@ -62,11 +63,10 @@ def offline() -> bool:
 def hub_cache() -> Path:
     """The folder that huggingface_hub downloads to; its variables are honoured."""
     if named := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(named).expanduser()
+        return expanded(named)
     if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "huggingface" / "hub"
+        return expanded(home) / "hub"
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
 
 
 def cached_file(repo: str, name: str) -> Path | None:

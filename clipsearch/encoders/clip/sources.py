@@ -9,7 +9,7 @@ from typing import Any
 from clipsearch.encoders.clip.hub import CONFIG, cached_file, fetch, fetch_tokenizer, hub_model
 from clipsearch.encoders.specs import ModelSpec
 from clipsearch.errors import EncoderError
-from clipsearch.files import stamp
+from clipsearch.files import expanded, stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def locate(spec: ModelSpec, *, arch: str | None = None) -> ModelFiles:
             raise EncoderError("no such file", path=str(spec.path), advice=advice)
         beside = spec.path.with_name(CONFIG)
         if arch is not None and arch.endswith(".json"):
-            arch = str(Path(arch).expanduser().absolute())  # it is recorded, and must be valid in any folder
+            arch = str(expanded(arch).absolute())  # it is recorded, and must be valid in any folder
         return ModelFiles(spec, spec.path, beside if beside.is_file() else None, arch)
     weights = fetch(spec)
     model = hub_model(spec)  # asked again: a hub's configuration may have come with the weights
