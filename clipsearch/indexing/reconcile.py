@@ -86,8 +86,8 @@ class Counts:
 
 
 # What a content needs, one byte each: a library of a million is compared with a megabyte.
-_DONE, _PENDING, _FAILED, _UNSUPPORTED, _STALE = range(5)
-"""Stale: its facts were read by an older reader."""
+_DONE, _FAILED, _UNSUPPORTED, _PENDING, _STALE = range(5)
+"""From `_PENDING` on, its file must be read. Stale: its facts were read by an older reader."""
 
 
 class Reconciler:
@@ -150,7 +150,7 @@ class Reconciler:
         for content_id, state, decoder, is_pending in conn.execute(
             f"SELECT id, state, decoder, {self._pending_condition} FROM contents c "
             "WHERE state NOT IN ('ok', 'partial') "
-            f"OR coalesce(facts_revision, 1) < ? OR {self._pending_condition}",
+            f"OR facts_revision IS NULL OR facts_revision < ? OR {self._pending_condition}",
             (self._encoder_id, READER_REVISION, self._encoder_id),
         ):
             if state in ("ok", "partial"):
@@ -163,7 +163,8 @@ class Reconciler:
 
     def _merge(self, walked: Walked, states: bytearray, total: int, found: Callable[[int], None]) -> int:
         """Compare one walk with the catalog; `total` plus the number of files found."""
-        tallies = [0] * 4
+        before = total
+        tallies = [0, 0, 0]
         rows = self._rows(walked.area)
         row = next(rows, None)
         for candidate in self._candidates(walked):
@@ -181,7 +182,7 @@ class Reconciler:
             row = next(rows, None)
             same = mtime_ns == candidate.mtime_ns and size == candidate.size and content_id is not None
             known = states[content_id] if same and content_id is not None else _PENDING
-            if known in (_PENDING, _STALE) or self._rehash:
+            if known >= _PENDING or self._rehash:
                 again = known == _PENDING or (known == _STALE and not self._rehash)
                 self._add_work(candidate, content_id, state, same and again)
             elif state == "present":
@@ -189,6 +190,7 @@ class Reconciler:
             else:
                 self.catalog.conn.execute("INSERT INTO temp.back (file_id) VALUES (?)", (file_id,))
                 self.counts.restored += 1
+        walked.walk.found = total - before
         self.counts.unchanged += tallies[_DONE]
         self.counts.failed_before += tallies[_FAILED]
         self.counts.unsupported += tallies[_UNSUPPORTED]

@@ -108,7 +108,8 @@ class Walk:
 
     `unreadable` are folders (or links) that could not be read, with the reason; `empty` folders without any
     entry; `mounts` folders on another device than their parent; `ignored` the number of files that the rules allow and
-    that are not images, by kind; `found` the number of images. `complete` is true once the iterator has been used up.
+    that are not images, by kind; `found` the number of images, set by who counts them. `complete` is true once the
+    iterator has been used up.
     """
 
     start: bytes
@@ -128,11 +129,13 @@ class Walk:
     complete: bool = False
     _visited: set[tuple[int, int]] = field(default_factory=set)
     _endings: frozenset[bytes] = frozenset()
+    _examines: bool = False
 
     def __iter__(self) -> Iterator[Candidate]:
         """Images in the byte order of their paths. Raises OSError where `start` itself is not there."""
         about = os.stat(self.start)
         self._visited.add((about.st_dev, about.st_ino))
+        self._examines = self.rules.options.all_files
         self._endings = frozenset(os.fsencode(s[1:]) for s in self.suffixes)
         stack: list[tuple[Listing, int]] = [(self._listing(self.start), about.st_dev)]
         while stack:
@@ -148,7 +151,6 @@ class Walk:
                 else:
                     candidate = self._candidate(entry)
                     if candidate is not None:
-                        self.found += 1
                         yield candidate
             else:
                 stack.pop()
@@ -235,7 +237,7 @@ class Walk:
         try:
             if not entry.is_file(follow_symlinks=self.rules.options.follow_symlinks) or entry.path in self.skip:
                 return None
-            if self.rules.options.all_files and not self._is_image(entry):
+            if self._examines and not self._is_image(entry):
                 return None
             about = entry.stat()
         except OSError as exc:
