@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from PIL import Image
 from PIL.ExifTags import IFD, Base
@@ -38,8 +38,16 @@ _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 _T = TypeVar("_T")
 
 
+def from_tiff(stream: BinaryIO) -> Image.Exif:
+    """The tags in the first directory of a TIFF, or of a raw file based on it. Raises Pillow's errors for damage."""
+    tags = Image.Exif()
+    stream.seek(0)
+    tags.load_from_fp(stream)
+    return tags
+
+
 def orientation(exif: Image.Exif | None) -> int:
-    """How the stored image must be turned: 1 … 8, 1 where nothing valid says so. The tag may be any kind of integer."""
+    """How to turn the stored image upright: 1 … 8; 1 if there is no valid tag. The tag may be any kind of integer."""
     value = _get(exif or {}, Base.Orientation)
     if isinstance(value, bytes) and value[:1] <= b"\x08":
         value = value[0] if value else 1
@@ -47,8 +55,8 @@ def orientation(exif: Image.Exif | None) -> int:
     return number if number is not None and 1 <= number <= 8 else 1
 
 
-def orientation_once(exif: Image.Exif | None) -> int:
-    """What `orientation` was in revision 1 of the reader (`images.open`), which knew no tag of type BYTE."""
+def orientation_in_revision_1(exif: Image.Exif | None) -> int:
+    """`orientation` in revision 1 of the reader (`images.open`), which ignored a tag of type BYTE."""
     return 1 if isinstance(_get(exif or {}, Base.Orientation), bytes) else orientation(exif)
 
 

@@ -58,7 +58,7 @@ a large HEIC or PNG would take a third longer otherwise.
 
 _ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
 _MAX_FRAMES = 32
-"""Frames of an animation among which one that is not of one colour is looked for: many fade in from black."""
+"""Frames of an animation that are searched for one with more than one colour: many animations fade in from black."""
 
 _MAX_META = 16_000_000
 """Bytes of a HEIF header; an image of a thousand tiles needs 100 KB."""
@@ -68,7 +68,7 @@ _MAX_META = 16_000_000
 class Frame:
     """Decoded pixels, opaque and ready for resampling, `scale_x` × `scale_y` times smaller than the stored image.
 
-    `since` is the reader revision from which on they are what they are.
+    `since` is the first reader revision (`images.open`) that gives these pixels.
     """
 
     image: Image.Image
@@ -81,8 +81,8 @@ class Frame:
 class ImageSource(Protocol):
     """The decoder of one file. `orientation` is the EXIF turn (1 … 8) from its frames to the upright image.
 
-    `pixels_since` is the reader revision (`images.open`) from which on its pixels are what they are; None where only a
-    decoded frame tells. `metadata_bytes` of the file hold no pixels.
+    `pixels_since` is the first reader revision (`images.open`) that gives the same pixels; None if only a decoded frame
+    tells. `metadata_bytes` is the size of its texts, profiles and EXIF in bytes.
     """
 
     facts: ImageFacts
@@ -161,7 +161,7 @@ class PillowSource:
         return next(scale for scale in (8, 4, 2) if reduction / scale >= 2)
 
     def _pixels_since(self, image: Image.Image, found: Image.Exif | None) -> int | None:
-        if self._kind not in ("TIFF", "JXL") and self.orientation != exif.orientation_once(found):
+        if self._kind not in ("TIFF", "JXL") and self.orientation != exif.orientation_in_revision_1(found):
             return 2
         if self._deep:
             return 2
@@ -186,7 +186,7 @@ class PillowSource:
             raise ImageError(f"the {self._kind} header is damaged or of an unsupported kind") from exc
 
     def _load(self, image: Image.Image) -> Image.Image:
-        """The image with its pixels, which a bad text after them does not cost."""
+        """The image with its pixels decoded, from the cleaned copy if a faulty chunk after them stops Pillow."""
         if self._deep:
             return jpeg2000.decode(self._stream, image)
         try:
@@ -199,7 +199,7 @@ class PillowSource:
         return image
 
     def _clean(self) -> bool:
-        """Go on with a copy of the file without faulty ancillary data; False where there is none, or it was no help."""
+        """Replace the stream by a copy without faulty ancillary data. False if that is impossible, or was done before."""
         if self._kind != "PNG" or self._cleaned:
             return False
         self._cleaned = True
@@ -207,7 +207,7 @@ class PillowSource:
         return True
 
     def _first_shown(self, image: Image.Image, profile: bytes | None) -> Frame:
-        """The first frame of an animation that is not of one colour; the only one of a still image."""
+        """The first frame of an animation with more than one colour, or else the first; that of a still image."""
         first = frame_of(image, profile)
         if self._kind in _ANIMATED and colour.is_one_colour(first.image):
             try:
@@ -217,7 +217,7 @@ class PillowSource:
                     if not colour.is_one_colour(frame.image):
                         return replace(frame, since=2)
             except DECODE_ERRORS:
-                pass  # What comes before a damaged frame is all there is.
+                pass  # The frames behind a damaged one cannot be reached.
         return first
 
     def exif(self) -> Image.Exif:

@@ -1,4 +1,4 @@
-"""PNG: a copy without the ancillary chunks that Pillow would refuse the whole file for, and EXIF after the pixels.
+"""PNG: a copy without the ancillary chunks for which Pillow would refuse the whole file, and EXIF after the pixels.
 
 A wrong checksum in a text, or a profile over 1 MB, says nothing about the pixels. Chunks: PNG specification (third
 edition), 5 and 11.
@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from clipsearch.images import exif
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SHOWN = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 """Ancillary chunks that belong to the pixels: transparency and the frames of an animation."""
@@ -25,22 +27,15 @@ _MAX_KEPT, _MAX_BYTES = 32, 2**20
 """Other ancillary chunks that are kept, and their bytes: what they unpack to stays within Pillow's limit of 64 MB."""
 
 
-def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """(name, data, checksum) of every chunk, to the first that is cut off, which comes as far as it goes."""
-    stream.seek(len(_SIGNATURE))
-    while len(head := stream.read(8)) == 8:
-        length, name = struct.unpack(">L4s", head)
-        data = stream.read(length)
-        yield name, data, stream.read(4)
-        if name == b"IEND" or len(data) < length:
-            return
-
-
 def without_faults(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
-    """The same image with only those ancillary chunks that Pillow accepts; and its colour profile, taken out of it."""
+    """A copy with only those ancillary chunks that Pillow accepts, and the colour profile, which is not in the copy.
+
+    A chunk that is cut off is the last one, and is copied as far as it goes.
+    """
     kept, profile, header = [_SIGNATURE], None, b""
     others = size = 0
-    for name, data, checksum in chunks(stream):
+    for name, length in _chunks(stream):
+        data, checksum = stream.read(length), stream.read(4)
         whole = struct.pack(">L", len(data)) + name + data
         if name[:1].isupper():
             header = header or whole + checksum
@@ -59,12 +54,9 @@ def without_faults(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
 
 
 def _is_accepted(header: bytes, chunk: bytes) -> bool:
-    """Whether Pillow opens a file that has nothing else; it stops reading where the pixels begin."""
-    try:
-        with Image.open(io.BytesIO(_SIGNATURE + header + chunk + b"\0\0\0\0IDAT"), formats=("PNG",)):
-            return True
-    except (OSError, ValueError, SyntaxError, EOFError, LookupError, struct.error, zlib.error):
-        return False
+    """Whether Pillow opens a file with only this chunk before its pixels, where it stops reading."""
+    file = io.BytesIO(_SIGNATURE + header + chunk + b"\0\0\0\0IDAT")
+    return exif.attempt(lambda: Image.open(file, formats=("PNG",))) is not None
 
 
 def _profile(data: bytes) -> bytes | None:
@@ -81,14 +73,17 @@ def late_exif(stream: BinaryIO) -> bytes | None:
     """The eXIf chunk of a PNG that has it after its pixels, as some editors write it."""
     back = stream.tell()
     try:
-        stream.seek(len(_SIGNATURE))
-        while len(head := stream.read(8)) == 8:
-            length, name = struct.unpack(">I4s", head)
-            if name == b"eXIf":
-                return b"Exif\0\0" + stream.read(length)
-            if name == b"IEND":
-                break
-            stream.seek(length + 4, 1)
-        return None
+        return next((b"Exif\0\0" + stream.read(length) for name, length in _chunks(stream) if name == b"eXIf"), None)
     finally:
         stream.seek(back)
+
+
+def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Name and length in bytes of every chunk. At each, the stream stands at its data, which need not be read."""
+    start, name = len(_SIGNATURE), b""
+    stream.seek(start)
+    while name != b"IEND" and len(head := stream.read(8)) == 8:
+        length, name = struct.unpack(">L4s", head)
+        yield name, length
+        start += 8 + length + 4  # Name and length, data, checksum.
+        stream.seek(start)

@@ -25,9 +25,8 @@ _SENSOR_COMPRESSION = {32767, 34713, 65535}
 
 _TIFF = (b"II*\0", b"MM\0*")
 
-_MAX_SEARCHED = 256 * 2**20
-_MAX_PREVIEWS = 16
-"""Bytes of a file in which a preview is looked for, and how many places are tried that look like one."""
+_MAX_SEARCHED, _MAX_PREVIEWS = 256 * 2**20, 16
+"""Bytes of a file that are searched for previews, and how many places that look like one are tried."""
 
 _EXIF_OF_FLIP = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 """LibRaw's flip (bit 0 mirrors columns, bit 1 rows, bit 2 transposes) as an EXIF orientation."""
@@ -38,7 +37,7 @@ _SAME_SHAPE = 0.03
 
 def is_raw_tiff(stream: BinaryIO) -> bool:
     """Whether a TIFF contains sensor data: Pillow would read only the thumbnail in its first directory."""
-    return bool(exif.attempt(lambda: _has_sensor_tags(_first_directory(stream))))
+    return bool(exif.attempt(lambda: _has_sensor_tags(exif.from_tiff(stream))))
 
 
 def _has_sensor_tags(tags: Image.Exif) -> bool:
@@ -48,13 +47,6 @@ def _has_sensor_tags(tags: Image.Exif) -> bool:
         or tags.get(_COMPRESSION) in _SENSOR_COMPRESSION
         or (bool(tags.get(_SUBFILE, 0) & 1) and _SUB_IFDS in tags and _MAKE in tags)
     )
-
-
-def _first_directory(stream: BinaryIO) -> Image.Exif:
-    tags = Image.Exif()
-    stream.seek(0)
-    tags.load_from_fp(stream)
-    return tags
 
 
 class RawSource:
@@ -123,7 +115,7 @@ class RawSource:
         return self._scaled(image, frame.profile)
 
     def _from_found_preview(self, reduction: float) -> Frame | None:
-        """A preview that LibRaw has not found, of any size."""
+        """A preview of any size that LibRaw has not found."""
         self._preview = preview_source(self._stream, self._max_pixels)
         if self._preview is not None:
             self._preview_turn = self._preview.orientation
@@ -156,13 +148,13 @@ class RawSource:
         stream.seek(0)
         if stream.read(4) not in _TIFF and self._preview is not None:
             return self._preview.exif()
-        return _first_directory(stream)
+        return exif.from_tiff(stream)
 
 
 def preview_source(stream: BinaryIO, max_pixels: int) -> PillowSource | None:
-    """The largest sound preview in a raw file whose sensor data LibRaw refuses; None where there is none.
+    """The largest sound preview in a raw file whose sensor data LibRaw refuses; None if there is none.
 
-    That is a JPEG somewhere in it, or the first directory of a TIFF, whose preview may be in strips.
+    Previews are JPEGs anywhere in the file, and the first directory of a TIFF, whose preview may be in strips.
     """
     stream.seek(0)
     data = stream.read(_MAX_SEARCHED)
@@ -170,7 +162,7 @@ def preview_source(stream: BinaryIO, max_pixels: int) -> PillowSource | None:
     places = [("JPEG", start.start()) for start in starts]
     tags = None
     if data[:4] in _TIFF:
-        tags = exif.attempt(lambda: _first_directory(stream))
+        tags = exif.attempt(lambda: exif.from_tiff(stream))
         places.append(("TIFF", 0))
     previews = []
     for kind, start in places:

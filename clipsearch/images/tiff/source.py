@@ -11,8 +11,6 @@ import struct
 from dataclasses import replace
 from typing import BinaryIO
 
-from PIL import Image
-
 from clipsearch.errors import ImageError
 from clipsearch.images import exif
 from clipsearch.images.pillow import Frame, PillowSource, frame_of
@@ -23,7 +21,7 @@ _UNTURNED = (1, 7, 17, 18)
 
 
 class TiffSource:
-    """A TIFF file. Pillow decodes the layouts that it decodes correctly, `samples` all others.
+    """The decoder of one TIFF file (see ImageSource).
 
     `pixels_since` is 2 where revision 1 of the readers misread or refused the file. Raises ImageError for a damaged
     file, and when decoding UnsupportedImageError, with the layout, for what cannot be read or needs an extra.
@@ -56,26 +54,20 @@ class TiffSource:
         if self._pillow is not None and is_first:
             self.facts = replace(self._pillow.facts, width=width, height=height)
         else:
-            self.facts = exif.image_facts("TIFF", width, height, exif.attempt(lambda: _exif(stream)))
+            self.facts = exif.image_facts("TIFF", width, height, exif.attempt(lambda: exif.from_tiff(stream)))
 
     def decode(self, reduction: float) -> Frame:
+        """See ImageSource.decode."""
         if self._pillow is not None:
             return self._pillow.decode(reduction)
         if self._frame is None:
-            from clipsearch.images.tiff import samples  # It imports tifffile, which takes 0.1 s.
+            from clipsearch.images.tiff import samples  # Imports tifffile (0.1 s), which most files do not need.
 
             image, profile = samples.decode(self._stream, self._max_pixels, truncated=self._truncated)
             if image.size != self._size:
                 raise ImageError("the TIFF header is damaged: it has several sizes")
             self._frame = frame_of(image, profile)
         return self._frame
-
-
-def _exif(stream: BinaryIO) -> Image.Exif:
-    tags = Image.Exif()
-    stream.seek(0)
-    tags.load_from_fp(stream)
-    return tags
 
 
 def _starting_at(offset: int, stream: BinaryIO, reader: Reader) -> BinaryIO:
