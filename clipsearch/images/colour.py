@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 WHITE = 255
 _SPREAD = 4
-"""Levels between the extremes of a channel in an image of one colour: WebP spreads one over 5."""
+"""Largest difference of levels (0 … 255) in a channel of an image of one colour: lossy WebP makes 5 levels of one."""
 
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
 
@@ -20,9 +20,9 @@ _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
 def resamplable(image: Image.Image) -> tuple[Image.Image, int]:
     """The same image, opaque, as RGB, L, CMYK or LAB: modes whose values may be averaged, with 8 bits per channel.
 
-    And the reader revision (`images.open`) from which on it is this image. Transparency is put on white here, not after
-    the resize: Pillow would have to premultiply all pixels anyway, and a resampled edge would differ from that of the
-    flattened image.
+    The second value is the first reader revision (`images.open`) that gives this image. Transparency is put on white
+    here, not after the resize: Pillow would have to premultiply all pixels anyway, and a resampled edge would differ
+    from that of the flattened image.
     """
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(eight_bits(np.asarray(image), image.mode)), 1
@@ -34,11 +34,12 @@ def resamplable(image: Image.Image) -> tuple[Image.Image, int]:
 
 
 def has_alpha(image: Image.Image) -> bool:
+    """Whether the image may have transparent pixels: by an alpha channel, a transparent colour or palette."""
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or image.info.get("transparency") is not None
 
 
 def is_one_colour(image: Image.Image) -> bool:
-    """Whether all pixels are of one colour, as far as a lossy format keeps it."""
+    """Whether all pixels of an opaque image have one colour, give or take the errors of a lossy format."""
     extrema = image.getextrema()
     channels = extrema if isinstance(extrema[0], tuple) else (extrema,)
     return all(high - low <= _SPREAD for low, high in channels)
@@ -59,7 +60,10 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> tuple[Image.Image, int]:
-    """The image on white. Where that hides all of it, its colours alone; where these are one, too, it on black."""
+    """The image on white. If that shows one colour only, the image without its alpha, or else on black.
+
+    The second value is that of `resamplable`.
+    """
     grey = image.mode in ("LA", "La", "L", "1")
     pair = image.convert("LA" if grey else "RGBA")
     colours, alpha = pair.convert("L" if grey else "RGB"), pair.getchannel("A")
@@ -72,13 +76,16 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, int]:
 
 
 def _flattened(colours: Image.Image, alpha: Image.Image, ground: int) -> Image.Image:
+    """Colours of mode L or RGB on a grey background of level `ground`, 0 … 255."""
     flat = Image.new(colours.mode, colours.size, ground if colours.mode == "L" else (ground, ground, ground))
     flat.paste(colours, mask=alpha)
     return flat
 
 
 def eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
-    """Values of shape (h, w) or (h, w, n) in more than 8 bits, as 8 bits; all channels have one scale.
+    """Values of shape (h, w) or (h, w, n) in more than 8 bits, as 8 bits; all channels share one scale.
+
+    `mode` is Pillow's for one channel: "I;16…", "I" or "F".
 
     16 bits: divided by 257. 32-bit integers that fit 8 or 16 bits: as such. Floats within 0 … 1: times 255.
     Anything else is stretched over its own range, as its white is unknown.

@@ -1,4 +1,4 @@
-"""JPEG XL, by pillow-jxl (extra `jxl`), which decodes a whole file to know its size: the limit comes first here."""
+"""JPEG XL, by pillow-jxl (extra `jxl`). It decodes a file as soon as it opens it, so the size is read here before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from clipsearch.errors import ImageError, UnsupportedImageError
 
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
-"""Width to height by its number in the size header (ISO/IEC 18181-1, SizeHeader)."""
+"""Aspect ratios by their number in the size header (ISO/IEC 18181-1, SizeHeader)."""
 
 
 def open_jxl(stream: BinaryIO) -> Image.Image:
@@ -27,7 +27,7 @@ def open_jxl(stream: BinaryIO) -> Image.Image:
 
 
 def count_pixels(stream: BinaryIO) -> int:
-    """Width times height, by the file's header; 0 where it has none."""
+    """Width times height in pixels, from the header of a JPEG XL file or codestream; 0 if there is none."""
     head = _codestream(stream)
     if head[:2] != b"\xff\x0a":
         return 0
@@ -50,7 +50,7 @@ def count_pixels(stream: BinaryIO) -> int:
 
 
 def _codestream(stream: BinaryIO) -> bytes:
-    """The first bytes of the codestream, which is the file or in one of its boxes; a jxlp box begins with a number."""
+    """The first bytes of the codestream: those of the file, or of its box jxlc or jxlp. Empty if there is none."""
     stream.seek(0)
     head = stream.read(12)
     if head[:2] == b"\xff\x0a":
@@ -59,7 +59,7 @@ def _codestream(stream: BinaryIO) -> bytes:
     while len(head := stream.read(8)) == 8:
         length, name = struct.unpack(">L4s", head)
         if name in (b"jxlc", b"jxlp"):
-            return stream.read(16)[4 if name == b"jxlp" else 0 :]
+            return stream.read(16)[4 if name == b"jxlp" else 0 :]  # A jxlp box begins with its number.
         if length < 8:
             break
         stream.seek(length - 8, 1)

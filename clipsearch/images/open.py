@@ -17,8 +17,8 @@ HEAD_BYTES = 4096
 READER_REVISION = 2
 """Increases with a change in what is read from files: facts, the pixels of some kinds, or what can be decoded at all.
 
-The next run reads the headers of contents with a lower revision, and decodes those again whose pixels were others
-(`Picture.changed_since`); remembered failures are retried."""
+The next run reads the headers of contents with a lower revision, decodes those again whose pixels have changed
+(`Picture.changed_since`), and retries failures."""
 
 _DECODERS = ("pillow", "pi-heif", "rawpy", "tifffile", "imagecodecs", "pillow-jxl-plugin")
 

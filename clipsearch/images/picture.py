@@ -33,11 +33,14 @@ _BLANK = 0.99
 """Share of one colour; the rest is what a decoder makes of the first bytes."""
 
 _UNCOMPRESSED = ("BMP", "PPM", "TIFF")
-_BLANK_BYTES = 16_384
-_BLANK_BYTES_A_PIXEL = 0.05
-"""The most that the file of an image of one colour takes: a JPEG needs 14 bits for 8 × 8 pixels of three channels."""
+"""Formats whose files have the same size whatever they show."""
+
+_BLANK_BYTES, _BLANK_BYTES_PER_PIXEL = 16_384, 0.05
+"""Upper limits for the file of an image of one colour, metadata excluded: headers, and pixels. A JPEG needs 14 bits for
+8 × 8 pixels of three channels, which is 0.03 bytes per pixel."""
 
 _BLANK_REDUCTION = 16
+"""How many times smaller an image is decoded to see whether it has one colour: a JPEG then drafts by 8, its most."""
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -70,23 +73,23 @@ class Picture:
             return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
     def changed_since(self, revision: int) -> bool:
-        """Whether a reader of that revision gave other pixels. Decodes the image where its header does not tell.
+        """Whether the reader of an earlier revision gave other pixels. Decodes the image if the header does not tell.
 
-        Raises as `pixels` does.
+        Raises the errors of `pixels`.
         """
         with _translated(self._truncated):
             since = self._source.pixels_since
             return (self._source.decode(1).since if since is None else since) > revision
 
     def is_blank(self) -> bool:
-        """Whether the image is of one colour. Decodes it where its file is as small as that of such an image may be.
+        """Whether the image has only one colour. Decodes it only if its file is small enough for that.
 
-        Raises as `pixels` does.
+        Raises the errors of `pixels`.
         """
         still = self._source.pixels_since is not None
         if still and self.facts.format not in _UNCOMPRESSED:
             size = self._stream.seek(0, os.SEEK_END) - self._source.metadata_bytes
-            if size > _BLANK_BYTES + _BLANK_BYTES_A_PIXEL * self.facts.width * self.facts.height:
+            if size > _BLANK_BYTES + _BLANK_BYTES_PER_PIXEL * self.facts.width * self.facts.height:
                 return False
         with _translated(self._truncated):
             return colour.is_one_colour(self._source.decode(_BLANK_REDUCTION).image)
@@ -120,6 +123,7 @@ class Picture:
 
 
 def _source(stream: BinaryIO, kind: str, max_pixels: int, *, truncated: bool) -> ImageSource:
+    """The decoder for a file of this kind (`sniff`); for a raw file that LibRaw refuses, that of its preview."""
     if kind == "RAW" or (kind == "TIFF" and raw.is_raw_tiff(stream)):
         try:
             return raw.RawSource(stream, max_pixels)

@@ -199,7 +199,7 @@ class PillowSource:
         return image
 
     def _clean(self) -> bool:
-        """Replace the stream by a copy without faulty ancillary data. False if that is impossible, or was done before."""
+        """Replace the stream by a copy without faulty ancillary data. False if it is one already, or not a PNG."""
         if self._kind != "PNG" or self._cleaned:
             return False
         self._cleaned = True

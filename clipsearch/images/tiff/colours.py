@@ -18,8 +18,8 @@ _MODES |= {CIELAB: "LAB", ICCLAB: "LAB"}
 """Pillow's modes for the colours of an image."""
 
 
-def kept(part: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """Samples as they are kept: unsigned ones of up to 16 bits over their full scale of 255."""
+def narrowed(part: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Samples of any shape in the dtype of `Layout.dtype`; up to 16 unsigned bits are scaled to 0 … 255."""
     if layout.dtype == np.float32:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(part, np.float32)
@@ -34,11 +34,14 @@ def kept(part: NDArray[Any], layout: Layout) -> NDArray[Any]:
 def image_of(
     values: NDArray[Any], layout: Layout, palette: NDArray[Any] | None, profile: bytes | None
 ) -> tuple[Image.Image, bytes | None]:
-    """The kept samples as an image, and the profile that its colours still need."""
+    """Narrowed samples of shape (h, w, colours and alpha) as an image, and the profile if it is still to be applied.
+
+    `palette` has shape (3, n). Raises ImageError where the layout needs one and it is missing.
+    """
     colours, alpha = values[..., : layout.colours], None if layout.alpha is None else values[..., layout.colours]
     if layout.dtype == np.float32:
         colours = _stretched(colours, layout)
-        alpha = None if alpha is None else _opacity(alpha, layout)
+        alpha = None if alpha is None else _over_full_scale(alpha, layout)
     if layout.photometric == WHITE_IS_ZERO:
         colours = 255 - colours
     elif layout.photometric == ICCLAB:
@@ -65,14 +68,14 @@ def _joined(mode: str, *channels: NDArray[np.generic]) -> Image.Image:
 
 
 def _stretched(values: NDArray[np.float32], layout: Layout) -> NDArray[np.uint8]:
-    """Colours of 32 or 64 bits, floats or signed, in 8 bits; all channels of shape (h, w, n) have one scale."""
+    """Colours of 32 or 64 bits, floats or signed, in 8 bits; all channels of shape (h, w, n) share one scale."""
     if layout.form == "u" and values.max(initial=0) >= 2.0 ** (layout.bits - 1):
-        return _opacity(values, layout)  # The highest bit is in use, so white is known.
+        return _over_full_scale(values, layout)  # The highest bit is in use, so white is known.
     return colour.eight_bits(values, "F" if layout.form == "f" else "I")
 
 
-def _opacity(values: NDArray[np.float32], layout: Layout) -> NDArray[np.uint8]:
-    """Values over the full scale of their type, 1 for floats, in 8 bits."""
+def _over_full_scale(values: NDArray[np.float32], layout: Layout) -> NDArray[np.uint8]:
+    """Values in 8 bits, where 255 is the largest value of the type that the file stores; 1 for floats."""
     top = {"u": 2.0**layout.bits - 1, "i": 2.0 ** (layout.bits - 1) - 1, "f": 1.0}[layout.form]
     return np.asarray(np.rint(np.clip(np.nan_to_num(values) / np.float32(top), 0, 1) * 255), np.uint8)
 

@@ -5,6 +5,7 @@ Numbers of tags are those of TIFF 6.0, its supplement 1 (SubIFDs) and BigTIFF.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,16 +23,17 @@ _READ = {
 }
 
 _MAX_PAGES = 32
-"""Directories that are looked at; thumbnails and levels of pyramids are few."""
+"""Directories that are read: there are few thumbnails and levels of pyramids."""
+
 _MAX_TAGS, _MAX_VALUES = 4096, 768
-"""Tags of a directory, and values of a tag: the palette of 8 bits has 768."""
+"""Tags that are read of a directory, and values of a tag: a palette of 8 bits has 768."""
 
 _SAME_SHAPE = 0.03
-"""Relative tolerance for the shape of a thumbnail."""
+"""Relative tolerance for the aspect ratio of a thumbnail."""
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
-"""Samples of a pixel by photometric interpretation, without extra ones."""
+"""Samples per pixel by photometric interpretation, without extra samples."""
 
 _LIBTIFF = {2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000}
 """Compressions that Pillow's libtiff decodes: CCITT, LZW, JPEG, deflate, PackBits, LZMA, Zstandard."""
@@ -57,35 +59,41 @@ Measured by tests/test_tiff.py for samples that are stored pixel by pixel.
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Tags of one image in a file, as far as they are whole numbers and needed here."""
+    """One image in a file: the values of its tags that are whole numbers and needed here, and their TIFF types."""
 
     offset: int
     tags: dict[int, tuple[int, ...]]
     types: dict[int, int] = field(default_factory=dict)
 
     def first(self, tag: int, default: int = 0) -> int:
+        """The first value of a tag."""
         return self.tags.get(tag, (default,))[0]
 
     @property
     def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
         return self.first(_WIDTH), self.first(_HEIGHT)
 
     @property
     def area(self) -> int:
-        return self.first(_WIDTH) * self.first(_HEIGHT)
+        return math.prod(self.size)
 
     @property
     def is_reduced(self) -> bool:
-        """A smaller version of another image, or a mask, and no picture of its own."""
+        """Whether it is a smaller version of another image, or a mask."""
         return bool(self.first(_SUBFILE) & 0b101) or self.first(_OLD_SUBFILE) == 2 or self.first(_PHOTOMETRIC) == MASK
 
     @property
     def is_numbered(self) -> bool:
+        """Whether it is a page of a document, so that a larger page is not the full-size version of it."""
         return bool(self.first(_SUBFILE) & 0b10) or self.first(_OLD_SUBFILE) == 3 or _PAGE_NUMBER in self.tags
 
 
 class Reader:
-    """Reads directories of a file, none twice; what is damaged ends the chain."""
+    """Reads the directories of a TIFF or BigTIFF file, none twice. A damaged one ends the chain without an error.
+
+    `order` is struct's letter for the byte order, `word` that for an offset, `link` the size of an offset in bytes.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -98,6 +106,7 @@ class Reader:
         (self._start,) = self._unpack(self.word, head[self.link :])
 
     def chain(self) -> Iterator[Directory]:
+        """The directories that the header and each other refer to, in this order."""
         following = self._start
         while following and following not in self._seen and len(self._seen) < _MAX_PAGES:
             found = self.read(following)
@@ -107,12 +116,13 @@ class Reader:
             yield directory
 
     def below(self, directory: Directory) -> Iterator[Directory]:
+        """The directories that the SubIFDs of another refer to."""
         for offset in directory.tags.get(_SUB_IFDS, ()):
             if offset not in self._seen and len(self._seen) < _MAX_PAGES and (found := self.read(offset)):
                 yield found[0]
 
     def read(self, offset: int) -> tuple[Directory, int] | None:
-        """The directory at an offset and the offset of the next one, 0 after the last."""
+        """The directory at an offset, and the offset of the next one (0: none). None if it lies beyond the end."""
         self._seen.add(offset)
         head, entry, size = ("Q", "HHQ8s", 20) if self.big else ("H", "HHL4s", 12)
         start = struct.calcsize("<" + head)
@@ -150,7 +160,7 @@ class Reader:
 
 
 def picture_of(pages: list[Directory], reader: Reader) -> Directory:
-    """The full-size image: neither a reduced one, nor a mask, nor an unmarked thumbnail of a later one."""
+    """The full-size image among at least one page: no thumbnail, marked as such or not, and no mask."""
     whole = [page for page in pages if not page.is_reduced and page.area]
     if not whole:
         below = (page for parent in pages for page in reader.below(parent))

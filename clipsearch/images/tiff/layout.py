@@ -61,7 +61,12 @@ _SPACES = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the samples of a page are stored, and which of them are needed: `colours` first ones and sample `alpha`."""
+    """How the samples of a page are stored, and which of them are needed: the first `colours`, and number `alpha`.
+
+    `size` is (width, height) of the image in pixels, `part` that of its strips or tiles. `form` is numpy's letter for
+    the kind of number, `order` struct's for the byte order. Each unit of `subsampling` (across, down) pixels of YCbCr
+    shares its Cb and Cr.
+    """
 
     size: tuple[int, int]
     part: tuple[int, int]
@@ -87,18 +92,22 @@ class Layout:
 
     @property
     def dtype(self) -> type[np.generic]:
-        """Of the samples that are kept: 8 bits where the full scale is known, a palette's numbers, otherwise floats."""
+        """Of narrowed samples: 8 bits if the full scale is known, 16 for the numbers of a palette, otherwise floats."""
         if self.form == "u" and self.bits <= 16:
             return np.uint16 if self.photometric == PALETTE else np.uint8
         return np.float32
 
 
 def layout_of(page: Any, order: str) -> Layout:  # noqa: ANN401 - tifffile's TiffPage
-    """Raises UnsupportedImageError for a layout that is not read."""
+    """The layout of a page in a file of byte order `order`, "<" or ">".
+
+    Raises UnsupportedImageError for one that cannot be read, or not without the extra `tiff`, and ImageError for a
+    damaged header.
+    """
     compression, samples = int(page.compression), int(page.samplesperpixel)
     photometric = int(page.photometric) if 262 in page.tags else (RGB if samples >= 3 else WHITE_IS_ZERO)
     if photometric == YCBCR and compression in IMAGES and compression != 33003:
-        photometric = RGB  # Converted by the codec, but for this one (Aperio).
+        photometric = RGB  # The codecs convert it, except for 33003, which is Aperio's.
     subsampling = tuple(page.tags.valueof(530, (2, 2))) if photometric == YCBCR else (1, 1)
     colours, extra = COLOURS.get(photometric, 0), tuple(map(int, page.extrasamples))
     alpha = next(

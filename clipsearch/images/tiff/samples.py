@@ -23,7 +23,7 @@ from tifffile.tifffile import jpeg_shape
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.images import jxl
 from clipsearch.images.pillow import DECODE_ERRORS, check_count
-from clipsearch.images.tiff.colours import image_of, kept
+from clipsearch.images.tiff.colours import image_of, narrowed
 from clipsearch.images.tiff.layout import IMAGES, Layout, layout_of
 
 # Without a handler, Python would write the warnings about odd files to the terminal.
@@ -32,16 +32,20 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _MAX_BYTES = 16
 """Bytes per pixel of `max_pixels` that may be decoded at a time: four samples of 32 bits."""
 
-
 _LARGER = 4
-"""How many times more pixels than its strip an image in it may have: codecs round sizes up."""
+"""How many times more pixels than its strip or tile an image in it may have: codecs round sizes up."""
 
 _MAX_PARTS = 100_000
 """Strips or tiles of a plane: 64 megapixels in rows, or in tiles of 26 by 26."""
 
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Bytes with their bits in reverse, as FillOrder 2 stores them."""
+
+_ERRORS = (tifffile.TiffFileError, *DECODE_ERRORS)
+
 
 def decode(stream: BinaryIO, max_pixels: int, *, truncated: bool) -> tuple[Image.Image, bytes | None]:
-    """The image of the first directory and its ICC profile: L, LA, RGB, RGBA, CMYK or LAB, as it is stored.
+    """The image of the first directory, in mode L, LA, RGB, RGBA, CMYK or LAB and not turned, and its ICC profile.
 
     Raises UnsupportedImageError for a layout that is not read or a compression whose extra is missing,
     TruncatedImageError where a strip lies beyond the end unless `truncated`, and ImageError for damage.
@@ -65,11 +69,12 @@ def _translated() -> Iterator[None]:
         raise
     except ImportError as exc:  # A build of imagecodecs without this codec.
         raise UnsupportedImageError(f"TIFF compression that this imagecodecs lacks: {exc}"[:200]) from exc
-    except (tifffile.TiffFileError, *DECODE_ERRORS) as exc:
+    except _ERRORS as exc:
         raise ImageError(f"the pixels cannot be decoded: {' '.join(str(exc).split())}"[:300]) from exc
 
 
 def _check_size(layout: Layout, max_pixels: int) -> None:
+    """Raise ImageError for sizes that are damaged, or that would need more memory than `max_pixels` allows."""
     width, height = layout.size
     if min(*layout.part, *layout.subsampling) < 1:
         raise ImageError("the TIFF header is damaged: empty strips or tiles")
@@ -77,13 +82,13 @@ def _check_size(layout: Layout, max_pixels: int) -> None:
         raise ImageError(f"more than {_MAX_PARTS:,} strips or tiles")
     part = layout.part[0] * layout.part[1]
     check_count(max(width * height, part), max_pixels)
-    kept = width * height * (layout.colours + 1) * np.dtype(layout.dtype).itemsize
-    if max(kept, part * layout.together * max(1, layout.bits // 8)) > _MAX_BYTES * max_pixels:
+    narrow = width * height * (layout.colours + 1) * np.dtype(layout.dtype).itemsize
+    if max(narrow, part * layout.together * max(1, layout.bits // 8)) > _MAX_BYTES * max_pixels:
         raise ImageError(f"its samples need more than {_MAX_BYTES} bytes per pixel of `max_pixels`")
 
 
 def _samples(page: Any, layout: Layout, stream: BinaryIO, *, truncated: bool) -> NDArray[Any]:  # noqa: ANN401
-    """The needed samples, of shape (h, w, colours and alpha) and the layout's dtype; zeros where the file has none."""
+    """The needed samples, narrowed, of shape (h, w, colours and alpha); zeros where the file stores none."""
     (width, height), (columns, rows) = layout.size, layout.part
     wanted = [*range(layout.colours), *([] if layout.alpha is None else [layout.alpha])]
     values = np.zeros((height, width, len(wanted)), layout.dtype)
@@ -92,19 +97,20 @@ def _samples(page: Any, layout: Layout, stream: BinaryIO, *, truncated: bool) ->
         for number in range(across * down):
             top, left = number // across * rows, number % across * columns
             shape = (rows if layout.is_tiled else min(rows, height - top), columns)
-            data = _stored(page, layout, plane * across * down + number, shape, stream, truncated=truncated)
+            index = plane * across * down + number
+            data = _stored(page, layout, index, shape, stream, truncated=truncated)
             if data is None:
                 continue
             try:
-                part = _part(page, layout, plane * across * down + number, shape, data)
-            except (tifffile.TiffFileError, *DECODE_ERRORS):
+                part = _part(page, layout, index, shape, data)
+            except _ERRORS:
                 if not truncated:
                     raise
                 continue
             part = part[: height - top, : width - left]
             channels = slice(place, place + 1) if layout.is_planar else slice(None)
             chosen = part if layout.is_planar else part[..., wanted]
-            values[top : top + part.shape[0], left : left + part.shape[1], channels] = kept(chosen, layout)
+            values[top : top + part.shape[0], left : left + part.shape[1], channels] = narrowed(chosen, layout)
     return values
 
 
@@ -117,7 +123,10 @@ def _stored(
     *,
     truncated: bool,
 ) -> bytes | None:
-    """The bytes of a strip or tile; None where nothing is stored for it, as sparse files have it."""
+    """The stored bytes of a strip or tile; None if there are none, as in sparse files.
+
+    Raises TruncatedImageError or ImageError where they are not in the file, unless `truncated`.
+    """
     if index >= min(len(page.dataoffsets), len(page.databytecounts)):
         if truncated:
             return None
@@ -149,12 +158,8 @@ def _part(page: Any, layout: Layout, index: int, shape: tuple[int, int], data: b
     return _unpacked(data.ljust(line * lines, b"\0"), layout, shape)
 
 
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-"""Bytes with their bits in reverse, as FillOrder 2 stores them."""
-
-
 def _count_pixels(data: bytes, codec: str) -> int:
-    """Of an image in a strip or tile, by its own header: the codecs of imagecodecs have no limit."""
+    """Pixels of the image in a strip or tile, by its own header: imagecodecs decodes it whatever its size."""
     if codec == "JPEG":
         _, height, width, _ = jpeg_shape(data)
         return int(height * width)
