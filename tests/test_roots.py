@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -98,16 +97,6 @@ def test_a_file_that_is_no_image_any_more_leaves_and_an_unreadable_one_stays(she
     assert (report.excluded, report.missing, report.failed) == (1, 0, ())
     assert (report.ignored["unreadable"], report.ignored["other"]) == (1, 1)
     assert str(photos / "secret") in shelf.hits() and str(photos / "changed") not in shelf.hits()
-
-
-def test_rows_of_roots_name_the_option_only_where_it_is_set(shelf: Shelf, photos: Path) -> None:
-    """The previous version does not know it; its rows have none."""
-    shelf.index(photos)
-    [(options,)] = shelf.rows("SELECT options FROM roots")
-    assert "all_files" not in json.loads(options)
-    shelf.index(all_files=True)
-    [(options,)] = shelf.rows("SELECT options FROM roots")
-    assert json.loads(options)["all_files"] is True
 
 
 def test_an_inner_root_with_all_files_stays_in_an_outer_one_without(shelf: Shelf, photos: Path) -> None:

@@ -69,7 +69,7 @@ class Roots:
                 exclude=tuple(known["exclude"]),
                 hidden=known["hidden"],
                 follow_symlinks=known["follow_symlinks"],
-                all_files=known.get("all_files", False),
+                all_files=known.get("all_files", False),  # Rows of schema 1 do not have it.
             )
             self.all[path] = Root(path, scan, is_file, tuple(os.fsencode(m) for m in json.loads(mounts)))
         self._saved = dict(self.all)
@@ -177,10 +177,8 @@ def _as_row(root: Root) -> tuple[bytes, str, str]:
         "exclude": root.options.exclude,
         "hidden": root.options.hidden,
         "follow_symlinks": root.options.follow_symlinks,
-    }
-    # Only where they are set, so that the previous version can read the other libraries' rows.
-    options |= {"is_file": True} if root.is_file else {}
-    options |= {"all_files": True} if root.options.all_files else {}
+        "all_files": root.options.all_files,
+    } | ({"is_file": True} if root.is_file else {})
     return root.path, json.dumps(options), json.dumps([os.fsdecode(m) for m in root.mounts])
 
 
