@@ -19,10 +19,10 @@ Stamp = tuple[int, int, int]
 """Size in bytes, mtime in nanoseconds, inode: while they stay the same, a file is taken to be unchanged."""
 
 EARLIEST, LATEST = -MAX_INTEGER, MAX_INTEGER
-"""The modification times that the catalog can hold, in nanoseconds: the years 1678 to 2261, and parts of two more."""
+"""The first and last modification time that the catalog can hold, in nanoseconds since 1970: in 1677 and 2262."""
 
 UNKNOWN_MTIME = EARLIEST - 1
-"""Recorded where a file's time is not to be trusted: it equals no file's `mtime_of`, so the next run reads the file."""
+"""Recorded where a file's time cannot be trusted: no file has it (`mtime_of`), so the next run reads the file again."""
 
 TEMPORARY = ".tmp"
 """The suffix of a file that is still being written; see `replacing`."""
@@ -37,8 +37,8 @@ _HEAD = 4096
 def absolute(path: PathLike) -> bytes:
     """A path as the catalog keeps it: absolute, without `..`, symbolic links left as they are.
 
-    Raises UsageError for an empty one, which would mean the working folder: most likely a variable is not set; and for
-    what no file system allows in a name.
+    Raises UsageError for a name that no file system allows, and for an empty one, which would mean the working folder:
+    most likely a variable is not set.
     """
     try:
         name = os.fsencode(path)
@@ -48,11 +48,12 @@ def absolute(path: PathLike) -> bytes:
         raise UsageError("a path is empty; write . for the folder that you are in")
     if b"\0" in name:
         raise UsageError("a path cannot contain a zero byte", path=os.fsdecode(name))
+    # As text, because `expanduser` fails on bytes with a user's name that is not ASCII.
     return os.path.abspath(os.fsencode(os.path.expanduser(os.fsdecode(name))))
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with its `~` or `~user` replaced; as it is where there is no such home folder, as in a shell."""
+    """A path with its `~` or `~user` replaced; unchanged if there is no such home folder, as in a shell."""
     return Path(os.path.expanduser(path))
 
 
@@ -90,9 +91,8 @@ def stamp(path: Path) -> Stamp:
 
 
 def mtime_of(status: os.stat_result) -> int:
-    """A modification time as the catalog keeps it, in nanoseconds: within EARLIEST and LATEST."""
-    time = status.st_mtime_ns
-    return time if EARLIEST <= time <= LATEST else LATEST if time > 0 else EARLIEST
+    """A modification time as the catalog keeps it, in nanoseconds since 1970: clamped to EARLIEST … LATEST."""
+    return min(max(status.st_mtime_ns, EARLIEST), LATEST)
 
 
 def sha256(path: Path) -> str:
@@ -128,8 +128,9 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def making_folder(path: Path) -> Iterator[None]:
-    """Make a folder, with its parents, for the block to fill. Where the block fails, those that are new and still empty
-    are removed. Raises OSError where it cannot be made.
+    """Make a folder, with its parents, for the block to fill. Raises OSError where that is not possible.
+
+    If the block fails, the new folders that are still empty are removed.
     """
     new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     try:

@@ -11,7 +11,7 @@ MAX_INTEGER = 2**63 - 1
 
 
 def whole_number(digits: str) -> int:
-    """The number that decimal digits write, at most MAX_INTEGER: `int` refuses thousands of digits."""
+    """The number written in decimal digits, at most MAX_INTEGER. `int` refuses thousands of digits."""
     digits = digits.lstrip("0")
     return min(int(digits or 0), MAX_INTEGER) if len(digits) <= len(str(MAX_INTEGER)) else MAX_INTEGER
 

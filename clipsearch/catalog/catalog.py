@@ -40,7 +40,7 @@ class EncoderRow:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file at the path of a catalog. Raises UsageError where that cannot be seen."""
+    """Whether there is a file at the path of a catalog. Raises UsageError where that cannot be checked."""
     try:
         return path.is_file()
     except OSError as exc:
@@ -279,7 +279,7 @@ _SELECT_ENCODER = "SELECT id, spec, fingerprint, dim, logit_scale, logit_bias, d
 
 
 def _encoder_row(row: Sequence[Any]) -> EncoderRow:
-    """Raises DamagedError for details that we have not written."""
+    """Raises DamagedError for details that clipsearch cannot have written."""
     try:
         details = json.loads(row[6])
         info = EncoderInfo(

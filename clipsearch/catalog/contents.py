@@ -41,18 +41,20 @@ class Content(NamedTuple):
     facts: ImageFacts | None
 
 
-BLANK = "blank"
-"""The reason of an image of one colour: it is no hit, as all of these are look-alikes of one another."""
-
-
 class Entry(NamedTuple):
-    """What decides whether a file with these bytes must be read: `revision` is the reader's."""
+    """What decides whether a file with these bytes must be read again.
+
+    `decoder` is the `images.open.decoder_version`, and `revision` the READER_REVISION, that read it last.
+    """
 
     id: int
     state: ContentState
     decoder: str
     revision: int
 
+
+BLANK = "blank"
+"""The reason recorded for an image of one colour. It is not a hit: all blank images look alike."""
 
 _FACTS = ("format", "width", "height", "taken_at", "taken_offset", "camera", "lat", "lon")
 """The columns of `contents` that hold the attributes of `ImageFacts` of the same names."""
@@ -65,14 +67,17 @@ class Contents:
         self._conn = conn
 
     def by_digest(self, digest: bytes) -> Entry | None:
+        """The content with this SHA-256."""
         return self._entry("digest = ?", digest)
 
+    def by_id(self, content_id: int) -> Entry | None:
+        """The content with this id."""
+        return self._entry("id = ?", content_id)
+
     def is_blank(self, content_id: int) -> bool:
+        """Whether a content is an image of one colour."""
         query = "SELECT 1 FROM contents WHERE id = ? AND reason = ?"
         return self._conn.execute(query, (content_id, BLANK)).fetchone() is not None
-
-    def by_id(self, content_id: int) -> Entry | None:
-        return self._entry("id = ?", content_id)
 
     def _entry(self, condition: str, value: bytes | int) -> Entry | None:
         row = self._conn.execute(
@@ -92,9 +97,9 @@ class Contents:
         revision: int,
         now: str,
     ) -> int:
-        """Record a content, or what a later decode found out about it: its id stays.
+        """Record a content, or what a later decode found out about it; its id, which stays the same.
 
-        `facts` take the place of those known before; None leaves them.
+        `facts`, read by the reader of a `revision`, replace those recorded before; None leaves them.
         """
         row = self._conn.execute(
             """INSERT INTO contents (digest, bytes, state, reason, decoder, added_at) VALUES (?, ?, ?, ?, ?, ?)
@@ -109,7 +114,7 @@ class Contents:
         return content_id
 
     def put_facts(self, content_id: int, facts: ImageFacts | None, *, revision: int, reason: str | None) -> None:
-        """Record what the reader of a `revision` read from the bytes of a content."""
+        """Replace the facts and the reason of a content by what the reader of a `revision` found; None clears facts."""
         columns = (*_FACTS, "exif", "facts_revision", "reason")
         exif = json.dumps(dict(facts.exif)) if facts and facts.exif else None
         values = (*(getattr(facts, name, None) for name in _FACTS), exif, revision, reason)

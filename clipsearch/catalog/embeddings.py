@@ -55,8 +55,8 @@ class Embeddings:
             (content_id, encoder_id, view, None if box is None else json.dumps(box), to_bytes(vector)),
         )
 
-    def remove_of(self, content_id: int) -> int:
-        """Remove the vectors of a content, by any encoder; how many."""
+    def remove_all(self, content_id: int) -> int:
+        """Remove all vectors of a content, whatever their encoder; the number removed."""
         return self._conn.execute("DELETE FROM embeddings WHERE content_id = ?", (content_id,)).rowcount
 
     # Counts
@@ -170,25 +170,27 @@ class Embeddings:
         ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in parts)])
         return ids, np.concatenate([np.empty((0, dim), np.float32), *(vectors for _, vectors in parts)])
 
-    def live_views(self, encoder_id: int, seqs: Sequence[int], *, blank: bool) -> dict[int, LiveView]:
-        """View by seq, for those of `seqs` that belong to a live content; of one colour only where `blank` is true."""
-        return {seq: LiveView(*about) for seq, _, *about in self._live(encoder_id, seqs, "0", blank=blank)}
+    def live_views(self, encoder_id: int, seqs: Sequence[int], *, with_blank: bool) -> dict[int, LiveView]:
+        """Views by seq, for `seqs` that belong to a live content; `with_blank` includes images of one colour."""
+        return {seq: LiveView(*about) for seq, _, *about in self._live(encoder_id, seqs, "0", with_blank=with_blank)}
 
     def live_vectors(
-        self, encoder_id: int, seqs: Sequence[int], *, dim: int, blank: bool
+        self, encoder_id: int, seqs: Sequence[int], *, dim: int, with_blank: bool
     ) -> tuple[dict[int, LiveView], NDArray[np.float32]]:
         """`live_views` in ascending order of seq, and their vectors in the same order, shape (n, dim)."""
-        rows = sorted(self._live(encoder_id, seqs, "e.vector", blank=blank))
+        rows = sorted(self._live(encoder_id, seqs, "e.vector", with_blank=with_blank))
         return {seq: LiveView(*about) for seq, _, *about in rows}, stacked([row[1] for row in rows], dim)
 
-    def _live(self, encoder_id: int, seqs: Sequence[int], column: str, *, blank: bool) -> Iterator[tuple[Any, ...]]:
-        hidden = f"AND EXISTS (SELECT 1 FROM contents c WHERE c.id = e.content_id AND c.reason IS NOT '{BLANK}')"
+    def _live(
+        self, encoder_id: int, seqs: Sequence[int], column: str, *, with_blank: bool
+    ) -> Iterator[tuple[Any, ...]]:
+        not_blank = f"AND EXISTS (SELECT 1 FROM contents c WHERE c.id = e.content_id AND c.reason IS NOT '{BLANK}')"
         for part, marks in batches(seqs):
             rows = self._conn.execute(
                 f"""SELECT e.seq, {column}, e.content_id, e.view, e.box FROM embeddings e
                 WHERE e.seq IN ({marks}) AND e.encoder_id = ?
                   AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})
-                  {"" if blank else hidden}""",
+                  {"" if with_blank else not_blank}""",
                 (*part, encoder_id),
             )
             yield from rows.fetchall()  # Ctrl-C in between would leave an open cursor to a closed connection.

@@ -40,7 +40,7 @@ class Near:
     km: float
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a place that is not on the globe, and for a distance that is no number above 0."""
+        """Raises UsageError for a place that is not on the globe, and for a distance that is not finite and above 0."""
         if not (abs(self.lat) <= 90 and abs(self.lon) <= 180 and 0 < self.km < math.inf):
             given = f"{self.lat:g},{self.lon:g},{self.km:g}"
             raise UsageError(f"`near`: {given}: latitude within ±90, longitude within ±180, kilometres above 0")
@@ -53,7 +53,7 @@ class Filter:
     within: folders (all below them), or globs over whole paths, where `*` also matches slashes.
     taken: ISO moments [from, to), compared as text with an image's local time.
     indexed_since: ISO, compared with when a content was added (UTC).
-    Images of one colour never match, unless `blank` or `state` is given.
+    blank: also images of one colour, which match only with this or with `state`.
     """
 
     within: tuple[bytes, ...] = ()

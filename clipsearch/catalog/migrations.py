@@ -117,11 +117,11 @@ where a date or place was found; `keywords` is a JSON list, `sidecars` a JSON ob
 `facts_revision` is the `images.open.READER_REVISION` that read the facts and pixels of a content."""
 
 
-def _added(columns: Mapping[str, Sequence[str]]) -> str:
+def _add_columns(columns: Mapping[str, Sequence[str]]) -> str:
     return ";".join(f"ALTER TABLE {table} ADD COLUMN {each}" for table, added in columns.items() for each in added)
 
 
-_STEPS = (("0001_initial", _INITIAL), ("0002_facts", _added(_FACTS)))
+_STEPS = (("0001_initial", _INITIAL), ("0002_facts", _add_columns(_FACTS)))
 
 SCHEMA_VERSION = len(_STEPS)
 

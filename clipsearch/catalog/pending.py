@@ -60,10 +60,11 @@ def delete_surplus(catalog: Catalog, mode: Tiles) -> int:
     ).rowcount
 
 
-def delete_stand_ins(catalog: Catalog, max_pixels: int) -> int:
-    """Delete the vectors of tiles that were too large for a lower limit than this: they are pending again; how many.
+def delete_oversized_tiles(catalog: Catalog, max_pixels: int) -> int:
+    """Delete the vectors of tiles that exceeded a lower limit than this, so that they are pending again; how many.
 
-    The whole image stands in for such a tile, so it has no box. The limit is what `contents.decoder` ends with, in MP.
+    Such a tile has the vector of the whole image, and therefore no box. `contents.decoder` ends with the limit in
+    megapixels (`images.open.decoder_version`).
     """
     limit = "CAST(substr(decoder, instr(decoder, '; ') + 2) AS REAL) * 1e6"
     return catalog.conn.execute(

@@ -102,7 +102,7 @@ class Broken(_Hashed):
 class Decoded(_Hashed):
     """Pixels for the encoder, uint8 of shape (n, 3, S, S): one for each of `views`.
 
-    `corrects`: the vectors that the content has are of other pixels, which an older reader made of the file.
+    `corrects`: an older reader decoded other pixels, so that the content's old vectors must go.
     """
 
     facts: ImageFacts
@@ -117,7 +117,7 @@ Outcome = Done | Unread | Changing | Known | Reread | Broken | Truncated | Decod
 
 
 class _Kept(NamedTuple):
-    """What the catalog has of a content, and what it needs from its bytes; None: nothing."""
+    """What the catalog has of a content, and what must be read again from its bytes; None: nothing."""
 
     entry: Entry
     need: Literal["pixels", "facts"] | None
@@ -180,8 +180,8 @@ class Reader:
     def _reread(self, work: Work, file: BinaryIO, entry: Entry) -> Reread | None:
         """The facts in the header of an unchanged file; None where the whole file must be read."""
         about = os.fstat(file.fileno())
-        if entry.state == "ok" and stat.S_ISREG(about.st_mode) and _is(work, about):
-            with contextlib.suppress(ImageError):  # _read meets it again.
+        if entry.state == "ok" and stat.S_ISREG(about.st_mode) and _matches(work, about):
+            with contextlib.suppress(ImageError):  # `_read` gets the same error, and reports it.
                 image = open_image(file, max_pixels=self._max_pixels)
                 if not image.changed_since(entry.revision):
                     return Reread(work, work.size, work.mtime_ns, entry.id, image.facts, _blank(image))
@@ -233,14 +233,14 @@ class Reader:
             image = open_image(source, max_pixels=self._max_pixels, truncated=truncated)
             corrects = kept is not None and _corrects(image, kept.entry, truncated=truncated)
             if kept is not None and kept.need == "facts" and not corrects:
-                return Reread(work, size, mtime_ns, kept.entry.id, image.facts, _reason(image, truncated=truncated))
+                return Reread(work, size, mtime_ns, kept.entry.id, image.facts, _remark(image, truncated=truncated))
             views = self._missing_views(image, None if corrects or kept is None else kept.entry.id)
             if not truncated:
                 self._budget.take(turn, len(views))
                 taken = len(views)
             pixels, views = self._prepare(image, views)
             taken = 0
-            reason = _reason(image, truncated=truncated)
+            remark = _remark(image, truncated=truncated)
         except TruncatedImageError as exc:
             if not truncated:
                 return Truncated(work)
@@ -254,7 +254,7 @@ class Reader:
             return Broken(*hashed, "failed", str(exc))
         finally:
             self._budget.release(taken)
-        return Decoded(*hashed, image.facts, views, pixels, "partial" if truncated else "ok", reason, corrects)
+        return Decoded(*hashed, image.facts, views, pixels, "partial" if truncated else "ok", remark, corrects)
 
     def _missing_views(self, image: Picture, content_id: int | None) -> tuple[View, ...]:
         """The views without a vector in the catalog; at least one."""
@@ -286,7 +286,7 @@ class Reader:
         return np.stack(pixels), tuple(shown)
 
     def _kept(self, *, digest: bytes = b"", content_id: int = 0) -> _Kept | None:
-        """What is known of the content with this digest or id, if any."""
+        """What is known of the content with this digest, or else this id; None if it is new."""
         with self._lock:
             contents = self._catalog.contents
             entry = contents.by_digest(digest) if digest else contents.by_id(content_id)
@@ -300,15 +300,15 @@ class Reader:
 
 
 def _corrects(image: Picture, entry: Entry, *, truncated: bool) -> bool:
-    """Whether an older reader made other pixels of this file. Raises ImageError."""
+    """Whether an older reader decoded other pixels. Raises ImageError."""
     if entry.revision >= READER_REVISION:
         return False
-    # A partial file that an older reader took for truncated may be whole; reading on shows it.
+    # A file that an older reader took for truncated may be complete; decoding all of it shows that.
     return (entry.state == "partial" and not truncated) or image.changed_since(entry.revision)
 
 
-def _reason(image: Picture, *, truncated: bool) -> str | None:
-    """What is remarkable about an image that was decoded."""
+def _remark(image: Picture, *, truncated: bool) -> str | None:
+    """The reason recorded for an image that was decoded, if there is anything to say."""
     return "the file ends early; what there is was indexed" if truncated else _blank(image)
 
 
@@ -323,7 +323,7 @@ def _digest(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
-def _is(work: Work, about: os.stat_result) -> bool:
+def _matches(work: Work, about: os.stat_result) -> bool:
     return (work.size, work.mtime_ns) == (about.st_size, mtime_of(about))
 
 

@@ -36,7 +36,7 @@ CLAMPED = (
     "corrected (touch FILE)"
 )
 NAMED = 5
-"""Files that notices name one by one; the others are counted."""
+"""Files that get a notice of their own; the others are counted."""
 
 FOUND_STEP = 500
 """Progress is reported once for this many files."""
@@ -271,7 +271,7 @@ class Reconciler:
         return int(self.catalog.conn.execute("SELECT count(*) FROM temp.work").fetchone()[0])
 
     def clamped_times(self) -> list[str]:
-        """Notices for the files to read whose times the catalog cannot hold."""
+        """Notices about the files of this run whose times the catalog cannot hold."""
         rows = self.catalog.conn.execute(
             "SELECT path FROM temp.work WHERE mtime_ns IN (?, ?) ORDER BY path", (EARLIEST, LATEST)
         ).fetchall()
@@ -333,7 +333,7 @@ class Reconciler:
     # What was skipped
 
     def count_skipped(self) -> None:
-        """Count what is not an image or not supported; at the end of a run."""
+        """Count the files that are not images, and why files are not supported. Call it at the end of a run."""
         conn, counts = self.catalog.conn, self.counts
         counts.ignored = skipped.ignored(self._walked)
         counts.without_images = skipped.without_images(self._walked, conn)

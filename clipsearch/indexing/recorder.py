@@ -100,7 +100,7 @@ class Recorder:
             revision=READER_REVISION,
             now=time,
         )
-        if image.corrects and self._catalog.embeddings.remove_of(content_id):
+        if image.corrects and self._catalog.embeddings.remove_all(content_id):
             self._counts.corrected += 1
         if finite:
             for view, vector in zip(image.views, vectors, strict=True):
@@ -175,8 +175,8 @@ class Recorder:
             revision=READER_REVISION,
             now=time,
         )
-        if broken.state == "unsupported" and self._catalog.embeddings.remove_of(content_id):
-            # An older reader made something of it.
+        if broken.state == "unsupported" and self._catalog.embeddings.remove_all(content_id):
+            # An older reader decoded something else from it: neither those vectors nor those facts are of this image.
             self._catalog.contents.put_facts(content_id, None, revision=READER_REVISION, reason=broken.reason)
         if broken.work.content_id != content_id:
             self._reconciler.take_moved(content_id, broken.work.path)

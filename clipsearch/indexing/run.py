@@ -40,8 +40,10 @@ MAX_ROWS_A_COMMIT = 512
 """Files that need no encoding are committed this many at a time."""
 
 MAX_THREADS = 256
+"""More than the machines of users have cores; each thread also holds a decoded image."""
+
 MAX_BATCH = 4096
-"""At 224 pixels a side, the images that wait for such a batch and are in it take 2 GB."""
+"""Images of 224 × 224 pixels that are in such a batch or wait for the next one take 2 GB."""
 
 PROBES = 256
 """Prompts that nprobe is chosen with."""
@@ -161,7 +163,7 @@ class IndexRun:
             if self._tiles != catalog.tiles():
                 catalog.set_meta("tiles", self._tiles)
                 self._deleted = pending.delete_surplus(catalog, self._tiles)
-            pending.delete_stand_ins(catalog, self._options.max_pixels)
+            pending.delete_oversized_tiles(catalog, self._options.max_pixels)
         with catalog.transaction():
             self._reconciler.scan(areas, found=self._meter.found)
             if filling is not None or self._options.tiles is not None:

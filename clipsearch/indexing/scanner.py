@@ -33,8 +33,8 @@ class ScanOptions:
 
     `exclude` holds globs: one without a slash is matched against every file and folder name, one with a slash
     against the path below the root. `*` also matches slashes. `hidden` takes names that begin with a dot in,
-    `follow_symlinks` links to files and folders, and `all_files` images without an image's suffix: the first bytes of
-    every file without one are read.
+    `follow_symlinks` links to files and folders, and `all_files` images without an image's suffix, which are found by
+    their first bytes.
     """
 
     exclude: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class Walk:
 
     `unreadable` are folders (or links) that could not be read, with the reason; `empty` folders without any
     entry; `mounts` folders on another device than their parent; `ignored` the number of files that the rules allow and
-    that are not images, by kind; `found` the number of images, set by who counts them. `complete` is true once the
+    that are not images, by kind; `found` the number of images, which the caller sets. `complete` is true once the
     iterator has been used up.
     """
 
@@ -255,7 +255,7 @@ class Walk:
                 self.ignored[kind_of(_ending(entry.name))] += 1
 
     def _is_image(self, entry: os.DirEntry[bytes]) -> bool:
-        """Whether a file has an image's suffix or content; counts it otherwise."""
+        """Whether a file has an image's suffix or content. Others are counted."""
         ending = _ending(entry.name)
         if ending in self._endings:
             return True

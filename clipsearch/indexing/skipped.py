@@ -32,7 +32,7 @@ def without_images(walks: Sequence[Walked], conn: sqlite3.Connection) -> list[st
 
 
 def unsupported_reasons(walks: Sequence[Walked], conn: sqlite3.Connection, *, decoder: str) -> dict[str, int]:
-    """Why files are unsupported, those of earlier runs included, and how many; the most frequent reason first."""
+    """Number of unsupported files by reason, those of earlier runs included; the most frequent reason first."""
     starts = {walked.area.start for walked in walks}
     rows = conn.execute(
         "SELECT f.path, c.reason FROM contents c JOIN files f ON f.content_id = c.id "

@@ -78,7 +78,7 @@ class Embedder:
     def texts(self, texts: Sequence[str], *, keep: bool = True) -> NDArray[np.float32]:
         """Unit rows of shape (len(texts), dim). `keep` allows the cache to keep them.
 
-        Adds a notice for each text whose end the encoder ignores. Raises UsageError for what is not UTF-8.
+        Adds a notice for each text whose end the encoder ignores. Raises UsageError for a text that is not valid UTF-8.
         """
         import numpy as np
 
@@ -139,8 +139,9 @@ class Embedder:
                     yield EmbeddedImage(each.path, next(vectors), partial=each.partial)
 
     def _known(self, term: Indexed) -> NDArray[np.float32]:
-        may_exist = self.catalog is not None and 0 < term.id <= MAX_INTEGER
-        stored = self.catalog.embeddings.vector_of(term.id, self.row.id) if self.catalog and may_exist else None
+        stored = None
+        if self.catalog is not None and 0 < term.id <= MAX_INTEGER:
+            stored = self.catalog.embeddings.vector_of(term.id, self.row.id)
         if stored is None:
             raise UsageError(f"{term}: the library holds no such image")
         return stored

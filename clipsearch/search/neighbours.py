@@ -120,7 +120,7 @@ class Searcher:
                 want *= CROWDED  # An image may be there several times, by several views.
             ids, scores = self._candidates(row, view, queries, want, allowed, exhaustive=allowed is not None)
             seqs = sorted({int(i) for i in ids.ravel() if i >= 0})
-            live = self._catalog.embeddings.live_views(row.id, seqs, blank=allowed is not None)
+            live = self._catalog.embeddings.live_views(row.id, seqs, with_blank=allowed is not None)
             return [
                 _first_contents(live, ids[i], scores[i], k) or self._fetch(row, view, queries[i], k, allowed)
                 for i in range(len(queries))
@@ -229,7 +229,7 @@ class Searcher:
         while True:
             ids, _ = self._candidates(row, view, queries, want, allowed, exhaustive=exhaustive)
             found = ids[0][ids[0] >= 0]
-            live, views = self._live(row, queries, found.tolist(), blank=allowed is not None)
+            live, views = self._live(row, queries, found.tolist(), with_blank=allowed is not None)
             exact = exhaustive or view.snapshot is None or not view.snapshot.approximate
             if len(live) >= k or (len(found) < want and exact):
                 return live[:k]
@@ -309,12 +309,12 @@ class Searcher:
         vectors: NDArray[np.float32],
         k: int,
     ) -> list[Neighbour]:
-        """The first `k` contents of vectors that are sorted best first, each with its best view."""
+        """The first `k` contents of vectors that passed a filter and are sorted best first, each with its best view."""
         best: dict[int, Neighbour] = {}
         step = 2 * k + SPARE
         for start in range(0, len(seqs), step):
             part = seqs[start : start + step].tolist()
-            live = self._catalog.embeddings.live_views(row.id, part, blank=True)  # They have passed a filter.
+            live = self._catalog.embeddings.live_views(row.id, part, with_blank=True)
             for i, seq in enumerate(part, start):
                 if seq in live and live[seq].content_id not in best:
                     best[live[seq].content_id] = _neighbour(live[seq], scores[i], seq, vectors[i])
@@ -323,14 +323,17 @@ class Searcher:
         return list(best.values())[:k]
 
     def _live(
-        self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int], *, blank: bool
+        self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int], *, with_blank: bool
     ) -> tuple[list[Neighbour], int]:
-        """Live contents among `seqs`, each with its best view, best first; and how many views of them there are."""
+        """Live contents among `seqs`, each with its best view, best first; and how many views of them there are.
+
+        A filter has already decided about blank images, so after one they are let through by `with_blank`.
+        """
         import numpy as np
 
         from clipsearch.vectors import exact
 
-        live, vectors = self._catalog.embeddings.live_vectors(row.id, seqs, dim=row.info.dim, blank=blank)
+        live, vectors = self._catalog.embeddings.live_vectors(row.id, seqs, dim=row.info.dim, with_blank=with_blank)
         if not live:
             return [], 0
         found = list(live)

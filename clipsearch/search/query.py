@@ -86,7 +86,7 @@ def answer(
 
     vectors = [embedder.term(term) for term in terms]
     if any(isinstance(term, Indexed) and catalog.contents.is_blank(term.id) for term in terms):
-        where = replace(where or Filter(), blank=True)  # Its look-alikes are what is wanted.
+        where = replace(where or Filter(), blank=True)  # Images like a blank one are blank, too.
     background = _background(catalog, embedder) if kind != "cosine" and (is_clip or kind != "combined") else None
     vector = balanced_sum(terms, vectors, background if is_clip and background and _is_large(background) else None)
     queries = [*(vectors if options.match_all else [vector]), *(embedder.term(term) for term in negative)]

@@ -12,7 +12,7 @@ from clipsearch.errors import UsageError
 from clipsearch.types import Box, whole_number
 
 MAX_WEIGHT = 1000.0
-"""The largest weight; the smallest is its inverse. Next to such a term, none of weight 1 makes a difference."""
+"""The largest weight; the smallest is its inverse. Next to such a term, one of weight 1 makes no difference."""
 
 _WEIGHT = re.compile(r"(.+)\^([0-9]*\.?[0-9]+)", re.DOTALL)
 _NUMBER = r"\s*([0-9]*\.?[0-9]+)(%?)\s*"

@@ -202,7 +202,7 @@ def _write(root: faiss.Index, write: Write) -> None:
 
 @contextmanager
 def _utf8_name(path: Path) -> Iterator[str]:
-    """A name of the file that FAISS can take, which is none with other bytes than UTF-8."""
+    """A name for the file that FAISS accepts: its Python binding can only pass on names in UTF-8."""
     if is_text(str(path)):
         yield str(path)
         return

@@ -79,8 +79,8 @@ def index_text(report: IndexReport) -> str:
         *((files, f"not indexed: {message(why)}") for why, files in report.unsupported_reasons.items()),
         (report.failed_before, "failed earlier and unchanged since; not retried"),
         (report.encoded * with_tiles, "vectors computed, of whole pictures and of parts"),
-        (report.corrected, "of them decoded correctly now, unlike before"),
-        (report.reread, "known pictures whose dates, places and sizes were read again"),
+        (report.corrected, "corrected: earlier versions decoded them wrongly; encoded again"),
+        (report.reread, "known pictures whose metadata was read again, without encoding them"),
         (report.deleted, "vectors of parts deleted"),
     ):
         if count:

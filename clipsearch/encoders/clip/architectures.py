@@ -34,10 +34,10 @@ _MEANINGLESS = {
 }  # fmt: skip
 """Settings that say how a model is trained or fetched, or that the tokenizer's own identity covers."""
 _LARGEST = {"layers": 1000, "image_size": 4096}
-"""What no published model reaches: open_clip's own configurations end at 56 layers and 512 pixels."""
+"""Limits that no published model reaches: open_clip's own configurations have at most 56 layers and 512 pixels."""
 _SLACK = 10_000_000
-"""Numbers that a module may have beyond twice its checkpoint's before it is built: 40 MB. open_clip's configurations
-need less than 1.05 times."""
+"""A module may have twice the numbers of its checkpoint plus these (40 MB), or it is not built. With open_clip's own
+configurations, the ratio is below 1.05."""
 _CODE = frozenset({"auto_map", "attn_implementation", "_attn_implementation"})
 """Settings by which transformers runs a model's own Python code or fetches a kernel from the hub."""
 
@@ -150,18 +150,18 @@ def build_model(
         with torch.device("meta"):
             size = _size(_built(config, folder))
         if size > 2 * sum(tensor.numel() for tensor in state.values()) + _SLACK:
-            raise _not_of_this(where, f"they are too few for {size:,} weights")
+            raise _mismatch(where, f"they are too few for {size:,} weights")
         model = _built(config, folder)
     try:
         adapted = _adapted(model, dict(state), resize=resize)
         model.load_state_dict(adapted, strict=True, assign=True)  # no second copy of the weights
     except (RuntimeError, AssertionError, TypeError, KeyError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise _not_of_this(where, " ".join(lines[1:2] or lines)[:200]) from error
+        raise _mismatch(where, " ".join(lines[1:2] or lines)[:200]) from error
     return model.float().eval()
 
 
-def _not_of_this(where: str, why: str) -> EncoderError:
+def _mismatch(where: str, why: str) -> EncoderError:
     reason = f"{where}: its tensors are not those of this architecture ({why})"
     return EncoderError(reason, advice="name the right one with `arch`")
 
@@ -208,13 +208,13 @@ def _without_code(text_model: Path | None) -> Iterator[str | None]:
         return
     file = text_model / "config.json"
     with translated(str(file), "not a text model's configuration"):
-        config = json.loads(file.read_bytes(), object_hook=_uncoded)
+        config = json.loads(file.read_bytes(), object_hook=_drop_code)
     with tempfile.TemporaryDirectory(prefix="clipsearch-") as folder:
         (Path(folder) / file.name).write_text(json.dumps(config))
         yield folder
 
 
-def _uncoded(settings: dict[str, Any]) -> dict[str, Any]:
+def _drop_code(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _CODE}
 
 
