@@ -28,7 +28,6 @@ from clipsearch.classify.classifier import Classifier
 from clipsearch.classify.labels import Label
 from clipsearch.cli import completion, shells
 from clipsearch.encoders.known import ROWS
-from clipsearch.images.open import READER_REVISION
 
 ROOT = Path(__file__).parents[1]
 INSIDE_CI = "CI_RUN_LIMITED" in os.environ
@@ -292,9 +291,7 @@ def test_ids_begin_with_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with catalog.transaction():
         for number in range(1, 124):
             digest = number.to_bytes(32, "big")
-            content = catalog.contents.put(
-                digest, size=1, state="ok", reason=None, decoder="", facts=None, revision=READER_REVISION, now=""
-            )
+            content = catalog.contents.put(digest, size=1, state="ok", reason=None, decoder="", now="")
             catalog.files.put(f"/photos/{number}.jpg".encode(), content_id=content, size=1, mtime_ns=1)
     catalog.close()
     assert words("show", current="id:12") == ["id:12", "id:120", "id:121", "id:122", "id:123"]

@@ -132,15 +132,9 @@ def build(folder: Path, contents: list[Made], engine: str, published: int) -> tu
             snapshots.publish(catalog, row)
         with catalog.transaction():
             content = catalog.contents.put(
-                number.to_bytes(32, "big"),
-                size=1,
-                state=made.state,
-                reason=None,
-                decoder="",
-                facts=made.facts,
-                revision=READER_REVISION,
-                now=made.added,
+                number.to_bytes(32, "big"), size=1, state=made.state, reason=None, decoder="", now=made.added
             )
+            catalog.contents.put_facts(content, made.facts, revision=READER_REVISION)
             for path, state in made.files:
                 catalog.files.put(os.fsencode(path), content_id=content, size=1, mtime_ns=1, state=state)
             catalog.embeddings.put(content, row.id, made.vector)

@@ -14,7 +14,6 @@ import pytest
 from clipsearch.catalog import snapshots
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.images.open import READER_REVISION
 from clipsearch.search.neighbours import Searcher
 from clipsearch.types import EncoderInfo, Preprocess
 
@@ -43,14 +42,7 @@ class Filled:
             for vector in unit(self.rng.normal(size=(n, DIM))):
                 number = len(self.vectors)
                 content = self.catalog.contents.put(
-                    number.to_bytes(32, "big"),
-                    size=1,
-                    state="ok",
-                    reason=None,
-                    decoder="",
-                    facts=None,
-                    revision=READER_REVISION,
-                    now="",
+                    number.to_bytes(32, "big"), size=1, state="ok", reason=None, decoder="", now=""
                 )
                 self.catalog.files.put(f"/pictures/{number}.jpg".encode(), content_id=content, size=1, mtime_ns=1)
                 self.catalog.embeddings.put(content, self.row.id, vector)

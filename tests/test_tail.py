@@ -12,7 +12,6 @@ from helpers import Shelf, draw
 
 from clipsearch.catalog import snapshots
 from clipsearch.catalog.catalog import Catalog
-from clipsearch.images.open import READER_REVISION
 
 COUNT = 5_000
 
@@ -48,14 +47,7 @@ def add_vectors(shelf: Shelf, count: int, *, seed: int) -> None:
         with catalog.transaction():
             for i, vector in enumerate(vectors):
                 content = catalog.contents.put(
-                    rng.bytes(32),
-                    size=1,
-                    state="ok",
-                    reason=None,
-                    decoder="",
-                    facts=None,
-                    revision=READER_REVISION,
-                    now="2026-01-01",
+                    rng.bytes(32), size=1, state="ok", reason=None, decoder="", now="2026-01-01"
                 )
                 catalog.files.put(b"/elsewhere/%d-%05d.png" % (seed, i), content_id=content, size=1, mtime_ns=0)
                 catalog.embeddings.put(content, 1, vector)

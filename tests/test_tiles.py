@@ -31,7 +31,7 @@ from clipsearch.catalog.filters import Filter
 from clipsearch.display.thumbnails import thumbnails
 from clipsearch.images import tiles
 from clipsearch.images.lookahead import Budget, in_order
-from clipsearch.images.open import READER_REVISION, open_image
+from clipsearch.images.open import open_image
 from clipsearch.search import background, relevance
 from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.types import EncoderInfo, Preprocess
@@ -373,9 +373,7 @@ def add(catalog: Catalog, encoder_id: int, made: Made, count: int, rng: np.rando
     views = rng.normal(size=DIM) + 0.1 * rng.normal(size=(count, DIM))
     views = (views / np.linalg.norm(views, axis=1, keepdims=True)).astype("<f4")
     digest = rng.bytes(32)
-    content = catalog.contents.put(
-        digest, size=1, state="ok", reason=None, decoder="", facts=None, revision=READER_REVISION, now=""
-    )
+    content = catalog.contents.put(digest, size=1, state="ok", reason=None, decoder="", now="")
     wide, dead = rng.random() < 0.5, rng.random() < 0.2
     path = f"/{'wide' if wide else 'plain'}/{content}.jpg".encode()
     catalog.files.put(path, content_id=content, size=1, mtime_ns=1, state="missing" if dead else "present")
@@ -477,9 +475,7 @@ def test_what_is_usual_is_taken_from_all_views_and_counts_pictures_once(tmp_path
         row = catalog.add_encoder(EncoderInfo("test", "print", DIM, 10.0, None, Preprocess(8)))
         catalog.set_meta("tiles", "all")
         for i in range(50):
-            content = catalog.contents.put(
-                bytes([i]), size=1, state="ok", reason=None, decoder="", facts=None, revision=READER_REVISION, now=""
-            )
+            content = catalog.contents.put(bytes([i]), size=1, state="ok", reason=None, decoder="", now="")
             for view in range(5):
                 catalog.embeddings.put(content, row.id, rows[5 * i + view], view=view)
     texts = rows[:: 250 // 25][:25]

@@ -85,22 +85,8 @@ class Contents:
         ).fetchone()
         return None if row is None else Entry(*row)
 
-    def put(
-        self,
-        digest: bytes,
-        *,
-        size: int,
-        state: ContentState,
-        reason: str | None,
-        decoder: str,
-        facts: ImageFacts | None,
-        revision: int,
-        now: str,
-    ) -> int:
-        """Record a content, or what a later decode found out about it; its id, which stays the same.
-
-        `facts`, read by the reader of a `revision`, replace those recorded before; None leaves them.
-        """
+    def put(self, digest: bytes, *, size: int, state: ContentState, reason: str | None, decoder: str, now: str) -> int:
+        """Record a content, or the state that a later decode gave it; its id, which stays the same, like its facts."""
         row = self._conn.execute(
             """INSERT INTO contents (digest, bytes, state, reason, decoder, added_at) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (digest) DO UPDATE SET
@@ -108,16 +94,17 @@ class Contents:
             RETURNING id""",
             (digest, size, state, reason, decoder, now),
         ).fetchone()
-        content_id = int(row[0])
-        if facts is not None:
-            self.put_facts(content_id, facts, revision=revision, reason=reason)
-        return content_id
+        return int(row[0])
 
-    def put_facts(self, content_id: int, facts: ImageFacts | None, *, revision: int, reason: str | None) -> None:
-        """Replace the facts and the reason of a content by what the reader of a `revision` found; None clears facts."""
-        columns = (*_FACTS, "exif", "facts_revision", "reason")
+    def put_reason(self, content_id: int, reason: str | None) -> None:
+        """Replace the reason of a content whose state stays the same."""
+        self._conn.execute("UPDATE contents SET reason = ? WHERE id = ?", (reason, content_id))
+
+    def put_facts(self, content_id: int, facts: ImageFacts | None, *, revision: int) -> None:
+        """Replace the facts of a content by those that the reader of a `revision` read; None clears them."""
+        columns = (*_FACTS, "exif", "facts_revision")
         exif = json.dumps(dict(facts.exif)) if facts and facts.exif else None
-        values = (*(getattr(facts, name, None) for name in _FACTS), exif, revision, reason)
+        values = (*(getattr(facts, name, None) for name in _FACTS), exif, revision)
         self._conn.execute(
             f"UPDATE contents SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?", (*values, content_id)
         )

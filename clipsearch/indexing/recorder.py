@@ -96,10 +96,9 @@ class Recorder:
             state=state,
             reason=reason,
             decoder=self._decoder,
-            facts=image.facts,
-            revision=READER_REVISION,
             now=time,
         )
+        self._catalog.contents.put_facts(content_id, image.facts, revision=READER_REVISION)
         if image.corrects and self._catalog.embeddings.remove_all(content_id):
             self._counts.corrected += 1
         if finite:
@@ -157,9 +156,8 @@ class Recorder:
     def _record_reread(self, reread: Reread) -> None:
         entry = self._catalog.contents.by_id(reread.content_id)
         if entry is not None and entry.revision < READER_REVISION:  # Otherwise a copy of the file came first.
-            self._catalog.contents.put_facts(
-                reread.content_id, reread.facts, revision=READER_REVISION, reason=reread.reason
-            )
+            self._catalog.contents.put_facts(reread.content_id, reread.facts, revision=READER_REVISION)
+            self._catalog.contents.put_reason(reread.content_id, reread.reason)
             self._counts.reread += 1
         self._count_known(reread.work, reread.content_id)
         self._put_file(reread, reread.content_id)
@@ -171,13 +169,11 @@ class Recorder:
             state=broken.state,
             reason=broken.reason,
             decoder=self._decoder,
-            facts=None,
-            revision=READER_REVISION,
             now=time,
         )
         if broken.state == "unsupported" and self._catalog.embeddings.remove_all(content_id):
             # An older reader decoded something else from it: neither those vectors nor those facts are of this image.
-            self._catalog.contents.put_facts(content_id, None, revision=READER_REVISION, reason=broken.reason)
+            self._catalog.contents.put_facts(content_id, None, revision=READER_REVISION)
         if broken.work.content_id != content_id:
             self._reconciler.take_moved(content_id, broken.work.path)
         if broken.state == "unsupported":
