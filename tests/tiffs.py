@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,22 +49,15 @@ def page(
     """
     cube = samples if samples.ndim == 3 else samples[..., None]
     height, width, count = cube.shape
-    step = (tile, tile) if tile else (rows or height, width)
-    planes = [cube] if planar == 1 else [cube[..., i : i + 1] for i in range(count)]
+    if compression in (8, 32946) and compress is None:
+        compress = zlib.compress
     segments = []
-    for plane in planes:
-        for top in range(0, height, step[0]):
-            for left in range(0, width, step[1]):
-                part = plane[top : top + step[0], left : left + step[1]]
-                if tile:
-                    part = np.pad(part, ((0, tile - part.shape[0]), (0, tile - part.shape[1]), (0, 0)), "edge")
-                data = encode(part) if encode else pack(part, bits, form, order, predictor)
-                if compression in (8, 32946) and compress is None:
-                    compress = zlib.compress
-                data = compress(data) if compress else data
-                if fill_order == 2:
-                    data = np.packbits(np.unpackbits(np.frombuffer(data, np.uint8)), bitorder="little").tobytes()
-                segments.append(data)
+    for part in parts(cube, planar=planar, tile=tile, rows=rows):
+        data = encode(part) if encode else pack(part, bits, form, order, predictor)
+        data = compress(data) if compress else data
+        if fill_order == 2:
+            data = np.packbits(np.unpackbits(np.frombuffer(data, np.uint8)), bitorder="little").tobytes()
+        segments.append(data)
     if photometric is None:
         photometric = 2 if count - len(extra) == 3 else 1
     found: dict[int, tuple[int, Sequence[Any]]] = {
@@ -87,8 +80,21 @@ def page(
     if tile:
         found |= {322: (3, [tile]), 323: (3, [tile])}
     else:
-        found[278] = (4, [step[0]])
+        found[278] = (4, [rows or height])
     return Page(found | (tags or {}), segments, bool(tile), list(below))
+
+
+def parts(cube: np.ndarray, *, planar: int, tile: int, rows: int) -> Iterator[np.ndarray]:
+    """The samples of the strips or tiles in the order of the file, each of shape (h, w, s); tiles are padded."""
+    height, width, count = cube.shape
+    step = (tile, tile) if tile else (rows or height, width)
+    for plane in [cube] if planar == 1 else [cube[..., i : i + 1] for i in range(count)]:
+        for top in range(0, height, step[0]):
+            for left in range(0, width, step[1]):
+                part = plane[top : top + step[0], left : left + step[1]]
+                if tile:
+                    part = np.pad(part, ((0, tile - part.shape[0]), (0, tile - part.shape[1]), (0, 0)), "edge")
+                yield part
 
 
 def pack(part: np.ndarray, bits: int, form: int, order: str, predictor: int) -> bytes:
