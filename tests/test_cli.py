@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
+from clipsearch.cli.render.runs import IGNORED
+from clipsearch.indexing.ignored import KINDS
+
 # index
 
 
@@ -88,9 +91,6 @@ def test_ignored_files_are_counted_by_kind(cli: Cli, tmp_path: Path, options: tu
 
 
 def test_every_kind_of_ignored_files_has_a_name() -> None:
-    from clipsearch.cli.render.runs import IGNORED
-    from clipsearch.indexing.ignored import KINDS
-
     assert tuple(IGNORED) == KINDS
 
 

@@ -13,6 +13,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pillow_jxl  # noqa: F401 - registers JPEG XL with Pillow
 import pytest
@@ -24,6 +25,7 @@ from clipsearch import Library
 from clipsearch.catalog.filters import Filter
 from clipsearch.errors import ImageError, TruncatedImageError
 from clipsearch.images.open import open_image
+from clipsearch.indexing.run import RunOptions
 from clipsearch.search.terms import Indexed
 from clipsearch.types import Preprocess
 
@@ -188,8 +190,6 @@ def test_a_png_that_ends_early_is_still_truncated() -> None:
 
 
 def test_white_stays_white_in_a_deep_jpeg_2000() -> None:
-    import imagecodecs
-
     values = np.full((40, 60, 3), 65535, np.uint16)
     values[10:30, 10:30] = (9000, 0, 30000)
     for data in (values, np.concatenate([values, np.full((40, 60, 1), 65535, np.uint16)], axis=-1)):
@@ -212,8 +212,6 @@ def without(package: str, data: bytes) -> str:
 
 
 def test_a_deep_jpeg_2000_without_the_extra_is_right_or_unsupported() -> None:
-    import imagecodecs
-
     assert without("imagecodecs", (GOLDEN / "ruin-rgba-16.jp2").read_bytes()) == f"{RUIN.size}\n"
     values = np.full((40, 60, 3), 65535, np.uint16)
     values[10:30, 10:30] = 9000
@@ -282,8 +280,6 @@ def blanks(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("tiles", ["none", "all"])
 def test_blank_images_are_kept_and_are_no_hits(blanks: Path, tmp_path: Path, tiles: str) -> None:
-    from clipsearch.indexing.run import RunOptions
-
     with Library.create(tmp_path / "library", model="builtin") as library:
         report = library.index([blanks], run=RunOptions(tiles=tiles))  # type: ignore[arg-type]
         assert (report.indexed, report.failed) == (25, ())

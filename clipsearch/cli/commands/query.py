@@ -13,7 +13,7 @@ from clipsearch.cli.exits import SOME_FAILED
 from clipsearch.cli.options import Texts, flag, value
 from clipsearch.errors import UsageError
 from clipsearch.files import expanded
-from clipsearch.types import Sort
+from clipsearch.types import Sort, whole_number
 
 if TYPE_CHECKING:
     from clipsearch.catalog.filters import Filter
@@ -302,7 +302,6 @@ def show(
     """Show everything known about a picture and its nearest neighbours."""
     from clipsearch.cli.render.hits import show_json, show_text
     from clipsearch.library.library import Library
-    from clipsearch.types import whole_number
 
     _stay_on_one_thread()
     number = image.removeprefix("id:")
