@@ -23,7 +23,7 @@ from PIL import Image
 
 from clipsearch import Library
 from clipsearch.catalog.filters import Filter
-from clipsearch.errors import ImageError, TruncatedImageError
+from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.images.open import open_image
 from clipsearch.indexing.run import RunOptions
 from clipsearch.search.terms import Indexed
@@ -297,3 +297,156 @@ def test_blank_images_are_kept_and_are_no_hits(blanks: Path, tmp_path: Path, til
         assert len(library.query(Indexed(number), k=30)) >= 24
         assert len(library.classify(None, ["a wall", "a ruin"]).results) == 5
         assert len(library.classify([blank[0]], ["a wall", "a ruin"]).results) == 1
+
+
+# What else is beside the pixels, and legal forms that Pillow reads otherwise
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        segment(0xE0, b"JFIF"),
+        segment(0xE0, b"JFIF\0"),
+        segment(0xE2, b"ICC_PROFILE\0"),
+        segment(0xE2, b"ICC_PROFILE\0\1"),
+        segment(0xED, b"Photoshop 3.0\0008BIM"),
+        segment(0xEE, b"Adobe"),
+        segment(0xE0, b"") + segment(0xE2, b"ICC_PROFILE\0") + segment(0xEE, b"Adobe\0"),
+    ],
+)
+def test_a_bad_segment_of_a_jpeg_does_not_cost_its_pixels(bad: bytes) -> None:
+    exif = Image.Exif()
+    exif[0x0110] = "Camera"
+    plain = encoded(RUIN, "JPEG", quality=95, exif=exif)
+    with_it = plain[:2] + plain[2:20] + bad + plain[20:]
+    found, expected = open_image(with_it), open_image(plain)
+    np.testing.assert_array_equal(found.pixels(SMALL), expected.pixels(SMALL))
+    assert found.facts == expected.facts
+
+
+def test_jpegs_of_more_than_8_bits_are_unsupported_by_name() -> None:
+    import imagecodecs
+
+    grey = np.asarray(RUIN.convert("L"))
+    for data, name in (
+        (imagecodecs.jpeg_encode(grey.astype(np.uint16) * 16, bitspersample=12), "12 bits"),
+        (imagecodecs.ljpeg_encode(grey.astype(np.uint16) * 257), "lossless"),
+        (imagecodecs.jpegls_encode(grey), "JPEG-LS"),
+    ):
+        with pytest.raises(UnsupportedImageError, match=name):
+            open_image(data).pixels(SMALL)
+
+
+@pytest.mark.parametrize("bad", [chunk(b"tRNS", b"\0\1"), chunk(b"tRNS", b""), chunk(b"acTL", b"")])
+def test_bad_transparency_or_animation_does_not_make_a_png_partial(bad: bytes) -> None:
+    plain = encoded(RUIN, "PNG")
+    for at in (33, len(plain) - 12):
+        assert difference(plain[:at] + bad + plain[at:]) == 0
+
+
+def png_of(depth: int, kind: int, rows: list[bytes], width: int, key: bytes) -> bytes:
+    head = struct.pack(">LLBBBBB", width, len(rows), depth, kind, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = chunk(b"IHDR", head) + chunk(b"tRNS", key) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize(
+    ("depth", "kind", "pair", "key"),
+    [
+        (2, 0, (b"\x50\x50", b"\x00\x00"), b"\0\1"),  # 1 1 0 0, of which 1 is transparent
+        (4, 0, (b"\x77\x22", b"\x22\x22"), b"\0\7"),
+        (16, 0, (b"\x12\x34\x20\x00", b"\x20\x00\x20\x00"), b"\x12\x34"),
+        (16, 2, (b"\x0a\7\xc8\7\x1e\7" + b"\1" * 6, b"\1" * 12), b"\x0a\7\xc8\7\x1e\7"),
+    ],
+)
+def test_the_transparent_colour_of_a_png_is_found_at_any_depth(
+    depth: int, kind: int, pair: tuple[bytes, bytes], key: bytes
+) -> None:
+    width = {2: 8, 4: 4, 16: 2}[depth]
+    found = np.asarray(open_image(png_of(depth, kind, [pair[0], pair[1]], width, key)).upright())
+    assert found[0, 0].tolist() == [255, 255, 255], "transparent, on white"
+    assert found[0, -1].max() < 160 and found[1].max() < 160
+
+
+def test_signed_and_shallow_jpeg_2000_have_their_full_range() -> None:
+    import imagecodecs
+
+    values = np.asarray(RUIN).astype(np.int32)
+    signed = (values * 257 - 32768).astype(np.int16)
+    assert difference(imagecodecs.jpeg2k_encode(signed, level=0, reversible=True)) < 0.01
+    shallow = np.asarray(RUIN.convert("L")) >> 4
+    data = imagecodecs.jpeg2k_encode(shallow, level=0, reversible=True, bitspersample=4)
+    found = np.asarray(open_image(data).upright())
+    np.testing.assert_array_equal(found[..., 0], shallow * 17)
+
+
+def test_an_animated_jpeg_xl_is_its_first_frame_that_is_not_blank() -> None:
+    import imagecodecs
+
+    image = np.asarray(RUIN)
+    blank = np.zeros_like(image)
+    for frames in ([image, image[::-1], blank], [blank, image, image[::-1]]):
+        data = imagecodecs.jpegxl_encode(np.stack(frames), level=100)
+        assert difference(data) < 1
+        said = without("imagecodecs", data)
+        assert said.startswith("UnsupportedImageError animated JPEG XL needs")
+
+
+def test_a_broken_text_does_not_cost_a_tiff_its_pixels() -> None:
+    for options in ({}, {"compression": "tiff_lzw"}):
+        data = bytearray(encoded(RUIN, "TIFF", **options))
+        (start,) = struct.unpack_from("<L", data, 4)
+        (number,) = struct.unpack_from("<H", data, start)
+        tags = [bytes(data[start + 2 + 12 * i : start + 14 + 12 * i]) for i in range(number)]
+        beyond = struct.pack("<HHLL", 271, 2, 900, 2**31)
+        table = b"".join(sorted([*tags, beyond], key=lambda tag: struct.unpack_from("<H", tag)))
+        at = len(data)
+        data += struct.pack("<H", number + 1) + table + bytes(4)
+        struct.pack_into("<L", data, 4, at)
+        assert difference(bytes(data)) == 0
+
+
+def test_a_big_endian_bigtiff_is_read(tmp_path: Path) -> None:
+    import tifffile
+
+    for compression in (None, "zlib"):
+        options = {"photometric": "rgb", "bigtiff": True, "byteorder": ">", "compression": compression}
+        tifffile.imwrite(tmp_path / "a.tif", np.asarray(RUIN), **options)
+        assert difference((tmp_path / "a.tif").read_bytes()) == 0
+
+
+def test_a_decoder_that_cannot_be_imported_costs_only_its_files(tmp_path: Path) -> None:
+    for name in ("pi_heif", "pillow_jxl"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise OSError('libfoo.so: no such file')")
+    script = (
+        "import sys\n"
+        "from clipsearch.errors import UnsupportedImageError\n"
+        "from clipsearch.images.open import open_image\n"
+        "try: open_image(open(sys.argv[1], 'rb').read())\n"
+        "except UnsupportedImageError as error: print(error)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    for name in ("valley.heic", "ruin.jxl"):
+        command = [sys.executable, "-c", script, str(GOLDEN / name)]
+        ran = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONPATH": path})
+        assert b"cannot be imported: libfoo.so: no such file" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(Image.new("RGB", (400, 300), "teal"), "PNG", compress_level=0),
+        encoded(Image.new("RGB", (400, 300), "teal"), "JPEG", comment=b"a" * 60_000),
+        encoded(Image.new("RGB", (400, 300), "teal"), "JPEG") + bytes(range(256)) * 400,
+    ],
+    ids=["stored", "comment", "motion photo"],
+)
+def test_a_blank_image_is_seen_whatever_its_file_holds(data: bytes) -> None:
+    picture = open_image(data)
+    assert picture.is_blank(picture.pixels(SMALL))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from clipsearch.catalog.files import LIVE, batches
-from clipsearch.types import ContentState, FileState, ImageFacts
+from clipsearch.types import ContentState, FileState, HitState, ImageFacts
 
 PathBytes = bytes  # where a field is called `bytes`
 
@@ -96,9 +96,9 @@ class Contents:
         ).fetchone()
         return int(row[0])
 
-    def put_reason(self, content_id: int, reason: str | None) -> None:
-        """Replace the reason of a content whose state stays the same."""
-        self._conn.execute("UPDATE contents SET reason = ? WHERE id = ?", (reason, content_id))
+    def put_state(self, content_id: int, state: HitState, reason: str | None) -> None:
+        """Replace the state and the reason of a content that was decoded."""
+        self._conn.execute("UPDATE contents SET state = ?, reason = ? WHERE id = ?", (state, reason, content_id))
 
     def put_facts(self, content_id: int, facts: ImageFacts | None, *, revision: int) -> None:
         """Replace the facts of a content by those that the reader of a `revision` read; None clears them."""

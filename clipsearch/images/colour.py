@@ -24,6 +24,10 @@ def resamplable(image: Image.Image) -> tuple[Image.Image, int]:
     here, not after the resize: Pillow would have to premultiply all pixels anyway, and a resampled edge would differ
     from that of the flattened image.
     """
+    if image.mode.startswith("I;16") and isinstance(key := image.info.get("transparency"), int):
+        values = np.asarray(image)
+        alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+        return _opaque(Image.merge("LA", (Image.fromarray(eight_bits(values, image.mode)), alpha)))
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(eight_bits(np.asarray(image), image.mode)), 1
     if has_alpha(image):

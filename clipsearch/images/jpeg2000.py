@@ -6,13 +6,14 @@ pixels become transparent.
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch.errors import UnsupportedImageError
+from clipsearch.images.extras import decoder
 
 _MAX_BOXES = 2**20
 """Bytes in which the start of the codestream is looked for: the boxes before it may hold a colour profile."""
@@ -25,9 +26,14 @@ _MAX_JUMPS, _MAX_BLACK = 1e-3, 0.02
 that are black. Up to these, at most specks are wrong. In 200 photographs, the share of changes was 3e-4 at most."""
 
 
-def is_deep(stream: BinaryIO, image: Image.Image) -> bool:
-    """Whether an image has several channels of more than 8 bits, which Pillow opens in a mode of 8 bits."""
-    return image.mode in ("LA", "RGB", "RGBA", "YCbCr") and 8 < _bits(stream) <= 16
+MODES = ("L", "LA", "RGB", "RGBA", "YCbCr")
+"""Modes of 8 bits in which Pillow opens images of any depth; but for grey, also those of more."""
+
+
+def stretched(image: Image.Image, bits: int) -> Image.Image:
+    """An image of less than 8 bits per channel, with white at 255: Pillow only shifts the values."""
+    white = ((1 << bits) - 1) << (8 - bits)
+    return image.point([min(255, round(value * 255 / white)) for value in range(256)] * len(image.getbands()))
 
 
 def decode(stream: BinaryIO, image: Image.Image) -> Image.Image:
@@ -35,34 +41,28 @@ def decode(stream: BinaryIO, image: Image.Image) -> Image.Image:
 
     Without imagecodecs, Pillow's own, without alpha; raises UnsupportedImageError if these are wrong.
     """
-    imagecodecs = _imagecodecs()
+    try:
+        imagecodecs = decoder("imagecodecs", needs="JPEG 2000 with 16 bits per colour needs", extra="tiff")
+    except UnsupportedImageError:
+        imagecodecs = None
+        if _is_cut(np.asarray(image.convert("RGB"))):
+            raise
     if imagecodecs is None or image.mode == "YCbCr":
-        image.load()
         colours = image.convert("L" if image.mode == "LA" else "RGB")
-        if _is_cut(np.asarray(colours)):
-            raise UnsupportedImageError(
-                "JPEG 2000 with 16 bits per colour needs an extra: pip install 'clipsearch[tiff]'"
-            )
         colours.info = image.info
         return colours
-    bits = _bits(stream)
+    bits = count_bits(stream)
     stream.seek(0)
     values = imagecodecs.jpeg2k_decode(stream.read())
     levels = np.rint(np.linspace(0, 255, 1 << bits)).astype(np.uint8)
+    if values.dtype.kind == "i":
+        values = values.astype(np.int32) + (1 << (bits - 1))
     decoded = Image.fromarray(levels[values])
     decoded.info = image.info
     return decoded
 
 
-def _imagecodecs() -> Any:  # noqa: ANN401 - a module, or None
-    try:
-        import imagecodecs
-    except ImportError:
-        return None
-    return imagecodecs
-
-
-def _bits(stream: BinaryIO) -> int:
+def count_bits(stream: BinaryIO) -> int:
     """Bits of the first channel, from Ssiz in the SIZ marker (ISO/IEC 15444-1, A.5.1); 0 if there is none."""
     stream.seek(0)
     head = stream.read(_MAX_BOXES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -39,8 +40,14 @@ _BLANK_BYTES, _BLANK_BYTES_PER_PIXEL = 16_384, 0.05
 """Upper limits for the file of an image of one colour, metadata excluded: headers, and pixels. A JPEG needs 14 bits for
 8 × 8 pixels of three channels, which is 0.03 bytes per pixel."""
 
+_BLANK_LEVELS = 16
+"""Levels over which the resized pixels of an image of one colour may spread, after a conversion of its colours."""
+
 _BLANK_REDUCTION = 16
 """How many times smaller an image is decoded to see whether it has one colour: a JPEG then drafts by 8, its most."""
+
+_OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
+"""What differs in every run, in some of Pillow's messages."""
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -81,13 +88,15 @@ class Picture:
             since = self._source.pixels_since
             return (self._source.decode(1).since if since is None else since) > revision
 
-    def is_blank(self) -> bool:
-        """Whether the image has only one colour. Decodes it only if its file is small enough for that.
+    def is_blank(self, pixels: NDArray[np.uint8] | None = None) -> bool:
+        """Whether the image has only one colour. `pixels` are of some view of it, shape (3, S, S).
 
-        Raises the errors of `pixels`.
+        Without them, or with some that are not of one colour (they may be padded), the image is decoded only if its
+        file is small enough for that. Raises the errors of `pixels`.
         """
+        varied = pixels is None or bool(np.ptp(pixels.reshape(3, -1), axis=1).max() > _BLANK_LEVELS)
         still = self._source.pixels_since is not None
-        if still and self.facts.format not in _UNCOMPRESSED:
+        if varied and still and self.facts.format not in _UNCOMPRESSED:
             size = self._stream.seek(0, os.SEEK_END) - self._source.metadata_bytes
             if size > _BLANK_BYTES + _BLANK_BYTES_PER_PIXEL * self.facts.width * self.facts.height:
                 return False
@@ -188,10 +197,12 @@ def _translated(truncated: bool) -> Iterator[None]:
     except ImageError:
         raise
     except DECODE_ERRORS as exc:
-        reason = " ".join(str(exc).split()) or type(exc).__name__
+        reason = " ".join(_OBJECT.sub("", str(exc)).split()) or type(exc).__name__
         lowered = reason.lower()
         if isinstance(exc, EOFError) or any(sign in lowered for sign in ("truncat", "not enough data", "end of file")):
             raise TruncatedImageError(f"the file ends early: {reason}"[:300]) from exc
+        if lowered.startswith("unsupported "):
+            raise UnsupportedImageError(reason[:300]) from exc
         raise ImageError(f"the pixels cannot be decoded: {reason}"[:300]) from exc
 
 

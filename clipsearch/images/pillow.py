@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import struct
 import zlib
@@ -10,8 +11,9 @@ from typing import BinaryIO, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from clipsearch.errors import ImageError
-from clipsearch.images import colour, exif, jpeg2000, jxl, png
+from clipsearch.errors import ImageError, UnsupportedImageError
+from clipsearch.images import colour, exif, jpeg, jpeg2000, jxl, png
+from clipsearch.images.extras import decoder
 from clipsearch.types import ImageFacts
 
 # Imported for the formats that they register; otherwise Pillow would import all of its plugins.
@@ -114,11 +116,11 @@ class PillowSource:
 
     def __init__(self, stream: BinaryIO, kind: str, max_pixels: int) -> None:
         self._stream, self._kind, self._max_pixels = stream, kind, max_pixels
-        self._cleaned = False
+        self._cleaned = self._has_refit_key = False
         self._profile: bytes | None = None
         image = self._open()
         self._fresh: Image.Image | None = image
-        self.metadata_bytes = sum(len(value) for value in image.info.values() if isinstance(value, bytes))
+        self.metadata_bytes = _metadata_bytes(image)
         found = exif.attempt(self.exif)
         # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start. A JPEG XL comes
         # upright, whatever its EXIF says, unless it is a JPEG in another form.
@@ -126,7 +128,8 @@ class PillowSource:
         self.orientation = 1 if turned else exif.orientation(found)
         width, height = image.size[::-1] if self.orientation >= 5 else image.size
         self.facts = exif.image_facts(kind, width, height, found)
-        self._deep = kind == "JPEG2000" and jpeg2000.is_deep(stream, image)
+        self._bits = jpeg2000.count_bits(stream) if kind == "JPEG2000" and image.mode in jpeg2000.MODES else 0
+        self._deep = 8 < self._bits <= 16 and image.mode != "L"
         self.pixels_since = self._pixels_since(image, found)
         self._kept: tuple[int, Frame] | None = None
 
@@ -163,7 +166,7 @@ class PillowSource:
     def _pixels_since(self, image: Image.Image, found: Image.Exif | None) -> int | None:
         if self._kind not in ("TIFF", "JXL") and self.orientation != exif.orientation_in_revision_1(found):
             return 2
-        if self._deep:
+        if self._deep or 0 < self._bits < 8 or self._has_refit_key:
             return 2
         animated = self._kind in _ANIMATED and getattr(image, "is_animated", False)
         return None if animated or colour.has_alpha(image) else 1
@@ -173,14 +176,20 @@ class PillowSource:
         if self._kind == "HEIF":
             return _open_heif(self._stream)
         if self._kind == "JXL":
-            check_count(jxl.count_pixels(self._stream), self._max_pixels)
+            check_count(jxl.read_header(self._stream).pixels, self._max_pixels)
             self._stream.seek(0)
             return jxl.open_jxl(self._stream)
         try:
-            return Image.open(self._stream, formats=(self._kind,))
+            image = Image.open(self._stream, formats=(self._kind,))
+            if self._kind == "PNG":
+                self._has_refit_key = png.refit_transparency(image, self._stream)
+            return image
         except DECODE_ERRORS as exc:
             if self._clean():
-                return self._open()
+                with contextlib.suppress(ImageError, *DECODE_ERRORS):
+                    return self._open()
+            if self._kind == "JPEG" and (name := jpeg.unsupported_kind(self._stream)):
+                raise UnsupportedImageError(f"{name} is not supported") from exc
             if not isinstance(exc, UnidentifiedImageError):
                 raise
             raise ImageError(f"the {self._kind} header is damaged or of an unsupported kind") from exc
@@ -189,6 +198,8 @@ class PillowSource:
         """The image with its pixels decoded, from the cleaned copy if a faulty chunk after them stops Pillow."""
         if self._deep:
             return jpeg2000.decode(self._stream, image)
+        if self._kind == "JXL" and jxl.read_header(self._stream).is_animated:
+            return self._first_of_jxl(image)
         try:
             image.load()
         except DECODE_ERRORS:
@@ -196,14 +207,28 @@ class PillowSource:
                 raise
             image = self._open()
             image.load()
-        return image
+        return jpeg2000.stretched(image, self._bits) if 0 < self._bits < 8 else image
+
+    def _first_of_jxl(self, image: Image.Image) -> Image.Image:
+        """The first frame of an animation with more than one colour, of which Pillow's plugin keeps the last."""
+        first = None
+        for frame in jxl.frames(self._stream, _MAX_FRAMES):
+            first = first or frame
+            if not colour.is_one_colour(frame_of(frame, None).image):
+                first = frame
+                break
+        if first is None:
+            raise ImageError("the JPEG XL data is damaged")
+        first.info = image.info
+        return first
 
     def _clean(self) -> bool:
-        """Replace the stream by a copy without faulty ancillary data. False if it is one already, or not a PNG."""
-        if self._kind != "PNG" or self._cleaned:
+        """Replace the stream by a copy without faulty ancillary data. False if it is one already, or another format."""
+        clean = {"PNG": png.without_faults, "JPEG": jpeg.without_faults}.get(self._kind)
+        if clean is None or self._cleaned:
             return False
         self._cleaned = True
-        self._stream, self._profile = png.without_faults(self._stream)
+        self._stream, self._profile = clean(self._stream)
         return True
 
     def _first_shown(self, image: Image.Image, profile: bytes | None) -> Frame:
@@ -230,12 +255,21 @@ class PillowSource:
         return image.getexif()
 
 
-def _open_heif(stream: BinaryIO) -> Image.Image:
-    from pi_heif.as_plugin import HeifImageFile  # 15 ms, for this format only
+def _metadata_bytes(image: Image.Image) -> int:
+    """The size of an opened image's segments, texts, profiles and EXIF."""
+    if (segments := getattr(image, "applist", None)) is not None:
+        return sum(len(data) for _, data in segments)
+    others = (data for _, data, *_ in getattr(image, "private_chunks", ()))
+    return sum(len(value) for value in (*image.info.values(), *others) if isinstance(value, str | bytes))
 
+
+def _open_heif(stream: BinaryIO) -> Image.Image:
+    plugin = decoder("pi_heif.as_plugin")  # 15 ms, for this format only
     if not _heif_names_are_text(stream):
         raise ImageError("the HEIF header is damaged")
-    image: Image.Image = HeifImageFile(stream, "")  # Its own class, so that Pillow's global list stays unchanged.
+    image: Image.Image = plugin.HeifImageFile(
+        stream, ""
+    )  # Its own class, so that Pillow's global list stays unchanged.
     return image
 
 

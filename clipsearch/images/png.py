@@ -17,8 +17,8 @@ from PIL import Image
 from clipsearch.images import exif
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SHOWN = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
-"""Ancillary chunks that belong to the pixels: transparency and the frames of an animation."""
+_FRAMES = (b"fcTL", b"fdAT")
+"""Chunks of the frames of an animation. They are kept unchecked: Pillow ignores them where there is no acTL."""
 
 _MAX_PROFILE = 16 * 2**20
 """Bytes of a decompressed colour profile; those for printers take 2–3 MB."""
@@ -45,12 +45,31 @@ def without_faults(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
             profile = profile or _profile(data)
             continue
         whole += struct.pack(">L", zlib.crc32(name + data))
-        if name not in _SHOWN:
+        if name not in _FRAMES:
             others, size = others + 1, size + len(data)
             if others > _MAX_KEPT or size > _MAX_BYTES or not _is_accepted(header, whole):
                 continue
         kept.append(whole)
     return io.BytesIO(b"".join(kept)), profile
+
+
+def refit_transparency(image: Image.Image, stream: BinaryIO) -> bool:
+    """Set the transparent colour of an opened image to what Pillow compares its pixels with; whether it was another.
+
+    Pillow 13 widens grey of 2 and 4 bits, and halves colours of 16, but leaves this colour as the file has it.
+    """
+    key = image.info.get("transparency")
+    if key is None:
+        return False
+    back = stream.tell()
+    stream.seek(len(_SIGNATURE) + 16)
+    depth, kind = stream.read(2)
+    stream.seek(back)
+    if kind == 0 and depth in (2, 4):
+        image.info["transparency"] = key * 255 // ((1 << depth) - 1)
+    elif kind == 2 and depth == 16:
+        image.info["transparency"] = tuple(each >> 8 for each in key)
+    return (kind, depth) in ((0, 2), (0, 4), (0, 16), (2, 16))
 
 
 def _is_accepted(header: bytes, chunk: bytes) -> bool:

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from clipsearch.errors import ImageError, UnsupportedImageError
+from clipsearch.errors import ImageError
 from clipsearch.images import exif
+from clipsearch.images.extras import decoder
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, check_count
 from clipsearch.types import ImageFacts
 
@@ -57,11 +58,8 @@ class RawSource:
     metadata_bytes = 0
 
     def __init__(self, stream: BinaryIO, max_pixels: int) -> None:
-        try:
-            import rawpy
-        except ImportError as exc:
-            raise UnsupportedImageError("raw files of cameras need an extra: pip install 'clipsearch[raw]'") from exc
-        self._rawpy: Any = rawpy
+        rawpy = decoder("rawpy", needs="raw files of cameras need", extra="raw")
+        self._rawpy = rawpy
         self._stream, self._max_pixels = stream, max_pixels
         stream.seek(0)
         try:

@@ -25,7 +25,7 @@ from clipsearch.images.lookahead import Budget
 from clipsearch.images.open import READER_REVISION, decoder_version, open_image
 from clipsearch.images.tiles import Tiles, View
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, Work
-from clipsearch.types import ContentState, ImageFacts
+from clipsearch.types import ContentState, HitState, ImageFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 IN_MEMORY_BYTES = 256 * 2**20
 """Larger files are hashed in pieces and decoded from their descriptor."""
+
+_COMPARED = 512
+"""The longer side, in pixels, at which two decodes of a file are compared."""
 
 _PIECE = 4 * 2**20
 
@@ -56,6 +59,7 @@ class Reread(_Tried):
     mtime_ns: int
     content_id: int
     facts: ImageFacts
+    state: HitState
     reason: str | None
 
 
@@ -184,7 +188,7 @@ class Reader:
             with contextlib.suppress(ImageError):  # `_read` gets the same error, and reports it.
                 image = open_image(file, max_pixels=self._max_pixels)
                 if not image.changed_since(entry.revision):
-                    return Reread(work, work.size, work.mtime_ns, entry.id, image.facts, _blank(image))
+                    return Reread(work, work.size, work.mtime_ns, entry.id, image.facts, "ok", _remark(image))
         file.seek(0)
         return None
 
@@ -231,16 +235,18 @@ class Reader:
         taken = 0
         try:
             image = open_image(source, max_pixels=self._max_pixels, truncated=truncated)
-            corrects = kept is not None and _corrects(image, kept.entry, truncated=truncated)
+            state: HitState = "partial" if truncated else "ok"
+            corrects = kept is not None and self._corrects(image, kept.entry, source, truncated=truncated)
             if kept is not None and kept.need == "facts" and not corrects:
-                return Reread(work, size, mtime_ns, kept.entry.id, image.facts, _remark(image, truncated=truncated))
+                remark = _remark(image, truncated=truncated)
+                return Reread(work, size, mtime_ns, kept.entry.id, image.facts, state, remark)
             views = self._missing_views(image, None if corrects or kept is None else kept.entry.id)
             if not truncated:
                 self._budget.take(turn, len(views))
                 taken = len(views)
             pixels, views = self._prepare(image, views)
             taken = 0
-            remark = _remark(image, truncated=truncated)
+            remark = _remark(image, pixels[0], truncated=truncated)
         except TruncatedImageError as exc:
             if not truncated:
                 return Truncated(work)
@@ -254,7 +260,19 @@ class Reader:
             return Broken(*hashed, "failed", str(exc))
         finally:
             self._budget.release(taken)
-        return Decoded(*hashed, image.facts, views, pixels, "partial" if truncated else "ok", remark, corrects)
+        return Decoded(*hashed, image.facts, views, pixels, state, remark, corrects)
+
+    def _corrects(self, image: Picture, entry: Entry, source: bytes | BinaryIO, *, truncated: bool) -> bool:
+        """Whether an older reader decoded other pixels of `source`, from which `image` comes. Raises ImageError."""
+        if entry.revision >= READER_REVISION:
+            return False
+        if image.changed_since(entry.revision):
+            return True
+        if entry.state != "partial" or truncated:
+            return False
+        # An older reader took it for truncated. If it is complete, what that reader skipped may be all the same.
+        cut = open_image(source, max_pixels=self._max_pixels, truncated=True)
+        return image.upright(max_side=_COMPARED).tobytes() != cut.upright(max_side=_COMPARED).tobytes()
 
     def _missing_views(self, image: Picture, content_id: int | None) -> tuple[View, ...]:
         """The views without a vector in the catalog; at least one."""
@@ -299,21 +317,11 @@ class Reader:
             return _Kept(entry, "facts" if entry.revision < READER_REVISION else None)
 
 
-def _corrects(image: Picture, entry: Entry, *, truncated: bool) -> bool:
-    """Whether an older reader decoded other pixels. Raises ImageError."""
-    if entry.revision >= READER_REVISION:
-        return False
-    # A file that an older reader took for truncated may be complete; decoding all of it shows that.
-    return (entry.state == "partial" and not truncated) or image.changed_since(entry.revision)
-
-
-def _remark(image: Picture, *, truncated: bool) -> str | None:
-    """The reason recorded for an image that was decoded, if there is anything to say."""
-    return "the file ends early; what there is was indexed" if truncated else _blank(image)
-
-
-def _blank(image: Picture) -> str | None:
-    return BLANK if image.is_blank() else None
+def _remark(image: Picture, pixels: NDArray[np.uint8] | None = None, *, truncated: bool = False) -> str | None:
+    """The reason recorded for an image that was decoded, if there is anything to say; `pixels` are of one view."""
+    if truncated:
+        return "the file ends early; what there is was indexed"
+    return BLANK if image.is_blank(pixels) else None
 
 
 def _digest(file: BinaryIO) -> bytes:

@@ -157,7 +157,7 @@ class Recorder:
         entry = self._catalog.contents.by_id(reread.content_id)
         if entry is not None and entry.revision < READER_REVISION:  # Otherwise a copy of the file came first.
             self._catalog.contents.put_facts(reread.content_id, reread.facts, revision=READER_REVISION)
-            self._catalog.contents.put_reason(reread.content_id, reread.reason)
+            self._catalog.contents.put_state(reread.content_id, reread.state, reread.reason)
             self._counts.reread += 1
         self._count_known(reread.work, reread.content_id)
         self._put_file(reread, reread.content_id)

@@ -22,12 +22,12 @@ BLANK, CUT = "one-colour.ppm", "cut.jpg"
 CORRECT = [
     *("hills-exif-1.jpg", "hills-exif-6.png", "hills-exif-8.tif", "coast.png", "coast-cmyk.tif", "cliff-rgba.png"),
     *("cliff-palette.png", "harbour-display-p3.jpg", "garden-animated.gif", "garden.bmp", "meadow-grey-16.png"),
-    *("meadow-grey-16.tif", BLANK, CUT),
+    *("meadow-grey-16.tif", "ruin-short-phys.png", BLANK, CUT),
 ]
-"""Read rightly by version 0.1.0, but that it knew nothing of blank ones."""
+"""Decoded rightly by version 0.1.0, which took the one with the short pHYs chunk for truncated, and knew no blanks."""
 WRONG = [
     *("ruin-zero-alpha.png", "ruin-blank-first.webp", "ruin-blank-first.png", "ruin-rgba-16.jp2"),
-    *("ruin-short-phys.png", "ruin-turn-in-a-byte.jpg"),
+    "ruin-turn-in-a-byte.jpg",
 ]
 """Indexed by version 0.1.0 with the pixels of something else."""
 REFUSED = ["ruin-long-text.png", "ruin-profile-checksum.png"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.errors import ImageError, UnsupportedImageError
+from clipsearch.images.extras import decoder
 from clipsearch.images.tiff.directories import (
     BLACK_IS_ZERO,
     CIELAB,
@@ -146,11 +147,8 @@ def _check(layout: Layout, page: Any) -> None:  # noqa: ANN401 - tifffile's Tiff
     form = {"u": "", "i": "signed ", "f": "floating-point "}.get(layout.form, "complex ")
     name = f"{layout.bits}-bit {form}{space}" if layout.bits else f"{space} with a different number of bits per colour"
     if layout.compression in IMAGES:
-        try:
-            import imagecodecs  # noqa: F401 - tifffile uses it
-        except ImportError as exc:
-            codec = f"{name} with {IMAGES[layout.compression]} compression"
-            raise UnsupportedImageError(f"TIFF, {codec}, needs an extra: pip install 'clipsearch[tiff]'") from exc
+        codec = f"{name} with {IMAGES[layout.compression]} compression"
+        decoder("imagecodecs", needs=f"TIFF, {codec}, needs", extra="tiff")  # tifffile uses it.
     elif layout.compression not in BYTES:
         codec = getattr(page.compression, "name", str(layout.compression))
         raise UnsupportedImageError(f"TIFF with {codec} compression is not supported")

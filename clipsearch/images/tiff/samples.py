@@ -164,7 +164,7 @@ def _count_pixels(data: bytes, codec: str) -> int:
         _, height, width, _ = jpeg_shape(data)
         return int(height * width)
     if codec == "JPEG XL":
-        return jxl.count_pixels(io.BytesIO(data))
+        return jxl.read_header(io.BytesIO(data)).pixels
     if codec == "LERC":  # Name, version, from version 3 on a checksum, rows, columns (github.com/Esri/lerc, Lerc2.h)
         if not data.startswith(b"Lerc2 "):
             raise UnsupportedImageError("TIFF with LERC of version 1, or compressed again, is not supported")

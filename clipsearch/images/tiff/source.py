@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 from clipsearch.errors import ImageError
 from clipsearch.images import exif
-from clipsearch.images.pillow import Frame, PillowSource, frame_of
+from clipsearch.images.extras import decoder
+from clipsearch.images.pillow import DECODE_ERRORS, Frame, PillowSource, frame_of
 from clipsearch.images.tiff.directories import ORIENTATION, Reader, picture_of, pillow_is_right
 
 _UNTURNED = (1, 7, 17, 18)
@@ -39,18 +40,20 @@ class TiffSource:
         self._stream = stream if is_first else _starting_at(page.offset, stream, reader)
         marked = page if ORIENTATION in page.tags else pages[0]
         turn = marked.first(ORIENTATION, 1)
-        self.orientation = turn if 1 <= turn <= 8 else 1
+        self.orientation = self._turn = turn if 1 <= turn <= 8 else 1
         self._pillow: PillowSource | None = None
         self._frame: Frame | None = None
         if pillow_is_right(page, reader.order):
-            self._pillow = PillowSource(self._stream, "TIFF", max_pixels)
-            if page.types.get(ORIENTATION, 1) not in _UNTURNED:
-                self.orientation = 1  # Pillow turns it while decoding.
+            with contextlib.suppress(ImageError, *DECODE_ERRORS):  # A broken text stops it; our reader passes over it.
+                self._pillow = PillowSource(self._stream, "TIFF", max_pixels)
+        if self._pillow is not None and page.types.get(ORIENTATION, 1) not in _UNTURNED:
+            self.orientation = 1  # Pillow turns it while decoding.
         as_before = self._pillow is not None and is_first and self.orientation == 1
         self.pixels_since = self._pillow.pixels_since if self._pillow is not None and as_before else 2
         self.metadata_bytes = 0 if self._pillow is None else self._pillow.metadata_bytes
-        self._size = page.size if self._pillow is None else (self._pillow.facts.width, self._pillow.facts.height)
-        width, height = self._size[::-1] if self.orientation >= 5 else self._size
+        self._stored = page.size
+        size = page.size if self._pillow is None else (self._pillow.facts.width, self._pillow.facts.height)
+        width, height = size[::-1] if self.orientation >= 5 else size
         if self._pillow is not None and is_first:
             self.facts = replace(self._pillow.facts, width=width, height=height)
         else:
@@ -59,12 +62,25 @@ class TiffSource:
     def decode(self, reduction: float) -> Frame:
         """See ImageSource.decode."""
         if self._pillow is not None:
-            return self._pillow.decode(reduction)
+            try:
+                return self._pillow.decode(reduction)
+            except DECODE_ERRORS as exc:
+                try:
+                    frame = self._decode()
+                except ImageError:
+                    raise exc from None  # It says more about a layout that Pillow knows.
+                self._pillow, self.orientation = None, self._turn
+                return frame
+        return self._decode()
+
+    def _decode(self) -> Frame:
+        """The frame by our own reader."""
         if self._frame is None:
-            from clipsearch.images.tiff import samples  # Imports tifffile (0.1 s), which most files do not need.
+            decoder("tifffile")  # 0.1 s, which most files do not need.
+            from clipsearch.images.tiff import samples
 
             image, profile = samples.decode(self._stream, self._max_pixels, truncated=self._truncated)
-            if image.size != self._size:
+            if image.size != self._stored:
                 raise ImageError("the TIFF header is damaged: it has several sizes")
             self._frame = frame_of(image, profile)
         return self._frame
