@@ -19,10 +19,6 @@ WITHOUT_WHOLE = """NOT EXISTS (SELECT 1 FROM embeddings e
 """Condition on `c` (contents): it has no vector of its whole image by the encoder that the parameter names."""
 
 
-_ALL_READ_BY = "facts_revision"
-"""The key in meta. To look at the last column of 20,000 contents costs a scan of their files a twentieth."""
-
-
 def condition(mode: Tiles) -> str:
     """A condition on `c` (contents): it has no vector of a view, by the encoder that its one parameter names."""
     if mode == "none":
@@ -51,19 +47,6 @@ def _count_live(catalog: Catalog, condition: str, encoder_id: int, states: str) 
         (encoder_id,),
     ).fetchone()
     return int(row[0])
-
-
-def all_read_by(catalog: Catalog, revision: int) -> bool:
-    """Whether a run has found the facts of all contents to be of this reader revision, as those of new ones are."""
-    return catalog.meta(_ALL_READ_BY) == str(revision)
-
-
-def note_all_read_by(catalog: Catalog, revision: int) -> None:
-    """Keep in meta whether no content has facts of an older revision, so that runs need not look at each of them."""
-    if not all_read_by(catalog, revision):
-        older = "state IN ('ok', 'partial') AND (facts_revision IS NULL OR facts_revision < ?)"
-        if catalog.conn.execute(f"SELECT 1 FROM contents WHERE {older} LIMIT 1", (revision,)).fetchone() is None:
-            catalog.set_meta(_ALL_READ_BY, str(revision))
 
 
 def delete_surplus(catalog: Catalog, mode: Tiles) -> int:

@@ -267,9 +267,8 @@ def _open_heif(stream: BinaryIO) -> Image.Image:
     plugin = decoder("pi_heif.as_plugin")  # 15 ms, for this format only
     if not _heif_names_are_text(stream):
         raise ImageError("the HEIF header is damaged")
-    image: Image.Image = plugin.HeifImageFile(
-        stream, ""
-    )  # Its own class, so that Pillow's global list stays unchanged.
+    # Its own class, so that Pillow's global list stays unchanged.
+    image: Image.Image = plugin.HeifImageFile(stream, "")
     return image
 
 

@@ -146,13 +146,12 @@ class Reconciler:
     def _content_states(self) -> bytearray:
         """What every content needs, by its id."""
         conn = self.catalog.conn
-        known = pending.all_read_by(self.catalog, READER_REVISION)
-        older = "" if known else f"OR facts_revision IS NULL OR facts_revision < {READER_REVISION}"
         states = bytearray(int(conn.execute("SELECT coalesce(max(id), 0) FROM contents").fetchone()[0]) + 1)
         for content_id, state, decoder, is_pending in conn.execute(
             f"SELECT id, state, decoder, {self._pending_condition} FROM contents c "
-            f"WHERE state NOT IN ('ok', 'partial') {older} OR {self._pending_condition}",
-            (self._encoder_id, self._encoder_id),
+            "WHERE state NOT IN ('ok', 'partial') "
+            f"OR facts_revision IS NULL OR facts_revision < ? OR {self._pending_condition}",
+            (self._encoder_id, READER_REVISION, self._encoder_id),
         ):
             if state in ("ok", "partial"):
                 states[content_id] = _PENDING if is_pending else _STALE

@@ -19,7 +19,7 @@ from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import UsageError
 from clipsearch.images.lookahead import Budget, in_order
-from clipsearch.images.open import READER_REVISION, decoder_version
+from clipsearch.images.open import decoder_version
 from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.progress import Meter
@@ -177,7 +177,6 @@ class IndexRun:
         if not interrupted:
             with catalog.transaction():
                 self._reconciler.record_missing()
-                pending.note_all_read_by(catalog, READER_REVISION)
                 roots.save(scanned=self._reconciler.scanned_roots(), now=now())
         switched = self._switch_if_filled() or (filling is not None and catalog.building() is None)
         self._meter.publishing()
