@@ -149,6 +149,20 @@ def test_terms_that_cannot_be_are_refused(library: Library, tmp_path: Path) -> N
         library.query(Image(tmp_path / "one.png", region=outside))
 
 
+@pytest.mark.parametrize("term", ["cat^-1", "cat^0", "cat^abc", "cat^1,5", "a cat^nan", "id:1^-2", "no.jpg^x"])
+def test_a_weight_that_is_not_a_positive_number_is_refused(term: str) -> None:
+    with pytest.raises(UsageError, match=r"a weight must be from 0\.001 to 1000; use `negative`"):
+        parse_term(term)
+
+
+def test_a_minimum_takes_no_weights(library: Library) -> None:
+    blue, white = Text("a blue star", 2), Text("a white background")
+    with pytest.raises(UsageError, match="a blue star: `match_all=True` takes no weights"):
+        library.query([white, blue], options=QueryOptions(match_all=True))
+    found = library.query([white, Text("a star")], options=QueryOptions(match_all=True, negative=[blue]))
+    assert found.kind == "penalised" and len(found) == 10
+
+
 def test_terms_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("photo.jpg", "odd^2.jpg", "part#1,2,3,4"):
@@ -163,11 +177,10 @@ def test_terms_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.
         Path("photo.jpg"), region=Region((1, 2, 30, 40), (False, False, True, True))
     )
     assert parse_term("part#1,2,3,4") == Image(Path("part#1,2,3,4"))
-    for text in ("a dog^0", " ", "^2"):
-        if text == "^2":
-            assert parse_term(text) == Text("^2")
-        else:
-            with pytest.raises(UsageError):
-                parse_term(text)
+    for text in ("^2", "a ^ b", "a^b c", "a^2 b", "cat^", "^_^"):
+        assert parse_term(text) == Text(text)
+    assert parse_term("x^y^1") == Text("x^y")
+    with pytest.raises(UsageError):
+        parse_term(" ")
     with pytest.raises(UsageError, match="no such image"):
         parse_term("a dog", image=True)

@@ -14,13 +14,19 @@ from clipsearch.errors import reason
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _PARAMETER = re.compile(r"`(\w+)(?:=(?:\"([^`\"]*)\"|([\w.+-]+)))?`")
-_OPTIONS = {"k": "-k", "match_all": "--all", "templates": "--template", "within": "--in"} | {
+_OPTIONS = {
+    "k": "-k",
+    "match_all": "--all",
+    "negative": "--without",
+    "templates": "--template",
+    "within": "--in",
+} | {
     name: f"--{name.replace('_', '-')}"
     for name in (
         *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "device", "engine", "examples"),
         *("exclude", "index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size"),
         *("model", "multi", "near", "open", "page", "plot", "precision", "relevant", "replace", "state", "taken"),
-        *("template", "threads", "threshold", "tiles", "trust_checkpoint", "unknown", "wait", "without"),
+        *("template", "threads", "threshold", "tiles", "trust_checkpoint", "unknown", "wait"),
     )
 }
 """The parameters that messages of the library name, with their options."""

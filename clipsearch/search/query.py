@@ -41,7 +41,8 @@ AnyTerm = str | Path | Term
 class QueryOptions:
     """How a query is answered.
 
-    negative: terms that lower the score of an image. match_all: every term must match, where a sum would let one win.
+    negative: terms that lower the score of an image. match_all: every term must match, where a sum would let one win;
+    such terms have no weights.
     page: 2 for the next `k` best, and so on. sort: how a page is arranged. relevant: only hits whose relevance is above
     `relevance.RELEVANT`; where the library has no baseline yet, it is measured now, once. model: another encoder that
     the library holds. explain: add what the built-in encoder recognised. judge: add the relevance of each hit.
@@ -81,7 +82,7 @@ def answer(
     """The `k` best images for one or several terms; see `Library.query`, which raises the same."""
     terms, negative = as_terms(given), tuple(as_term(term) for term in options.negative)
     kind = score_kind(terms, negative, match_all=options.match_all)
-    _check(k, kind, options)
+    _check(k, terms, kind, options)
     row, is_clip = embedder.row, embedder.row.info.is_clip
 
     vectors = [embedder.term(term) for term in terms]
@@ -134,11 +135,14 @@ def answer_many(
     return tuple(QueryResult(text, row.info, each, notices) for text, each in zip(texts, hits, strict=True))
 
 
-def _check(k: int, kind: ScoreKind, options: QueryOptions) -> None:
+def _check(k: int, terms: Sequence[Term], kind: ScoreKind, options: QueryOptions) -> None:
     if k < 1 or options.page < 1:
         raise UsageError(f"`k={k}`, `page={options.page}`: both start at 1")
     if options.relevant and kind not in ("cosine", "combined"):
-        raise UsageError("`relevant=True` does not work with `without` or `match_all=True`")
+        raise UsageError("`relevant=True` does not work with `negative` or `match_all=True`")
+    weighed = [str(term) for term in terms if term.weight != 1]
+    if options.match_all and weighed:
+        raise UsageError(f"{weighed[0]}: `match_all=True` takes no weights: the lowest score of all terms counts")
 
 
 def _background(catalog: Catalog, embedder: Embedder) -> Background:

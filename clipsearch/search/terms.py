@@ -14,7 +14,7 @@ from clipsearch.types import Box, whole_number
 MAX_WEIGHT = 1000.0
 """The largest weight; the smallest is its inverse. Next to such a term, one of weight 1 makes no difference."""
 
-_WEIGHT = re.compile(r"(.+)\^([0-9]*\.?[0-9]+)", re.DOTALL)
+_WEIGHT = re.compile(r"(.+)\^([^\s^]+)", re.DOTALL)
 _NUMBER = r"\s*([0-9]*\.?[0-9]+)(%?)\s*"
 _REGION = re.compile(rf"(.+)#{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}", re.DOTALL)
 _ID = re.compile(r"id:([0-9]+)")
@@ -96,18 +96,22 @@ def as_term(term: str | Path | Term) -> Term:
 def check_weight(weight: float, what: object) -> None:
     """Raise UsageError for a weight that is too small or too large to compute with, or not a number."""
     if not 1 / MAX_WEIGHT <= weight <= MAX_WEIGHT:
-        raise UsageError(f"{what}: a weight must be from {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
+        raise UsageError(
+            f"{what}: a weight must be from {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}",
+            advice="" if weight > 0 else "use `negative` to penalise a term",
+        )
 
 
 def parse_term(text: str, *, image: bool = False, weighed: bool = True) -> Term:
     """A term as it is written on a command line: words, the path of an image, or `id:123`; a weight behind `^`.
 
-    A path may end in `#x,y,w,h`, in pixels or percent. An existing file of the whole name is that file. `image`
-    refuses words, `weighed` False takes no weight. Raises UsageError.
+    What follows the last `^` is a weight if it has no spaces and neither side is empty. A path may end in `#x,y,w,h`,
+    in pixels or percent. An existing file of the whole name is that file. `image` refuses words, `weighed` False takes
+    no weight. Raises UsageError.
     """
     weight, region, rest = 1.0, None, text
     if weighed and not _is_file(rest) and (match := _WEIGHT.fullmatch(rest)):
-        rest, weight = match[1], float(match[2])
+        rest, weight = match[1], _number(match[2])
     check_weight(weight, text)
     if match := _ID.fullmatch(rest):
         return Indexed(whole_number(match[1]), weight)
@@ -123,6 +127,14 @@ def parse_term(text: str, *, image: bool = False, weighed: bool = True) -> Term:
     if not rest.strip():
         raise UsageError("nothing to look for: a text is empty")
     return Text(rest, weight)
+
+
+def _number(text: str) -> float:
+    """The number that `text` writes; not a number where it writes none, which `check_weight` refuses."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _is_file(path: str) -> bool:
