@@ -38,8 +38,11 @@ class Filled:
         self.add(n)
 
     def add(self, n: int) -> None:
+        self.put(unit(self.rng.normal(size=(n, DIM))))
+
+    def put(self, vectors: np.ndarray) -> None:
         with self.catalog.transaction():
-            for vector in unit(self.rng.normal(size=(n, DIM))):
+            for vector in vectors:
                 number = len(self.vectors)
                 content = self.catalog.contents.put(
                     number.to_bytes(32, "big"), size=1, state="ok", reason=None, decoder="", now=""
@@ -204,3 +207,29 @@ def test_a_snapshot_is_due_when_over_a_fifth_of_it_is_gone(filled: Filled) -> No
     with catalog.transaction():
         catalog.conn.execute("DELETE FROM embeddings WHERE seq <= 81")
     assert snapshots.publish_if_due(catalog, row, final=True)
+
+
+def clustered(rng: np.random.Generator, n: int) -> np.ndarray:
+    centres = np.random.default_rng(99).normal(size=(30, DIM))
+    return unit(centres[rng.integers(0, len(centres), n)] + 0.4 * rng.normal(size=(n, DIM)))
+
+
+@pytest.mark.parametrize("lost", [0, 40])
+def test_pages_are_slices_of_one_order(tmp_path: Path, lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "SMALL", 0)
+    filled = Filled(tmp_path / "library", 0)
+    filled.put(clustered(filled.rng, 1200))
+    filled.catalog.set_meta("engine", "ivf")
+    published = snapshots.publish(filled.catalog, filled.row)
+    filled.put(clustered(filled.rng, 100))  # the tail
+    assert published.file.details["nprobe"] * 4 < published.file.details["nlist"]
+    with searching(filled.catalog.folder) as searcher:
+        for query in clustered(filled.rng, 5):
+            filled.lose(filled.expected(query, lost))
+            first = [n.content_id for n in searcher.nearest(filled.row, query, 10)]
+            assert len(set(first) & set(filled.expected(query, 10))) >= 8
+            long = [n.content_id for n in searcher.nearest(filled.row, query, len(filled.vectors))]
+            assert sorted(long) == sorted(filled.vectors)
+            for k in range(20, len(long), 20):
+                assert [n.content_id for n in searcher.nearest(filled.row, query, k)] == long[:k]
+    filled.catalog.close()

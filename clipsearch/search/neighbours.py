@@ -37,6 +37,9 @@ warm query over 100,000 images reads: reading them again took 0.8 of its 2.3 ms 
 SPARE = 32
 """Neighbours fetched beyond k at first, since some may have no live file."""
 
+ENOUGH = 10
+"""Live views among the first ENOUGH + SPARE candidates of an approximate engine; with fewer, all lists are searched."""
+
 CROWDED = 4
 """Times as many are fetched for a batch of queries where images have several views."""
 
@@ -104,6 +107,7 @@ class Searcher:
     ) -> list[Neighbour]:
         """The `k` live contents nearest to `query`, a unit vector of shape (dim,); best first, ties by age.
 
+        With a larger `k`, the first ones stay the same: beyond what an approximate engine visits, the others follow.
         `where` narrows the search: whenever k contents pass it, the k nearest of them come back, by any engine.
         """
         return self.consistently(lambda: self._fetch(row, self._view(row), query, k, self._allowed(row, where)))
@@ -221,21 +225,31 @@ class Searcher:
         k: int,
         allowed: NDArray[np.int64] | None,
     ) -> list[Neighbour]:
+        """The first `k` of one order, which does not depend on `k`, so that pages are slices of it.
+
+        An approximate engine's order: all live contents of the lists that it visits, then the others, each best first.
+        Where hardly any of the first candidates are live, what it visits is of no use, and every list is searched.
+        """
         import numpy as np
 
         queries = np.ascontiguousarray(query, np.float32)[None, :]
-        want = k + SPARE
-        exhaustive = allowed is not None
+        want = max(k, ENOUGH) + SPARE
+        exhaustive = allowed is not None or view.snapshot is None or not view.snapshot.approximate
+        visited: list[Neighbour] = []
         while True:
             ids, _ = self._candidates(row, view, queries, want, allowed, exhaustive=exhaustive)
             found = ids[0][ids[0] >= 0]
-            live, views = self._live(row, queries, found.tolist(), with_blank=allowed is not None)
-            exact = exhaustive or view.snapshot is None or not view.snapshot.approximate
-            if len(live) >= k or (len(found) < want and exact):
-                return live[:k]
-            # Fewer than k live ones: an approximate engine may have missed some, and more must be fetched. That several
-            # were views of one image is no sign of it, as long as there were as many as wanted.
-            exhaustive = exhaustive or views == len(live) or len(found) < want
+            live, seqs = self._live(row, queries, found.tolist(), with_blank=allowed is not None)
+            if not exhaustive and len(seqs.intersection(found[: ENOUGH + SPARE].tolist())) < ENOUGH:
+                exhaustive = True
+                continue
+            earlier = {n.content_id for n in visited}
+            hits = [*visited, *(n for n in live if n.content_id not in earlier)]
+            is_all = len(found) < want
+            if len(hits) >= k or (is_all and exhaustive):
+                return hits[:k]
+            if is_all:
+                visited, exhaustive = hits, True
             want *= 4
 
     def _candidates(
@@ -324,18 +338,15 @@ class Searcher:
 
     def _live(
         self, row: EncoderRow, queries: NDArray[np.float32], seqs: list[int], *, with_blank: bool
-    ) -> tuple[list[Neighbour], int]:
-        """Live contents among `seqs`, each with its best view, best first; and how many views of them there are.
-
-        A filter has already decided about blank images, so after one they are let through by `with_blank`.
-        """
+    ) -> tuple[list[Neighbour], set[int]]:
+        """Live contents among `seqs`, each with its best view, best first; and all their views among `seqs`."""
         import numpy as np
 
         from clipsearch.vectors import exact
 
         live, vectors = self._catalog.embeddings.live_vectors(row.id, seqs, dim=row.info.dim, with_blank=with_blank)
         if not live:
-            return [], 0
+            return [], set()
         found = list(live)
         scores = exact.inner_products(queries, vectors)[0]
         best: dict[int, Neighbour] = {}
@@ -343,7 +354,7 @@ class Searcher:
             about = live[found[i]]
             if about.content_id not in best:
                 best[about.content_id] = _neighbour(about, scores[i], found[i], vectors[i])
-        return list(best.values()), len(found)
+        return list(best.values()), set(live)
 
     def _notify(self, kind: NoticeKind, text: str) -> None:
         notice = Notice(kind, text)
