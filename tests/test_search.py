@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from clipsearch.catalog import snapshots
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.library.maintenance import prune
 from clipsearch.search.neighbours import Searcher
 from clipsearch.types import EncoderInfo, Preprocess
 
@@ -233,3 +235,31 @@ def test_pages_are_slices_of_one_order(tmp_path: Path, lost: int, monkeypatch: p
             for k in range(20, len(long), 20):
                 assert [n.content_id for n in searcher.nearest(filled.row, query, k)] == long[:k]
     filled.catalog.close()
+
+
+def test_an_index_that_prune_rewrites_is_tuned_with_texts(tmp_path: Path) -> None:
+    filled = Filled(tmp_path / "library", 0)
+    catalog, row = filled.catalog, filled.row
+    filled.put(clustered(filled.rng, 3000))
+    catalog.set_meta("engine", "ivf")
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        return unit(np.random.default_rng(len(texts)).normal(size=(len(texts), DIM)))  # Far from the images.
+
+    alone = snapshots.publish(catalog, row).file.details["nprobe"]
+    snapshots.publish(catalog, row, embed=embed)
+
+    def pruned(lost: int, *, cache: bool) -> dict[str, Any]:
+        filled.lose(list(filled.vectors)[:lost])
+        prune(catalog, cache=cache)
+        snapshot = snapshots.current(catalog, row.id)
+        assert snapshot is not None and snapshot.file.count == len(filled.vectors)
+        return dict(snapshot.file.details)
+
+    tuned = pruned(700, cache=True)
+    assert tuned["probes"]["texts"] == snapshots.PROBES
+    assert tuned["recall"]["texts"] >= tuned["target"]
+    assert tuned["nprobe"] > alone
+    without = pruned(600, cache=False)  # The prompts are gone with the cache.
+    assert "texts" not in without["probes"] and without["nprobe"] >= tuned["nprobe"]
+    catalog.close()

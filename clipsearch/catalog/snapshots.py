@@ -6,8 +6,10 @@ in SQLite. So adding one image to a million writes one row, and no file.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Probes = Callable[[], NDArray[np.float32]]
+    EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
+    """Texts → unit rows of shape (m, dim)."""
+
+PROBES = 256
+"""Everyday prompts that an approximate engine is tuned with."""
 
 MIN_TAIL, MAX_TAIL, TAIL_SHARE = 256, 4096, 20
 """A tail is published past max(256, min(4096, N / 20)) vectors: reading 4,096 rows costs a cold query 50 ms."""
@@ -96,12 +102,12 @@ def count_about(catalog: Catalog, row: EncoderRow) -> int:
     return snapshot.file.count + catalog.embeddings.count(row.id, after=snapshot.watermark)
 
 
-def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, probes: Probes | None = None) -> bool:
+def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, embed: EmbedTexts | None = None) -> bool:
     """Publish a snapshot of the encoder's vectors if one is due; whether it was.
 
     In the middle of a run (`final` false) only once the tail has outgrown the snapshot, so that the cost of all
-    snapshots together stays a small multiple of the last one's. `probes` gives text vectors, shape (m, dim), that an
-    approximate engine is tuned with. Needs the library's lock. Raises SnapshotError where it cannot be written.
+    snapshots together stays a small multiple of the last one's. An approximate engine is tuned with prompts, from the
+    query cache or by `embed`. Needs the library's lock. Raises SnapshotError where it cannot be written.
     """
     last = catalog.embeddings.last_seq(row.id)
     old = current(catalog, row.id)
@@ -121,11 +127,11 @@ def publish_if_due(catalog: Catalog, row: EncoderRow, *, final: bool, probes: Pr
                 or old.file.engine != choose_engine(old.file.count, engine_choice(catalog))
             )
     if due:
-        publish(catalog, row, probes=probes)
+        publish(catalog, row, embed=embed)
     return due
 
 
-def publish(catalog: Catalog, row: EncoderRow, *, probes: Probes | None = None) -> Snapshot:
+def publish(catalog: Catalog, row: EncoderRow, *, embed: EmbedTexts | None = None) -> Snapshot:
     """Write a snapshot of all the encoder's vectors, record it, and remove files that are no longer needed."""
     from clipsearch.vectors.snapshot_file import SUFFIX
 
@@ -139,13 +145,31 @@ def publish(catalog: Catalog, row: EncoderRow, *, probes: Probes | None = None) 
         count=catalog.embeddings.count(row.id, until=watermark),
         chunks=lambda: catalog.embeddings.chunks(row.id, until=watermark),
         engine=engine_choice(catalog),
-        probes=probes,
+        probes=lambda: _probes(catalog, row, embed),
         previous=old.file if old else None,
     )
     new = Snapshot(row.id, written, old.file.name if old else None, revision, watermark)
     _record(catalog, new)
     remove_strays(catalog)
     return new
+
+
+def _probes(catalog: Catalog, row: EncoderRow, embed: EmbedTexts | None) -> NDArray[np.float32] | None:
+    """The vectors of PROBES prompts (m, dim): as the query cache has them, or by `embed`, for the cache to keep."""
+    import numpy as np
+
+    from clipsearch.encoders import prompts  # A query does not pay for it.
+
+    texts, info = prompts.everyday(PROBES), row.info
+    with contextlib.closing(QueryCache(catalog.folder)) as cache:
+        known = cache.texts(info.fingerprint, texts, dim=info.dim)
+        if len(known) == len(texts):
+            return np.stack([known[text] for text in texts])
+        if embed is None:
+            return None
+        vectors = embed(texts)
+        cache.put_texts(info.fingerprint, dict(zip(texts, vectors, strict=True)), now=int(time.time()))
+        return vectors
 
 
 def remove_strays(catalog: Catalog) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.catalog import pending, snapshots
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import UsageError
 from clipsearch.images.lookahead import Budget, in_order
@@ -44,9 +43,6 @@ MAX_THREADS = 256
 
 MAX_BATCH = 4096
 """Images of 224 × 224 pixels that are in such a batch or wait for the next one take 2 GB."""
-
-PROBES = 256
-"""Prompts that nprobe is chosen with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,16 +286,15 @@ class IndexRun:
     def _publish(self, other: EncoderRow | None = None, *, final: bool) -> None:
         if self._notices and not final:
             return  # It failed before in this run; it is tried again at the end.
-        probes = None if other else self._probes
+        embed = None if other else self._embed
         try:
-            self._published |= snapshots.publish_if_due(self._catalog, other or self._row, final=final, probes=probes)
+            self._published |= snapshots.publish_if_due(self._catalog, other or self._row, final=final, embed=embed)
         except SnapshotError as exc:
             # The vectors are in the catalog, and queries answer from there.
             self._notices.append(str(exc))
 
-    def _probes(self) -> NDArray[np.float32]:
-        """Text vectors that an approximate engine's recall is measured with."""
-        return self._load().encode_texts(prompts.everyday(PROBES))
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._load().encode_texts(texts)
 
     # Reporting
 

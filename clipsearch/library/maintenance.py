@@ -25,12 +25,12 @@ def prune(catalog: Catalog, *, encoder: str | None = None, cache: bool = False) 
         dropped = _drop_encoder(catalog, encoder) if encoder is not None else 0
         files = catalog.files.remove_missing()
         contents, orphaned = catalog.contents.drop_orphans()
-    if cache:
-        for name in (CACHE_NAME, f"{CACHE_NAME}-journal"):
-            (catalog.folder / name).unlink(missing_ok=True)
     snapshots.remove_strays(catalog)
     for row in catalog.encoders():
         snapshots.publish_if_due(catalog, row, final=True)
+    if cache:  # Only now: it holds the prompts that snapshots are tuned with.
+        for name in (CACHE_NAME, f"{CACHE_NAME}-journal"):
+            (catalog.folder / name).unlink(missing_ok=True)
     catalog.compact(free_share=FREE_SHARE)
     return Pruned(files, contents, dropped + orphaned, encoder, cache)
 

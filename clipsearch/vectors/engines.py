@@ -76,7 +76,7 @@ def write_snapshot(
     count: int,
     chunks: Chunks,
     engine: str = AUTO,
-    probes: Callable[[], NDArray[np.float32]] | None = None,
+    probes: Callable[[], NDArray[np.float32] | None] | None = None,
     previous: SnapshotFile | None = None,
 ) -> SnapshotFile:
     """Build an index over the `count` vectors that `chunks` yields and publish it as `folder`/`name`.

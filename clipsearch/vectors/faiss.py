@@ -279,7 +279,8 @@ def _build_ivf(build: Build, centroids: tuple[NDArray[np.float32], int] | None) 
         assigned[start : start + len(vectors)] = quantizer.search(vectors, 1)[1][:, 0]
         if kept:
             sample.add(vectors)
-    truth = Probes(sample, build.probes() if build.probes else None)
+    texts = build.probes() if build.probes else None
+    truth = Probes(sample, texts)
     _reserve(inverted.invlists, np.bincount(assigned, minlength=inverted.nlist))
     names = np.empty(count, dtype=np.int64)
     for start, ids, vectors in with_positions(source):
@@ -296,7 +297,9 @@ def _build_ivf(build: Build, centroids: tuple[NDArray[np.float32], int] | None) 
         )
         return found
 
-    nprobe, recall = choose_nprobe(truth, search, lists=inverted.nlist)
+    # Texts need more lists than images: what was chosen with them is not lowered without them.
+    known = 1 if texts is not None or build.previous is None else build.previous.details.get("nprobe", 1)
+    nprobe, recall = choose_nprobe(truth, search, lists=inverted.nlist, least=known)
     return root, {
         "nlist": inverted.nlist,
         "nprobe": nprobe,

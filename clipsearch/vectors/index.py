@@ -51,7 +51,7 @@ class Build(NamedTuple):
     """What an engine builds an index from: `total` vectors of `dim` dimensions.
 
     chunks: starts a pass over them, which is checked against `total` and `dim`. folder: where the snapshots are.
-    probes: yields text vectors, shape (m, dim), with which an approximate engine can measure its recall.
+    probes: yields text vectors, shape (m, dim), with which an approximate engine can measure its recall; or None.
     previous: the snapshot before this one, in `folder`; an engine may reuse what it learned for it.
     """
 
@@ -59,7 +59,7 @@ class Build(NamedTuple):
     total: int
     chunks: Chunks
     folder: Path
-    probes: Callable[[], NDArray[np.float32]] | None = None
+    probes: Callable[[], NDArray[np.float32] | None] | None = None
     previous: SnapshotFile | None = None
 
 

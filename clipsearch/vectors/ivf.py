@@ -102,11 +102,18 @@ class Probes:
         return kept
 
 
-def choose_nprobe(probes: Probes, search: RoughSearch, *, lists: int) -> tuple[int, Mapping[str, float]]:
-    """The fewest lists to visit (1, 2, 3, 4, 6, 8, 12 …) for TARGET on every set of probes, and the recall measured."""
+def choose_nprobe(
+    probes: Probes, search: RoughSearch, *, lists: int, least: int = 1
+) -> tuple[int, Mapping[str, float]]:
+    """The fewest lists to visit (1, 2, 3, 4, 6, 8, 12 …) for TARGET on every set of probes, and the recall measured.
+
+    At least `least`, as far as there are so many lists.
+    """
     step = 1
     while True:
         for nprobe in (step, step + step // 2) if step > 1 else (1,):
+            if nprobe < min(least, lists):
+                continue
             recall = probes.recall(search, min(nprobe, lists))
             if nprobe >= lists or min(recall.values()) >= TARGET:
                 return min(nprobe, lists), recall
