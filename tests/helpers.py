@@ -126,6 +126,7 @@ class Shelf:
         batch_size: int = 16,
         progress: Callable[[Progress], None] | None = None,
         preview: bool = False,
+        device: str = "cpu",
         **options: Any,
     ) -> IndexReport:
         given = GivenOptions(None if exclude is None else tuple(exclude), hidden, follow, all_files)
@@ -143,6 +144,7 @@ class Shelf:
                 row,
                 run,
                 batch_size=batch_size,
+                device=device,
                 progress=progress,
                 stop=stop,
             ).run(wanted)

@@ -12,13 +12,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import Drive, Shelf, TinyEncoder, age, draw, without_privileges
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.indexing import reader
 from clipsearch.indexing.results import IndexReport
+from clipsearch.library.doctor import doctor
 
 
 @pytest.fixture
@@ -553,17 +556,74 @@ def test_memory_that_runs_out_is_never_remembered(shelf: Shelf, photos: Path) ->
     assert shelf.index().indexed == 5
 
 
-def test_a_vector_that_is_not_finite_is_a_failure(shelf: Shelf, photos: Path) -> None:
-    class Broken(TinyEncoder):
-        def encode_images(self, batch):  # type: ignore[no-untyped-def]
-            vectors = super().encode_images(batch)
-            vectors[0] = float("nan")
-            return vectors
+class Broken(TinyEncoder):
+    """Its first vector of a batch is not finite."""
 
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        vectors = super().encode_images(batch)
+        vectors[0] = float("nan")
+        return vectors
+
+
+def test_a_vector_that_is_not_finite_is_a_failure(shelf: Shelf, photos: Path) -> None:
     report = shelf.index(photos, encoder=Broken())
     assert (len(report.failed), report.indexed, report.encoded) == (1, 4, 4)
     assert "no finite vector" in report.failed[0].reason
     assert len(shelf.hits()) == 4
+    again = shelf.index(encoder=Broken())
+    assert (again.failed, again.failed_before, again.unchanged, again.opened) == ((), 1, 4, 0)
+    assert any("no finite vector for 1 images" in finding.text for finding in doctor(shelf.folder))
+
+
+def test_a_vector_that_is_not_finite_fails_for_one_encoder_on_one_device(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos, encoder=Broken())
+    another = shelf.index(encoder=TinyEncoder("another"))
+    assert (another.failed, another.indexed, another.switched, len(shelf.hits())) == ((), 5, True, 5)
+    back = shelf.index(encoder=Broken())  # It has failed there; all others are known.
+    assert (back.failed_before, back.opened, back.switched) == (1, 0, True)
+    assert len(shelf.hits()) == 4
+    elsewhere = shelf.index(encoder=TinyEncoder(), device="cuda")
+    assert (elsewhere.indexed, elsewhere.failed, len(shelf.hits())) == (1, (), 5)
+    assert shelf.rows("SELECT key FROM meta WHERE key LIKE 'not_finite%'") == []
+
+
+def test_an_encoder_can_fail_where_the_one_before_did_not(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+
+    class Other(Broken):
+        def __init__(self) -> None:
+            super().__init__("other")
+
+    report = shelf.index(encoder=Other())
+    assert (len(report.failed), report.switched, report.filling_left, len(shelf.hits())) == (1, True, 0, 4)
+    assert shelf.index(encoder=TinyEncoder()).switched and len(shelf.hits()) == 5
+
+
+def test_an_image_that_an_older_version_blamed_is_encoded(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    catalog = Catalog.open(shelf.folder, writable=True)
+    with catalog.transaction():
+        catalog.conn.execute(
+            "UPDATE contents SET state = 'failed', reason = 'x gave no finite vector for it' WHERE id = 1"
+        )
+        catalog.conn.execute("DELETE FROM embeddings WHERE content_id = 1")
+    catalog.close()
+    assert (shelf.index().indexed, len(shelf.hits())) == (1, 5)
+
+
+def test_one_vector_that_is_not_finite_hides_no_other_image(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    before = shelf.hits(photos / "0.png")
+    catalog = Catalog.open(shelf.folder, writable=True)
+    worst = os.fsencode(before[-1])
+    [(content,)] = catalog.conn.execute("SELECT content_id FROM files WHERE path = ?", (worst,)).fetchall()
+    bad = np.full(48, np.nan, "<f4").tobytes()
+    with catalog.transaction():
+        catalog.conn.execute("UPDATE embeddings SET vector = ? WHERE content_id = ?", (bad, content))
+    catalog.close()
+    assert shelf.hits(photos / "0.png") == before[:-1]
+    [problem] = [finding for finding in doctor(shelf.folder) if finding.level == "problem"]
+    assert "1 vectors are not finite" in problem.text
 
 
 def test_an_empty_file_has_failed(shelf: Shelf, photos: Path) -> None:

@@ -30,6 +30,10 @@ from clipsearch.types import EncoderInfo
 if TYPE_CHECKING:
     from clipsearch.images.tiles import Tiles
 
+NOT_FINITE = "not_finite"
+"""Keys of meta that start so name an encoder and a content for which it gave no finite vector; the value says on which
+device. Such a content is pending only on another one (`catalog.pending`)."""
+
 CATALOG_NAME = "catalog.db"
 
 
@@ -241,6 +245,7 @@ class Catalog:
         """Forget an encoder that is not in use, with its vectors; how many those were."""
         dropped = self.conn.execute("DELETE FROM embeddings WHERE encoder_id = ?", (encoder_id,)).rowcount
         self.conn.execute("DELETE FROM snapshots WHERE encoder_id = ?", (encoder_id,))
+        self.conn.execute("DELETE FROM meta WHERE key GLOB ?", (f"{NOT_FINITE}:{encoder_id}:*",))
         self.conn.execute("DELETE FROM encoders WHERE id = ?", (encoder_id,))
         return dropped
 

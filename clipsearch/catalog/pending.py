@@ -8,24 +8,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.catalog import NOT_FINITE, Catalog
 from clipsearch.catalog.files import LIVE
 
 if TYPE_CHECKING:
     from clipsearch.images.tiles import Tiles
 
 WITHOUT_WHOLE = """NOT EXISTS (SELECT 1 FROM embeddings e
-    WHERE e.encoder_id = ? AND e.content_id = c.id AND e.view = 0)"""
+    WHERE e.encoder_id = ?1 AND e.content_id = c.id AND e.view = 0)"""
 """Condition on `c` (contents): it has no vector of its whole image by the encoder that the parameter names."""
+
+_NO_FAILURE = f"NOT EXISTS (SELECT 1 FROM meta m WHERE m.key = '{NOT_FINITE}:' || ?1 || ':' || c.id)"
+
+OLDER_FAILURE = "gave no finite vector for it"
+"""How the reason ended when such a content was recorded as failed, for every encoder."""
 
 
 def condition(mode: Tiles) -> str:
-    """A condition on `c` (contents): it has no vector of a view, by the encoder that its one parameter names."""
+    """A condition on `c` (contents): it has no vector of a view, by the encoder that the parameter ?1 names."""
     if mode == "none":
-        return WITHOUT_WHOLE
+        return f"({WITHOUT_WHOLE} AND {_NO_FAILURE})"
     count = f"view_count(c.width, c.height, '{mode}')"
-    return f"""(SELECT count(*) FROM embeddings e
-        WHERE e.encoder_id = ? AND e.content_id = c.id AND e.view < {count}) < {count}"""
+    return f"""((SELECT count(*) FROM embeddings e
+        WHERE e.encoder_id = ?1 AND e.content_id = c.id AND e.view < {count}) < {count} AND {_NO_FAILURE})"""
 
 
 def count(catalog: Catalog, encoder_id: int, *, reachable: bool = False) -> int:
@@ -47,6 +52,33 @@ def _count_live(catalog: Catalog, condition: str, encoder_id: int, states: str) 
         (encoder_id,),
     ).fetchone()
     return int(row[0])
+
+
+def put_failure(catalog: Catalog, content_id: int, encoder_id: int, *, device: str | None) -> None:
+    """Record that an encoder gave no finite vector for a content on a device; None: it has given one."""
+    catalog.set_meta(f"{NOT_FINITE}:{encoder_id}:{content_id}", device)
+
+
+def failed(catalog: Catalog, encoder_id: int) -> list[int]:
+    """The ids of the contents for which an encoder gave no finite vector."""
+    keys = catalog.conn.execute("SELECT key FROM meta WHERE key > ? AND key < ?", _failures_of(encoder_id))
+    return [int(key.rpartition(":")[2]) for (key,) in keys]
+
+
+def retry_failed(catalog: Catalog, encoder_id: int, *, device: str) -> None:
+    """Make contents pending again that failed on another device, or under a version that blamed the image."""
+    catalog.conn.execute(
+        "DELETE FROM meta WHERE key > ? AND key < ? AND value != ?", (*_failures_of(encoder_id), device)
+    )
+    catalog.conn.execute(
+        "UPDATE contents SET state = 'ok', reason = NULL WHERE state = 'failed' AND reason LIKE ?",
+        (f"% {OLDER_FAILURE}",),
+    )
+
+
+def _failures_of(encoder_id: int) -> tuple[str, str]:
+    """The bounds of an encoder's keys; ";" follows ":"."""
+    return f"{NOT_FINITE}:{encoder_id}:", f"{NOT_FINITE}:{encoder_id};"
 
 
 def delete_surplus(catalog: Catalog, mode: Tiles) -> int:

@@ -27,6 +27,13 @@ def _may_have_gpu() -> bool:
     return metal or any(Path(driver).exists() for driver in _DRIVERS)
 
 
+def kind(device: str) -> str:
+    """What `device` stands for on this machine, without importing torch: "auto" becomes "cpu" or "gpu"."""
+    if device != "auto":
+        return device
+    return "gpu" if _may_have_gpu() else "cpu"
+
+
 def is_cpu(device: str) -> bool:
     """Whether a device ("auto", "cpu", "cuda", "cuda:N", "mps") means the CPU on this machine.
 

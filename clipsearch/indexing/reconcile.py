@@ -151,7 +151,7 @@ class Reconciler:
             f"SELECT id, state, decoder, {self._pending_condition} FROM contents c "
             "WHERE state NOT IN ('ok', 'partial') "
             f"OR facts_revision IS NULL OR facts_revision < ? OR {self._pending_condition}",
-            (self._encoder_id, READER_REVISION, self._encoder_id),
+            (self._encoder_id, READER_REVISION),
         ):
             if state in ("ok", "partial"):
                 states[content_id] = _PENDING if is_pending else _STALE
@@ -159,6 +159,9 @@ class Reconciler:
                 states[content_id] = _PENDING
             else:
                 states[content_id] = _FAILED if state == "failed" else _UNSUPPORTED
+        for content_id in pending.failed(self.catalog, self._encoder_id):
+            if content_id < len(states):
+                states[content_id] = states[content_id] or _FAILED
         return states
 
     def _merge(self, walked: Walked, states: bytearray, total: int, found: Callable[[int], None]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.files import UNKNOWN_MTIME
 from clipsearch.images.open import READER_REVISION
@@ -47,10 +48,13 @@ class Batch:
 
 
 class Recorder:
-    """Records for one run, whose vectors are those of the encoder `row`, for the views of the mode `tiles`."""
+    """Records for one run, whose vectors are those of the encoder `row`, for the views of the mode `tiles`.
+
+    `device`: where they are computed.
+    """
 
     def __init__(
-        self, catalog: Catalog, reconciler: Reconciler, row: EncoderRow, *, tiles: Tiles, decoder: str
+        self, catalog: Catalog, reconciler: Reconciler, row: EncoderRow, *, tiles: Tiles, decoder: str, device: str
     ) -> None:
         self._counts = reconciler.counts
         self._catalog = catalog
@@ -58,6 +62,7 @@ class Recorder:
         self._row = row
         self._tiles: Tiles = tiles
         self._decoder = decoder
+        self._device = device
 
     def commit(self, batch: Batch, vectors: Vectors) -> None:
         """Everything of a batch, or nothing. `vectors` belong to the views of `batch.images`, in their order."""
@@ -85,22 +90,19 @@ class Recorder:
     def _record_image(self, image: Decoded, files: list[Decoded], vectors: Vectors, time: str) -> None:
         import numpy as np
 
-        state: ContentState = image.state
-        reason = image.reason
         finite = bool(np.isfinite(np.asarray(vectors)).all())
-        if not finite:
-            state, reason = "failed", f"{self._row.info.spec} gave no finite vector for it"
         content_id = self._catalog.contents.put(
             image.digest,
             size=image.size,
-            state=state,
-            reason=reason,
+            state=image.state,
+            reason=image.reason,
             decoder=self._decoder,
             now=time,
         )
         self._catalog.contents.put_facts(content_id, image.facts, revision=READER_REVISION)
         if image.corrects and self._catalog.embeddings.remove_all(content_id):
             self._counts.corrected += 1
+        pending.put_failure(self._catalog, content_id, self._row.id, device=None if finite else self._device)
         if finite:
             for view, vector in zip(image.views, vectors, strict=True):
                 self._catalog.embeddings.put(content_id, self._row.id, vector, view=view.number, box=view.box)
@@ -109,15 +111,15 @@ class Recorder:
         for i, file in enumerate(files):
             path = os.fsdecode(file.work.path)
             if not finite:
-                self._counts.failed.append(Problem(path, reason or ""))
+                self._counts.failed.append(Problem(path, f"{self._row.info.spec} gave no finite vector for it"))
             elif i == 0:
                 self._counts.indexed += 1
                 if file.work.content_id != content_id:
                     self._reconciler.take_moved(content_id, file.work.path)
             else:
                 self._count_known(file.work, content_id)
-            if state == "partial":
-                self._counts.partial.append(Problem(path, reason or ""))
+            if finite and image.state == "partial":
+                self._counts.partial.append(Problem(path, image.reason or ""))
             self._put_file(file, content_id)
 
     def _record_other(self, outcome: Outcome, time: str) -> None:

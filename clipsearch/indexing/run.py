@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.catalog import pending, snapshots
 from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.encoders import devices
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import UsageError
 from clipsearch.images.lookahead import Budget, in_order
@@ -106,7 +107,8 @@ def check_paths(catalog: Catalog, paths: Sequence[bytes], options: RunOptions, *
 class IndexRun:
     """One run over `paths` (none: over all known roots), filling the vectors of `row`.
 
-    `load` gives the encoder of `row`; it is called only if there is a file to read. `stop` is called between files.
+    `load` gives the encoder of `row`; it is called only if there is a file to read. `device` is where
+    it runs, which `batch_size` 0 leaves the size of batches to. `stop` is called between files.
     """
 
     def __init__(
@@ -116,7 +118,8 @@ class IndexRun:
         row: EncoderRow,
         options: RunOptions,
         *,
-        batch_size: int,
+        batch_size: int = 0,
+        device: str = "auto",
         progress: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -124,7 +127,8 @@ class IndexRun:
         self._load = load
         self._row = row
         self._options = options
-        self._batch_size = max(1, batch_size)
+        self._batch_size = batch_size or options.batch_size or devices.batch_size(device)
+        self._device = devices.kind(device)
         self._meter = Meter(progress)
         self._stop = stop
         self._tiles = _tiles(catalog, options)
@@ -151,6 +155,7 @@ class IndexRun:
             self._row,
             tiles=self._tiles,
             decoder=decoder_version(self._options.max_pixels),
+            device=self._device,
         )
         with catalog.transaction():
             roots.save()
@@ -161,6 +166,7 @@ class IndexRun:
                 self._deleted = pending.delete_surplus(catalog, self._tiles)
             if self._tiles != "none":
                 pending.delete_oversized_tiles(catalog, self._options.max_pixels)
+            pending.retry_failed(catalog, self._row.id, device=self._device)
         with catalog.transaction():
             self._reconciler.scan(areas, found=self._meter.found)
             if filling is not None or self._options.tiles is not None:

@@ -63,10 +63,28 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
                 yield Finding("note", damage, "pruning with `cache=True` removes it")
     for row in catalog.encoders():
         yield _examine_snapshot(catalog, row)
+        yield from _examine_vectors(catalog, row)
         count = pending.count(catalog, row.id)
         if count and str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
             what = "images" if catalog.tiles() == "none" else "images or parts of images"
             yield Finding("note", f"{row.info.spec}: {count} {what} are pending", "`clipsearch index` encodes them")
+
+
+def _examine_vectors(catalog: Catalog, row: EncoderRow) -> Iterator[Finding]:
+    wrong = catalog.embeddings.count_not_finite(row.id)
+    if wrong:
+        yield Finding(
+            "problem",
+            f"{row.info.spec}: {wrong} vectors are not finite numbers, so queries leave these images out",
+            "restore catalog.db from a backup, or index into a new library",
+        )
+    failed = len(pending.failed(catalog, row.id))
+    if failed:
+        yield Finding(
+            "note",
+            f"{row.info.spec} gave no finite vector for {failed} images",
+            "indexing with another `device` or `model` encodes them",
+        )
 
 
 def _examine_snapshot(catalog: Catalog, row: EncoderRow) -> Finding:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from clipsearch.catalog.cache import NO_CACHE, QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.encoders import devices
 from clipsearch.encoders.base import EncoderOptions, is_prepared_as_today
 from clipsearch.encoders.load import default_spec, load_encoder, refuse_int8
 from clipsearch.encoders.specs import parse_spec
@@ -156,7 +155,7 @@ class Library:
                 lambda: self._models.of(row),
                 row,
                 options,
-                batch_size=options.batch_size or devices.batch_size(self._models.options.device),
+                device=self._models.options.device,
                 progress=progress
                 if precision
                 else mentioning(catalog, row.info, self._models.options, progress, notify),
