@@ -80,7 +80,7 @@ NoticeKind = Literal[
 ]
 """What a notice is about: nobody chose the built-in encoder; another encoder is being built; the end of a text was
 ignored; a file is truncated or cannot be used; files cannot be reached now; a snapshot cannot be used; not every image
-was scored; labels that cannot be told apart; something the caller may want to do."""
+was scored; labels or words that cannot be told apart; something the caller may want to do."""
 
 
 class Notice(str):

@@ -33,6 +33,14 @@ def test_terms_of_every_kind_are_taken(cli: Cli, indexed: Path) -> None:
     assert cli("query", "a cat", "--with", "a dog", "--all", "--json", cwd=indexed).json["score_kind"] == "least"
 
 
+def test_words_that_the_encoder_cannot_tell_apart_are_reported(cli: Cli, indexed: Path) -> None:
+    said = "note: builtin cannot tell these apart, so each image matches them equally: 猫 = 狗\n"
+    assert said in cli("query", "猫", "--without", "狗", cwd=indexed).err
+    assert said in cli("classify", "--labels", "猫,a rocket,狗", cwd=indexed).err
+    assert "tell" not in cli("query", "a cat", "--with", "a kitten", "--without", "cats", cwd=indexed).err
+    assert "tell" not in cli("classify", "--labels", "@imagenet", cwd=indexed).err
+
+
 def test_filters_leave_what_they_say(cli: Cli, indexed: Path) -> None:
     def found(*filters: str) -> set[str]:
         ran = cli("query", "a picture", *filters, cwd=indexed)

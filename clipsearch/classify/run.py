@@ -30,7 +30,7 @@ from clipsearch.encoders.cache import cache_dir
 from clipsearch.encoders.load import load_alone
 from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, absolute
-from clipsearch.search.embed import Embedder
+from clipsearch.search.embed import Embedder, indistinct
 from clipsearch.types import Notice
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ def make_classifier(
         raise UsageError(f"`blend={blend:g}`: from 0 (the prompts alone) to 1 (the examples alone)")
     rows = prototypes(embedder, chosen, filled, progress=progress)
     notices = tuple(dict.fromkeys(embedder.notices[before:]))
+    if classes is None:
+        # Two of ImageNet's names are those of two classes: that is no failure of the encoder.
+        kept = sorted({label.words: at for at, label in enumerate(chosen)}.values())
+        notices += indistinct(embedder.row.info, [chosen[at].name for at in kept], rows[kept])
     plain = Classifier(embedder.row.info, chosen, rows, filled, notices=notices)
     return plain if classes is None else _taught(plain, classes, embedder, blend=blend, progress=progress)
 

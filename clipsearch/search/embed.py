@@ -17,7 +17,7 @@ from clipsearch.errors import ImageError, TruncatedImageError, UsageError
 from clipsearch.files import absolute, read_bytes
 from clipsearch.images.open import open_image
 from clipsearch.search.terms import Indexed, Region, Term, Text
-from clipsearch.types import MAX_INTEGER, Notice, is_text
+from clipsearch.types import MAX_INTEGER, EncoderInfo, Notice, is_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,17 @@ SHOWN_CUT = 60
 
 BATCH = 16
 """Images that are encoded together; more gains nothing on a CPU."""
+
+
+COMPARED = 2_000
+"""Texts that are compared with one another, at most: that takes 0.2 s."""
+
+SHOWN_SAME = 5
+"""Groups of texts that cannot be told apart that a notice names."""
+
+SAME_LOGIT = 0.1
+"""Two texts cannot be told apart where no image's logits for them differ by more. In the built-in encoder, the words
+that it does not know have one vector; the nearest of the 1,000 other names in ImageNet differ by 5."""
 
 
 class EmbeddedImage(NamedTuple):
@@ -198,6 +209,28 @@ class Embedder:
             about = f"the text is too long for {self.row.info.spec}"
             self.notices.append(Notice("truncated", f"{about}; its last {len(end)} characters were ignored: {shown}"))
         return bool(end)
+
+
+def indistinct(info: EncoderInfo, texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Notice, ...]:
+    """A notice of the texts that this encoder cannot tell apart, if any; `vectors`: their unit rows (n, dim).
+
+    For a unit vector x, |x·a − x·b| ≤ |a − b|: so much do the scores of any image differ at most.
+    """
+    import numpy as np
+
+    rows = vectors[:COMPARED].astype(np.float64)
+    squares = np.einsum("nd,nd->n", rows, rows)
+    distances = squares[:, None] + squares - 2 * (rows @ rows.T)
+    first = np.argmax(distances <= (SAME_LOGIT / info.logit_scale) ** 2, axis=1)
+    groups: dict[int, list[str]] = {}
+    for text, number in zip(texts, first.tolist(), strict=False):
+        groups.setdefault(number, []).append(text)
+    same = [" = ".join(group) for group in groups.values() if len(group) > 1]
+    if not same:
+        return ()
+    more = f"; and {len(same) - SHOWN_SAME} more" if len(same) > SHOWN_SAME else ""
+    text = f"{info.spec} cannot tell these apart, so each image matches them equally: "
+    return (Notice("labels", text + "; ".join(same[:SHOWN_SAME]) + more),)
 
 
 def _content_with(data: bytes, catalog: Catalog) -> int | None:

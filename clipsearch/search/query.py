@@ -20,11 +20,11 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.errors import UsageError
 from clipsearch.search.combine import balanced_sum, penalised, score_kind
-from clipsearch.search.embed import Embedder
+from clipsearch.search.embed import Embedder, indistinct
 from clipsearch.search.hits import make_hits, make_many_hits, sort_hits
 from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.search.terms import Indexed, Term, Text, as_term
-from clipsearch.types import Hit, QueryResult, ScoreKind, Sort
+from clipsearch.types import Hit, Notice, QueryResult, ScoreKind, Sort
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,8 @@ def answer(
         where = replace(where or Filter(), blank=True)  # Images like a blank one are blank, too.
     background = _background(catalog, embedder) if kind != "cosine" and (is_clip or kind != "combined") else None
     vector = balanced_sum(terms, vectors, background if is_clip and background and _is_large(background) else None)
-    queries = [*(vectors if options.match_all else [vector]), *(embedder.term(term) for term in negative)]
+    excluded = [embedder.term(term) for term in negative]
+    queries = [*(vectors if options.match_all else [vector]), *excluded]
     weights = [term.weight for term in negative]
     encoder = embedder.load() if options.explain and not is_clip else None
 
@@ -105,7 +106,7 @@ def answer(
     hits = searcher.consistently(search)
     if kind in ("cosine", "combined") and (options.judge or options.relevant):
         hits = _judged(catalog, embedder, terms, vector, hits, relevant=options.relevant)
-    notices = (*embedder.notices, *searcher.take_notices())
+    notices = (*embedder.notices, *_alike(row, (*terms, *negative), (*vectors, *excluded)), *searcher.take_notices())
     return QueryResult(str(terms[0]), row.info, sort_hits(hits, options.sort), notices, kind)
 
 
@@ -143,6 +144,16 @@ def _check(k: int, terms: Sequence[Term], kind: ScoreKind, options: QueryOptions
     weighed = [str(term) for term in terms if term.weight != 1]
     if options.match_all and weighed:
         raise UsageError(f"{weighed[0]}: `match_all=True` takes no weights: the lowest score of all terms counts")
+
+
+def _alike(row: EncoderRow, terms: Sequence[Term], vectors: Sequence[NDArray[np.float32]]) -> tuple[Notice, ...]:
+    """A notice of the words in a query that the encoder cannot tell apart."""
+    words = {term.words: vector for term, vector in zip(terms, vectors, strict=True) if isinstance(term, Text)}
+    if len(words) < 2:
+        return ()
+    import numpy as np
+
+    return indistinct(row.info, list(words), np.stack(list(words.values())))
 
 
 def _background(catalog: Catalog, embedder: Embedder) -> Background:
