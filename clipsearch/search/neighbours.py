@@ -238,9 +238,9 @@ class Searcher:
         visited: list[Neighbour] = []
         while True:
             ids, _ = self._candidates(row, view, queries, want, allowed, exhaustive=exhaustive)
-            found = ids[0][ids[0] >= 0]
-            live, seqs = self._live(row, queries, found.tolist(), with_blank=allowed is not None)
-            if not exhaustive and len(seqs.intersection(found[: ENOUGH + SPARE].tolist())) < ENOUGH:
+            found = ids[0][ids[0] >= 0].tolist()
+            live, seqs = self._live(row, queries, found, with_blank=allowed is not None)
+            if not exhaustive and len(seqs.intersection(found[: ENOUGH + SPARE])) < ENOUGH:
                 exhaustive = True
                 continue
             earlier = {n.content_id for n in visited}
