@@ -134,7 +134,7 @@ class Library:
         Raises UsageError for paths that cannot be used, LockedError, EncoderError, ModelMismatchError.
         """
         from clipsearch.indexing import run as indexing
-        from clipsearch.library.int8 import mentioning
+        from clipsearch.library.int8 import due_again, mentioning
 
         options = run or indexing.RunOptions()
         wanted = [absolute(p) for p in paths]
@@ -144,7 +144,8 @@ class Library:
         with self._access.writer(wait=wait, stop=stop) as catalog:
             if model is not None or precision is not None:
                 indexing.check_paths(catalog, wanted, options)  # A refused run must not start a switch.
-            if precision is not None or (model is not None and parse_spec(model).int8):
+            int8 = parse_spec(model).int8 if model is not None else due_again(catalog, wanted, options.given, stop)
+            if int8 or precision is not None:
                 row = self._models.to_fill_in(
                     catalog, model, precision, wanted, options.given, notify=notify, stop=stop
                 )
