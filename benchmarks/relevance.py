@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import relevant
 from benchmarks.labelled import Rows, Trial, class_trials, drawing_trials, group_trials, photo_trials
 from clipsearch.search import relevance
 from clipsearch.search.background import SAMPLE
@@ -26,24 +27,32 @@ from clipsearch.search.background import SAMPLE
 ABSENT, SALADS = 0.2, 0.05
 """Shares that may be answered of what is absent, and of letter salads."""
 
+ANSWERABLE = (0.5, 0.1, 0.9)
+"""Shares of queries that have an answer in the library."""
+
 
 @dataclass(frozen=True)
 class Judged:
-    """The best hits' scores and relevance, of queries that have it right, absent things and salads; and all hits."""
+    """The best hits' scores and relevance, of queries that have it right, absent things and salads; and all hits.
+
+    mistaken: the relevance of best hits that are wrong, of queries that have an answer.
+    """
 
     name: str
     encoder: str
     asked: int
     scores: tuple[NDArray[np.floating], ...]
     relevance: tuple[NDArray[np.floating], ...]
+    answered: tuple[NDArray[np.bool_], ...]
+    mistaken: NDArray[np.floating]
     returned: int
     returned_right: int
     found: int
 
     def kept(self, cut: float | None = None) -> tuple[float, ...]:
-        """Shares that pass: right ones, absent things, salads. By relevance, or by a cut on the score."""
-        values, limit = (self.relevance, relevance.RELEVANT) if cut is None else (self.scores, cut)
-        return tuple(float((some > limit).mean()) if len(some) else 0.0 for some in values)
+        """Shares that pass: right ones, absent things, salads. By `--relevant`, or by a cut on the score."""
+        passing = self.answered if cut is None else tuple(some > cut for some in self.scores)
+        return tuple(float(some.mean()) if len(some) else 0.0 for some in passing)
 
 
 def judge(trial: Trial) -> Judged:
@@ -52,20 +61,26 @@ def judge(trial: Trial) -> Judged:
     step = -(-count // SAMPLE)
     baseline = relevance.measure(trial.pictures[::step].astype(np.float64), trial.everyday, count=count, centred=False)
 
-    def ask(queries: Rows) -> tuple[Rows, Rows]:
+    def cut(query: NDArray[np.float32]) -> float:
+        scores = trial.pictures @ query
+        shown = scores if count <= relevant.SCANNED else baseline.sample.vectors @ query
+        best = np.sort(np.partition(scores, -3)[-3:])[::-1]
+        return relevance.evidence(baseline, query, shown, best, kind=trial.kind).cut()
+
+    def ask(queries: Rows) -> tuple[Rows, Rows, NDArray[np.bool_]]:
         scores = queries @ trial.pictures.T
         top = scores.argmax(axis=1)
         best = scores[np.arange(len(queries)), top]
         sure = [
             relevance.relevance(baseline, q, s[None], kind=trial.kind)[0] for q, s in zip(queries, best, strict=True)
         ]
-        return best, np.asarray(sure)
+        return best, np.asarray(sure), best > np.array([cut(query) for query in queries])
 
     right = trial.answers[np.arange(len(trial.present)), (trial.present @ trial.pictures.T).argmax(axis=1)]
-    best, sure = ask(trial.present)
+    best, sure, answered = ask(trial.present)
     returned = returned_right = found = 0
     for query, answers in zip(trial.present, trial.answers, strict=True):
-        passing = relevance.relevance(baseline, query, trial.pictures @ query, kind=trial.kind) > relevance.RELEVANT
+        passing = trial.pictures @ query > cut(query)
         returned += int(passing.sum())
         returned_right += int((passing & answers).sum())
         found += bool((passing & answers).any())
@@ -74,8 +89,10 @@ def judge(trial: Trial) -> Judged:
         trial.name,
         trial.encoder,
         len(trial.present),
-        (best[right], *(scores for scores, _ in others)),
-        (sure[right], *(values for _, values in others)),
+        (best[right], *(scores for scores, _, _ in others)),
+        (sure[right], *(values for _, values, _ in others)),
+        (answered[right], *(passing for _, _, passing in others)),
+        sure[~right],
         returned,
         returned_right,
         found,
@@ -92,7 +109,9 @@ def pooled(judged: Sequence[Judged]) -> list[Judged]:
         }
         scores = tuple(np.concatenate(parts) for parts in zip(*(one.scores for one in some), strict=True))
         sure = tuple(np.concatenate(parts) for parts in zip(*(one.relevance for one in some), strict=True))
-        result.append(replace(some[0], scores=scores, relevance=sure, **numbers))
+        answered = tuple(np.concatenate(parts) for parts in zip(*(one.answered for one in some), strict=True))
+        mistaken = np.concatenate([one.mistaken for one in some])
+        result.append(replace(some[0], scores=scores, relevance=sure, answered=answered, mistaken=mistaken, **numbers))
     return result
 
 
@@ -132,15 +151,38 @@ def report(chosen: Sequence[Judged], reported: Sequence[Judged]) -> Iterator[str
         theirs = np.mean([one.kept(cut) for one in some], axis=0)
         texts = (" ".join(f"{share:.3f}" for share in shares) for shares in (ours, theirs))
         yield f"all of {name}, mean: relevance {next(texts)}; one cut with hindsight for all, {cut:.3f}: {next(texts)}"
-    yield "relevance of best hits, and the share of right ones where every second query has an answer:"
-    steps = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-    for low, high in itertools.pairwise(steps):
-        shares = []
-        for one in reported:
-            within = [float(((low < some) & (some <= high)).mean()) for some in one.relevance if len(some)]
-            shares.append((within[0], np.mean(within[1:])))
-        right, wrong = (float(np.mean(some)) for some in zip(*shares, strict=True))
-        yield f"  {low:.1f} … {high:.1f}: {right / max(right + wrong, 1e-9):.2f}"
+    for name in (None, *(name for name in OWN if name in {one.name for one in reported})):
+        yield from meaning(
+            [one for one in reported if name in (None, one.name)], name or "all of them, equally weighted"
+        )
+
+
+OWN = ("200 photos", "photos, in general words", "like a photo", "20,000 made up", "drawings, no such background")
+"""Libraries whose share of right hits is shown by itself."""
+
+
+def meaning(judged: Sequence[Judged], name: str) -> Iterator[str]:
+    """How many of the best hits in each bin of relevance are right, by the share of queries that have an answer.
+
+    All best hits count, also the wrong ones of queries that have an answer. The others are half absent things, half
+    random letters, where there are any.
+    """
+    yield f"share of right best hits by relevance, {name}:"
+    yield f"  {'':12}{'hits':>6}" + "".join(f"{f'{share:.0%} answerable':>18}" for share in ANSWERABLE)
+    for low, high in itertools.pairwise((0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)):
+        rows, hits = [], 0
+        for one in judged:
+            inside = [(low < some) & (some <= high) for some in (one.relevance[0], one.mistaken, *one.relevance[1:])]
+            hits += sum(int(some.sum()) for some in inside)
+            others = [some.mean() for some in inside[2:] if len(some)]
+            asked = max(1, len(inside[0]) + len(inside[1]))
+            rows.append((inside[0].sum() / asked, inside[1].sum() / asked, np.mean(others)))
+        right, mistaken, absent = np.mean(rows, axis=0)
+        cells = []
+        for share in ANSWERABLE:
+            total = share * (right + mistaken) + (1 - share) * absent
+            cells.append(f"{share * right / total:18.2f}" if total > 0 else f"{'–':>18}")
+        yield f"  {low:.1f} … {high:.1f}   {hits:6}{''.join(cells)}"
 
 
 def main() -> None:
@@ -150,11 +192,13 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [size for size in (200, 2_000, 20_000, 100_000) if size <= options.largest]
     photos = options.photos
-    alike = [group_trials(photos, kind) for kind in relevance.KINDS]
+    kinds: tuple[relevance.Kind, ...] = ("text", "picture", "mixed")
+    alike = [group_trials(photos, kind) for kind in kinds]
     makers = [photo_trials(photos), *alike, class_trials(sizes), drawing_trials()]
     halves = [pooled([judge(trial) for maker in makers for trial in maker(half)]) for half in (0, 1)]
     for name, half in zip(("chosen on", "held out"), halves, strict=True):
         print(f"\n{name}:", *report(halves[0], half), sep="\n")
+    print("\nwhat --relevant returns:", *relevant.main(photos), sep="\n")
 
 
 if __name__ == "__main__":

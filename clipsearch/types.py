@@ -76,11 +76,13 @@ NoticeKind = Literal[
     "damaged",
     "approximate",
     "labels",
+    "relevance",
     "advice",
 ]
 """What a notice is about: nobody chose the built-in encoder; another encoder is being built; the end of a text was
 ignored; a file is truncated or cannot be used; files cannot be reached now; a snapshot cannot be used; not every image
-was scored; labels or words that cannot be told apart; something the caller may want to do."""
+was scored; labels or words that cannot be told apart; relevance cannot be determined; something the caller may
+want to do."""
 
 
 class Notice(str):
@@ -188,7 +190,7 @@ class Hit:
     """Whether none of its paths can be read now, for example because a drive is not mounted."""
     explain: tuple[Seen, ...] = ()
     relevance: float | None = None
-    """Where the score stands against the library's background for this query, 0 … 1; None where nobody asked."""
+    """How far the score stands out from the library's baseline: a strength from 0 to 1; None where it is unknown."""
     view: int = 0
     """Number of the view that the score is of: 0 for the whole image, another one in a library with tiles."""
     box: Box | None = None
@@ -196,14 +198,26 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Total:
+    """How many images are relevant in all, of which a page shows some; an estimate where `exact` is false."""
+
+    count: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult(Listing[Hit]):
-    """The hits of a query, best first; a sequence of them."""
+    """The hits of a query, best first; a sequence of them.
+
+    `relevant`: how many images are relevant, where only those were asked for and it could be determined.
+    """
 
     query: str
     model: EncoderInfo
     hits: tuple[Hit, ...]
     notices: tuple[Notice, ...] = ()
     kind: ScoreKind = "cosine"
+    relevant: Total | None = None
 
     def _items(self) -> tuple[Hit, ...]:
         return self.hits

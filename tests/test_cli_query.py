@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
+from clipsearch.cli.commands import demo
+
 
 def names(lines: list[str]) -> list[str]:
     return [Path(line).name for line in lines]
@@ -85,11 +87,26 @@ def test_many_queries_come_from_a_file(cli: Cli, indexed: Path, tmp_path: Path) 
     assert cli("query", "--file", "-", "-k", "1", cwd=indexed, input=b"a cat\n").text == ran.lines[0] + "\n"
 
 
-def test_nothing_confident_is_said_and_no_failure(cli: Cli, copied: Path) -> None:
+def test_relevance_in_a_library_of_a_few_images_is_no_failure(cli: Cli, copied: Path) -> None:
     few = cli("query", "a cat", "--relevant", "--without", "a dog", cwd=copied)
     assert (few.code, few.out) == (2, b"")
     ran = cli("query", "xqzzt vvbk", "--relevant", cwd=copied)
-    assert (ran.code, ran.out) == (0, b"") and "no confident match" in ran.err
+    assert (ran.code, len(ran.lines)) == (0, 4) and "cannot be determined in a library of fewer than 10" in ran.err
+
+
+def test_relevant_hits_are_counted_beyond_the_page(cli: Cli, tmp_path: Path) -> None:
+    written = demo.write_photos(tmp_path / "photos")
+    assert cli("index", str(written.folder), "--model", "builtin", "--index", "library", cwd=tmp_path).code == 0
+    ask = ("query", "a cat", "--relevant", "--index", "library")
+    whole = cli(*ask, "-k", "100", cwd=tmp_path)
+    count = len(whole.lines)
+    assert count >= 1 and f"note: {count} of {count} relevant hits" in whole.err
+    one = cli(*ask, "-k", "1", "--json", cwd=tmp_path)
+    assert (one.json["relevant_total"], one.json["relevant_total_exact"], len(one.json["hits"])) == (count, True, 1)
+    assert f"note: 1 of {count} relevant hits" in one.err
+    none = cli("query", "xqzzt vvbk", "--relevant", "--index", "library", cwd=tmp_path)
+    assert (none.code, none.out) == (0, b"") and "no confident match" in none.err
+    assert cli("query", "a cat", "--index", "library", "--json", cwd=tmp_path).json["relevant_total"] is None
 
 
 def test_show_says_everything(cli: Cli, indexed: Path) -> None:

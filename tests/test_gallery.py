@@ -121,7 +121,7 @@ def test_a_hit_shows_what_is_known_of_it() -> None:
         "a cat",
         CLIP.spec,
         "0.312",
-        "relevance 0.83",
+        "strength 0.83",
         "2021-05-03",
         "14:02:11",
         "3.21 MB",
@@ -138,9 +138,9 @@ def test_a_hit_shows_what_is_known_of_it() -> None:
 
 def test_relevance_stands_only_where_it_is_known() -> None:
     unknown = Outline(write(answer(hit(PHOTOS / "chelsea.png")))).text.lower()
-    assert "score 0.250 ·" in unknown and "relevance" not in unknown
+    assert "score 0.250 ·" in unknown and "strength" not in unknown
     known = Outline(write(answer(hit(PHOTOS / "chelsea.png", relevance=0.5)))).text
-    assert "score 0.250 ·\nrelevance 0.50\n" in known and "0.50 (how far it stands out" in known
+    assert "score 0.250 ·\nstrength 0.50\n" in known and "0.50 (how far it stands out" in known
 
 
 def test_what_cannot_be_shown_has_its_place_and_its_reason(tmp_path: Path) -> None:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import sqlite3
 import string
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
 from clipsearch import Library
 from clipsearch.catalog.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
+from clipsearch.catalog.filters import Filter
 from clipsearch.cli.commands import demo
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.load import load_encoder
 from clipsearch.images.open import open_image
-from clipsearch.search import relevance
+from clipsearch.indexing.run import RunOptions
+from clipsearch.search import baselines, mixture, relevance
 from clipsearch.search.background import PROMPTS
-from clipsearch.search.relevance import FEWEST, KINDS, RELEVANT, Baseline
+from clipsearch.search.query import QueryOptions
+from clipsearch.search.relevance import CUTS, FEWEST, KINDS, RELEVANT, Baseline
+from clipsearch.search.terms import Text
+from clipsearch.types import QueryResult, Total
 
 TINY = Path(__file__).parent / "tinyclip"
 sys.path.insert(0, str(TINY))
@@ -82,7 +90,7 @@ def test_photographs_are_found_and_what_is_in_none_of_them_is_not(
     photos: Catalog, builtin: Encoder, tmp_path: Path
 ) -> None:
     cache = QueryCache(tmp_path)
-    baseline = relevance.learn(photos, answering(photos), cache, builtin.encode_texts)
+    baseline = baselines.learn(photos, answering(photos), cache, builtin.encode_texts)
     cache.close()
     assert baseline is not None
 
@@ -228,6 +236,10 @@ def fill(catalog: Catalog, count: int) -> None:
                 "INSERT INTO contents (id, digest, bytes, state, decoder, added_at) VALUES (?, ?, 1, 'ok', '', '')",
                 (number + 1, str(number).encode()),
             )
+            catalog.conn.execute(
+                "INSERT INTO files (path, content_id, size, mtime_ns, state) VALUES (?, ?, 1, 1, 'present')",
+                (str(number).encode(), number + 1),
+            )
             catalog.embeddings.put(number + 1, row.id, some(1, 100 + number)[0])
 
 
@@ -235,20 +247,20 @@ def test_it_is_learnt_once_and_again_when_the_library_has_grown_by_a_fifth(catal
     row, embed, query = answering(catalog), Embedder(), some(1, 9)[0]
     scores = np.array([0.2, 0.5, 0.9], np.float32)
     cache = QueryCache(catalog.folder)
-    assert relevance.recall(catalog, row, cache) is None
-    first = relevance.learn(catalog, row, cache, embed)
+    assert baselines.recall(catalog, row, cache) == baselines.Known()
+    first = baselines.learn(catalog, row, cache, embed)
     assert first is not None and embed.asked == 1
-    again = relevance.recall(catalog, row, cache)
+    again = baselines.recall(catalog, row, cache).baseline
     assert again is not None
     for kind in KINDS:
         values = [relevance.relevance(y, query, scores, kind=kind).tolist() for y in (first, again)]
         assert values[0] == values[1]
     fill(catalog, 48)
-    relevance.learn(catalog, row, cache, embed)
+    baselines.learn(catalog, row, cache, embed)
     assert embed.asked == 1
     fill(catalog, 49)
-    assert relevance.recall(catalog, row, cache) is None
-    grown = relevance.learn(catalog, row, cache, embed)
+    assert not baselines.recall(catalog, row, cache).current
+    grown = baselines.learn(catalog, row, cache, embed)
     assert embed.asked == 2 and grown is not None and grown.count == 49
     cache.close()
 
@@ -257,10 +269,10 @@ def test_it_is_learnt_once_and_again_when_the_library_has_grown_by_a_fifth(catal
 def test_a_damaged_yardstick_is_learnt_anew(catalog: Catalog, damage: bytes) -> None:
     row, embed = answering(catalog), Embedder()
     cache = QueryCache(catalog.folder)
-    relevance.learn(catalog, row, cache, embed)
-    cache.put_fact(row.info.fingerprint, "yardstick 2", 40, damage)
-    assert relevance.recall(catalog, row, cache) is None
-    assert relevance.learn(catalog, row, cache, embed) is not None
+    baselines.learn(catalog, row, cache, embed)
+    cache.put_fact(row.info.fingerprint, baselines.NAME, 40, damage)
+    assert baselines.recall(catalog, row, cache) == baselines.Known()
+    assert baselines.learn(catalog, row, cache, embed) is not None
     assert embed.asked == 2
     cache.close()
 
@@ -268,8 +280,8 @@ def test_a_damaged_yardstick_is_learnt_anew(catalog: Catalog, damage: bytes) -> 
 def test_a_cache_that_keeps_nothing_costs_time_and_no_answer(catalog: Catalog) -> None:
     (catalog.folder / CACHE_NAME).write_bytes(b"not a database" * 100)
     cache, embed = QueryCache(catalog.folder), Embedder()
-    assert relevance.learn(catalog, answering(catalog), cache, embed) is not None
-    assert relevance.recall(catalog, answering(catalog), cache) is None
+    assert baselines.learn(catalog, answering(catalog), cache, embed) is not None
+    assert baselines.recall(catalog, answering(catalog), cache) == baselines.Known()
     cache.close()
 
 
@@ -279,7 +291,205 @@ def test_a_handful_of_pictures_gives_no_yardstick(photos: Catalog, tmp_path: Pat
     with few.transaction():
         few.conn.execute("DELETE FROM embeddings WHERE content_id > ?", (FEWEST - 1,))
     cache, embed = QueryCache(tmp_path), Embedder()
-    assert relevance.learn(few, answering(few), cache, embed) is None
+    assert baselines.learn(few, answering(few), cache, embed) is None
     assert embed.asked == 0
     cache.close()
     few.close()
+
+
+# Which images are relevant
+
+
+@pytest.fixture(scope="module")
+def library(photos: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """The demonstration's photographs, and 30 crops of the cat, 20 of the coffee, in a library of `builtin`."""
+    folder = tmp_path_factory.mktemp("relevant")
+    demo.write_photos(folder / "photos")
+    for name, count in (("chelsea.png", 30), ("coffee.png", 20)):
+        with PIL.Image.open(next(folder.rglob(name))) as image:
+            width, height = image.size
+            for i in range(count):
+                part = image.crop((i, i, width - 2 * i, height - i))
+                part.save(folder / "photos" / f"{i}-{name}")
+    with Library.create(folder / "index", model="builtin") as made:
+        made.index([folder / "photos"])
+        yield made
+
+
+ASK = QueryOptions(relevant=True)
+
+
+def names(result: QueryResult) -> list[str]:
+    return [Path(hit.path).name for hit in result]
+
+
+def test_what_half_of_the_library_shows_is_relevant(library: Library) -> None:
+    result = library.query("a cat", k=500, options=ASK)
+    cats = [name for name in names(result) if name.endswith("chelsea.png")]
+    assert len(cats) >= 28 and len(result) - len(cats) <= 3
+    assert result.relevant == Total(len(result), exact=True)
+
+
+def test_a_page_shows_some_of_all_relevant_hits(library: Library) -> None:
+    whole = library.query("a cat", k=500, options=ASK)
+    pages = [library.query("a cat", k=10, options=QueryOptions(relevant=True, page=page)) for page in (1, 2, 3, 4, 5)]
+    assert [name for page in pages for name in names(page)] == names(whole)
+    assert {page.relevant for page in pages} == {whole.relevant}
+    alone = library.query("a cat", k=1, options=ASK)
+    assert names(alone) == names(whole)[:1] and alone.relevant == whole.relevant
+
+
+def test_random_letters_have_no_relevant_hits(library: Library) -> None:
+    """Nearly all images here are of two scenes, which split the scores of any text in two; a tenth may be fooled."""
+    results = [library.query(text, k=100, options=ASK) for text in salads(60)]
+    assert all(result.relevant == Total(len(result), exact=True) for result in results)
+    assert sum(bool(result.hits) for result in results) <= 6
+
+
+@pytest.mark.parametrize("text", ["a cat", "a cup of coffee", "xqzzt vvbk"])
+def test_a_term_added_to_itself_changes_nothing(library: Library, text: str) -> None:
+    once, twice = (library.query(terms, k=20, options=ASK) for terms in (text, [text, Text(text, 0.5)]))
+    assert once.hits == twice.hits and once.relevant == twice.relevant
+    assert library.query(text).hits == library.query([text, text]).hits
+
+
+def test_relevance_is_the_same_number_with_and_without_the_option(library: Library) -> None:
+    for where in (None, Filter(formats=("PNG",)), Filter(min_size=(100, 100))):
+        plain = library.query("a cat", k=5, where=where)
+        asked = library.query("a cat", k=5, where=where, options=ASK)
+        assert asked.hits == plain.hits[: len(asked)] and asked.hits
+
+
+def test_an_image_counts_by_its_best_view(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    demo.write_photos(folder)
+    with Library.create(tmp_path / "index", model="builtin") as tiled:
+        tiled.index([folder], run=RunOptions(tiles="all"))
+        result = tiled.query("a cat", k=50, options=ASK)
+        assert result.relevant == Total(len(result), exact=True)
+        assert len({hit.id for hit in result}) == len(result) >= 1
+
+
+def test_below_ten_images_the_hits_are_returned_with_a_notice(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    written = sorted(demo.write_photos(folder).folder.iterdir())
+    for path in written[9:]:
+        path.unlink()
+    with Library.create(tmp_path / "index", model="builtin") as few:
+        few.index([folder])
+        result = few.query("a cat", options=ASK)
+        assert len(result) == 9 and result.relevant is None
+        assert [notice.kind for notice in result.notices if "fewer than 10" in notice] == ["relevance"]
+        assert not any(notice.kind == "relevance" for notice in few.query("a cat").notices)
+
+
+# The images that a baseline is of
+
+
+def replace_images(catalog: Catalog, count: int) -> None:
+    """The first `count` images are deleted, and as many others added."""
+    with catalog.transaction():
+        catalog.conn.execute("UPDATE files SET state = 'missing' WHERE content_id <= ?", (count,))
+    fill(catalog, catalog.embeddings.count(answering(catalog).id) + count)
+
+
+def test_a_baseline_is_of_images_and_not_of_their_number(catalog: Catalog) -> None:
+    row, embed, cache = answering(catalog), Embedder(), QueryCache(catalog.folder)
+    first = baselines.learn(catalog, row, cache, embed)
+    with catalog.transaction():
+        catalog.conn.execute("UPDATE files SET state = 'missing' WHERE content_id <= 4")
+    assert baselines.recall(catalog, row, cache).current
+    with catalog.transaction():
+        catalog.conn.execute("UPDATE files SET state = 'missing' WHERE content_id <= 20")
+    known = baselines.recall(catalog, row, cache)
+    assert known.baseline is not None and first is not None and not known.current and not known.gone
+    replace_images(catalog, 21)
+    assert baselines.recall(catalog, row, cache) == baselines.Known(gone=True)
+    again = baselines.learn(catalog, row, cache, embed)
+    assert embed.asked == 2 and again is not None and again.mark != first.mark
+    assert baselines.recall(catalog, row, cache).current
+    cache.close()
+
+
+def test_other_vectors_under_the_same_numbers_are_other_images(catalog: Catalog) -> None:
+    row, cache = answering(catalog), QueryCache(catalog.folder)
+    baselines.learn(catalog, row, cache, Embedder())
+    with catalog.transaction():
+        catalog.conn.execute("UPDATE embeddings SET vector = ?", (some(1, 7)[0].tobytes(),))
+    assert baselines.recall(catalog, row, cache).gone
+    cache.close()
+
+
+def test_a_baseline_whose_images_are_gone_is_reported_and_measured_again(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    demo.write_photos(folder)
+    with Library.create(tmp_path / "index", model="builtin") as made:
+        made.index([folder])
+        assert made.query("a cat", options=ASK).relevant is not None
+        plain = QueryOptions(explain=False)
+        assert made.query("a cat", options=plain)[0].relevance is not None
+        shown = sorted(folder.iterdir())
+        for path in shown[: len(shown) - 4]:
+            path.unlink()
+        for i, scene in enumerate(scenes(12, seed=3)):
+            draw(scene, side=64).save(folder / f"{i}.png")
+        cache = sqlite3.connect(made.path / "cache.db")
+        with contextlib.closing(cache), cache:
+            kept = cache.execute("SELECT * FROM facts WHERE name = ?", (baselines.NAME,)).fetchone()
+        made.index()
+        assert made.query("a cat", options=plain)[0].relevance is not None, "the run has measured it again"
+        cache = sqlite3.connect(made.path / "cache.db")
+        with contextlib.closing(cache), cache:
+            cache.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)", kept)
+    with Library.open(tmp_path / "index") as made:
+        old = made.query("a cat", options=plain)
+        assert old[0].relevance is None and [n.kind for n in old.notices if "gone" in n] == ["relevance"]
+        assert made.query("a new text", options=plain)[0].relevance is not None, "the model was loaded for the text"
+        assert not any(notice.kind == "relevance" for notice in made.query("a cat", options=plain).notices)
+
+
+def test_fifty_images_behind_a_filter_have_a_baseline_of_their_own(catalog: Catalog) -> None:
+    row, embed = answering(catalog), Embedder()
+    fill(catalog, 120)
+    with catalog.transaction():
+        catalog.conn.execute("UPDATE contents SET camera = 'one' WHERE id <= 50")
+        catalog.conn.execute("UPDATE contents SET camera = 'two' WHERE id > 71")
+    one, two = (baselines.of_filter(catalog, row, Filter(camera=name), "text", embed) for name in ("one", "two"))
+    assert one is not None and one.count == 50 and two is None
+    expected = np.stack([some(1, 100 + number)[0] for number in range(50)]).astype(np.float16)
+    assert np.array_equal(one.sample.vectors, expected.astype(np.float32))
+
+
+# The mixture
+
+
+def drawn(share: float, distance: float, count: int = 2_000, seed: int = 0) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 1, count) + distance * (rng.random(count) < share)
+
+
+def test_a_mixture_is_found_again() -> None:
+    values = drawn(0.1, 5.0)
+    found = mixture.fit(values)
+    assert found is not None
+    assert found.means == pytest.approx((0, 5), abs=0.2) and found.share == pytest.approx(0.1, abs=0.02)
+    assert found.separation > 4 and found.gain > 500 and 2.5 < found.boundary < 4
+    moved = mixture.fit(0.2 + 0.05 * values[::-1])
+    assert moved is not None
+    assert moved.boundary == pytest.approx(0.2 + 0.05 * found.boundary) and moved.gain == pytest.approx(found.gain)
+
+
+def test_one_normal_is_no_mixture() -> None:
+    for seed in range(20):
+        found = mixture.fit(drawn(0, 0, 500, seed))
+        assert found is None or found.gain < CUTS["text"].gain or found.separation < CUTS["text"].separation
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0, 3.0], [0.3] * 50, [np.nan] * 50, [np.nan, 1.0, np.inf, 2.0]])
+def test_what_cannot_be_fitted_is_not(values: list[float]) -> None:
+    assert mixture.fit(np.array(values)) is None
+
+
+def test_values_that_are_not_finite_are_left_out() -> None:
+    values = drawn(0.2, 6.0, 200)
+    assert mixture.fit(np.concatenate([values, [np.nan, np.inf]])) == mixture.fit(values)

@@ -32,7 +32,7 @@ from clipsearch.display.thumbnails import thumbnails
 from clipsearch.images import tiles
 from clipsearch.images.lookahead import Budget, in_order
 from clipsearch.images.open import open_image
-from clipsearch.search import background, relevance
+from clipsearch.search import background, baselines, relevance
 from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.types import EncoderInfo, Preprocess
 
@@ -476,13 +476,17 @@ def test_what_is_usual_is_taken_from_all_views_and_counts_pictures_once(tmp_path
         catalog.set_meta("tiles", "all")
         for i in range(50):
             content = catalog.contents.put(bytes([i]), size=1, state="ok", reason=None, decoder="", now="")
+            catalog.conn.execute(
+                "INSERT INTO files (path, content_id, size, mtime_ns, state) VALUES (?, ?, 1, 1, 'present')",
+                (bytes([i]), content),
+            )
             for view in range(5):
                 catalog.embeddings.put(content, row.id, rows[5 * i + view], view=view)
     texts = rows[:: 250 // 25][:25]
     known = background.learn(catalog, row, cache, lambda asked: texts)
     assert known.count == 50, "five views of 50 pictures are too few to centre by"
     assert np.allclose(known.mean, rows.mean(axis=0), atol=1e-6)
-    baseline = relevance.learn(catalog, row, cache, lambda asked: texts)
+    baseline = baselines.learn(catalog, row, cache, lambda asked: texts)
     assert baseline is not None and baseline.count == 250 and len(baseline.sample.vectors) == 250
     # An image is not held against its own tiles: copies of it among them change nothing that is usual.
     copies = np.repeat(rows[::5], 5, axis=0).astype(np.float64)

@@ -188,6 +188,10 @@ class Catalog:
         finally:
             self.conn.execute("COMMIT")
 
+    def version(self) -> tuple[int, int]:
+        """Changes with every change of the catalog, by this connection or by another one."""
+        return int(self.conn.execute("PRAGMA data_version").fetchone()[0]), self.conn.total_changes
+
     # Meta
 
     def meta(self, key: str) -> str | None:

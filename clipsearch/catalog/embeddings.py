@@ -133,6 +133,30 @@ class Embeddings:
         finite = finite_rows(vectors)
         return (vectors, owners) if finite is None else (vectors[finite], owners[finite])
 
+    def live_every(
+        self, encoder_id: int, step: int, *, dim: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """All views of every `step`-th content, if it is live: seq and content's id (n,), vectors (n, dim)."""
+        import numpy as np
+
+        rows = self._conn.execute(
+            f"""SELECT e.seq, e.content_id, e.vector FROM embeddings e WHERE e.encoder_id = ? AND e.content_id % ? = 0
+              AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})
+            ORDER BY e.content_id, e.view""",
+            (encoder_id, step),
+        ).fetchall()
+        seqs, owners = (np.array([row[column] for row in rows], np.int64) for column in (0, 1))
+        return seqs, owners, stacked([row[2] for row in rows], dim)
+
+    def owners(self, encoder_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every seq of an encoder, ascending, and the content that it is a view of; shapes (n,)."""
+        import numpy as np
+
+        rows = self._conn.execute(
+            "SELECT seq, content_id FROM embeddings WHERE encoder_id = ? ORDER BY seq", (encoder_id,)
+        ).fetchall()
+        return np.array([seq for seq, _ in rows], np.int64), np.array([owner for _, owner in rows], np.int64)
+
     def existing_views(self, content_id: int, encoder_id: int) -> set[int]:
         """The numbers of the views that an encoder has vectors of; 0 is the whole image."""
         rows = self._conn.execute(

@@ -71,7 +71,7 @@ class Library:
         """Make a library in the folder `path`, with the encoder that `model` names.
 
         By default the default model; where it is not cached and no hub answers, the built-in one (docs/models.md).
-        `precision` "int8" announces that the first run will use it: a model without such a form is refused at once.
+        `precision` "int8" announces that the first run will use it; a model without it is refused at once.
         Raises UsageError where there is already a library or the folder cannot be written, and what `load_encoder`
         raises; then nothing is left behind.
         """
@@ -163,7 +163,7 @@ class Library:
                 stop=stop,
             )
             report = work.run(wanted)
-            if report.encoded and not report.interrupted:
+            if not report.interrupted:
                 report = self._prepare_queries(catalog, row, report)
             if not is_prepared_as_today(row.info.details):
                 report = _with_notice(report, OUTDATED.format(spec=row.info.spec))
@@ -172,20 +172,20 @@ class Library:
     def _prepare_queries(self, catalog: Catalog, row: EncoderRow, report: IndexReport) -> IndexReport:
         """Do now what the first query would have to wait for. A failure here does not fail the finished run."""
         try:
-            self._models.of(row).convert()
-            if report.seconds > BASELINE_PAYS_S:
-                self._measure_baseline(catalog, row)
+            if report.encoded:
+                self._models.of(row).convert()
+            self._measure_baseline(catalog, row, always=report.encoded > 0 and report.seconds > BASELINE_PAYS_S)
         except ClipsearchError as exc:
             return _with_notice(report, f"queries are not prepared yet: {exc}")
         return report
 
-    def _measure_baseline(self, catalog: Catalog, row: EncoderRow) -> None:
-        """Measure the usual scores in the library now, so that queries can report how relevant a hit is."""
-        from clipsearch.search import relevance
+    def _measure_baseline(self, catalog: Catalog, row: EncoderRow, *, always: bool) -> None:
+        """Measure the baseline of queries; unless `always`, only where one exists and its images have changed."""
+        from clipsearch.search import baselines
 
         with contextlib.closing(QueryCache(self.path)) as cache:
-            embedder = Embedder(row, lambda: self._models.of(row), cache)
-            relevance.learn(catalog, row, cache, embedder.texts)
+            if always or baselines.exists(row, cache):
+                baselines.learn(catalog, row, cache, Embedder(row, lambda: self._models.of(row), cache).texts)
 
     # Queries and labels
 
@@ -387,8 +387,8 @@ class Library:
         """What embeds by the active model, or by `model`, with what should be known of it; and what searches."""
         cache, searcher = self._access.search_tools(catalog)
         row, notices = self._models.active(catalog, model)
-        memory = cache if use_cache else NO_CACHE
-        return Embedder(row, lambda: self._models.of(row), memory, catalog, notices=notices), searcher
+        cache = cache if use_cache else NO_CACHE
+        return Embedder(row, lambda: self._models.of(row), cache, catalog, notices=notices), searcher
 
 
 def _with_notice(report: IndexReport, text: str) -> IndexReport:

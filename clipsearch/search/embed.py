@@ -66,7 +66,8 @@ class Embedder:
     """Unit vectors by one encoder, which `load` loads only when something is not known yet.
 
     `cache` keeps the vectors of texts, `catalog` holds those of indexed images; None for work without a library.
-    `notices` collects what the caller should know, such as texts that are too long. Not for several threads.
+    `notices` collects what the caller should know, such as texts that are too long. `loaded`: whether the encoder was
+    needed so far. Not for several threads.
     """
 
     def __init__(
@@ -79,12 +80,17 @@ class Embedder:
         notices: Iterable[Notice] = (),
     ) -> None:
         self.row = row
-        self.load = load
+        self.loaded = False
+        self._load = load
         self.cache = cache
         self.catalog = catalog
         self.notices = list(notices)
         self._reading = threading.Lock()
         """Held by the thread that reads the catalog."""
+
+    def load(self) -> Encoder:
+        self.loaded = True
+        return self._load()
 
     def texts(self, texts: Sequence[str], *, keep: bool = True) -> NDArray[np.float32]:
         """Unit rows of shape (len(texts), dim). `keep` allows the cache to keep them.

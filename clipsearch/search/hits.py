@@ -52,6 +52,7 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
         state=row.state,
         offline=all(state != "present" for _, state in files),
         explain=encoder.explain(neighbour.vector) if encoder and neighbour.vector is not None else (),
+        relevance=neighbour.relevance,
         view=neighbour.view,
         box=neighbour.box,
     )

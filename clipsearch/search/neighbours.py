@@ -54,7 +54,7 @@ ATTEMPTS = 3
 class Neighbour:
     """A content by its best view: that view's score, embedding id and, where it was read, vector (dim,).
 
-    `view` is its number, 0 for the whole image; `box` is the part that another view shows.
+    `view` is its number, 0 for the whole image; `box` is the part that another view shows. `relevance`: see types.Hit.
     """
 
     content_id: int
@@ -63,6 +63,7 @@ class Neighbour:
     vector: NDArray[np.float32] | None = None
     view: int = 0
     box: Box | None = None
+    relevance: float | None = None
 
 
 class _Tail(NamedTuple):
@@ -90,7 +91,8 @@ class _SnapshotReplacedError(Exception):
 class Searcher:
     """Searches one catalog, keeping the mapped snapshot and the tail from one query to the next.
 
-    `notices` collects what the caller should know about the results. Not for several threads.
+    `notices` collects what the caller should know about the results; `learnt` is for what a caller wants to keep from
+    one query to the next. Not for several threads.
     """
 
     def __init__(self, catalog: Catalog, cache: QueryCache) -> None:
@@ -100,6 +102,7 @@ class Searcher:
         self._opened: tuple[str, VectorIndex] | None = None
         self._working = self._last_attempt = False
         self._tail: _Tail | None = None
+        self.learnt: dict[object, object] = {}
         catalog.keep_pages(PAGES_KIB)
 
     def nearest(
@@ -166,6 +169,24 @@ class Searcher:
             return self._best_contents(row, seqs[order], total[order], vectors[order], k)
 
         return self.consistently(search)
+
+    def all_scores(
+        self, row: EncoderRow, query: NDArray[np.float32], limit: int, *, where: Filter | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        """The seq and score of every vector that `where` leaves, best first, shapes (n,), live or not.
+
+        None where there are more than `limit`.
+        """
+        view, allowed = self._view(row), self._allowed(row, where)
+        if allowed is None:
+            newer = self._catalog.embeddings.count(row.id, after=view.watermark, until=view.last)
+            count = newer + (view.snapshot.count if view.snapshot else 0)
+        else:
+            count = len(allowed)
+        if not 0 < count <= limit:
+            return None
+        ids, scores = self._candidates(row, view, query[None], count, allowed, exhaustive=True)
+        return ids[0][ids[0] >= 0], scores[0][ids[0] >= 0]
 
     def take_notices(self) -> tuple[Notice, ...]:
         """The notices since the last call."""

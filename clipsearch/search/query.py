@@ -4,9 +4,9 @@ terms      a text, an image, a part of one, an earlier hit            search/ter
   │ embed        unit vectors, from the cache and the catalog         search/embed
   │ combine      one vector, or several that are scored together      search/combine, search/background
   │ search       snapshot and tail to the nearest live contents       search/neighbours, vectors/
-  │ describe     paths and facts of each content                      search/hits, catalog/
-  ▼ judge        how far each hit stands out, then the order asked for  search/relevance
-hits
+  │ judge        how far each stands out, and which are relevant      search/confidence, search/relevance
+  ▼ describe     paths and facts of each content                      search/hits, catalog/
+hits, in the order asked for
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from clipsearch.search.embed import Embedder, indistinct
 from clipsearch.search.hits import make_hits, make_many_hits, sort_hits
 from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.search.terms import Indexed, Term, Text, as_term
-from clipsearch.types import Hit, Notice, QueryResult, ScoreKind, Sort
+from clipsearch.types import Hit, Notice, QueryResult, ScoreKind, Sort, Total
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from clipsearch.search.background import Background
-    from clipsearch.search.relevance import Kind
+
+BEST = 3
+"""Nearest images that tell which are relevant, however few were asked for (`relevance.Evidence`)."""
 
 AnyTerm = str | Path | Term
 """What Python code may give for a term: words, the path of an image, or a term of `search.terms`."""
@@ -43,8 +45,8 @@ class QueryOptions:
 
     negative: terms that lower the score of an image. match_all: every term must match, where a sum would let one win;
     such terms have no weights.
-    page: 2 for the next `k` best, and so on. sort: how a page is arranged. relevant: only hits whose relevance is above
-    `relevance.RELEVANT`; where the library has no baseline yet, it is measured now, once. model: another encoder that
+    page: 2 for the next `k` best, and so on. sort: how a page is arranged. relevant: only relevant hits
+    (`relevance.Evidence`); where the library has no baseline yet, it is measured now, once. model: another encoder that
     the library holds. explain: add what the built-in encoder recognised. judge: add the relevance of each hit.
     use_cache: False neither reads nor writes embeddings of texts.
     """
@@ -81,6 +83,8 @@ def answer(
 ) -> QueryResult:
     """The `k` best images for one or several terms; see `Library.query`, which raises the same."""
     terms, negative = as_terms(given), tuple(as_term(term) for term in options.negative)
+    if not options.match_all:
+        terms = _merged(terms)
     kind = score_kind(terms, negative, match_all=options.match_all)
     _check(k, terms, kind, options)
     row, is_clip = embedder.row, embedder.row.info.is_clip
@@ -95,19 +99,30 @@ def answer(
     weights = [term.weight for term in negative]
     encoder = embedder.load() if options.explain and not is_clip else None
 
-    def search() -> tuple[Hit, ...]:
-        count = k * options.page
+    def search() -> tuple[tuple[Hit, ...], Total | None]:
+        last = k * options.page
+        count = max(last, BEST) if options.relevant else last
         if background is None or kind == "combined":
             found = searcher.nearest(row, vector, count, where=where)
         else:
             found = _scored(searcher, row, background, queries, weights, count, where)
-        return make_hits(catalog, found[count - k :], where=where, encoder=encoder)
+        total = None
+        if kind in ("cosine", "combined") and (options.judge or options.relevant):
+            found, total = _judged(catalog, embedder, searcher, terms, vector, where, found, relevant=options.relevant)
+        return make_hits(catalog, found[last - k : last], where=where, encoder=encoder), total
 
-    hits = searcher.consistently(search)
-    if kind in ("cosine", "combined") and (options.judge or options.relevant):
-        hits = _judged(catalog, embedder, terms, vector, hits, relevant=options.relevant)
+    hits, total = searcher.consistently(search)
     notices = (*embedder.notices, *_alike(row, (*terms, *negative), (*vectors, *excluded)), *searcher.take_notices())
-    return QueryResult(str(terms[0]), row.info, sort_hits(hits, options.sort), notices, kind)
+    return QueryResult(str(terms[0]), row.info, sort_hits(hits, options.sort), notices, kind, total)
+
+
+def _merged(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Terms in their order, equal ones as one with the sum of their weights: adding a text to itself is no change."""
+    weights: dict[Term, float] = {}
+    for term in terms:
+        plain = replace(term, weight=1.0)
+        weights[plain] = weights.get(plain, 0.0) + term.weight
+    return tuple(replace(term, weight=weight) for term, weight in weights.items())
 
 
 def answer_many(
@@ -191,30 +206,15 @@ def _scored(
 def _judged(
     catalog: Catalog,
     embedder: Embedder,
+    searcher: Searcher,
     terms: Sequence[Term],
     vector: NDArray[np.float32],
-    hits: tuple[Hit, ...],
+    where: Filter | None,
+    found: list[Neighbour],
     *,
     relevant: bool,
-) -> tuple[Hit, ...]:
-    """Hits with their relevance, where the library has a baseline. `relevant` measures one, and keeps relevant hits."""
-    if not hits:
-        return hits
-    import numpy as np
+) -> tuple[list[Neighbour], Total | None]:
+    from clipsearch.search import confidence
 
-    from clipsearch.search import relevance
-
-    row, cache = embedder.row, embedder.cache
-    if relevant:
-        baseline = relevance.learn(catalog, row, cache, embedder.texts)
-    else:
-        baseline = relevance.recall(catalog, row, cache)
-    if baseline is None:
-        return () if relevant else hits
-    kind: Kind = "mixed"
-    if len(terms) == 1:
-        kind = "text" if isinstance(terms[0], Text) else "picture"
-    scores = np.array([hit.score for hit in hits], np.float32)
-    found = relevance.relevance(baseline, vector, scores, kind=kind)
-    hits = tuple(replace(hit, relevance=float(each)) for hit, each in zip(hits, found, strict=True))
-    return tuple(hit for hit in hits if not relevant or (hit.relevance or 0) > relevance.RELEVANT)
+    question = confidence.Question(terms, vector, where)
+    return confidence.judge(catalog, embedder, searcher, question, found, relevant=relevant)

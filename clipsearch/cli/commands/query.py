@@ -241,12 +241,15 @@ def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | Non
         output.note(f"{offline} of these {len(result.hits)} are offline: none of their paths can be read now")
     weak: Any = result.model.details.get("weak_below")
     if not result.hits:
-        if relevant:
-            output.note("no confident match")
+        if result.relevant is not None:
+            output.note("no more relevant hits" if result.relevant.count else "no confident match")
         else:
             none = "no pictures match the filter" if where else "no pictures yet"
             output.note("no more pictures" if page > 1 else none)
         return
+    if result.relevant is not None:
+        about = "" if result.relevant.exact else "about "
+        output.note(f"{len(result.hits)} of {about}{result.relevant.count} relevant hits")
     best = max(hit.score for hit in result.hits)
     if weak is not None and result.kind == "cosine" and not relevant and page == 1 and best < weak:
         output.note(

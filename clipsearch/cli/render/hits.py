@@ -34,6 +34,8 @@ def query_json(result: QueryResult) -> dict[str, Any]:
         "is_clip": result.model.is_clip,
         "score_kind": result.kind,
         "hits": [hit_json(hit) for hit in result.hits],
+        "relevant_total": result.relevant and result.relevant.count,
+        "relevant_total_exact": result.relevant and result.relevant.exact,
         "notices": [clean(text) for text in result.notices],
     }
 
@@ -52,7 +54,7 @@ def query_text(result: QueryResult) -> str:
     if not rows:
         return ""
     # The path is last, where it is never cut off: people copy it.
-    head = ("sure", "score", "taken", "pixels", "size", "path")
+    head = ("strength", "score", "taken", "pixels", "size", "path")
     known = any(hit.relevance is not None for hit in result.hits), any(hit.taken_at for hit in result.hits)
     shown = [*([0] if known[0] else []), 1, *([2] if known[1] else []), 3, 4, 5]
     return table([head[i] for i in shown], [[row[i] for i in shown] for row in rows], right="score pixels size")
