@@ -51,6 +51,10 @@ class Photos:
     names: tuple[str, ...]
     files: tuple[Path, ...]
 
+    @property
+    def scale(self) -> float:
+        return self.encoder.info.logit_scale
+
     def text(self, labels: Sequence[Label], *templates: str) -> Rows:
         embedder = Embedder(EncoderRow(0, self.encoder.info), lambda: self.encoder)
         return prototypes(embedder, labels, expand(templates, default=self.encoder.info.template))
@@ -88,12 +92,12 @@ def copies(photos: Photos) -> list[Rows]:
         return small.convert("L").convert("RGB")
 
     def of(alter: Callable[[Image.Image], Image.Image]) -> Rows:
-        return np.concatenate([_encode(photos.encoder, alter(Image.open(f).convert("RGB"))) for f in photos.files])
+        return np.concatenate([encoded(photos.encoder, alter(Image.open(f).convert("RGB"))) for f in photos.files])
 
     return [of(alter) for alter in (mirrored, darkened, grey)]
 
 
-def _encode(encoder: Encoder, image: Image.Image) -> Rows:
+def encoded(encoder: Encoder, image: Image.Image) -> Rows:
     import io
 
     data = io.BytesIO()
@@ -303,7 +307,7 @@ def drawings() -> Iterator[str]:
     some = list(scenes(300, seed=5))
     colours = list(COLOURS)
     classes = np.array([colours.index(scene.background) for scene in some])
-    vectors = np.concatenate([_encode(encoder, draw(scene)) for scene in some])
+    vectors = np.concatenate([encoded(encoder, draw(scene)) for scene in some])
     photos = Photos(encoder, vectors, classes, (), ())
     template = "a red circle on a {label} background"
     labels = [Label(colour) for colour in colours]

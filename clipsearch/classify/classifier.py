@@ -22,6 +22,7 @@ from clipsearch.errors import UsageError
 from clipsearch.types import EncoderInfo, Notice
 
 if TYPE_CHECKING:
+    from clipsearch.classify.known import Known
     from clipsearch.classify.unknown import Distractors
 
     EmbedTexts = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -40,7 +41,7 @@ class Fit:
     blend: share of the examples in the prototypes, 0 … 1, and how it was found. scale: what scores are multiplied by,
     fitted so that probabilities are calibrated. right: leave-one-out accuracy of the examples, 0 … 1. ece_before,
     ece_after: their calibration error with the encoder's own scale and with the fitted one. floor: the score that 19 in
-    20 of them reach; below it an image is unknown.
+    20 of them reach; below it an image is unknown, for a classifier without `Known`.
     """
 
     counts: tuple[int, ...]
@@ -68,6 +69,8 @@ class Classifier:
     fit: Fit | None = None
     notices: tuple[Notice, ...] = ()
     """About how it was made: truncated prompts, examples that could not be read."""
+    known: Known | None = None
+    """What its examples look like; None without any, and for one saved by version 0.1.0."""
 
     @classmethod
     def build(

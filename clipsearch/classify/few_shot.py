@@ -9,10 +9,11 @@ separate regions (Liang et al. 2022, arXiv:2203.02053); without subtracting thei
 would win over those without. The subtraction adds the same to every class's logit, so b = 0 is the plain zero-shot
 classifier, probability by probability.
 
-Every example is left out once: its class's mean and m̄ are computed without it, and the rest classifies it.
-b is the one of BLENDS with the lowest log-loss of these predictions, each at its own best scale; where no class has two
-examples, b is DEFAULT_BLEND. The scale s (1 / temperature; Guo et al. 2017, arXiv:1706.04599) is the most probable one
-after these n predictions,
+Every example is left out once, together with those of its class that are nearly equal (`known.near_equal`): a burst
+would otherwise confirm itself. Its class's mean and m̄ are computed without them, and the rest classifies it. b is the
+one of BLENDS with the lowest log-loss of these predictions, each at its own best scale; where no class has two
+independent examples, b is DEFAULT_BLEND. The scale s (1 / temperature; Guo et al. 2017, arXiv:1706.04599) is the most
+probable one after these n predictions,
 
     s = argmin  n · log-loss(s) + (ln(s / τ))² / (2 · SPREAD²)
 
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 
 from clipsearch.classify.calibration import expected_calibration_error
 from clipsearch.classify.classifier import BlendBy, Classifier, Fit, softmax
+from clipsearch.classify.known import Everyday, learn, near_equal, unit
 
 BLENDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -48,7 +50,7 @@ SPREAD = 1.0
 `benchmarks/classifying.py`. Platt's targets instead left the predictions of few examples underconfident."""
 
 KNOWN = 0.05
-"""Share of the examples whose own leave-one-out score may be below what counts as known."""
+"""Share of the examples whose leave-one-out score may be below `Fit.floor`; see `known` for the rule in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +62,31 @@ class _LeftOut:
     has: NDArray[np.bool_]
     """Whether the label still has an example, shape (n, labels)."""
     classes: NDArray[np.int64]
+    groups: NDArray[np.int64]
 
     def scores(self, blend: float) -> NDArray[np.float64]:
         blended: NDArray[np.float64] = np.where(self.has, (1 - blend) * self.text + blend * self.pictures, self.text)
         return blended
 
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which of the examples are not alone in their class, shape (n,)."""
+        alone: NDArray[np.bool_] = self.has[np.arange(len(self.classes)), self.classes]
+        return alone
+
 
 def fit(
-    classifier: Classifier, vectors: NDArray[np.float32], classes: NDArray[np.int64], *, blend: float | None = None
+    classifier: Classifier,
+    vectors: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    *,
+    blend: float | None = None,
+    everyday: Everyday | None = None,
 ) -> Classifier:
     """`classifier`, made from prompts alone, with examples: unit rows (n, dim), n ≥ 1, and the label of each, (n,).
 
-    `blend` is the weight of the images, 0 … 1; by default, the one with the lowest leave-one-out log-loss.
+    `blend` is the weight of the images, 0 … 1; by default, the one with the lowest leave-one-out log-loss. With
+    `everyday`, it can tell unknown images.
     """
     rows = vectors.astype(np.float64)
     text = classifier.prototypes.astype(np.float64)
@@ -79,19 +94,20 @@ def fit(
     counts = np.bincount(classes, minlength=len(text))
     sums = np.zeros_like(text)
     np.add.at(sums, classes, rows)
-    left = _leave_one_out(text, rows, classes, counts, sums)
+    groups = near_equal(vectors, classes)
+    left = _leave_one_out(text, rows, classes, groups, counts, sums)
     own = classifier.info.logit_scale
     by: BlendBy = "given"
-    if blend is None and counts.max() < 2:
+    if blend is None and not left.judged.any():
         blend, by = DEFAULT_BLEND, "default"
     elif blend is None:
-        blend, by = _best_blend(left, counts, own), "leave-one-out"
+        blend, by = _best_blend(left, own), "leave-one-out"
     scores = left.scores(blend)
-    fitted = len(rows) >= FEWEST and len(text) > 1
+    fitted = groups.max() + 1 >= FEWEST and len(text) > 1
     scale = _best_scale(scores, classes, own) if fitted else own
-    before, after = _errors(scores, classes, own, fitted=fitted)
+    before, after = _errors(scores, classes, groups, own, fitted=fitted)
     has = counts > 0
-    means = _unit(sums[has])
+    means = unit(sums[has])
     prototypes = text.copy()
     prototypes[has] = (1 - blend) * text[has] + blend * (means - means.mean(axis=0))
     return Classifier(
@@ -111,6 +127,7 @@ def fit(
             floor=float(np.quantile(scores[np.arange(len(rows)), classes], KNOWN)),
         ),
         classifier.notices,
+        learn(classifier.prototypes, vectors, classes, groups, everyday) if everyday else None,
     )
 
 
@@ -118,26 +135,32 @@ def _leave_one_out(
     text: NDArray[np.float64],
     rows: NDArray[np.float64],
     classes: NDArray[np.int64],
+    groups: NDArray[np.int64],
     counts: NDArray[np.int64],
     sums: NDArray[np.float64],
 ) -> _LeftOut:
     every = np.arange(len(rows))
-    means = _unit(sums)
-    without = _unit(sums[classes] - rows)  # Zero where nothing is left.
+    means = unit(sums)
+    parts = np.zeros((int(groups.max()) + 1, rows.shape[1]))
+    np.add.at(parts, groups, rows)
+    rest = counts[classes] - np.bincount(groups)[groups]
+    without = unit(sums[classes] - parts[groups])
+    without[rest == 0] = 0
     images = rows @ means.T
     images[every, classes] = (rows * without).sum(axis=1)
     has = np.repeat((counts > 0)[None], len(rows), axis=0)
-    has[every, classes] = counts[classes] > 1
-    without[counts[classes] < 2] = 0
+    has[every, classes] = rest > 0
     centre = (means.sum(axis=0) - means[classes] + without) / np.maximum(has.sum(axis=1), 1)[:, None]
     images -= (rows * centre).sum(axis=1)[:, None]
-    return _LeftOut(rows @ text.T, images, has, classes)
+    return _LeftOut(rows @ text.T, images, has, classes, groups)
 
 
-def _best_blend(left: _LeftOut, counts: NDArray[np.int64], own: float) -> float:
+def _best_blend(left: _LeftOut, own: float) -> float:
     """The blend with the lowest log-loss over the examples whose class has others."""
-    judged = counts[left.classes] > 1
-    some = _LeftOut(left.text[judged], left.pictures[judged], left.has[judged], left.classes[judged])
+    judged = left.judged
+    some = _LeftOut(
+        left.text[judged], left.pictures[judged], left.has[judged], left.classes[judged], left.groups[judged]
+    )
 
     def loss(blend: float) -> float:
         scores = some.scores(blend)
@@ -178,7 +201,7 @@ def _best_scale(scores: NDArray[np.float64], classes: NDArray[np.int64], own: fl
 
 
 def _errors(
-    scores: NDArray[np.float64], classes: NDArray[np.int64], own: float, *, fitted: bool
+    scores: NDArray[np.float64], classes: NDArray[np.int64], groups: NDArray[np.int64], own: float, *, fitted: bool
 ) -> tuple[float, float]:
     """Calibration error of the left-out predictions with the encoder's scale, and with one fitted on the other half."""
     right = scores.argmax(axis=1) == classes
@@ -186,12 +209,7 @@ def _errors(
     after = before.copy()
     if fitted:
         for half in (0, 1):
-            here = np.arange(len(classes)) % 2 == half
+            here = groups % 2 == half
             scale = _best_scale(scores[~here], classes[~here], own)
             after[here] = softmax(scale * scores[here]).max(axis=1)
     return expected_calibration_error(before, right), expected_calibration_error(after, right)
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return result

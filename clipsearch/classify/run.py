@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,13 +13,15 @@ from numpy.typing import NDArray
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import EncoderRow
 from clipsearch.catalog.filters import Filter
-from clipsearch.classify import explain, few_shot
+from clipsearch.classify import explain
 from clipsearch.classify import unknown as distractors
 from clipsearch.classify.classifier import Classifier, best_columns, softmax
-from clipsearch.classify.folders import ClassFolders, class_folders
+from clipsearch.classify.examples import taught
+from clipsearch.classify.folders import class_folders
+from clipsearch.classify.known import Everyday
 from clipsearch.classify.labels import Label, checked
 from clipsearch.classify.library_images import Item, named, whole_library
-from clipsearch.classify.options import ClassifyOptions
+from clipsearch.classify.options import UNKNOWN_MARGIN, ClassifyOptions
 from clipsearch.classify.prototypes import Report, prototypes, quiet
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
 from clipsearch.classify.templates import expand
@@ -63,28 +64,7 @@ def make_classifier(
         kept = sorted({label.words: at for at, label in enumerate(chosen)}.values())
         notices += indistinct(embedder.row.info, [chosen[at].name for at in kept], rows[kept])
     plain = Classifier(embedder.row.info, chosen, rows, filled, notices=notices)
-    return plain if classes is None else _taught(plain, classes, embedder, blend=blend, progress=progress)
-
-
-def _taught(
-    plain: Classifier, classes: ClassFolders, embedder: Embedder, *, blend: float | None, progress: Report
-) -> Classifier:
-    """A classifier with the examples of its classes blended in. Raises UsageError where none can be read."""
-    gathered = named(classes.paths, embedder, progress=progress)
-    kept = [
-        (item.row, place) for item, place in zip(gathered.items, classes.places, strict=True) if item.row is not None
-    ]
-    problems = [Notice("partial", f"{problem.path}: {problem.reason}") for problem in classes.problems]
-    problems += [
-        Notice("partial", f"{os.fsdecode(item.path)} cannot be used as an example: {item.reason}")
-        for item in gathered.items
-        if item.reason
-    ]
-    if not kept:
-        raise UsageError(f"`examples`: none of the images can be read; {problems[0]}")
-    rows, places = (np.array(numbers, np.int64) for numbers in zip(*kept, strict=True))
-    fitted = few_shot.fit(plain, gathered.vectors[rows], places, blend=blend)
-    return replace(fitted, notices=(*plain.notices, *gathered.notices, *problems))
+    return plain if classes is None else taught(plain, classes, embedder, blend=blend, progress=progress)
 
 
 def classify_images(
@@ -117,9 +97,13 @@ def classify_images(
         with catalog.reading():
             gathered = whole_library(catalog, embedder.row, where=where)
     beside = None
-    if (options.unknown and classifier.fit is None) or (options.multi and classifier.info.logit_bias is None):
+    if options.unknown and (classifier.fit is None or classifier.known is not None):
         beside = Distractors(prototypes(embedder, distractors.labels(), classifier.templates, progress=progress))
+    elif options.multi and classifier.info.logit_bias is None:
+        few = distractors.labels(distractors.FEW)
+        beside = Distractors(prototypes(embedder, few, classifier.templates, progress=progress))
     predictions, margins, unknown = _judged(classifier, gathered.vectors, options, beside)
+    notices += _about_unknown(unknown, options)
     nearest = {}
     if options.explain:
         predictions = explain.with_prompts(predictions, gathered.vectors, classifier, embedder, every=options.multi)
@@ -153,13 +137,46 @@ def _judged(
         logits = classifier.logits(scores)
         columns = best_columns(scores, options.k or len(classifier.labels))
         predictions += classifier.named(scores, softmax(logits), columns)
-        if options.unknown and beside is not None:
-            found = distractors.margins(logits, beside.usual(part, classifier.scale))
+        if options.unknown and beside is not None and classifier.known is None:
+            found = beside.margins(part, classifier.prototypes, columns[:, 0], classifier.scale)
             margins += found.tolist()
             unknown += (found < options.margin).tolist()
+        elif options.unknown and beside is not None:
+            unknown += _unlike_examples(classifier, part, columns[:, 0], beside, options.margin).tolist()
         elif options.unknown and classifier.fit is not None:
             unknown += (scores.max(axis=1) < classifier.fit.floor).tolist()
     return predictions, margins, unknown
+
+
+def _unlike_examples(
+    classifier: Classifier, vectors: NDArray[np.float32], best: NDArray[np.int64], beside: Distractors, margin: float
+) -> NDArray[np.bool_]:
+    """Which of `vectors` (n, dim) resemble no example, shape (n,); those whose label `best` has none go by its prompts.
+
+    `margin`: how many deviations above the default raise the floor by as many.
+    """
+    known = classifier.known
+    if known is None:
+        raise ValueError("made without examples")
+    nearness = known.nearness(vectors, Everyday.of(beside.prototypes))
+    unlike: NDArray[np.bool_] = nearness < known.floor + margin - UNKNOWN_MARGIN
+    alone = np.array(known.counts)[best] == 0
+    if alone.any():
+        found = beside.margins(vectors[alone], known.prototypes, best[alone], classifier.info.logit_scale)
+        unlike[alone] = found < margin
+    return unlike
+
+
+def _about_unknown(unknown: Sequence[bool], options: ClassifyOptions) -> list[Notice]:
+    """A notice where more than a third of the images came out unknown."""
+    count = sum(unknown)
+    if 3 * count <= len(unknown):
+        return []
+    images = "image is" if len(unknown) == 1 else "images are"
+    text = (
+        f"{count:,} of {len(unknown):,} {images} unknown; a lower `margin` than {options.margin:g} keeps more of them"
+    )
+    return [Notice("advice", text)]
 
 
 def _classification(

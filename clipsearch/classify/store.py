@@ -24,6 +24,9 @@ from clipsearch.files import making_folder, replacing
 from clipsearch.types import EncoderInfo, is_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from clipsearch.classify.classifier import Classifier, Fit
 
 VERSION = 1
@@ -31,6 +34,9 @@ VERSION = 1
 
 _FIT = ("blend", "blend_by", "scale", "scale_fitted", "right", "ece_before", "ece_after", "floor")
 """The keys of what examples made of a classifier: the fields of `Fit` after `counts`, in their order."""
+
+_KNOWN = ("counts", "cohesion", "floor")
+"""The keys of what its examples look like, beside the prototypes: fields of `Known`. Version 0.1.0 ignores them."""
 
 _NAME = re.compile(r"\w[\w.-]*")
 _LONGEST = 100
@@ -149,8 +155,12 @@ def save_classifier(library: Path, name: str, classifier: Classifier, *, replace
         "templates": classifier.templates,
         "fit": classifier.fit and {"counts": classifier.fit.counts, **fit_facts(classifier.fit)},
         "dim": classifier.info.dim,
-        "prototypes": base64.b64encode(classifier.prototypes.astype("<f4").tobytes()).decode("ascii"),
+        "prototypes": _encoded(classifier.prototypes),
     }
+    if classifier.known is not None:
+        value["known"] = {key: getattr(classifier.known, key) for key in _KNOWN} | {
+            "prototypes": _encoded(classifier.known.prototypes)
+        }
     text = json.dumps(value, ensure_ascii=False, indent=1)
     return classifiers(library).write(name, text + "\n", replace=replace)
 
@@ -159,6 +169,16 @@ def fit_facts(fit: Fit) -> dict[str, Any]:
     """What examples made of a classifier, but for their counts: the keys of its file and of JSON output."""
     _, *values = astuple(fit)
     return dict(zip(_FIT, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFacts:
+    """What the examples of a saved classifier look like; the fields of `Known`, the prototypes as in the file."""
+
+    prototypes: bytes
+    counts: tuple[int, ...]
+    cohesion: float
+    floor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +193,7 @@ class Saved:
     fit: Fit | None
     dim: int
     prototypes: bytes
+    known: KnownFacts | None = None
 
     @property
     def examples(self) -> int:
@@ -203,10 +224,16 @@ class Saved:
         import numpy as np
 
         from clipsearch.classify.classifier import Classifier
+        from clipsearch.classify.known import Known
 
         check_encoder(f"the classifier {self.name}", self.model, self.fingerprint, info)
-        rows = np.frombuffer(self.prototypes, "<f4").reshape(len(self.labels), self.dim)
-        return Classifier(info, self.labels, rows, self.templates, self.fit)
+
+        def rows(data: bytes) -> NDArray[np.float32]:
+            return np.frombuffer(data, "<f4").reshape(len(self.labels), self.dim)
+
+        facts = self.known
+        known = None if facts is None else Known(rows(facts.prototypes), facts.counts, facts.cohesion, facts.floor)
+        return Classifier(info, self.labels, rows(self.prototypes), self.templates, self.fit, known=known)
 
 
 def check_encoder(what: str, model: str, fingerprint: str, info: EncoderInfo) -> None:
@@ -245,13 +272,14 @@ def _read(name: str, value: Mapping[str, Any]) -> Saved:
     """Raises any of ValueError, KeyError, TypeError, AttributeError and UsageError for an invalid file."""
     labels = checked(Label(one["name"], tuple(one["synonyms"]), one["spoken"]) for one in value["labels"])
     prototypes = base64.b64decode(value["prototypes"], validate=True)
+    known = _read_known(value["known"], len(labels), len(prototypes)) if value.get("known") else None
     dim, texts = value["dim"], (value["model"], value["fingerprint"], *value["templates"])
     if not isinstance(dim, int) or len(prototypes) != 4 * dim * len(labels):
         raise ValueError("truncated prototypes")
     if not all(isinstance(text, str) and is_text(text) for text in texts):
         raise ValueError("invalid texts")
     fit = None if value["fit"] is None else _read_fit(value["fit"], len(labels))
-    return Saved(name, texts[0], texts[1], labels, texts[2:], fit, dim, prototypes)
+    return Saved(name, texts[0], texts[1], labels, texts[2:], fit, dim, prototypes, known)
 
 
 def _read_fit(value: Mapping[str, Any], labels: int) -> Fit:
@@ -266,3 +294,17 @@ def _read_fit(value: Mapping[str, Any], labels: int) -> Fit:
     if not all(math.isfinite(figure) for figure in figures) or fit.blend_by not in get_args(BlendBy):
         raise ValueError("invalid fit")
     return fit
+
+
+def _read_known(value: Mapping[str, Any], labels: int, size: int) -> KnownFacts:
+    counts, cohesion, floor = (value[key] for key in _KNOWN)
+    prototypes = base64.b64decode(value["prototypes"], validate=True)
+    if len(prototypes) != size or len(counts) != labels or not all(isinstance(count, int) for count in counts):
+        raise ValueError("truncated examples")
+    if not math.isfinite(cohesion) or not math.isfinite(floor) or not 0 <= cohesion <= 1:
+        raise ValueError("invalid examples")
+    return KnownFacts(prototypes, tuple(counts), cohesion, floor)
+
+
+def _encoded(rows: NDArray[np.float32]) -> str:
+    return base64.b64encode(rows.astype("<f4").tobytes()).decode("ascii")
