@@ -1,9 +1,9 @@
 """What classification gets right, and how well it knows: `python -m benchmarks.classifying --photos DIR`.
 
 The folder holds photographs named by their ImageNet class, one a class. Tables in the order of docs/classification.md:
-accuracy over all 1,000 labels, what examples add, what `--unknown` and `--multi` say of labels that a picture does not
-show, and how far probabilities can be believed. Constants are looked at on every second photograph ("chosen on"); what
-the other half gives is reported ("held out").
+accuracy over all 1,000 labels, what examples add, what `--multi` says of labels that a picture does not show, and how
+far probabilities can be believed; `benchmarks.unknown` measures `--unknown`. Constants are looked at on every second
+photograph ("chosen on"); what the other half gives is reported ("held out").
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from clipsearch.images.open import open_image
 from clipsearch.search.embed import Embedder
 
 Rows = NDArray[np.float32]
-MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 BARS = (2.0, 2.5, 3.0, 3.5, 4.0)
 REPEATS = 10
 
@@ -191,53 +190,6 @@ def calibration(photos: Photos) -> Iterator[str]:
             yield f"  {name:6}{scales:14}right {hit.mean():.3f}, ECE {errors[0]:.3f} → {errors[1]:.3f}"
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """Of one way to choose label sets: margins and best probabilities with the label, and with it left out."""
-
-    name: str
-    known: NDArray[np.float64]
-    absent: NDArray[np.float64]
-    known_sure: NDArray[np.float64]
-    absent_sure: NDArray[np.float64]
-
-
-def outcomes(photos: Photos, half: int, *, coarse: bool, count: int, beside: Distractors) -> Outcomes:
-    """Every photograph of a half with `count` other labels, and with its own in place of one of them.
-
-    With its own, only those whose best label is right are counted. The photograph's own class is not among the neutral
-    labels either. `coarse`: labels are general words for groups, else the photographs' own classes.
-    """
-    names = prompts.imagenet_names()
-    kept = prompts.everyday_names(distractors.COUNT)
-    if coarse:
-        alike = [(members, asked[0]) for members, asked in groups()]
-        rows = photos.text([Label(asked) for _, asked in alike])
-        member = np.array([[name in members for members, _ in alike] for name in photos.names])
-    else:
-        rows = photos.text([Label(names[c]) for c in photos.classes])
-        member = np.eye(len(photos.names), dtype=bool)
-    scale = photos.encoder.info.logit_scale
-    scores = scale * (photos.vectors @ rows.T).astype(float)
-    found: tuple[list[float], ...] = ([], [], [], [])
-    rng = np.random.default_rng(half)
-    for i in np.flatnonzero(member.any(axis=1) & (np.arange(len(member)) % 2 == half)):
-        without = Distractors(beside.prototypes[[name != names[photos.classes[i]] for name in kept]])
-        usual = without.usual(photos.vectors[i : i + 1], scale)
-        for _ in range(REPEATS):
-            others = rng.permutation(np.flatnonzero(~member[i]))[:count]
-            given = scores[i, others][None]
-            found[1].append(float(distractors.margins(given, usual)[0]))
-            found[3].append(float(softmax(given).max()))
-            given = given.copy()
-            given[0, 0] = scores[i, np.flatnonzero(member[i])[0]]
-            if given.argmax() == 0:
-                found[0].append(float(distractors.margins(given, usual)[0]))
-                found[2].append(float(softmax(given).max()))
-    kind = "general words" if coarse else "own classes"
-    return Outcomes(f"{count} labels, {kind}", *(np.array(some) for some in found))
-
-
 def roc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     """Area under the ROC curve: how often a positive one lies above a negative one (Mann and Whitney 1947)."""
     ranks = np.concatenate([positive, negative]).argsort().argsort() + 1
@@ -245,36 +197,10 @@ def roc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def unknown(photos: Photos) -> Iterator[str]:
-    beside = Distractors(photos.text(distractors.labels()))
-    ways = [(False, count) for count in (2, 5, 20, 100)] + [(True, count) for count in (2, 5, 10, 18)]
-    halves = [
-        [outcomes(photos, half, coarse=coarse, count=count, beside=beside) for coarse, count in ways] for half in (0, 1)
-    ]
-    yield "unknown, chosen on: mean of kept and turned away, for each margin"
-    for margin in MARGINS:
-        both = [((one.known >= margin).mean() + (one.absent < margin).mean()) / 2 for one in halves[0]]
-        yield f"  {margin:.1f}  mean {np.mean(both):.3f}, lowest {min(both):.3f}"
-    sure = np.linspace(0.2, 0.99, 80)
-    cut = float(sure[np.argmax([_balanced(halves[0], p) for p in sure])])
-    yield f"unknown, held out, margin {UNKNOWN_MARGIN}: right ones kept, label left out and said so; the same by a"
-    yield f"cut on the best probability at {cut:.2f}, chosen alike; areas under the curve of both"
-    for one in halves[1]:
-        ours = (one.known >= UNKNOWN_MARGIN).mean(), (one.absent < UNKNOWN_MARGIN).mean()
-        theirs = (one.known_sure >= cut).mean(), (one.absent_sure < cut).mean()
-        areas = roc(one.known, one.absent), roc(one.known_sure, one.absent_sure)
-        cells = "   ".join(f"{100 * a:5.1f} % {100 * b:5.1f} %" for a, b in (ours, theirs))
-        yield f"  {one.name:28}{cells}   {areas[0]:.3f} {areas[1]:.3f}"
-
-
-def _balanced(some: Sequence[Outcomes], cut: float) -> float:
-    return float(np.mean([(one.known_sure >= cut).mean() + (one.absent_sure < cut).mean() for one in some]))
-
-
 def multi(photos: Photos) -> Iterator[str]:
     """Each label with each photograph, yes or no."""
     names = prompts.imagenet_names()
-    beside = Distractors(photos.text(distractors.labels()))
+    beside = Distractors(photos.text(distractors.labels(distractors.FEW)))
     scale = photos.encoder.info.logit_scale
     alike = [(members, asked[0]) for members, asked in groups()]
     member = np.array([[name in members for members, _ in alike] for name in photos.names])
@@ -313,10 +239,15 @@ def drawings() -> Iterator[str]:
     labels = [Label(colour) for colour in colours]
     plain = photos.classifier(labels, photos.text(labels, template))
     logits = plain.logits(plain.scores(vectors))
-    usual = Distractors(photos.text(distractors.labels(), template)).usual(vectors, plain.scale)
-    absent = np.array([np.delete(row, c) for row, c in zip(logits, classes, strict=True)])
-    kept = (distractors.margins(logits, usual) >= UNKNOWN_MARGIN).mean()
-    said = (distractors.margins(absent, usual) < UNKNOWN_MARGIN).mean()
+    usual = Distractors(photos.text(distractors.labels(distractors.FEW), template)).usual(vectors, plain.scale)
+    beside = Distractors(photos.text(distractors.labels(), template))
+    kept = (beside.margins(vectors, plain.prototypes, logits.argmax(axis=1), plain.scale) >= UNKNOWN_MARGIN).mean()
+    absent = []
+    for colour in range(len(colours)):
+        here, others = classes == colour, np.delete(plain.prototypes, colour, axis=0)
+        best = (vectors[here] @ others.T).argmax(axis=1)
+        absent += beside.margins(vectors[here], others, best, plain.scale).tolist()
+    said = (np.array(absent) < UNKNOWN_MARGIN).mean()
     yes = distractors.yes(logits, usual) >= 0.5
     truth = np.eye(len(colours), dtype=bool)[classes]
     yield f"{len(some)} drawings, {len(colours)} colours, the tiny CLIP of the tests"
@@ -339,7 +270,7 @@ def main() -> None:
     parser.add_argument("--ensembles", action="store_true", help="also 7 and 80 templates: 87,000 prompts, minutes")
     options = parser.parse_args()
     photos = photographs(options.photos, options.model)
-    tables = accuracy(photos, ensembles=options.ensembles), few(photos), calibration(photos), unknown(photos)
+    tables = accuracy(photos, ensembles=options.ensembles), few(photos), calibration(photos)
     for table in (*tables, multi(photos), drawings()):
         print(*table, "", sep="\n", flush=True)
 

@@ -19,7 +19,7 @@ from clipsearch.catalog.catalog import EncoderRow
 from clipsearch.classify import explain, unknown
 from clipsearch.classify.classifier import BLOCK, Classifier, best_columns
 from clipsearch.classify.labels import Label, checked, format_labels, imagenet, parse_labels
-from clipsearch.classify.options import ClassifyOptions
+from clipsearch.classify.options import UNKNOWN_MARGIN, ClassifyOptions
 from clipsearch.classify.prototypes import CACHED, Step, prototypes
 from clipsearch.classify.results import Prediction
 from clipsearch.classify.templates import call_lambdas, expand, fill, prompts_of, published
@@ -324,9 +324,38 @@ def test_what_is_usual_leaves_out_the_best_tenth() -> None:
 
 
 def test_margins_and_yes_are_their_formulas() -> None:
-    logits, usual = np.array([[5.0, 1.0, 0.0], [0.5, 0.0, 0.2]]), np.array([1.0, -2.0])
-    assert unknown.margins(logits, usual) == pytest.approx([5 - 1 - np.log(3), 0.5 + 2 - np.log(3)])
+    unrelated = np.eye(24, dtype=np.float32)[4:]
+    labels = np.eye(24, dtype=np.float32)[:3]
+    vector = unit_rows(np.array([[3.0, 1, 0, 0, *[0] * 20]]))
+    beside = Distractors(unrelated)
+    [margin] = beside.margins(vector, labels, np.array([0]), 10.0)
+    assert margin == pytest.approx(10 * vector[0, 0] - beside.usual(vector, 10.0)[0] - np.log(3), rel=1e-5)
+    logits, usual = np.array([[5.0, 1.0, 0.0]]), np.array([1.0])
     assert unknown.yes(logits, usual)[0] == pytest.approx(1 / (1 + np.exp(-(np.array([5, 1, 0]) - 1 - unknown.BAR))))
+
+
+def test_a_narrower_term_does_not_compete_with_its_general_word() -> None:
+    """Of forty distractor labels, six are narrower terms of the label; an image shows one of these."""
+    rng = np.random.default_rng(0)
+    others = unit_rows(rng.standard_normal((34, 64)))
+    general = unit_rows(rng.standard_normal((1, 64)))
+    narrower = unit_rows(general + 0.8 * unit_rows(rng.standard_normal((6, 64))))
+    image = unit_rows(narrower[:1] + 0.8 * unit_rows(rng.standard_normal((1, 64))))
+    best = np.zeros(1, np.int64)
+    beside = Distractors(np.concatenate([others, narrower]))
+    assert beside.margins(image, general, best, 15.0)[0] >= Distractors(others).margins(image, general, best, 15.0)[0]
+    unlike = unit_rows(others[:1] + 0.8 * unit_rows(rng.standard_normal((1, 64))))
+    assert beside.margins(unlike, general, best, 15.0)[0] < UNKNOWN_MARGIN
+
+
+def test_a_model_that_cannot_tell_words_apart_keeps_distractor_labels() -> None:
+    same = np.tile(unit_rows(np.arange(1.0, 9)[None]), (32, 1))
+    margin = Distractors(same).margins(same[:2], same[:3], np.array([0, 1]), 15.0)
+    assert np.isfinite(margin).all()
+
+
+def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def test_a_siglip_says_yes_by_its_own_scale_and_bias() -> None:

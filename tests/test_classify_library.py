@@ -433,6 +433,30 @@ def test_examples_teach_and_are_kept(here: Run, taught: Path) -> None:
     assert gone.code == 2 and "no classifier kinds" in gone.err
 
 
+def test_a_single_taught_class_has_unknown_images_and_the_notice_names_the_option(here: Run, taught: Path) -> None:
+    shutil.rmtree(taught / "examples" / "other")
+    shutil.copy2(taught / "photos" / "chelsea.png", taught / "examples" / "first_kind" / "again.png")
+    here("classify", "--examples", "examples", "--save", "one")
+    ran = here("classify", "--examples", "examples", "--unknown", "--json")
+    assert "one of the examples is an exact copy of another of its class, and does not count" in ran.err
+    assert ran.json["fit"]["counts"] == {"first kind": 2}
+    found = {Path(one["path"]).name: one.get("unknown", False) for one in ran.json["results"]}
+    assert found == {"astronaut.png": False, "chelsea.png": False, "coffee-again.png": True, "rocket.jpg": True}
+    assert "2 of 4 images are unknown; a lower --margin than 2 keeps more of them" in ran.err
+    assert here("classify", "--use", "one", "--unknown", "--json").json["results"] == ran.json["results"]
+    lower = here("classify", "--use", "one", "--unknown", "--margin", "-2", "--json")
+    assert not any("unknown" in one for one in lower.json["results"]) and "--margin" not in lower.err
+
+
+def test_a_saved_classifier_of_version_0_1_0_still_tells_unknown_images(here: Run, taught: Path) -> None:
+    here("classify", "--examples", "examples", "--save", "kinds")
+    file = taught / "index" / "classifiers" / "kinds.json"
+    value = json.loads(file.read_text())
+    del value["known"]
+    file.write_text(json.dumps(value))
+    assert here("classify", "--use", "kinds", "--unknown").code == 0
+
+
 def test_a_classifier_of_labels_alone_can_be_kept_too(here: Run, own: Path) -> None:
     plain = here("classify", *LABELS, "--template", "simple", "--json").json
     ran = here("classify", "photos/rocket.jpg", *LABELS, "--template", "simple", "--save", "four", "--json")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clipsearch.classify import few_shot
 from clipsearch.classify.classifier import Classifier, softmax
 from clipsearch.classify.folders import ClassFolders, class_folders
+from clipsearch.classify.known import Everyday
 from clipsearch.classify.labels import Label
 from clipsearch.errors import UsageError
 from clipsearch.evaluate import folder_per_class
@@ -114,6 +115,44 @@ def test_examples_that_are_all_right_do_not_make_it_certain() -> None:
     images = unit(np.repeat(plain.prototypes, 3, axis=0))
     fitted = few_shot.fit(plain, images, classes).fit
     assert fitted is not None and fitted.right == 1 and fitted.scale < 20 * INFO.logit_scale
+
+
+# Unknown images, copies and bursts
+
+
+EVERYDAY = Everyday.of(unit(np.random.default_rng(7).standard_normal((256, 32))))
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_images_that_resemble_no_example_are_unknown(labels: int) -> None:
+    """Also with a single class, whose score, centred on its own mean, is always 0."""
+    plain, images, classes = world(labels, 24, words=0.0, noise=0.7)
+    taught = np.arange(len(classes)) % 24 < 4
+    known = few_shot.fit(plain, images[taught], classes[taught], everyday=EVERYDAY).known
+    assert known is not None
+    others = unit(np.random.default_rng(5).standard_normal((200, 32)))
+    assert (known.nearness(images[~taught], EVERYDAY) >= known.floor).mean() > 0.9
+    assert (known.nearness(others, EVERYDAY) < known.floor).mean() > 0.85
+
+
+def test_a_burst_counts_as_one_example() -> None:
+    """Classes that are noise: copies would confirm themselves."""
+    plain, _, _ = world(4, 1, words=0.0)
+    rng = np.random.default_rng(3)
+    images, classes = unit(rng.standard_normal((24, 32))), np.arange(24) % 4
+    once = few_shot.fit(plain, images, classes, blend=1.0, everyday=EVERYDAY)
+    bursts = unit(np.tile(images, (3, 1)) + 0.01 * rng.standard_normal((72, 32)))
+    thrice = few_shot.fit(plain, bursts, np.tile(classes, 3), blend=1.0, everyday=EVERYDAY)
+    assert once.fit is not None and thrice.fit is not None and once.known is not None and thrice.known is not None
+    assert thrice.fit.right == pytest.approx(once.fit.right, abs=0.1) and thrice.fit.right < 0.6
+    assert thrice.known.counts == once.known.counts == (6, 6, 6, 6)
+    assert thrice.known.floor == pytest.approx(once.known.floor, abs=0.05)
+
+
+def test_a_class_of_one_burst_has_the_default_blend() -> None:
+    plain, images, _ = world(2, 1)
+    fitted = few_shot.fit(plain, np.repeat(images, 3, axis=0), np.repeat([0, 1], 3)).fit
+    assert fitted is not None and fitted.blend_by == "default"
 
 
 # The folder

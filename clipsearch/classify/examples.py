@@ -82,7 +82,9 @@ def _digest(item: Item) -> str | None:
 def _about_copies(count: int) -> list[Notice]:
     if not count:
         return []
-    return [Notice("labels", f"{count:,} of the examples {_are(count)} exact copies of others, and count once")]
+    one = "one of the examples is an exact copy of another of its class, and does not count"
+    more = f"{count:,} of the examples are exact copies of others of their class, and do not count"
+    return [Notice("labels", one if count == 1 else more)]
 
 
 def _about_bursts(vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> list[Notice]:
@@ -94,7 +96,3 @@ def _about_bursts(vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> l
         return []
     text = f"{count:,} of the {len(classes):,} examples are nearly equal to others of their class; leave-one-out "
     return [Notice("labels", text + "accuracy and calibration error leave them out together")]
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

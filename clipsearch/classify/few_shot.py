@@ -103,7 +103,7 @@ def fit(
     elif blend is None:
         blend, by = _best_blend(left, own), "leave-one-out"
     scores = left.scores(blend)
-    fitted = groups.max() + 1 >= FEWEST and len(text) > 1
+    fitted = len(np.unique(groups)) >= FEWEST and len(text) > 1
     scale = _best_scale(scores, classes, own) if fitted else own
     before, after = _errors(scores, classes, groups, own, fitted=fitted)
     has = counts > 0
