@@ -335,9 +335,9 @@ def test_margins_and_yes_are_their_formulas() -> None:
 
 
 def test_a_narrower_term_does_not_compete_with_its_general_word() -> None:
-    """Of forty distractor labels, six are narrower terms of the label; an image shows one of these."""
+    """Of ninety distractor labels, six are narrower terms of the label; an image shows one of these."""
     rng = np.random.default_rng(0)
-    others = unit_rows(rng.standard_normal((34, 64)))
+    others = unit_rows(rng.standard_normal((84, 64)))
     general = unit_rows(rng.standard_normal((1, 64)))
     narrower = unit_rows(general + 0.8 * unit_rows(rng.standard_normal((6, 64))))
     image = unit_rows(narrower[:1] + 0.8 * unit_rows(rng.standard_normal((1, 64))))
@@ -348,10 +348,14 @@ def test_a_narrower_term_does_not_compete_with_its_general_word() -> None:
     assert beside.margins(unlike, general, best, 15.0)[0] < UNKNOWN_MARGIN
 
 
-def test_a_model_that_cannot_tell_words_apart_keeps_distractor_labels() -> None:
-    same = np.tile(unit_rows(np.arange(1.0, 9)[None]), (32, 1))
-    margin = Distractors(same).margins(same[:2], same[:3], np.array([0, 1]), 15.0)
-    assert np.isfinite(margin).all()
+def test_a_model_that_cannot_tell_words_apart_keeps_its_distractor_labels() -> None:
+    """Its words span few directions, so that half of them would seem to be narrower terms of any label."""
+    rng = np.random.default_rng(0)
+    same = unit_rows(rng.standard_normal((32, 3)) @ rng.standard_normal((3, 64)))
+    label, image = same[:1], unit_rows(rng.standard_normal((1, 64)))
+    beside = Distractors(same)
+    [margin] = beside.margins(image, label, np.zeros(1, np.int64), 15.0)
+    assert margin == pytest.approx(15 * float(image[0] @ label[0]) - beside.usual(image, 15.0)[0], abs=1e-4)
 
 
 def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -71,12 +71,9 @@ class Everyday:
         """From the prototypes of the distractor labels, unit rows (m, dim)."""
         rows = distractors.astype(np.float64)
         centred = rows - rows.mean(axis=0)
-        _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
-        shares = np.cumsum(sizes**2) / max(float((sizes**2).sum()), 1e-12)
-        count = int(np.searchsorted(shares, SHARE)) + 1
-        if count < FEWEST:
+        basis = _principal(centred)
+        if basis.shape[1] < FEWEST:
             return cls(np.eye(rows.shape[1]), rows)
-        basis = directions[:count].T
         return cls(basis, unit(centred @ basis))
 
     def project(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -166,6 +163,21 @@ def near_equal(vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> NDAr
         group[places] = places[own]
     numbered: NDArray[np.int64] = np.unique(group, return_inverse=True)[1].astype(np.int64)
     return numbered
+
+
+def tells_apart(distractors: NDArray[np.float32]) -> bool:
+    """Whether a model can tell everyday words apart, by the prototypes of the distractor labels (m, dim)."""
+    rows = distractors.astype(np.float64)
+    return bool(_principal(rows - rows.mean(axis=0)).shape[1] >= FEWEST)
+
+
+def _principal(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The directions (dim, k) that hold SHARE of the variance of centred rows (m, dim)."""
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    shares = np.cumsum(sizes**2) / max(float((sizes**2).sum()), 1e-12)
+    count = int(np.searchsorted(shares, SHARE)) + 1
+    principal: NDArray[np.float64] = directions[:count].T
+    return principal
 
 
 def unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipsearch.classify.known import unit
+from clipsearch.classify.known import tells_apart, unit
 from clipsearch.classify.labels import Label
 from clipsearch.encoders import prompts
 
@@ -96,17 +96,19 @@ class Distractors:
         return margins
 
     def _related(self, prototypes: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The centred cosine of each label with each distractor label: shape (L, m)."""
+        """The centred cosine of each label with each distractor label: shape (L, m).
+
+        Zero for a model that cannot tell everyday words apart: all of them would seem related, or none.
+        """
+        if not tells_apart(self.prototypes):
+            return np.zeros((len(prototypes), len(self.prototypes)))
         mean = self.prototypes.mean(axis=0)
         own = unit(self.prototypes.astype(np.float64) - mean)
         related: NDArray[np.float64] = unit(prototypes.astype(np.float64) - mean) @ own.T
         return related
 
     def _unrelated(self, related: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which distractor labels are not narrower terms of a label, shape (m,): half of them at least.
-
-        To a model that tells words badly apart, all may seem related.
-        """
+        """Which distractor labels are not narrower terms of a label, shape (m,): half of them at least."""
         unrelated: NDArray[np.bool_] = related < max(RELATED, float(np.median(related)) + 1e-9)
         return unrelated
 
