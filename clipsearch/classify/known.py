@@ -53,7 +53,7 @@ PAIRS = 10
 """Pairs of examples that COHESION counts for."""
 
 BURST = 0.95
-"""Cosine of near-equal images. Of fifteen photographs, crops of 2 %, turns by 2° and changes of brightness by a tenth had
+"""Cosine of near-equal images. Of fifteen photographs, crops of 2 %, turns by 2° and brightness changed by a tenth had
 .96 or more with two encoders; two different ones had .94 at most."""
 
 _ROWS = 1024
