@@ -163,7 +163,7 @@ class Library:
                 stop=stop,
             )
             report = work.run(wanted)
-            if not report.interrupted:
+            if not report.interrupted and (report.encoded or report.missing):
                 report = self._prepare_queries(catalog, row, report)
             if not is_prepared_as_today(row.info.details):
                 report = _with_notice(report, OUTDATED.format(spec=row.info.spec))
@@ -387,8 +387,8 @@ class Library:
         """What embeds by the active model, or by `model`, with what should be known of it; and what searches."""
         cache, searcher = self._access.search_tools(catalog)
         row, notices = self._models.active(catalog, model)
-        cache = cache if use_cache else NO_CACHE
-        return Embedder(row, lambda: self._models.of(row), cache, catalog, notices=notices), searcher
+        used = cache if use_cache else NO_CACHE
+        return Embedder(row, lambda: self._models.of(row), used, catalog, notices=notices), searcher
 
 
 def _with_notice(report: IndexReport, text: str) -> IndexReport:
