@@ -129,6 +129,8 @@ def test_show_says_everything(cli: Cli, indexed: Path) -> None:
         (("a cat", "--landscape", "--portrait"), "exclude"),
         (("a cat", "--like", "none.jpg"), "none.jpg"),
         (("id:99999",), "id:99999"),
+        (("a cat^-1",), "a cat^-1: a weight must be from 0.001 to 1000; use --without"),
+        (("a", "cat^0"), "cat^0: a weight must be from 0.001 to 1000; use --without"),
         (("a cat", "--with", "a dog^-1"), "a weight must be from 0.001 to 1000; use --without"),
         (("a cat", "--with", "a dog^2", "--all"), "a dog: --all takes no weights"),
         (("a cat", "--without", "a dog", "--relevant"), "--relevant does not work with --without or --all"),

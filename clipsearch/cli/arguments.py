@@ -32,8 +32,8 @@ def read_bytes(name: str, *, option: str) -> bytes:
         raise UsageError(f"{option}{name}: {reason(exc)}") from exc
 
 
-def named_term(word: str, *, hint: str = "") -> Term:
-    """The term that `word` names. It has no weight: what looks like one is part of the words.
+def named_term(word: str, *, hint: str = "", weighed: bool = False) -> Term:
+    """The term that `word` names. Unless `weighed`, what looks like a weight is part of the words.
 
     Raises UsageError, ending in `hint`, for what looks like the path of an image and is not.
     """
@@ -42,7 +42,7 @@ def named_term(word: str, *, hint: str = "") -> Term:
 
     if word == STANDARD_INPUT:
         return Image(standard_input())
-    term = parse_term(word, weighed=False)
+    term = parse_term(word, weighed=weighed)
     if isinstance(term, Image):
         return term
     if "#" in word and os.path.isfile(os.path.expanduser(word.partition("#")[0])):

@@ -156,11 +156,14 @@ def _stay_on_one_thread() -> None:
 def _main_term(words: list[str], *, text: bool) -> Term:
     """One text; or what a single word names: a picture or a part of one, an earlier hit, standard input."""
     from clipsearch.cli.arguments import STANDARD_INPUT, named_term
-    from clipsearch.search.terms import Image, Text
+    from clipsearch.search.terms import Image, Text, parse_term
 
-    if text or len(words) != 1:
+    if text:
         return Text(" ".join(words))
-    term = named_term(words[0], hint="; --text looks for the words")
+    if len(words) != 1:
+        last = parse_term(words[-1])
+        return Text(" ".join([*words[:-1], last.words if isinstance(last, Text) else words[-1]]), last.weight)
+    term = named_term(words[0], hint="; --text looks for the words", weighed=True)
     if isinstance(term, Image) and words[0] != STANDARD_INPUT:
         output.note(f"looking for pictures like the file {words[0]}; --text looks for the words")
     return term
