@@ -33,7 +33,6 @@ class Trial:
     """A library with its queries; `answers` (m, n) says which pictures are right for which of `present`."""
 
     name: str
-    encoder: str
     pictures: Rows
     everyday: Rows
     present: Rows
@@ -72,14 +71,16 @@ def embed(encoder: Encoder, files: Sequence[Path]) -> Rows:
     return np.concatenate(parts)
 
 
-def photo_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
+def labels_of(names: Sequence[str]) -> list[str]:
+    return [f"a {name.replace('_', ' ')}" for name in names]
+
+
+def photo_trials(names: Sequence[str], images: Rows) -> Callable[[int], Iterator[Trial]]:
     """The photographs, parts of them, and a library of which half are dogs. A photo's label is its file's name."""
     encoder = load_encoder("builtin")
-    files = sorted(folder.glob("*.jpg"))
-    images = embed(encoder, files)
-    labels = encoder.encode_texts([f"a {path.stem.replace('_', ' ')}" for path in files])
+    labels = encoder.encode_texts(labels_of(names))
     everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
-    dogs = np.array([path.stem in groups()[0][0] for path in files])
+    dogs = np.array([name in groups()[0][0] for name in names])
 
     def trials(half: int) -> Iterator[Trial]:
         absent, nonsense = encoder.encode_texts(absent_things(half)), encoder.encode_texts(salads(half))
@@ -87,13 +88,13 @@ def photo_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
         def trial(name: str, members: NDArray[np.integer]) -> Trial:
             asked = members[members % 2 == half]
             answers = asked[:, None] == members[None, :]
-            return Trial(name, "builtin", images[members], everyday, labels[asked], answers, absent, nonsense)
+            return Trial(name, images[members], everyday, labels[asked], answers, absent, nonsense)
 
         rng = np.random.default_rng(half)
-        yield trial(f"{len(files)} photos", np.arange(len(files)))
+        yield trial(f"{len(names)} photos", np.arange(len(names)))
         for size, times in ((10, 40), (20, 30), (50, 15), (100, 8)):
             for _ in range(times):
-                yield trial(f"{size} of them", rng.permutation(len(files))[:size])
+                yield trial(f"{size} of them", rng.permutation(len(names))[:size])
         for _ in range(10):
             others = rng.permutation(np.flatnonzero(~dogs))[: dogs.sum()]
             yield trial("half are dogs", np.concatenate([np.flatnonzero(dogs), others]))
@@ -101,18 +102,16 @@ def photo_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
     return trials
 
 
-def group_trials(folder: Path, kind: relevance.Kind) -> Callable[[int], Iterator[Trial]]:
+def group_trials(names: Sequence[str], images: Rows, kind: relevance.Kind) -> Callable[[int], Iterator[Trial]]:
     """Half of the groups of photographs are absent. Asked for are all groups: in general words, like one photograph of
     them, or like one and with the label of another.
     """
     encoder = load_encoder("builtin")
-    files = sorted(folder.glob("*.jpg"))
-    images = embed(encoder, files)
-    labels = encoder.encode_texts([f"a {path.stem.replace('_', ' ')}" for path in files])
+    labels = encoder.encode_texts(labels_of(names))
     everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
-    alike = [np.array([path.stem in names for path in files]) for names, _ in groups()]
+    alike = [np.array([name in members for name in names]) for members, _ in groups()]
     words = [encoder.encode_texts(asked) for _, asked in groups()]
-    name = {"text": "photos, in general words", "picture": "like a photo", "mixed": "like a photo, and words"}[kind]
+    title = {"text": "photos, in general words", "picture": "like a photo", "mixed": "like a photo, and words"}[kind]
 
     def ask(number: int, rng: np.random.Generator) -> tuple[Rows, list[int]]:
         """Query vectors for a group, and the photographs that they are made of."""
@@ -134,8 +133,29 @@ def group_trials(folder: Path, kind: relevance.Kind) -> Callable[[int], Iterator
             held[[photo for _, photos in asked.values() for photo in photos]] = False
             present, absent = (np.concatenate([asked[n][0] for n in some]) for some in (having, lacking))
             answers = np.concatenate([np.repeat(alike[n][None, held], len(asked[n][0]), axis=0) for n in having])
-            encoder_name = "builtin" if kind == "text" else f"builtin {kind}"
-            yield Trial(name, encoder_name, images[held], everyday, present, answers, absent, nonsense, kind)
+            yield Trial(title, images[held], everyday, present, answers, absent, nonsense, kind)
+
+    return trials
+
+
+def folder_trials(folder: Path) -> Callable[[int], Iterator[Trial]]:
+    """Images in folders, each named by a word for them. Each library lacks half of the folders."""
+    encoder = load_encoder("builtin")
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    images = embed(encoder, files)
+    shown = np.array([path.relative_to(folder).parts[0] for path in files])
+    words = np.unique(shown)
+    queries = encoder.encode_texts([str(word) for word in words])
+    everyday = encoder.encode_texts(prompts.everyday(PROMPTS))
+
+    def trials(half: int) -> Iterator[Trial]:
+        rng = np.random.default_rng(half)
+        nonsense = encoder.encode_texts(salads(half))
+        for _ in range(20):
+            there = rng.permutation(len(words)) < len(words) / 2
+            held = np.isin(shown, words[there])
+            answers = words[there][:, None] == shown[held][None, :]
+            yield Trial(folder.name, images[held], everyday, queries[there], answers, queries[~there], nonsense)
 
     return trials
 
@@ -177,9 +197,7 @@ def class_trials(sizes: Sequence[int]) -> Callable[[int], Iterator[Trial]]:
             present = np.unique(classes)[half::2]
             answers = present[:, None] == classes[None, :]
             name = f"{size:,} made up"
-            yield Trial(
-                name, "builtin", images(rng, classes), everyday, texts[present], answers, texts[strange], nonsense
-            )
+            yield Trial(name, images(rng, classes), everyday, texts[present], answers, texts[strange], nonsense)
 
     return trials
 
@@ -233,6 +251,6 @@ def drawing_trials() -> Callable[[int], Iterator[Trial]]:
                 both = tuple(np.concatenate(parts) for parts in zip(whole, brief, strict=True))
                 forms += [("… asked in short", brief), ("… in both ways", both)]
             for name, (present, answers, absent) in forms:
-                yield Trial(name, "tiny_clip", images[members], everyday, present, answers, absent, nonsense)
+                yield Trial("tiny_clip: " + name, images[members], everyday, present, answers, absent, nonsense)
 
     return trials

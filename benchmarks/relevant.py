@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from benchmarks.labelled import TINY, Rows, absent_things, drawing_trials, embed, groups, salads
+from benchmarks.labelled import TINY, Rows, absent_things, drawing_trials, embed, groups, labels_of, salads
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.load import load_encoder
 from clipsearch.images.open import open_image
-from clipsearch.search import relevance
+from clipsearch.search import evidence, relevance
 from clipsearch.search.background import PROMPTS, SAMPLE
-from clipsearch.search.relevance import CUTS, Baseline, Cuts, Evidence, Kind
+from clipsearch.search.evidence import CUTS, Cuts, Evidence, Scores
+from clipsearch.search.relevance import Kind
+from clipsearch.search.selection import SCANNED
 
 GRID = [
-    Cuts(*values)
-    for values in itertools.product(
-        (20,), (2.3, 2.6, 2.9), (1.5, 2, 2.5), (0.55, 0.6, 0.65), (2,), (0.6, 0.7, 0.8), (0.5, 1, 1.5)
+    Cuts(separation=separation, height=height, best=best, share=share, apart=apart)
+    for separation, height, best, share, apart in itertools.product(
+        (2.3, 2.6, 2.9), (2.0, 2.5, 3.0), (0.55, 0.6, 0.65), (0.6, 0.7, 0.8), (3.0, 3.5, 4.0)
     )
 ]
 """Constants among which those of a group are chosen."""
@@ -37,30 +39,29 @@ GRID = [
 ABSENT, NONSENSE, KEPT = 0.15, 0.02, 0.9
 """Shares of queries: answered at most of absent things and of random letters; kept at least of single labels."""
 
-SCANNED = 20_000
-"""As `search.confidence`: above, the mixture is fitted to the baseline's sample."""
-
 
 @dataclass(frozen=True)
 class Asked:
     """One query: the evidence, the scores of all images and which are right, and the group that it is from, or -1."""
 
     evidence: Evidence
-    scores: NDArray[np.floating]
+    scores: Scores
     right: NDArray[np.bool_]
     group: int = -1
     first: bool = False
 
-    def f1(self, cut: float) -> float:
-        returned = self.scores > cut
+    def returned(self, cuts: Cuts | None) -> NDArray[np.bool_]:
+        if cuts is None:
+            return self.scores.raw > self.evidence.stands_out
+        return self.evidence.cut(cuts).passes(self.scores)
+
+    def f1(self, cuts: Cuts | None) -> float:
+        returned = self.returned(cuts)
         both = int((returned & self.right).sum())
         return 2 * both / max(1, int(returned.sum() + self.right.sum()))
 
     def answered(self, cuts: Cuts | None) -> bool:
-        return bool(self.evidence.best[0] > self.cut(cuts))
-
-    def cut(self, cuts: Cuts | None) -> float:
-        return self.evidence.stands_out if cuts is None else self.evidence.cut(cuts)
+        return self.evidence.best > self.evidence.stands_out if cuts is None else self.evidence.cut(cuts).answers
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,30 @@ class Collection:
     labels: Sequence[Asked]
 
 
-def ask(
-    baseline: Baseline, images: Rows, query: Rows, right: NDArray[np.bool_], kind: Kind = "text", **about: int
-) -> Asked:
-    scores = images @ query
-    best = np.sort(scores)[::-1][:10]
-    fitted_to = scores if len(images) <= SCANNED else baseline.sample.vectors @ query
-    found = relevance.evidence(baseline, query, fitted_to, best, kind=kind)
-    return Asked(found, scores, right, about.get("group", -1), bool(about.get("first", 0)))
+class Library:
+    """Images with the baseline of the library that they are, unit rows (n, dim)."""
 
+    def __init__(self, images: Rows, everyday: Rows) -> None:
+        step = -(-len(images) // SAMPLE)
+        self.images = images
+        self.baseline = relevance.measure(images[::step].astype(np.float64), everyday, count=len(images), centred=False)
+        self._chance: dict[Kind, tuple[NDArray[np.float32] | float, NDArray[np.float32] | float]] = {}
 
-def baseline_of(images: Rows, everyday: Rows, *, centred: bool = False) -> Baseline:
-    step = -(-len(images) // SAMPLE)
-    return relevance.measure(images[::step].astype(np.float64), everyday, count=len(images), centred=centred)
+    def ask(
+        self, query: Rows, right: NDArray[np.bool_], kind: Kind = "text", *, group: int = -1, first: bool = False
+    ) -> Asked:
+        if kind not in self._chance:
+            self._chance[kind] = self.baseline.chance(self.images, kind)
+        mean, deviation = self._chance[kind]
+        raw = self.images @ query
+        scores = Scores(raw, (raw - mean) / deviation)
+        order = np.argpartition(-raw, 2)[:3]
+        best = order[np.argsort(-raw[order])]
+        seen = scores
+        if len(raw) > SCANNED:
+            seen = evidence.scored(self.baseline, query, self.baseline.sample.vectors, kind=kind)
+        found = evidence.evidence(self.baseline, query, seen, Scores(raw[best], scores.standard[best]), kind=kind)
+        return Asked(found, scores, right, group, first)
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,7 @@ def load_photos(folder: Path, copies: int = 4, drawings: int = 200) -> Photos:
         for texts in (prompts.everyday(PROMPTS), absent_things(0) + absent_things(1), salads(0) + salads(1))
     )
     names = [file.stem for file in files]
-    labels = encoder.encode_texts([f"a {name.replace('_', ' ')}" for name in names])
+    labels = encoder.encode_texts(labels_of(names))
     questions = [encoder.encode_texts(asked) for _, asked in groups()]
     other = _encode(encoder, changed)
     drawn = _encode(encoder, _drawings(drawings))
@@ -158,19 +170,19 @@ def _encode(encoder: Encoder, pictures: Sequence[NDArray[np.uint8]]) -> Rows:
 
 def collection(name: str, photos: Photos, images: Rows, owners: NDArray[np.int64]) -> Collection:
     """A library of `images`, each of which shows what the photograph `owners` shows; -1 for none of them."""
-    baseline = baseline_of(images, photos.everyday)
+    library = Library(images, photos.everyday)
     present, absent = [], []
     for number, (members, _) in enumerate(groups()):
         wanted = [i for i, each in enumerate(photos.names) if each in members]
         right = np.isin(owners, wanted)
         for place, query in enumerate(photos.questions[number]):
-            asked = ask(baseline, images, query, right, group=number, first=place == 0)
+            asked = library.ask(query, right, group=number, first=place == 0)
             (present if right.any() else absent).append(asked)
     none = np.zeros(len(images), bool)
-    absent += [ask(baseline, images, query, none) for query in photos.absent]
-    nonsense = [ask(baseline, images, query, none) for query in photos.nonsense]
-    labels = [ask(baseline, images, query, owners == i) for i, query in enumerate(photos.labels) if (owners == i).any()]
-    right_first = [one for one in labels if one.right[one.scores.argmax()]]
+    absent += [library.ask(query, none) for query in photos.absent]
+    nonsense = [library.ask(query, none) for query in photos.nonsense]
+    labels = [library.ask(query, owners == i) for i, query in enumerate(photos.labels) if (owners == i).any()]
+    right_first = [one for one in labels if one.right[one.scores.raw.argmax()]]
     return Collection(name, present, absent, nonsense, right_first)
 
 
@@ -190,7 +202,9 @@ def photo_collections(photos: Photos) -> Iterator[Collection]:
         yield collection(f"{size:,}, filled up", photos, *_filled(rows, owners, size, rng))
     dogs = np.array([name in groups()[0][0] for name in photos.names])
     some = np.concatenate([np.flatnonzero(dogs), rng.permutation(np.flatnonzero(~dogs))[: dogs.sum()]])
-    yield collection("half are dogs", photos, photos.images[some], some)
+    half = collection("half are dogs", photos, photos.images[some], some)
+    yield half
+    yield replace(half, name="… asked for dogs", present=[one for one in half.present if one.group == 0])
 
 
 def _bursts(photos: Photos, rng: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
@@ -215,34 +229,31 @@ def drawing_collections() -> Iterator[Collection]:
     """Drawings with the small checkpoint, one colour missing, as a background or altogether."""
     for half in (0, 1):
         for trial in drawing_trials()(half):
-            baseline = baseline_of(trial.pictures, trial.everyday)
+            library = Library(trial.pictures, trial.everyday)
             none = np.zeros(len(trial.pictures), bool)
             yield Collection(
-                "tiny_clip: " + trial.name,
-                [
-                    ask(baseline, trial.pictures, q, a, first=1)
-                    for q, a in zip(trial.present, trial.answers, strict=True)
-                ],
-                [ask(baseline, trial.pictures, q, none) for q in trial.absent],
-                [ask(baseline, trial.pictures, q, none) for q in trial.salads],
+                trial.name,
+                [library.ask(q, right, first=True) for q, right in zip(trial.present, trial.answers, strict=True)],
+                [library.ask(q, none) for q in trial.absent],
+                [library.ask(q, none) for q in trial.salads],
                 [],
             )
 
 
-def chosen_cuts(library: Collection, without: int) -> Cuts:
-    """The constants with the best F1 on the groups other than `without`, within the limits."""
-    present = [one for one in library.present if one.group != without]
-
-    def value(cuts: Cuts) -> float:
-        if (
-            share(library.absent, cuts) > ABSENT
-            or share(library.nonsense, cuts) > NONSENSE
-            or share(library.labels, cuts) < KEPT
-        ):
-            return -1.0
-        return float(np.mean([one.f1(one.cut(cuts)) for one in present]))
-
-    return max(GRID, key=value)
+def chosen_cuts(library: Collection) -> dict[int, Cuts]:
+    """For each group the constants with the best F1 on the other groups, within the limits; -1: on all groups."""
+    allowed = [
+        cuts
+        for cuts in GRID
+        if share(library.absent, cuts) <= ABSENT
+        and share(library.nonsense, cuts) <= NONSENSE
+        and share(library.labels, cuts) >= KEPT
+    ]
+    values = np.array([[one.f1(cuts) for one in library.present] for cuts in allowed])
+    numbers = np.array([one.group for one in library.present])
+    return {
+        group: allowed[int(values[:, numbers != group].mean(axis=1).argmax())] for group in range(-1, len(groups()))
+    }
 
 
 def share(asked: Sequence[Asked], cuts: Cuts | None) -> float:
@@ -251,7 +262,7 @@ def share(asked: Sequence[Asked], cuts: Cuts | None) -> float:
 
 def report(libraries: Sequence[Collection]) -> Iterator[str]:
     """A row for each library; those of one name are averaged. The constants are chosen in the first."""
-    cuts = {number: chosen_cuts(libraries[0], number) for number in range(-1, len(groups()))}
+    cuts = chosen_cuts(libraries[0])
     kinds = sorted({str(each) for number, each in cuts.items() if number >= 0})
     yield f"constants chosen without one group each: {'; '.join(kinds)}"
     yield f"in sample: {CUTS['text']}"
@@ -262,10 +273,7 @@ def report(libraries: Sequence[Collection]) -> Iterator[str]:
         asked = [each for one in some for each in one.present]
         cells = []
         for wanted in ([one for one in asked if one.first], asked):
-            values = [
-                (one.f1(one.cut(cuts[one.group])), one.f1(one.cut(CUTS["text"])), one.f1(one.cut(None)))
-                for one in wanted
-            ]
+            values = [(one.f1(cuts[one.group]), one.f1(CUTS["text"]), one.f1(None)) for one in wanted]
             cells.append(" ".join(f"{value:.3f}" for value in np.mean(values, axis=0)).ljust(20))
         shares = [
             share([each for one in some for each in getattr(one, kind)], CUTS["text"])
@@ -274,5 +282,5 @@ def report(libraries: Sequence[Collection]) -> Iterator[str]:
         yield f"{name:36}{''.join(cells)}{''.join(f'{value:8.3f}' for value in shares)}"
 
 
-def main(folder: Path) -> Iterator[str]:
-    yield from report([*photo_collections(load_photos(folder)), *drawing_collections()])
+def collections(photos: Photos) -> list[Collection]:
+    return [*photo_collections(photos), *drawing_collections()]

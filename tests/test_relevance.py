@@ -28,8 +28,9 @@ from clipsearch.images.open import open_image
 from clipsearch.indexing.run import RunOptions
 from clipsearch.search import baselines, mixture, relevance
 from clipsearch.search.background import PROMPTS
+from clipsearch.search.evidence import CUTS
 from clipsearch.search.query import QueryOptions
-from clipsearch.search.relevance import CUTS, FEWEST, KINDS, RELEVANT, Baseline
+from clipsearch.search.relevance import FEWEST, KINDS, RELEVANT, Baseline
 from clipsearch.search.terms import Text
 from clipsearch.types import QueryResult, Total
 
@@ -454,7 +455,11 @@ def test_fifty_images_behind_a_filter_have_a_baseline_of_their_own(catalog: Cata
     with catalog.transaction():
         catalog.conn.execute("UPDATE contents SET camera = 'one' WHERE id <= 50")
         catalog.conn.execute("UPDATE contents SET camera = 'two' WHERE id > 71")
-    one, two = (baselines.of_filter(catalog, row, Filter(camera=name), "text", embed) for name in ("one", "two"))
+    cache = QueryCache(catalog.folder)
+    whole = baselines.learn(catalog, row, cache, embed)
+    cache.close()
+    assert whole is not None
+    one, two = (baselines.of_filter(catalog, row, Filter(camera=name), "text", whole, embed) for name in ("one", "two"))
     assert one is not None and one.count == 50 and two is None
     expected = np.stack([some(1, 100 + number)[0] for number in range(50)]).astype(np.float16)
     assert np.array_equal(one.sample.vectors, expected.astype(np.float32))

@@ -136,7 +136,7 @@ class Embeddings:
     def live_every(
         self, encoder_id: int, step: int, *, dim: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """All views of every `step`-th content, if it is live: seq and content's id (n,), vectors (n, dim)."""
+        """All views of every `step`-th content, if it is live: seq and content's id (n,), finite vectors (n, dim)."""
         import numpy as np
 
         rows = self._conn.execute(
@@ -146,7 +146,9 @@ class Embeddings:
             (encoder_id, step),
         ).fetchall()
         seqs, owners = (np.array([row[column] for row in rows], np.int64) for column in (0, 1))
-        return seqs, owners, stacked([row[2] for row in rows], dim)
+        vectors = stacked([row[2] for row in rows], dim)
+        finite = finite_rows(vectors)
+        return (seqs, owners, vectors) if finite is None else (seqs[finite], owners[finite], vectors[finite])
 
     def owners(self, encoder_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every seq of an encoder, ascending, and the content that it is a view of; shapes (n,)."""

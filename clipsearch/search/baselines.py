@@ -22,7 +22,7 @@ from clipsearch.search import background
 from clipsearch.search.background import GROWTH, MIN_IMAGES, PROMPTS, SAMPLE
 from clipsearch.search.relevance import FEWEST, Baseline, Kind, measure
 
-NAME = "yardstick 3"
+NAME = "yardstick 4"
 """The key in the cache; the number goes up with any change of what is learnt."""
 
 MARKED = 256
@@ -93,9 +93,12 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
 
 
 def of_filter(
-    catalog: Catalog, row: EncoderRow, where: Filter, kind: Kind, embed: background.EmbedTexts
+    catalog: Catalog, row: EncoderRow, where: Filter, kind: Kind, library: Baseline, embed: background.EmbedTexts
 ) -> Baseline | None:
-    """The baseline of the images that a filter leaves, for one kind of query; None where they are under FILTERED."""
+    """The baseline of the images that a filter leaves, for one kind of query; None where they are under FILTERED.
+
+    `library`: the baseline of all images.
+    """
     seqs = filters.matching(catalog, row.id, where)
     if len(seqs) < FILTERED:
         return None
@@ -105,8 +108,15 @@ def of_filter(
     if len(np.unique(owners)) < min(FILTERED, FILTER_SAMPLE):
         return None
     texts = embed(prompts.everyday(PROMPTS))
-    centred = is_centred(catalog, row)
-    return measure(vectors.astype(np.float64), texts, owners=owners, count=len(seqs), centred=centred, kinds=(kind,))
+    return measure(
+        vectors.astype(np.float64),
+        texts,
+        owners=owners,
+        count=len(seqs),
+        centred=is_centred(catalog, row),
+        kinds=(kind,),
+        everyday=library.everyday,
+    )
 
 
 def is_centred(catalog: Catalog, row: EncoderRow) -> bool:

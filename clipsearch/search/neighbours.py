@@ -170,24 +170,6 @@ class Searcher:
 
         return self.consistently(search)
 
-    def all_scores(
-        self, row: EncoderRow, query: NDArray[np.float32], limit: int, *, where: Filter | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
-        """The seq and score of every vector that `where` leaves, best first, shapes (n,), live or not.
-
-        None where there are more than `limit`.
-        """
-        view, allowed = self._view(row), self._allowed(row, where)
-        if allowed is None:
-            newer = self._catalog.embeddings.count(row.id, after=view.watermark, until=view.last)
-            count = newer + (view.snapshot.count if view.snapshot else 0)
-        else:
-            count = len(allowed)
-        if not 0 < count <= limit:
-            return None
-        ids, scores = self._candidates(row, view, query[None], count, allowed, exhaustive=True)
-        return ids[0][ids[0] >= 0], scores[0][ids[0] >= 0]
-
     def take_notices(self) -> tuple[Notice, ...]:
         """The notices since the last call."""
         taken, self.notices = tuple(self.notices), []

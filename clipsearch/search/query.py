@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from clipsearch.search.background import Background
 
 BEST = 3
-"""Nearest images that tell which are relevant, however few were asked for (`relevance.Evidence`)."""
+"""Nearest images that tell which are relevant, however few were asked for (`search.evidence`)."""
 
 AnyTerm = str | Path | Term
 """What Python code may give for a term: words, the path of an image, or a term of `search.terms`."""
@@ -46,7 +46,7 @@ class QueryOptions:
     negative: terms that lower the score of an image. match_all: every term must match, where a sum would let one win;
     such terms have no weights.
     page: 2 for the next `k` best, and so on. sort: how a page is arranged. relevant: only relevant hits
-    (`relevance.Evidence`); where the library has no baseline yet, it is measured now, once. model: another encoder that
+    (`search.evidence`); where the library has no baseline yet, it is measured now, once. model: another encoder that
     the library holds. explain: add what the built-in encoder recognised. judge: add the relevance of each hit.
     use_cache: False neither reads nor writes embeddings of texts.
     """
@@ -214,7 +214,8 @@ def _judged(
     *,
     relevant: bool,
 ) -> tuple[list[Neighbour], Total | None]:
-    from clipsearch.search import confidence
+    from clipsearch.search.confidence import judge
+    from clipsearch.search.selection import Question
 
-    question = confidence.Question(terms, vector, where)
-    return confidence.judge(catalog, embedder, searcher, question, found, relevant=relevant)
+    question = Question(terms, vector, where)
+    return judge(catalog, embedder, searcher, question, found, relevant=relevant)

@@ -20,8 +20,8 @@ on how many of the queries have an answer at all, and on the images (docs/querie
 were fitted on one half of the labelled data of `benchmarks/relevance.py`, over libraries of 10 to 20,000 images and two
 encoders.
 
-Such a z-score says how surprising a hit is, so what many images show never stands out. `Evidence` therefore looks at
-how the query's scores are distributed, too: where they fall into two groups, the whole upper group is relevant.
+Such a z-score says how surprising a hit is, so what many images show never stands out. `search/evidence` therefore
+looks at how the query's scores are distributed, too.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.search import mixture
-
 Kind = Literal["text", "texts", "picture", "mixed"]
 """What a query vector is made of: one text, a sum of texts, one image, or a sum with an image; sums are centred where
 `combine.balanced_sum` centres them."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+TEXTS: tuple[Kind, ...] = ("text", "texts")
 
 RELEVANT = 0.5
 """A hit whose relevance is above this stands out."""
@@ -69,35 +69,16 @@ ENOUGH_TO_QUARTER = 400
 """The growth with n is measured between a sample and its quarters where these have 100 images each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cuts:
-    """The constants of `Evidence.cut`. Chosen on the groups of `benchmarks/groups.txt`, and flat around these values:
-    `python -m benchmarks.relevance` shows what they give cross-validated by group."""
-
-    gain: float = 20.0
-    separation: float = 2.6
-    height: float = 2.0
-    best: float = 0.6
-    deviations: float = 2.0
-    share: float = 0.7
-    reach: float = 1.0
-
-
-CUTS: Mapping[Kind, Cuts] = {
-    "text": Cuts(),
-    "texts": Cuts(),
-    "picture": Cuts(best=RELEVANT, share=0.8),
-    "mixed": Cuts(),
-}
-"""For queries like one photograph, the constants of texts would lower the mean F1 of benchmarks/relevance's groups from
-.45 to .41; these raise it to .49, with as many absent things answered."""
+FACTORS = 64
+"""Principal directions of the everyday prompts that are kept: with these, the deviation of one image's scores is within
+3 % of the one over all 256 prompts (built-in encoder, 200 photographs)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
     """Of the baseline's queries of a kind: `spread`, their median σ; `best`, low quantile of their best z-scores.
 
-    mean, deviation: of the scores of one image with all of these queries, averaged over the images.
+    mean, deviation: of the scores of one image with all of these queries; the mean and the median over the images.
     """
 
     spread: float
@@ -119,40 +100,85 @@ class Sample:
         rest = np.partition(scores, kept - 1, axis=1)[:, :kept]
         return rest.mean(axis=1), rest.std(axis=1)
 
-    def unit(self, queries: NDArray[np.float32], spread: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The score of each of `queries` (m, dim) at a z-score of 0, and how much it rises with each; shapes (m,)."""
+    def unit(self, queries: NDArray[np.float32], spread: float) -> tuple[NDArray[np.float64], ...]:
+        """For each of `queries` (m, dim), shapes (m,): the score at a z-score of 0, the deviation of its scores, and
+        how much the score rises with each unit of z."""
         spread = max(spread, 1e-3)  # Below this is rounding to float16.
         mean, own = self.tail(queries)
         own = np.maximum(own, spread / 4)  # Anything would stand out from copies of one image.
-        return mean, np.sqrt(own * spread)
+        return mean, own, np.sqrt(own * spread)
 
     def z_scores(self, queries: NDArray[np.float32], scores: NDArray[np.float32], spread: float) -> NDArray[np.float64]:
         """The z-scores of `scores` (m, n) of `queries` (m, dim), as in the module's docstring."""
-        mean, step = self.unit(queries, spread)
+        mean, _, step = self.unit(queries, spread)
         result: NDArray[np.float64] = (scores - mean[:, None]) / step[:, None]
         return result
+
+
+@dataclass(frozen=True, slots=True)
+class Everyday:
+    """Mean and covariance of the vectors of everyday queries: FᵀF + rest · I.
+
+    centre: shape (dim,); factors, F: shape (FACTORS, dim), or fewer.
+    """
+
+    centre: NDArray[np.float32]
+    factors: NDArray[np.float32]
+    rest: float
+
+    def chance(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and deviation of the scores of each of `vectors` (n, dim) with these queries; shapes (n,)."""
+        variance = np.square(vectors @ self.factors.T).sum(axis=1) + self.rest
+        return vectors @ self.centre, np.sqrt(np.maximum(variance, 1e-6))
+
+    @classmethod
+    def of(cls, queries: NDArray[np.float32]) -> Everyday:
+        """Of unit rows (m, dim), m ≥ 2."""
+        centre = queries.mean(axis=0)
+        apart = (queries - centre) / math.sqrt(len(queries))
+        values, directions = np.linalg.eigh(apart @ apart.T)
+        factors = directions[:, -FACTORS:].T @ apart
+        left = max(0.0, float(values.sum() - values[-FACTORS:].sum()))
+        return cls(centre, factors.astype(np.float32), left / max(1, queries.shape[1] - len(factors)))
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """The baseline of an encoder in a library that had `count` vectors, by kind of query.
 
-    `mark` tells which images it was measured on: seq and CRC-32 of the stored vectors of some of them.
+    everyday: of the kinds that are made of texts. `mark` tells which images it was measured on: seq and CRC-32 of the
+    stored vectors of some of them.
     """
 
     count: int
     sample: Sample
     usual: Mapping[Kind, Level]
+    everyday: Mapping[Kind, Everyday]
     mark: tuple[tuple[int, int], ...] = ()
 
+    def chance(
+        self, vectors: NDArray[np.float32], kind: Kind
+    ) -> tuple[NDArray[np.float32] | float, NDArray[np.float32] | float]:
+        """What everyday queries of a kind score with each of `vectors` (n, dim): mean and deviation.
+
+        By image for texts. For images, which resemble what is frequent in the library, the averages of all images:
+        their own mean would cancel just that.
+        """
+        if kind in self.everyday:
+            return self.everyday[kind].chance(vectors)
+        return self.usual[kind].mean, max(self.usual[kind].deviation, 1e-3)
+
     def to_bytes(self) -> bytes:
-        """A line of JSON, then the sample as little-endian float16: a score moves by less than 0.001."""
+        """A line of JSON, then sample, centres and factors as little-endian float16: scores move by less than 0.001."""
         usual = {
             kind: {"spread": one.spread, "best": one.best, "mean": one.mean, "deviation": one.deviation}
             for kind, one in self.usual.items()
         }
-        head = json.dumps({"count": self.count, "usual": usual, "mark": self.mark})
-        return b"%s\n%s" % (head.encode(), self.sample.vectors.astype("<f2").tobytes())
+        rests = {kind: one.rest for kind, one in self.everyday.items()}
+        known = {"count": self.count, "images": len(self.sample.vectors), "usual": usual, "rests": rests}
+        rows = [self.sample.vectors, *(np.vstack([one.centre, one.factors]) for one in self.everyday.values())]
+        head = json.dumps(known | {"mark": self.mark})
+        return b"%s\n%s" % (head.encode(), np.vstack(rows).astype("<f2").tobytes())
 
     @classmethod
     def from_bytes(cls, data: bytes, dim: int) -> Baseline:
@@ -164,13 +190,18 @@ class Baseline:
                 kind: Level(*(float(known["usual"][kind][name]) for name in ("spread", "best", "mean", "deviation")))
                 for kind in KINDS
             }
-            count, mark = int(known["count"]), tuple((int(seq), int(crc)) for seq, crc in known["mark"])
+            count, images, rests = int(known["count"]), int(known["images"]), [float(known["rests"][k]) for k in TEXTS]
+            mark = tuple((int(seq), int(crc)) for seq, crc in known["mark"])
         except (KeyError, TypeError) as exc:
             raise ValueError("not a baseline") from exc
-        vectors = np.frombuffer(body, "<f2").reshape(-1, dim).astype(np.float32)
-        if len(vectors) < 2:
+        rows = np.frombuffer(body, "<f2").reshape(-1, dim).astype(np.float32)
+        if images < 2 or len(rows) < images + 2 * len(TEXTS):
             raise ValueError("not a baseline")
-        return cls(count, Sample(vectors), usual, mark)
+        blocks = np.split(rows[images:], len(TEXTS))
+        everyday = {
+            kind: Everyday(block[0], block[1:], rest) for kind, block, rest in zip(TEXTS, blocks, rests, strict=True)
+        }
+        return cls(count, Sample(rows[:images]), usual, everyday, mark)
 
 
 def relevance(
@@ -186,69 +217,6 @@ def relevance(
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the scores of one query over a library say: their mixture, and how far the best of them stand out.
-
-    stands_out: the score of a relevance of RELEVANT; it rises by `step` for each unit of z. best: the highest scores,
-    in descending order.
-    """
-
-    stands_out: float
-    step: float
-    usual: Level
-    best: NDArray[np.floating]
-    fitted: mixture.Mixture | None
-    kind: Kind
-
-    def cut(self, cuts: Cuts | None = None) -> float:
-        """The score above which images are relevant; infinite where none is. `cuts`: those of the query's kind.
-
-        Nothing is relevant unless the best hit is `cuts.height` deviations above the scores of everyday queries.
-
-        If the mixture has a gain and a separation of at least those of `cuts`, and the mean of its upper component is
-        as high, that component is relevant, and so are the images that stand out by themselves. (Without a height, any
-        text splits a library that is half one burst of photos.) An upper component smaller than LEFT_OUT does not hide
-        itself from the relevance, so one of its images must stand out.
-
-        Otherwise, if the best hit's relevance is above `cuts.best`, the images that stand out are relevant, and those
-        below them that are at least `cuts.deviations` and `cuts.share` as far above the scores of everyday queries as
-        the mean of the three best hits, and at most `cuts.reach` times as far below the score that stands out as that
-        mean is above it. (Of captions with one right drawing each, `cuts.share` alone would let in many more.)
-        """
-        if not len(self.best):
-            return math.inf
-        cuts = cuts or CUTS[self.kind]
-        fitted, mean, deviation = self.fitted, self.usual.mean, max(self.usual.deviation, 1e-3)
-        height = mean + cuts.height * deviation
-        if self.best[0] < height:
-            return math.inf
-        splits = fitted and fitted.gain >= cuts.gain and fitted.separation >= cuts.separation
-        seen = fitted and (fitted.share >= LEFT_OUT or self.best[0] > self.stands_out)
-        if fitted and splits and seen and fitted.means[1] >= height:
-            return min(self.stands_out, fitted.boundary)
-        if self.best[0] <= self.stands_out + self.step * WIDTH * math.log(cuts.best / (1 - cuts.best)):
-            return math.inf
-        top = float(np.mean(self.best[:3]))
-        lowest = mean + max(cuts.deviations * deviation, cuts.share * (top - mean))
-        return min(self.stands_out, max(lowest, self.stands_out - cuts.reach * max(0.0, top - self.stands_out)))
-
-
-def evidence(
-    baseline: Baseline,
-    query: NDArray[np.float32],
-    scores: NDArray[np.floating],
-    best: NDArray[np.floating],
-    *,
-    kind: Kind = "text",
-) -> Evidence:
-    """`scores`: inner products of all images, or of a sample of them, with the unit vector `query` (dim,); `best`: the
-    three highest ones or more, in descending order."""
-    usual = baseline.usual[kind]
-    zero, step = (float(each[0]) for each in baseline.sample.unit(query[None], usual.spread))
-    return Evidence(zero + step * (usual.best + LIFT[kind]), step, usual, best, mixture.fit(scores), kind)
-
-
 def measure(
     images: NDArray[np.floating],
     texts: NDArray[np.float32],
@@ -257,13 +225,14 @@ def measure(
     owners: NDArray[np.int64] | None = None,
     centred: bool = True,
     kinds: Collection[Kind] = KINDS,
+    everyday: Mapping[Kind, Everyday] | None = None,
     mark: tuple[tuple[int, int], ...] = (),
 ) -> Baseline:
     """The baseline of a library of `count` vectors, from a sample of its images and from everyday texts.
 
     `images`: unit rows (n, dim), n ≥ 2; `texts`: unit rows (m, dim). `owners`, shape (n,), says which rows are views
     of one image, the whole one first; without it, each row is an image. `centred`: whether combined queries centre
-    their terms.
+    their terms. `everyday`: of the same texts, if it is known.
     """
     images = images.astype(np.float32)
     if owners is None:
@@ -290,7 +259,8 @@ def measure(
         for kind, (asked, itself) in queries.items()
         if kind in kinds
     }
-    return Baseline(count, kept, usual, mark)
+    everyday = everyday or {kind: Everyday.of(queries[kind][0]) for kind in TEXTS}
+    return Baseline(count, kept, usual, everyday, mark)
 
 
 def _baseline(
