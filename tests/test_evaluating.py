@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 from helpers import Shelf, TinyEncoder, draw, use_encoders
+from numpy.typing import NDArray
 from PIL import Image
+from toy_engine import ToyEngine, ToyIndex
 
+from clipsearch.catalog.catalog import Catalog
 from clipsearch.classify.labels import Label
 from clipsearch.errors import DamagedError, NoLibraryError, StoppedError, UsageError
 from clipsearch.evaluate import (
     ALTERATIONS,
+    Captioned,
     Workplace,
     alterations,
     find_again,
@@ -24,9 +32,17 @@ from clipsearch.evaluate import (
     library_images,
     measure_engines,
     read_captions,
+    retrieve,
 )
 from clipsearch.evaluate.store import STORE_NAME, Kept, VectorStore
+from clipsearch.images.open import open_image
 from clipsearch.indexing.results import Progress
+from clipsearch.vectors import engines
+from clipsearch.vectors.index import Build
+from clipsearch.vectors.ivf import Sample
+
+if TYPE_CHECKING:
+    from clipsearch.vectors.index import Write
 
 
 @pytest.fixture
@@ -385,3 +401,97 @@ def test_without_a_library_where_one_is_named(tiny: dict[str, TinyEncoder], tmp_
         library_images(tmp_path / "gone")
     with pytest.raises(NoLibraryError):
         measure_engines(tmp_path / "gone")
+
+
+class WordEncoder(TinyEncoder):
+    """A TinyEncoder that gives every text a direction of its own, or that of the image `shown` for it."""
+
+    shown: ClassVar[dict[str, NDArray[np.float32]]] = {}
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = [
+            self.shown.get(text, np.random.default_rng(zlib.crc32(text.encode())).normal(size=48)) for text in texts
+        ]
+        return np.array([row / np.linalg.norm(row) for row in rows], np.float32)
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
+    """The encoder that stands for every model."""
+    encoder = WordEncoder()
+    monkeypatch.setattr(WordEncoder, "shown", {})
+    use_encoders(monkeypatch.setattr, lambda spec, options=None: encoder, lambda info, options=None: encoder)
+    return encoder
+
+
+def test_equal_images_and_equal_captions_are_folded(words: WordEncoder, place: Workplace, tmp_path: Path) -> None:
+    paths = drawn(tmp_path, 6)
+    for path in paths:  # Each caption is exactly what its image shows.
+        pixels = words.prepare(open_image(Path(os.fsdecode(path)).read_bytes()))
+        words.shown[f"this is {Path(os.fsdecode(path)).stem}"] = words.encode_images(pixels[None])[0]
+    captions = [f"this is {i:03}" for i in range(6)]
+    shutil.copy(tmp_path / "000.png", tmp_path / "again.png")  # One image at two paths, with a caption of its own …
+    again = Captioned((*paths, os.fsencode(tmp_path / "again.png")), (*captions, "this is 000"), (*range(6), 6))
+    [found] = retrieve(again, models=["any/a"], place=place)
+    for way in (found.text_to_image, found.image_to_text):
+        assert way.recall[1].value == 1 and (way.queries, way.gallery) == (6, 6)
+    assert (found.equal_pictures, found.equal_captions) == (1, 1)
+    words.shown["a picture"] = words.shown["this is 002"]
+    shared = Captioned(tuple(paths), (*captions, "a picture", "a picture"), (*range(6), 1, 2))  # … and one text of two.
+    [found] = retrieve(shared, models=["any/a"], place=place)
+    assert (found.equal_pictures, found.equal_captions) == (0, 1) and found.text_to_image.queries == 7
+    assert found.text_to_image.recall[1].value == 1
+    [apart] = retrieve(Captioned(tuple(paths), tuple(captions), tuple(range(6))), models=["any/a"], place=place)
+    assert (apart.equal_pictures, apart.equal_captions) == (0, 0)
+
+
+class Recording(ToyEngine):
+    """The toy engine, which keeps what it is tuned with and asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probes: list[NDArray[np.float32]] = []
+        self.queries: list[NDArray[np.float32]] = []
+
+    def write(self, write: Write, build: Build) -> Mapping[str, Any]:
+        self.probes += list(build.probes())
+        return super().write(write, build)
+
+    def open(self, path: Path, *, dim: int, count: int, details: Mapping[str, Any]) -> ToyIndex:
+        with np.load(path) as archive:
+            index = RecordedIndex(archive["ids"], archive["vectors"])
+        index.queries = self.queries
+        return index
+
+
+class RecordedIndex(ToyIndex):
+    queries: list[NDArray[np.float32]]
+
+    def search(self, queries: NDArray[np.float32], k: int, **more: Any) -> Any:
+        if k > 1:  # Otherwise it is checked whether each of some vectors finds itself.
+            self.queries += list(queries)
+        return super().search(queries, k, **more)
+
+
+RECORDING = Recording()
+
+
+def test_engines_are_measured_with_other_queries_than_they_are_tuned_with(
+    words: WordEncoder, place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(tmp_path / "pictures", 450)
+    shelf = Shelf(tmp_path / "index")
+    shelf.index(tmp_path / "pictures")
+    monkeypatch.setattr(engines, "_ENGINES", {**engines._ENGINES})
+    engines.register("recording", f"{__name__}:RECORDING")
+    [found] = measure_engines(shelf.folder, engines=["recording"], queries=100, place=place)
+    assert found.recall["texts"].value == found.recall["pictures"].value == 1
+    asked = {row.tobytes() for row in RECORDING.queries}
+    assert len(asked) == 200
+    tuned = {row.tobytes() for row in RECORDING.probes}
+    assert not asked & tuned and len(tuned) == 256
+    with contextlib.closing(Catalog.open(shelf.folder)) as catalog:
+        [(seqs, vectors)] = catalog.embeddings.chunks(1)
+    sample = Sample(len(seqs), dim=vectors.shape[1], training=0)
+    sample.add(vectors)
+    assert len(sample.pictures) == 200 and not asked & {row.tobytes() for row in sample.pictures}

@@ -26,3 +26,11 @@ def everyday_names(count: int) -> list[str]:
 def everyday(count: int) -> list[str]:
     """As many prompts as `everyday_names` gives names for `count`."""
     return [TEMPLATE.format(label=name) for name in everyday_names(count)]
+
+
+def others(count: int, *, besides: int) -> list[str]:
+    """`count` prompts that `everyday(besides)` does not contain, spread over what it leaves, or all of these."""
+    taken = set(everyday_names(besides))
+    left = [name for name in dict.fromkeys(imagenet_names()) if name not in taken]
+    count = min(count, len(left))
+    return [TEMPLATE.format(label=left[i * len(left) // count]) for i in range(count)]

@@ -26,6 +26,7 @@ from clipsearch.evaluate.results import EngineScores
 from clipsearch.vectors import exact
 from clipsearch.vectors.engines import names, open_snapshot, write_snapshot
 from clipsearch.vectors.index import DamagedSnapshot, VectorIndex
+from clipsearch.vectors.ivf import IMAGES, drawn_order
 from clipsearch.vectors.snapshot_file import SUFFIX
 
 QUERIES = 200
@@ -72,7 +73,8 @@ def measure_engines(
 
     The library's own snapshot is measured where it is of that engine; otherwise one is made in a temporary folder, as
     an index run would make it. The queries are `queries` of the library's own vectors, which do not find
-    themselves, and as many everyday prompts. A result counts as found where its score is that of the k-th nearest
+    themselves, and as many everyday prompts, 744 at most: others than those that an engine is tuned with, as far as
+    the library has enough vectors. A result counts as found where its score is that of the k-th nearest
     or better, so that ties count for each other. Raises UsageError for numbers below 1 and a library without vectors,
     NoLibraryError, and ModelMismatchError for a model that it holds none of.
     """
@@ -85,7 +87,7 @@ def measure_engines(
             raise NoLibraryError(
                 f"the library in {catalog.folder} is still empty", advice="`clipsearch index FOLDER` fills it"
             )
-        with opened(models, here, items=queries) as sources:
+        with opened(models, here, items=queries + len(_probes(engines or names()))) as sources:
             for source in sources:
                 row = source.row
                 if row is None:
@@ -106,7 +108,9 @@ def _measured(
     queries: int,
     resamples: int,
 ) -> list[EngineScores]:
-    texts = source.texts(prompts.everyday(queries))
+    texts = source.texts(prompts.others(queries, besides=snapshots.PROBES))
+    tuning = _probes(engines)
+    probes = source.texts(tuning) if tuning else None
     with catalog.reading():
         last = catalog.embeddings.last_seq(row.id)
         count = catalog.embeddings.count(row.id, until=last)
@@ -117,7 +121,7 @@ def _measured(
         for engine in engines:
             source.stop_if_asked()
             with ExitStack() as stack:
-                one = _open(catalog, row, engine, last, count, texts, stack)
+                one = _open(catalog, row, engine, last, count, probes, stack)
                 recall, times = _ask(one.index, asked, k, resamples)
             p50, p95 = np.percentile(times, [50, 95])
             scores.append(
@@ -138,11 +142,19 @@ def _measured(
     return scores
 
 
+def _probes(engines: Sequence[str]) -> list[str]:
+    """The prompts that an index run would tune these engines with."""
+    return [] if set(engines) <= {exact.ExactIndex.engine} else prompts.everyday(snapshots.PROBES)
+
+
 def _queries(
     catalog: Catalog, row: EncoderRow, last: int, count: int, texts: NDArray[np.float32], k: int, queries: int
 ) -> dict[str, _Queries]:
-    """Images of the library, drawn evenly, and texts, with the scores of their nearest neighbours."""
-    drawn = np.sort(np.random.default_rng(count).permutation(count)[:queries])
+    """Images of the library, drawn evenly, and texts, with the scores of their nearest neighbours.
+
+    The images are the last ones in a build's own order that it would tune an engine with, and train it on.
+    """
+    drawn = np.sort(np.roll(drawn_order(count), -IMAGES)[:queries])
     rows, ids, position = [], [], 0
     for seqs, part in catalog.embeddings.chunks(row.id, until=last):
         here = drawn[(drawn >= position) & (drawn < position + len(seqs))] - position
@@ -174,7 +186,7 @@ def _open(
     engine: str,
     last: int,
     count: int,
-    texts: NDArray[np.float32],
+    probes: NDArray[np.float32] | None,
     stack: ExitStack,
 ) -> _Opened:
     """The library's own snapshot where it is of that engine and covers everything, or one that `stack` removes."""
@@ -195,7 +207,7 @@ def _open(
         count=count,
         chunks=lambda: catalog.embeddings.chunks(row.id, until=last),
         engine=engine,
-        probes=lambda: texts,
+        probes=lambda: probes,
     )
     seconds = time.monotonic() - begun
     index = open_snapshot(folder, written, dim=row.info.dim).index

@@ -102,12 +102,15 @@ class Direction:
 class RetrievalScores(Scored):
     """Images found by their captions, and captions by their images, with one encoder.
 
-    difference: text → image R@1 minus the first encoder's; None for the first one.
+    difference: text → image R@1 minus the first encoder's; None for the first one. equal_pictures, equal_captions: how
+    many were not counted, since an earlier one has the same bytes, or the same text.
     """
 
     text_to_image: Direction
     image_to_text: Direction
     difference: Estimate | None
+    equal_pictures: int = 0
+    equal_captions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,39 @@ _BLOCK = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
+class _Folded:
+    """Different captions, and which of the different images each one belongs to: `images`, ascending, shape (n,) each.
+
+    rows: the position of the first copy of each different image.
+    """
+
+    captions: tuple[str, ...]
+    images: tuple[NDArray[np.int64], ...]
+    rows: tuple[int, ...]
+
+    @classmethod
+    def of(cls, captioned: Captioned, digests: Sequence[bytes]) -> _Folded:
+        """Equal files (by `digests`, one per image) are one image, and equal texts one caption of all their images."""
+        first: dict[bytes, int] = {}
+        for row, digest in enumerate(digests):
+            first.setdefault(digest, row)
+        number = {digest: i for i, digest in enumerate(first)}
+        owners: dict[str, set[int]] = {}
+        for caption, row in zip(captioned.captions, captioned.pictures, strict=True):
+            owners.setdefault(caption, set()).add(number[digests[row]])
+        images = tuple(np.array(sorted(own), np.int64) for own in owners.values())
+        return cls(tuple(owners), images, tuple(first.values()))
+
+    def captions_of(self) -> list[NDArray[np.int64]]:
+        """The captions of each image, in their order."""
+        found: list[list[int]] = [[] for _ in self.rows]
+        for caption, images in enumerate(self.images):
+            for image in images.tolist():
+                found[image].append(caption)
+        return [np.array(own, np.int64) for own in found]
+
+
+@dataclass(frozen=True, slots=True)
 class _Ranked:
     """One kind of query: the ranks of each one's relevant items, and the image that it belongs to."""
 
@@ -43,7 +76,8 @@ def retrieve(
 ) -> tuple[RetrievalScores, ...]:
     """Compare encoders on images with captions; one result for each of `models`, in their order.
 
-    A caption is a query with one relevant item, an image has one per caption; `at` are the K of R@K. Ties count
+    A caption is a query with one relevant item, an image has one per caption; `at` are the K of R@K. Images with the
+    same bytes count as one, and captions with the same text as one that has several relevant images. Ties count
     against an encoder (`metrics.relevant_ranks`). Unreadable images are left out with their captions. Intervals come
     from `resamples` draws of images, each with its captions, over a fixed gallery. Raises UsageError where no image
     can be read, StoppedError, and as `comparison.opened` does.
@@ -53,11 +87,13 @@ def retrieve(
     first: tuple[Captioned, _Ranked] | None = None
     with opened(models, place, items=items) as sources:
         for source in sources:
-            there, vectors, missed = usable(source.pictures([Work(path) for path in captioned.paths]))
+            embedded = source.pictures([Work(path) for path in captioned.paths])
+            there, vectors, missed = usable(embedded)
             kept = captioned.only(there)
-            texts = source.texts(kept.captions)
+            folded = _Folded.of(kept, [embedded[place].digest for place in there])
+            texts = source.texts(folded.captions)
             source.let_go()
-            by_text, by_image = _ranked(texts, vectors, np.array(kept.pictures, np.int64))
+            by_text, by_image = _ranked(texts, vectors[list(folded.rows)], folded)
             alone = "there is only one picture, which each caption finds: the figures say nothing"
             scores = RetrievalScores(
                 model=source.info,
@@ -66,23 +102,24 @@ def retrieve(
                 difference=_difference(by_text, first[1], resamples) if first and first[0] == kept else None,
                 missed=missed,
                 effort=source.effort,
-                notices=(*source.notices, *([alone] if len(there) == 1 else [])),
+                notices=(*source.notices, *([alone] if len(folded.rows) == 1 else [])),
+                equal_pictures=len(there) - len(folded.rows),
+                equal_captions=len(kept.captions) - len(folded.captions),
             )
             first = first or (kept, by_text)
             found.append(scores)
     return tuple(found)
 
 
-def _ranked(
-    texts: NDArray[np.float32], images: NDArray[np.float32], owner: NDArray[np.int64]
-) -> tuple[_Ranked, _Ranked]:
-    """Texts that look for the image which owns them, and images that look for their texts."""
-    # Stable, so that the captions of an image stay in their order.
-    order = np.argsort(owner, kind="stable")
-    captions_of = np.split(order, np.cumsum(np.bincount(owner, minlength=len(images)))[:-1])
+def _ranked(texts: NDArray[np.float32], images: NDArray[np.float32], folded: _Folded) -> tuple[_Ranked, _Ranked]:
+    """Texts that look for their images, and images that look for their texts.
+
+    A text is drawn with the first of its images.
+    """
+    owner = np.array([own[0] for own in folded.images], np.int64)
     return (
-        _Ranked(_ranks(texts, images, list(owner[:, None])), owner, len(images)),
-        _Ranked(_ranks(images, texts, captions_of), np.arange(len(images)), len(texts)),
+        _Ranked(_ranks(texts, images, folded.images), owner, len(images)),
+        _Ranked(_ranks(images, texts, folded.captions_of()), np.arange(len(images)), len(texts)),
     )
 
 

@@ -63,6 +63,7 @@ class Recorder:
         self._tiles: Tiles = tiles
         self._decoder = decoder
         self._device = device
+        self._failed = set(pending.failed(catalog, row.id))
 
     def commit(self, batch: Batch, vectors: Vectors) -> None:
         """Everything of a batch, or nothing. `vectors` belong to the views of `batch.images`, in their order."""
@@ -102,7 +103,8 @@ class Recorder:
         self._catalog.contents.put_facts(content_id, image.facts, revision=READER_REVISION)
         if image.corrects and self._catalog.embeddings.remove_all(content_id):
             self._counts.corrected += 1
-        pending.put_failure(self._catalog, content_id, self._row.id, device=None if finite else self._device)
+        if not finite or content_id in self._failed:
+            pending.put_failure(self._catalog, content_id, self._row.id, device=None if finite else self._device)
         if finite:
             for view, vector in zip(image.views, vectors, strict=True):
                 self._catalog.embeddings.put(content_id, self._row.id, vector, view=view.number, box=view.box)

@@ -36,14 +36,17 @@ def lists_for(count: int) -> int:
     return max(1, min(wished, count // _SMALLEST_LIST))
 
 
-class Sample:
-    """Draws vectors from a pass over `count` of them: some to train on, and others as image queries.
+def drawn_order(count: int) -> NDArray[np.int64]:
+    """The positions of `count` vectors in the order in which a build draws them: IMAGES probes from its start, what is
+    trained on from its end. It depends on `count` alone, so that a build can be repeated."""
+    return np.random.default_rng(count).permutation(count)
 
-    The draw depends on `count` alone, so that a build can be repeated.
-    """
+
+class Sample:
+    """Draws vectors from a pass over `count` of them: some to train on, and others as image queries."""
 
     def __init__(self, count: int, *, dim: int, training: int) -> None:
-        drawn = np.random.default_rng(count).permutation(count)
+        drawn = drawn_order(count)
         images = min(IMAGES, count)
         # With few vectors the two overlap; an image's own vector never counts as found.
         self.image_positions = np.sort(drawn[:images])

@@ -86,6 +86,7 @@ def retrieval_json(found: Sequence[RetrievalScores]) -> dict[str, Any]:
                 "text_to_image": _direction(one.text_to_image),
                 "image_to_text": _direction(one.image_to_text),
                 "recall_at_1_difference": _estimate(one.difference),
+                **fields(one, "equal_pictures equal_captions"),
             }
             for one in found
         ],
@@ -230,7 +231,10 @@ def retrieval_text(found: Sequence[RetrievalScores]) -> str:
             )
     ways = found[0].image_to_text
     about = f"{counted(ways.queries, 'picture')}, {counted(ways.gallery, 'caption')}; {INTERVALS}"
-    return f"{table(head, rows, right=' '.join(_COST))}{about}\n"
+    same = (found[0].equal_pictures, "equal picture"), (found[0].equal_captions, "equal caption")
+    folded = " and ".join(counted(count, what) for count, what in same if count)
+    more = f"folded: {folded}, each counted once with the one that it equals\n" if folded else ""
+    return f"{table(head, rows, right=' '.join(_COST))}{about}\n{more}"
 
 
 def self_text(found: Sequence[SelfScores]) -> str:
