@@ -34,6 +34,9 @@ NOT_FINITE = "not_finite"
 """Keys of meta that start so name an encoder and a content for which it gave no finite vector; the value says on which
 device. Such a content is pending only on another one (`catalog.pending`)."""
 
+FITTED = "fitted"
+"""Keys of meta that start so hold the constants that were fitted for an encoder (`search.fitted`)."""
+
 CATALOG_NAME = "catalog.db"
 
 
@@ -250,6 +253,7 @@ class Catalog:
         dropped = self.conn.execute("DELETE FROM embeddings WHERE encoder_id = ?", (encoder_id,)).rowcount
         self.conn.execute("DELETE FROM snapshots WHERE encoder_id = ?", (encoder_id,))
         self.conn.execute("DELETE FROM meta WHERE key GLOB ?", (f"{NOT_FINITE}:{encoder_id}:*",))
+        self.set_meta(f"{FITTED}:{encoder_id}", None)
         self.conn.execute("DELETE FROM encoders WHERE id = ?", (encoder_id,))
         return dropped
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from clipsearch.errors import LockedError, UsageError
 
+LOCK_NAME = "lock"
+"""In the library's folder."""
+
 POLL_S = 0.2
 
 

@@ -22,7 +22,8 @@ UNKNOWN_MARGIN = 2.0
 @dataclass(frozen=True, slots=True)
 class ClassifyOptions:
     """k: labels per image, None for all. multi: judge each label separately, and give those with a probability of at
-    least `threshold`. unknown: mark an image whose best label is less than `margin` above unrelated ones. explain: add
+    least `threshold`. unknown: mark an image whose best label is less than `margin` above unrelated ones; by default,
+    as far as `eval relevance --fit` has stored for the library, otherwise UNKNOWN_MARGIN. explain: add
     the best-matching prompt, and the images of the library nearest to a label. templates: sentences with {} for the
     label, "simple" or "openai"; by default the encoder's own. model: another encoder in the library.
     """
@@ -31,7 +32,7 @@ class ClassifyOptions:
     multi: bool = False
     threshold: float = 0.5
     unknown: bool = False
-    margin: float = UNKNOWN_MARGIN
+    margin: float | None = None
     explain: bool = False
     templates: Sequence[str] = ()
     model: str | None = None
@@ -44,7 +45,7 @@ class ClassifyOptions:
             raise UsageError("`multi=True` already gives no label where none fits; leave out `unknown`")
         if not 0 <= self.threshold <= 1:
             raise UsageError(f"`threshold={self.threshold:g}`: must be a probability, from 0 to 1")
-        if not math.isfinite(self.margin):
+        if self.margin is not None and not math.isfinite(self.margin):
             raise UsageError(f"`margin={self.margin:g}`: must be a number, in log-odds")
         if self.multi and classifier.fit is not None:
             raise UsageError("a classifier made from examples chooses one label; leave out `multi`")

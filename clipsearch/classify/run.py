@@ -31,6 +31,7 @@ from clipsearch.encoders.cache import cache_dir
 from clipsearch.encoders.load import load_alone
 from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, absolute
+from clipsearch.search import fitted
 from clipsearch.search.embed import Embedder, indistinct
 from clipsearch.types import Notice
 
@@ -102,8 +103,9 @@ def classify_images(
     elif options.multi and classifier.info.logit_bias is None:
         few = distractors.labels(distractors.FEW)
         beside = Distractors(prototypes(embedder, few, classifier.templates, progress=progress))
-    predictions, margins, unknown = _judged(classifier, gathered.vectors, options, beside)
-    notices += _about_unknown(unknown, options)
+    margin = _margin(classifier, embedder, options)
+    predictions, margins, unknown = _judged(classifier, gathered.vectors, options, margin, beside)
+    notices += _about_unknown(unknown, margin)
     nearest = {}
     if options.explain:
         predictions = explain.with_prompts(predictions, gathered.vectors, classifier, embedder, every=options.multi)
@@ -121,8 +123,20 @@ def classify_images(
     )
 
 
+def _margin(classifier: Classifier, embedder: Embedder, options: ClassifyOptions) -> float:
+    """The margin that was asked for, or the one that was fitted in the library, for labels without examples."""
+    chosen = options.margin
+    if chosen is None and options.unknown and classifier.fit is None:
+        chosen = fitted.margin(embedder.catalog, embedder.row.id)
+    return UNKNOWN_MARGIN if chosen is None else chosen
+
+
 def _judged(
-    classifier: Classifier, vectors: NDArray[np.float32], options: ClassifyOptions, beside: Distractors | None
+    classifier: Classifier,
+    vectors: NDArray[np.float32],
+    options: ClassifyOptions,
+    margin: float,
+    beside: Distractors | None,
 ) -> tuple[list[tuple[Prediction, ...]], list[float], list[bool]]:
     """What every vector (n, dim) is, and, where that was asked, how far it stands out and whether it is unknown."""
     predictions: list[tuple[Prediction, ...]] = []
@@ -140,9 +154,9 @@ def _judged(
         if options.unknown and beside is not None and classifier.known is None:
             found = beside.margins(part, classifier.prototypes, columns[:, 0], classifier.scale)
             margins += found.tolist()
-            unknown += (found < options.margin).tolist()
+            unknown += (found < margin).tolist()
         elif options.unknown and beside is not None:
-            unknown += _unlike_examples(classifier, part, columns[:, 0], beside, options.margin).tolist()
+            unknown += _unlike_examples(classifier, part, columns[:, 0], beside, margin).tolist()
         elif options.unknown and classifier.fit is not None:
             unknown += (scores.max(axis=1) < classifier.fit.floor).tolist()
     return predictions, margins, unknown
@@ -167,15 +181,13 @@ def _unlike_examples(
     return unlike
 
 
-def _about_unknown(unknown: Sequence[bool], options: ClassifyOptions) -> list[Notice]:
+def _about_unknown(unknown: Sequence[bool], margin: float) -> list[Notice]:
     """A notice where more than a third of the images came out unknown."""
     count = sum(unknown)
     if 3 * count <= len(unknown):
         return []
     images = "image is" if len(unknown) == 1 else "images are"
-    text = (
-        f"{count:,} of {len(unknown):,} {images} unknown; a lower `margin` than {options.margin:g} keeps more of them"
-    )
+    text = f"{count:,} of {len(unknown):,} {images} unknown; a lower `margin` than {margin:g} keeps more of them"
     return [Notice("advice", text)]
 
 

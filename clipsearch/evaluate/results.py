@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clipsearch.classify.calibration import ReliabilityBins
 from clipsearch.evaluate.metrics import Estimate
+from clipsearch.search.fitted import Fitted, Rule
 from clipsearch.types import EncoderInfo
 
 CURVE = 100
@@ -111,6 +112,85 @@ class RetrievalScores(Scored):
     difference: Estimate | None
     equal_pictures: int = 0
     equal_captions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRelevance:
+    """What `relevant` returns for one label, from the images of all labels.
+
+    returned: images that came back, `right` of them the label's. strength: relevance of the best hit, 0 … 1. absent:
+    whether anything is returned once the label's images are left out; None where too few others remain.
+    """
+
+    label: str
+    images: int
+    returned: int
+    right: int
+    strength: float
+    absent: bool | None
+
+    @property
+    def recall(self) -> float:
+        return self.right / self.images if self.images else float("nan")
+
+    @property
+    def precision(self) -> float:
+        return self.right / self.returned if self.returned else float("nan")
+
+    @property
+    def f1(self) -> float:
+        return 2 * self.right / (self.images + self.returned) if self.images else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class RelevanceFigures:
+    """Shares between 0 and 1; nan where there is nothing to measure.
+
+    f1, recall, precision: of the images that are returned for a label, averaged over the labels with images; precision
+    over those with an answer. absent: labels that are answered although their images were left out. letters: random
+    letters that are answered. kept: right labels that are not called unknown. detected: images that are, once their
+    label is left out of the labels.
+    """
+
+    f1: float
+    recall: float
+    precision: float
+    absent: float
+    letters: float
+    kept: float
+    detected: float
+
+
+@dataclass(frozen=True, slots=True)
+class RelevanceFit:
+    """Constants chosen on labelled images.
+
+    chosen: None where no others than the program's own do better on labels that they were not chosen on. own: figures
+    with the program's own; same: with the best ones, on the labels that they were chosen on; others: with those chosen
+    without the label that is measured.
+    """
+
+    chosen: Fitted | None
+    own: RelevanceFigures
+    same: RelevanceFigures
+    others: RelevanceFigures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelevanceScores(Scored):
+    """What `relevant` returns and `unknown` keeps, with one encoder, on labelled images taken as a library.
+
+    pictures: different images. rule, margin: the constants in use, `in_use` as they are stored in the library; None for
+    the program's own. estimates: the figures with intervals, over labels or, of kept and detected, over images.
+    """
+
+    pictures: int
+    labels: tuple[LabelRelevance, ...]
+    rule: Rule
+    margin: float
+    in_use: Fitted | None
+    estimates: dict[str, Estimate]
+    fit: RelevanceFit | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,13 @@ from typing import TypeVar
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, exists
 from clipsearch.catalog.connections import damage_translated
-from clipsearch.catalog.lock import writer_lock
+from clipsearch.catalog.lock import LOCK_NAME, writer_lock
 from clipsearch.errors import NoLibraryError, UsageError, reason
 from clipsearch.files import making_folder, sync
 from clipsearch.search.neighbours import Searcher
 from clipsearch.types import EncoderInfo
 
 Answer = TypeVar("Answer")
-
-LOCK_NAME = "lock"
 
 ATTEMPTS = 3
 

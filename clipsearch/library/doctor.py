@@ -14,6 +14,7 @@ from clipsearch.catalog.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError
 from clipsearch.library.results import Finding
+from clipsearch.search import fitted
 from clipsearch.vectors.index import DamagedSnapshot
 
 PACKAGES = ("torch", "open-clip-torch", "faiss-cpu", "onnxruntime", "pillow", "numpy")
@@ -64,6 +65,13 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
     for row in catalog.encoders():
         yield _examine_snapshot(catalog, row)
         yield from _examine_vectors(catalog, row)
+        if fit := fitted.recall(catalog, row.id):
+            about = f"{fit.images} images with {fit.labels} labels"
+            yield Finding(
+                "note",
+                f"{row.info.spec}: the constants of relevant and unknown were fitted to {about}",
+                "`clipsearch eval relevance --reset` goes back to the built-in ones",
+            )
         count = pending.count(catalog, row.id)
         if count and str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
             what = "images" if catalog.tiles() == "none" else "images or parts of images"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clipsearch.catalog import filters
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
+from clipsearch.search import fitted
 from clipsearch.search.baselines import FILTERED
 from clipsearch.search.evidence import Cut, Scores, evidence, scored
 from clipsearch.search.neighbours import Neighbour, Searcher
@@ -89,7 +90,7 @@ def select(
         seqs, scores = None, scored(baseline, query, baseline.sample.vectors, kind=kind)
     else:
         seqs, scores = images.best_views(query)
-    cut = evidence(baseline, query, scores, _scores(found, question, baseline), kind=kind).cut()
+    cut = fitted.cut(catalog, row.id, evidence(baseline, query, scores, _scores(found, question, baseline), kind=kind))
     if not cut.answers:
         return [], Total(0, exact=True)
     if question.where and scope is None:

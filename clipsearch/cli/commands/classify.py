@@ -64,7 +64,9 @@ def classify(
         float | None, value("--threshold", "P", "Lowest probability for --multi (default 0.5).")
     ] = None,
     unknown: Annotated[bool, flag("--unknown", "Print unknown where no label stands out from unrelated ones.")] = False,
-    margin: Annotated[float | None, value("--margin", "X", "Log-odds that --unknown requires (default 2).")] = None,
+    margin: Annotated[
+        float | None, value("--margin", "X", "Log-odds that --unknown requires (default: as fitted, otherwise 2).")
+    ] = None,
     examples: Annotated[
         str | None, value("--examples", "DIR", "Learn from a few pictures per class, in one folder each.")
     ] = None,
@@ -106,7 +108,7 @@ def classify(
     Works without a library; with one, its pictures are neither opened nor encoded again.
     To a pipe, prints path, label and probability, separated by tabs.
     """
-    from clipsearch.classify.options import UNKNOWN_MARGIN, ClassifyOptions
+    from clipsearch.classify.options import ClassifyOptions
     from clipsearch.cli.commands import classify_checks
     from clipsearch.cli.filters import read_filter
     from clipsearch.cli.labels import read_templates
@@ -134,7 +136,7 @@ def classify(
             multi=multi,
             threshold=0.5 if threshold is None else threshold,
             unknown=unknown,
-            margin=UNKNOWN_MARGIN if margin is None else margin,
+            margin=margin,
             explain=explain,
             templates=read_templates(template or []),
             model=model,

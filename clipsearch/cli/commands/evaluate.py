@@ -12,7 +12,7 @@ import typer
 
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
-from clipsearch.cli.options import value
+from clipsearch.cli.options import flag, value
 from clipsearch.cli.render.tables import counted
 from clipsearch.errors import StoppedError, UsageError
 
@@ -27,6 +27,16 @@ SHOWN_MISSED = 10
 Found = TypeVar("Found")
 One = TypeVar("One", bound="Scored")
 
+Labels = Annotated[
+    list[str] | None,
+    value(
+        "--labels",
+        "@FILE",
+        "The labels with synonyms, as for classify. A folder matches a label by its name or a synonym; if no "
+        "folder does, by their order. Default: the names of the folders, with _ read as a space.",
+        completion.labels,
+    ),
+]
 Models = Annotated[
     list[str] | None,
     value(
@@ -57,16 +67,7 @@ def classify(
     folder: Annotated[
         str, typer.Argument(metavar="DIR", help="A folder that contains one folder of pictures per label.")
     ],
-    labels: Annotated[
-        list[str] | None,
-        value(
-            "--labels",
-            "@FILE",
-            "The labels with synonyms, as for classify. A folder matches a label by its name or a synonym; if no "
-            "folder does, by their order. Default: the names of the folders, with _ read as a space.",
-            completion.labels,
-        ),
-    ] = None,
+    labels: Labels = None,
     template: options.Template = None,
     index: options.Index = None,
     model: Models = None,
@@ -107,6 +108,64 @@ def classify(
         notice=images.notice,
         unreadable=images.unreadable,
     )
+
+
+@app.command("relevance")
+def relevance(
+    *,
+    folder: Annotated[
+        str | None, typer.Argument(metavar="[DIR]", help="A folder that contains one folder of pictures per label.")
+    ] = None,
+    labels: Labels = None,
+    template: options.Template = None,
+    fit: Annotated[
+        bool, flag("--fit", "Choose the constants that work best on these pictures, and store them with the library.")
+    ] = False,
+    reset: Annotated[bool, flag("--reset", "Go back to the built-in constants. Needs no DIR.")] = False,
+    index: options.Index = None,
+    model: Models = None,
+    sample: Sample = None,
+    device: options.Device = "auto",
+    arch: options.Arch = None,
+    trust_checkpoint: options.Trust = False,
+    json: options.Json = False,
+) -> int:
+    """Measure what --relevant and --unknown return.
+
+    Takes the pictures of all labels as one library and asks for each label. Reports recall, precision and F1 of
+    `query --relevant`, how often it answers for labels whose pictures were left out and for random letters, and what
+    `classify --unknown` keeps and detects.
+    --fit adapts both to the model and to your pictures: `query --relevant`, and `classify --unknown` without --margin,
+    then use the constants that were chosen here.
+    """
+    from clipsearch.cli.labels import read_labels, read_templates
+    from clipsearch.cli.render.relevance import relevance_json, relevance_text
+    from clipsearch.evaluate import folder_per_class, forget_fits, measure_relevance, store_fit
+
+    if reset:
+        if folder is not None or fit:
+            raise UsageError("--reset stands alone: it measures nothing")
+        count = forget_fits(place.require_library(index))
+        output.note("the built-in constants are in use again" if count else "no constants were fitted for this library")
+        return 0
+    if folder is None:
+        raise UsageError("missing argument DIR: a folder that contains one folder of pictures per label")
+    if fit and len(model or ()) > 1:
+        raise UsageError("--fit takes one --model: the one that queries use")
+    library = place.require_library(index) if fit else place.find_library(index)
+    images = folder_per_class(folder, read_labels(labels or [], library)).sample(sample)
+    filled = read_templates(template or [])
+    found = _run(
+        lambda work: measure_relevance(images, models=model or (), templates=filled, fit=fit, place=work),
+        library,
+        device=device,
+        arch=arch,
+        trust=trust_checkpoint,
+    )
+    if found is not None and fit and library is not None:
+        store_fit(library, found[0])
+    render = relevance_json if json else relevance_text
+    return _finish(found, render, notice=images.notice, unreadable=images.unreadable)
 
 
 @app.command("retrieval")
@@ -282,8 +341,8 @@ def _write(found: Found, render: Callable[[Found], str | dict[str, Any]]) -> Non
 def _finish(
     found: Sequence[One] | None,
     render: Callable[[Sequence[One]], str | dict[str, Any]],
-    draw: Callable[[Sequence[One], str], None],
-    plot: str | None,
+    draw: Callable[[Sequence[One], str], None] | None = None,
+    plot: str | None = None,
     *,
     notice: str | None = None,
     unreadable: Sequence[Problem] = (),
@@ -292,7 +351,7 @@ def _finish(
     if found is None:
         return INTERRUPTED
     _write(found, render)
-    if plot is not None:
+    if draw is not None and plot is not None:
         draw(found, plot)
     for text in dict.fromkeys([notice, *(text for one in found for text in one.notices)]):
         if text is not None:

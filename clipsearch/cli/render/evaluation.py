@@ -36,14 +36,14 @@ def classification_json(found: Sequence[ClassificationScores]) -> dict[str, Any]
         "labels": [clean(label) for label in found[0].labels],
         "results": [
             {
-                **_common(one),
+                **common(one),
                 "pictures": len(one.guesses),
                 "templates": [clean(template) for template in one.templates],
-                "top1": _estimate(one.top1),
-                "top5": _estimate(one.top5),
-                "mean_per_class": _estimate(one.per_class),
-                "expected_calibration_error": _estimate(one.calibration_error),
-                "top1_difference": _estimate(one.difference),
+                "top1": estimate(one.top1),
+                "top5": estimate(one.top5),
+                "mean_per_class": estimate(one.per_class),
+                "expected_calibration_error": estimate(one.calibration_error),
+                "top1_difference": estimate(one.difference),
                 "reliability": _reliability(one),
                 "confusion": [
                     {
@@ -72,7 +72,7 @@ def _reliability(one: ClassificationScores) -> list[dict[str, Any]]:
     bins = one.reliability
     columns = (bins.edges[:-1], bins.edges[1:], bins.counts, bins.confidence, bins.accuracy)
     return [
-        {"from": a, "to": b, "count": n, "confidence": _number(c), "accuracy": _number(r)}
+        {"from": a, "to": b, "count": n, "confidence": number(c), "accuracy": number(r)}
         for a, b, n, c, r in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
@@ -82,10 +82,10 @@ def retrieval_json(found: Sequence[RetrievalScores]) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "results": [
             {
-                **_common(one),
+                **common(one),
                 "text_to_image": _direction(one.text_to_image),
                 "image_to_text": _direction(one.image_to_text),
-                "recall_at_1_difference": _estimate(one.difference),
+                "recall_at_1_difference": estimate(one.difference),
                 **fields(one, "equal_pictures equal_captions"),
             }
             for one in found
@@ -97,9 +97,9 @@ def _direction(one: Direction) -> dict[str, Any]:
     return {
         "queries": one.queries,
         "gallery": one.gallery,
-        "recall": {str(k): _estimate(value) for k, value in one.recall.items()},
-        "mean_average_precision": _estimate(one.mean_average_precision),
-        "median_rank": _estimate(one.median_rank),
+        "recall": {str(k): estimate(value) for k, value in one.recall.items()},
+        "mean_average_precision": estimate(one.mean_average_precision),
+        "median_rank": estimate(one.median_rank),
         "recall_curve": one.curve.tolist(),
     }
 
@@ -109,12 +109,12 @@ def self_json(found: Sequence[SelfScores]) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "results": [
             {
-                **_common(one),
+                **common(one),
                 "pictures": one.pictures,
                 "alterations": [
                     {
                         **fields(each, "alteration what copies"),
-                        "recall": {str(k): _estimate(value) for k, value in each.recall.items()},
+                        "recall": {str(k): estimate(value) for k, value in each.recall.items()},
                         "cosine": each.cosine,
                         "recall_curve": each.curve.tolist(),
                     }
@@ -141,7 +141,7 @@ def engines_json(found: Sequence[EngineScores]) -> dict[str, Any]:
             {
                 **_model(one.model),
                 **fields(one, "engine origin vectors k"),
-                "recall": {kind: _estimate(value) for kind, value in one.recall.items()},
+                "recall": {kind: estimate(value) for kind, value in one.recall.items()},
                 "p50_ms": one.p50,
                 "p95_ms": one.p95,
                 "bytes": one.bytes,
@@ -153,7 +153,7 @@ def engines_json(found: Sequence[EngineScores]) -> dict[str, Any]:
     }
 
 
-def _common(one: Scored) -> dict[str, Any]:
+def common(one: Scored) -> dict[str, Any]:
     return {
         **_model(one.model),
         **fields(one.effort, "encoded taken seconds"),
@@ -166,13 +166,13 @@ def _model(info: EncoderInfo) -> dict[str, Any]:
     return {"model": clean(info.spec), "is_clip": info.is_clip}
 
 
-def _estimate(value: Estimate | None) -> dict[str, float | None] | None:
+def estimate(value: Estimate | None) -> dict[str, float | None] | None:
     if value is None:
         return None
-    return {"value": _number(value.value), "low": _number(value.low), "high": _number(value.high)}
+    return {"value": number(value.value), "low": number(value.low), "high": number(value.high)}
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
@@ -183,20 +183,20 @@ def classification_text(found: Sequence[ClassificationScores]) -> str:
     """The table, what it measures, and the most confused labels."""
     several = len(found) > 1
     head = ["model", "top-1 %", "top-5 %", "per-class %", "ECE %"]
-    head += [*(["top-1 vs first"] if several else []), *_COST]
+    head += [*(["top-1 vs first"] if several else []), *COST]
     rows = [
         [
-            _name(one.model),
-            *(_percent(value) for value in (one.top1, one.top5, one.per_class, one.calibration_error)),
+            name(one.model),
+            *(percent(value) for value in (one.top1, one.top5, one.per_class, one.calibration_error)),
             *([_change(one.difference)] if several else []),
-            *_cost(one),
+            *cost(one),
         ]
         for one in found
     ]
     first = found[0]
     about = f"{counted(len(first.guesses), 'picture')}, {counted(len(first.labels), 'label')}; {INTERVALS}"
     lines = [line for one in found for line in _mistakes(one, named=several)]
-    return f"{table(head, rows, right=' '.join(_COST))}{about}\n" + "".join(f"{line}\n" for line in lines)
+    return f"{table(head, rows, right=' '.join(COST))}{about}\n" + "".join(f"{line}\n" for line in lines)
 
 
 def _mistakes(one: ClassificationScores, *, named: bool) -> list[str]:
@@ -205,7 +205,7 @@ def _mistakes(one: ClassificationScores, *, named: bool) -> list[str]:
     order = (-wrong.ravel()).argsort(kind="stable")[:MISTAKES]
     pairs = [(*divmod(int(place), len(wrong)), int(wrong.ravel()[place])) for place in order]
     shown = [f"{output.printable(one.labels[a])} → {output.printable(one.labels[b])} ({n})" for a, b, n in pairs if n]
-    return [f"{f'{_name(one.model)}, ' if named else ''}most confused: {', '.join(shown)}"] if shown else []
+    return [f"{f'{name(one.model)}, ' if named else ''}most confused: {', '.join(shown)}"] if shown else []
 
 
 def retrieval_text(found: Sequence[RetrievalScores]) -> str:
@@ -213,20 +213,20 @@ def retrieval_text(found: Sequence[RetrievalScores]) -> str:
     several = len(found) > 1
     at = list(found[0].text_to_image.recall)
     head = ["model", "direction", *(f"R@{k} %" for k in at), "mAP %", "median rank"]
-    head += [*(["R@1 vs first"] if several else []), *_COST]
+    head += [*(["R@1 vs first"] if several else []), *COST]
     rows = []
     for one in found:
-        for name, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True):
+        for direction, way in zip(DIRECTIONS, (one.text_to_image, one.image_to_text), strict=True):
             first = way is one.text_to_image
             rows.append(
                 [
-                    _name(one.model) if first else "",
-                    name,
-                    *(_percent(value) for value in way.recall.values()),
-                    _percent(way.mean_average_precision),
+                    name(one.model) if first else "",
+                    direction,
+                    *(percent(value) for value in way.recall.values()),
+                    percent(way.mean_average_precision),
                     f"{way.median_rank.value:g} [{way.median_rank.low:g}–{way.median_rank.high:g}]",
                     *([_change(one.difference) if first else ""] if several else []),
-                    *(_cost(one) if first else ("", "")),
+                    *(cost(one) if first else ("", "")),
                 ]
             )
     ways = found[0].image_to_text
@@ -234,27 +234,27 @@ def retrieval_text(found: Sequence[RetrievalScores]) -> str:
     same = (found[0].equal_pictures, "equal picture"), (found[0].equal_captions, "equal caption")
     folded = " and ".join(counted(count, what) for count, what in same if count)
     more = f"folded: {folded}, each counted once with the one that it equals\n" if folded else ""
-    return f"{table(head, rows, right=' '.join(_COST))}{about}\n{more}"
+    return f"{table(head, rows, right=' '.join(COST))}{about}\n{more}"
 
 
 def self_text(found: Sequence[SelfScores]) -> str:
     """One row per model and alteration."""
     at = list(found[0].alterations[0].recall)
-    head = ["model", "copies", *(f"R@{k} %" for k in at), "cosine", *_COST]
+    head = ["model", "copies", *(f"R@{k} %" for k in at), "cosine", *COST]
     rows = [
         [
-            _name(one.model) if number == 0 else "",
+            name(one.model) if number == 0 else "",
             each.alteration,
-            *(_percent(value) for value in each.recall.values()),
+            *(percent(value) for value in each.recall.values()),
             f"{each.cosine:.3f}",
-            *(_cost(one) if number == 0 else ("", "")),
+            *(cost(one) if number == 0 else ("", "")),
         ]
         for one in found
         for number, each in enumerate(one.alterations)
     ]
     about = f"altered copies of {counted(found[0].pictures, 'picture')}, looked up among these; {INTERVALS}"
     how = "; ".join(f"{each.alteration}: {each.what}" for each in found[0].alterations)
-    return f"{table(head, rows, right=' '.join(('cosine', *_COST)))}{about}\n{how}\n"
+    return f"{table(head, rows, right=' '.join(('cosine', *COST)))}{about}\n{how}\n"
 
 
 def engines_text(found: Sequence[EngineScores]) -> str:
@@ -264,9 +264,9 @@ def engines_text(found: Sequence[EngineScores]) -> str:
     head = ["model", "engine", *(f"{kind}: R@{k} %" for kind in kinds), "p50", "p95", "file", "built in"]
     rows = [
         [
-            _name(one.model),
+            name(one.model),
             one.engine + (f" ({one.details['nprobe']} of {one.details['nlist']} lists)" if one.details else ""),
-            *(_percent(one.recall[kind]) for kind in kinds),
+            *(percent(one.recall[kind]) for kind in kinds),
             f"{one.p50:.2f}",
             f"{one.p95:.2f}",
             size(one.bytes),
@@ -278,18 +278,18 @@ def engines_text(found: Sequence[EngineScores]) -> str:
     return f"{table(head, rows, right='p50 p95 file')}{about}\n"
 
 
-_COST = ("encoded", "time")
+COST = ("encoded", "time")
 
 
-def _cost(one: Scored) -> tuple[str, str]:
+def cost(one: Scored) -> tuple[str, str]:
     return f"{one.effort.encoded:,}", duration(one.effort.seconds)
 
 
-def _name(info: EncoderInfo) -> str:
+def name(info: EncoderInfo) -> str:
     return output.printable(model_name(info.spec))
 
 
-def _percent(value: Estimate) -> str:
+def percent(value: Estimate) -> str:
     if math.isnan(value.value):
         return "–"
     return f"{100 * value.value:.1f} [{100 * value.low:.1f}–{100 * value.high:.1f}]"
