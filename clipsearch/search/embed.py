@@ -42,6 +42,10 @@ SAME_LOGIT = 0.1
 """Two texts cannot be told apart where no image's logits for them differ by more. In the built-in encoder, the words
 that it does not know have one vector; the nearest of the 1,000 other names in ImageNet differ by 5."""
 
+MEANINGLESS = ("", "~", "\U00012000")
+"""Texts without a meaning in images: nothing, a sign, and a character of cuneiform. The built-in encoder embeds words
+that it does not know as such; of the names in ImageNet and 2,136 other words, the nearest differs by 14 logits."""
+
 
 class EmbeddedImage(NamedTuple):
     """The unit vector of an image file, shape (dim,), or the reason why there is none; `partial`: it ends early."""
@@ -237,6 +241,17 @@ def indistinct(info: EncoderInfo, texts: Sequence[str], vectors: NDArray[np.floa
     more = f"; and {len(same) - SHOWN_SAME} more" if len(same) > SHOWN_SAME else ""
     text = f"{info.spec} cannot tell these apart, so each image matches them equally: "
     return (Notice("labels", text + "; ".join(same[:SHOWN_SAME]) + more),)
+
+
+def unseen(embedder: Embedder, texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Notice, ...]:
+    """A notice of the excluded texts that mean nothing to this encoder, if any; `vectors`: their unit rows (n, dim)."""
+    import numpy as np
+
+    distances = np.linalg.norm(vectors[:, None] - embedder.texts(MEANINGLESS)[None], axis=2).min(axis=1)
+    blind = distances <= SAME_LOGIT / embedder.row.info.logit_scale
+    named = ", ".join(text for text, is_blind in zip(texts, blind, strict=True) if is_blind)
+    spec = embedder.row.info.spec
+    return (Notice("labels", f"{spec} does not know {named}, so this excludes nothing that it shows"),) if named else ()
 
 
 def _content_with(data: bytes, catalog: Catalog) -> int | None:

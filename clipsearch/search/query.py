@@ -20,7 +20,7 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.errors import UsageError
 from clipsearch.search.combine import balanced_sum, penalised, score_kind
-from clipsearch.search.embed import Embedder, indistinct
+from clipsearch.search.embed import Embedder, indistinct, unseen
 from clipsearch.search.hits import make_hits, make_many_hits, sort_hits
 from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.search.terms import Indexed, Term, Text, as_term
@@ -112,7 +112,8 @@ def answer(
         return make_hits(catalog, found[last - k : last], where=where, encoder=encoder), total
 
     hits, total = searcher.consistently(search)
-    notices = (*embedder.notices, *_alike(row, (*terms, *negative), (*vectors, *excluded)), *searcher.take_notices())
+    about = (*_alike(row, (*terms, *negative), (*vectors, *excluded)), *_unknown(embedder, negative, excluded))
+    notices = (*embedder.notices, *about, *searcher.take_notices())
     return QueryResult(str(terms[0]), row.info, sort_hits(hits, options.sort), notices, kind, total)
 
 
@@ -169,6 +170,18 @@ def _alike(row: EncoderRow, terms: Sequence[Term], vectors: Sequence[NDArray[np.
     import numpy as np
 
     return indistinct(row.info, list(words), np.stack(list(words.values())))
+
+
+def _unknown(
+    embedder: Embedder, negative: Sequence[Term], vectors: Sequence[NDArray[np.float32]]
+) -> tuple[Notice, ...]:
+    """A notice of the excluded words that the encoder does not know."""
+    words = {term.words: vector for term, vector in zip(negative, vectors, strict=True) if isinstance(term, Text)}
+    if not words:
+        return ()
+    import numpy as np
+
+    return unseen(embedder, list(words), np.stack(list(words.values())))
 
 
 def _background(catalog: Catalog, embedder: Embedder) -> Background:
