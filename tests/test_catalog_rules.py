@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import subprocess
@@ -18,10 +19,14 @@ from helpers import Drive, Shelf, TinyEncoder, age, draw, without_privileges
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipsearch import Library
 from clipsearch.catalog.catalog import Catalog
+from clipsearch.errors import UsageError
 from clipsearch.indexing import reader
 from clipsearch.indexing.results import IndexReport
 from clipsearch.library.doctor import doctor
+from clipsearch.search.query import QueryOptions
+from clipsearch.search.terms import Indexed
 
 
 @pytest.fixture
@@ -95,8 +100,6 @@ def environment() -> dict[str, str]:
 
 def test_a_second_run_loads_no_model_and_no_heavy_package(tmp_path: Path) -> None:
     """Through the library itself, with the built-in encoder, in a process of its own."""
-    from clipsearch import Library
-
     draw(tmp_path / "photos" / "a.png")
     with Library.create(tmp_path / "library", model="builtin") as library:
         assert library.index([tmp_path / "photos"]).encoded == 1
@@ -625,6 +628,43 @@ def test_one_vector_that_is_not_finite_hides_no_other_image(shelf: Shelf, photos
     assert shelf.hits(photos / "0.png") == before[:-1]
     [problem] = [finding for finding in doctor(shelf.folder) if finding.level == "problem"]
     assert "1 vectors are not finite" in problem.text
+
+
+def test_one_vector_that_is_not_finite_spoils_no_other_answer(tmp_path: Path) -> None:
+    for number in range(14):
+        draw(tmp_path / "photos" / f"{number:02}.png", seed=number)
+    with Library.create(tmp_path / "index", model="builtin") as library:
+        library.index([tmp_path / "photos"])
+    with contextlib.closing(Catalog.open(tmp_path / "index", writable=True)) as catalog, catalog.transaction():
+        bad = np.full(384, np.nan, "<f4").tobytes()
+        catalog.conn.execute("UPDATE embeddings SET vector = ? WHERE content_id = 3", (bad,))
+        path = Path(os.fsdecode(catalog.conn.execute("SELECT path FROM files WHERE content_id = 3").fetchone()[0]))
+    with Library.open(tmp_path / "index") as library:
+        others = set(range(1, 15)) - {3}
+        answers = [
+            *library.query_many(["a dog", "a cat"], k=20),
+            library.query(path, k=20),  # It is encoded again.
+            library.query(["a dog", "a cat"], k=20, options=QueryOptions(match_all=True)),
+            library.query("a dog", k=20, options=QueryOptions(negative=["a cat"])),
+        ]
+        for answer in answers:
+            assert {hit.id for hit in answer} == others
+            assert all(math.isfinite(hit.score) for hit in answer)
+        assert len(library.show(4, k=20).neighbours) == 12 and library.show(3).neighbours == ()
+        for term in (Indexed(3), ["a dog", Indexed(3)]):
+            with pytest.raises(UsageError, match="no vector of it"):
+                library.query(term)
+        with pytest.raises(UsageError, match="no vector of it"):
+            library.similarity(["a dog", Indexed(3)])
+        assert np.isfinite(library.similarity(["a dog", path, Indexed(4)]).cosines).all()
+        drawn = library.project()
+        assert {hit.id for hit in drawn.hits} == others and np.isfinite(drawn.positions).all()
+        library.query("a dog", options=QueryOptions(relevant=True))
+        assert all(0 <= (hit.relevance or 0) <= 1 for hit in library.query("a dog", k=20))
+        labelled = library.classify(None, ["dog", "cat"])
+        assert {each.id for each in labelled} == others
+        assert all(math.isfinite(each.predictions[0].probability) for each in labelled)
+        assert library.classify([path], ["dog", "cat"])[0].predictions
 
 
 def test_an_empty_file_has_failed(shelf: Shelf, photos: Path) -> None:

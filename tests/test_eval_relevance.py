@@ -26,6 +26,9 @@ from clipsearch.search.fitted import Fitted, Rule
 TINY = Path(__file__).parent / "tinyclip" / "tiny_clip.pt"
 TEMPLATE = "a red circle on a {label} background"
 
+NOTHING = Rule(Cuts(height=99.0), 99.0)
+"""By this rule, nothing is relevant."""
+
 
 @pytest.fixture(scope="module")
 def labelled(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -127,7 +130,7 @@ def test_fitted_constants_are_used_until_they_are_reset(cli: Cli, own: Path) -> 
     some = next(each["label"] for each in before["labels"] if each["returned"])
     unknown = [each.get("unknown", False) for each in classified(cli, own, "classes", labels)]
     assert queried(cli, own, some)
-    keep(own, Fitted(Rule(Cuts(height=99.0)), 99.0, 10, 60))
+    keep(own, Fitted(NOTHING, 99.0, 10, 60))
     assert queried(cli, own, some) == []
     assert all(each.get("unknown", False) for each in classified(cli, own, "classes", labels))
     asked = classified(cli, own, "classes", labels, "--margin", str(UNKNOWN_MARGIN))
@@ -143,7 +146,7 @@ def test_fitted_constants_are_used_until_they_are_reset(cli: Cli, own: Path) -> 
 
 
 def test_what_fitting_chooses_is_stored_and_keeps_to_the_limits(cli: Cli, own: Path) -> None:
-    keep(own, Fitted(Rule(Cuts(height=99.0)), 99.0, 10, 60))
+    keep(own, Fitted(NOTHING, 99.0, 10, 60))
     fit = measured(cli, own, "--fit")["fit"]
     assert fit["other_labels"]["f1"] <= fit["same_labels"]["f1"]
     assert fit["same_labels"]["absent"] <= 0.15 and fit["same_labels"]["letters"] <= 0.02

@@ -91,15 +91,15 @@ class Embeddings:
     # By content
 
     def vector_of(self, content_id: int, encoder_id: int) -> NDArray[np.float32] | None:
-        """The unit vector (dim,) of a whole image; None where this encoder has none."""
+        """The unit vector (dim,) of a whole image; None where this encoder has none that is finite."""
         row = self._conn.execute(
             "SELECT vector FROM embeddings WHERE encoder_id = ? AND content_id = ? AND view = 0",
             (encoder_id, content_id),
         ).fetchone()
-        return None if row is None else from_bytes(row[0])
+        return from_bytes(row[0]) if row is not None and is_finite(row[0]) else None
 
     def vectors_of(self, ids: Sequence[int], encoder_id: int) -> dict[int, NDArray[np.float32]]:
-        """Unit vectors (dim,) of whole images by content, for those that this encoder has one of."""
+        """Unit vectors (dim,) of whole images by content, for those that this encoder has a finite one of."""
         found: dict[int, NDArray[np.float32]] = {}
         for part, marks in batches(ids):
             rows = self._conn.execute(
@@ -107,7 +107,7 @@ class Embeddings:
                 f"AND content_id IN ({marks})",
                 (encoder_id, *part),
             )
-            found.update((content_id, from_bytes(vector)) for content_id, vector in rows)
+            found.update((content_id, from_bytes(vector)) for content_id, vector in rows if is_finite(vector))
         return found
 
     def live_contents(self, encoder_id: int) -> list[int]:
@@ -185,11 +185,12 @@ class Embeddings:
     # By seq
 
     def chunks(
-        self, encoder_id: int, *, after: int = 0, until: int | None = None
+        self, encoder_id: int, *, after: int = 0, until: int | None = None, zeros: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """seq (n,) and vectors (n, dim) with after < seq ≤ until, in the order of seq, up to CHUNK at a time.
 
-        A vector that is not finite, of which comparisons make no sense, comes as zeros.
+        A vector that is not finite, of which comparisons make no sense, is left out, or comes as `zeros` where as many
+        must come as are counted.
         """
         import numpy as np
 
@@ -201,7 +202,12 @@ class Embeddings:
             ids = np.fromiter((seq for seq, _ in part), np.int64, len(part))
             vectors = from_bytes(b"".join(vector for _, vector in part)).reshape(len(part), -1)
             finite = finite_rows(vectors)
-            yield ids, vectors if finite is None else np.where(finite[:, None], vectors, np.float32(0))
+            if finite is None:
+                yield ids, vectors
+            elif zeros:
+                yield ids, np.where(finite[:, None], vectors, np.float32(0))
+            else:
+                yield ids[finite], vectors[finite]
 
     def between(
         self, encoder_id: int, *, dim: int, after: int = 0, until: int | None = None
@@ -258,6 +264,11 @@ def from_bytes(data: bytes) -> NDArray[np.float32]:
 def stacked(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
     """Stored vectors as a matrix of shape (len(rows), dim), read-only."""
     return from_bytes(b"".join(rows)).reshape(len(rows), dim)
+
+
+def is_finite(vector: bytes) -> bool:
+    """Whether a stored vector consists of finite numbers."""
+    return finite_rows(from_bytes(vector)[None]) is None
 
 
 def finite_rows(vectors: NDArray[np.float32]) -> NDArray[np.bool_] | None:

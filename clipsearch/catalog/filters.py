@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.contents import BLANK
-from clipsearch.catalog.embeddings import CHUNK, stacked
+from clipsearch.catalog.embeddings import CHUNK, finite_rows, stacked
 from clipsearch.catalog.files import LIVE
 from clipsearch.errors import UsageError
 from clipsearch.files import span
@@ -172,7 +172,7 @@ def matching(catalog: Catalog, encoder_id: int, chosen: Filter) -> NDArray[np.in
 
 
 def matching_vectors(catalog: Catalog, row: EncoderRow, chosen: Filter) -> tuple[list[int], NDArray[np.float32]]:
-    """The contents that pass and have a vector of the whole image, and these vectors, shape (n, dim)."""
+    """The contents that pass and have a finite vector of the whole image, and these vectors, shape (n, dim)."""
     import numpy as np
 
     install(catalog.conn)
@@ -185,7 +185,11 @@ def matching_vectors(catalog: Catalog, row: EncoderRow, chosen: Filter) -> tuple
         (row.id, *values),
     )
     while part := found.fetchmany(CHUNK):
-        vectors[len(ids) : len(ids) + len(part)] = stacked([vector for _, vector in part], row.info.dim)
+        some = stacked([vector for _, vector in part], row.info.dim)
+        finite = finite_rows(some)
+        if finite is not None:
+            part, some = [one for one, good in zip(part, finite, strict=True) if good], some[finite]
+        vectors[len(ids) : len(ids) + len(part)] = some
         ids += [content_id for content_id, _ in part]
     return ids, vectors[: len(ids)]
 

@@ -143,7 +143,7 @@ def publish(catalog: Catalog, row: EncoderRow, *, embed: EmbedTexts | None = Non
         f"vectors-{row.id}-{revision}{SUFFIX}",
         dim=row.info.dim,
         count=catalog.embeddings.count(row.id, until=watermark),
-        chunks=lambda: catalog.embeddings.chunks(row.id, until=watermark),
+        chunks=lambda: catalog.embeddings.chunks(row.id, until=watermark, zeros=True),
         engine=engine_choice(catalog),
         probes=lambda: _probes(catalog, row, embed),
         previous=old.file if old else None,

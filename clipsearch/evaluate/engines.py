@@ -205,7 +205,7 @@ def _open(
         f"vectors{SUFFIX}",
         dim=row.info.dim,
         count=count,
-        chunks=lambda: catalog.embeddings.chunks(row.id, until=last),
+        chunks=lambda: catalog.embeddings.chunks(row.id, until=last, zeros=True),
         engine=engine,
         probes=lambda: probes,
     )

@@ -164,7 +164,7 @@ class Embedder:
         if self.catalog is not None and 0 < term.id <= MAX_INTEGER:
             stored = self.catalog.embeddings.vector_of(term.id, self.row.id)
         if stored is None:
-            raise UsageError(f"{term}: the library holds no such image")
+            raise UsageError(f"{term}: the library holds no such image, or no vector of it")
         return stored
 
     def _loaded(self, path: bytes) -> _Loaded:

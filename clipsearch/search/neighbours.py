@@ -377,11 +377,16 @@ def _united(found: Sequence[Sequence[Neighbour]]) -> tuple[NDArray[np.int64], ND
 def _first_contents(
     live: Mapping[int, LiveView], ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
 ) -> list[Neighbour]:
-    """The first `k` live contents of one query's candidates; empty where there are fewer."""
+    """The first `k` live contents of one query's candidates; empty where there are fewer.
+
+    Also where one scores 0: an engine holds a vector that is not finite as zeros.
+    """
     best: dict[int, Neighbour] = {}
     for seq, score in zip(ids.tolist(), scores.tolist(), strict=True):
         about = live.get(seq)
         if about is not None and about.content_id not in best:
+            if score == 0:
+                break
             best[about.content_id] = _neighbour(about, score, seq, None)
             if len(best) == k:
                 return list(best.values())

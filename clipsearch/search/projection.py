@@ -63,7 +63,7 @@ def project(catalog: Catalog, row: EncoderRow, *, most: int) -> Projection:
             raise UsageError("the library has no images to lay out", advice="`clipsearch index FOLDER` adds some")
         sample = rng.sample(ids, min(len(ids), max(most, FITTED)))
         stored = catalog.embeddings.vectors_of(sample, row.id)
-        found = [content_id for content_id in sample if content_id in stored]
+        found = [content_id for content_id in sample if content_id in stored]  # Those with a finite vector.
         shown = found[:most]
         hits = make_hits(catalog, [Neighbour(content_id, 0.0, 0) for content_id in shown])
     positions, shares = principal(np.stack([stored[content_id] for content_id in found]).astype(np.float64))
