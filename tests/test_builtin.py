@@ -18,12 +18,14 @@ from PIL import Image
 from skimage import data
 
 from clipsearch import files
-from clipsearch.encoders import cache
+from clipsearch.catalog.catalog import EncoderRow
+from clipsearch.encoders import cache, prompts
 from clipsearch.encoders.base import EncoderOptions
 from clipsearch.encoders.builtin import encoder as builtin
 from clipsearch.encoders.builtin.encoder import BuiltinEncoder
 from clipsearch.errors import EncoderError
 from clipsearch.images.open import open_image
+from clipsearch.search.embed import Embedder, unseen
 
 QUERIES = {
     "chelsea": "a cat",
@@ -72,6 +74,14 @@ def test_photographs_are_found_by_words(encoder: BuiltinEncoder, vectors: np.nda
     found = [list(QUERIES)[best] for best in scores.argmax(axis=1)]
     assert found[:3] == ["chelsea", "rocket", "coffee"]
     assert sum(a == b for a, b in zip(found, QUERIES, strict=True)) >= 5
+
+
+def test_known_words_are_not_taken_for_unknown_ones(encoder: BuiltinEncoder) -> None:
+    embedder = Embedder(EncoderRow(0, encoder.info), lambda: encoder)
+    names = list(prompts.imagenet_names())
+    assert unseen(embedder, names, encoder.encode_texts(names)) == ()
+    [notice] = unseen(embedder, ["dog", "狗", "😀"], encoder.encode_texts(["dog", "狗", "😀"]))
+    assert "does not know 狗, 😀, so" in notice
 
 
 def test_vectors_are_float32_unit_rows(encoder: BuiltinEncoder, vectors: np.ndarray) -> None:

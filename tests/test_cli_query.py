@@ -11,11 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-from clipsearch.catalog.catalog import EncoderRow
 from clipsearch.cli.commands import demo
-from clipsearch.encoders import prompts
-from clipsearch.encoders.load import load_encoder
-from clipsearch.search.embed import Embedder, unseen
 
 
 def names(lines: list[str]) -> list[str]:
@@ -53,15 +49,6 @@ def test_excluded_words_that_the_encoder_does_not_know_are_reported(cli: Cli, in
     known = cli("query", "a rocket", "--without", "a cat", "--without", "photos/coffee.png", cwd=indexed)
     assert known.code == 0 and "know" not in known.err
     assert cli("query", "a rocket", "--without", "猫", "--all", "--json", cwd=indexed).json["notices"] == [said[6:-1]]
-
-
-def test_known_words_are_not_taken_for_unknown_ones(cli: Cli) -> None:
-    encoder = load_encoder("builtin")
-    embedder = Embedder(EncoderRow(0, encoder.info), lambda: encoder)
-    names = list(prompts.imagenet_names())
-    assert unseen(embedder, names, encoder.encode_texts(names)) == ()
-    [notice] = unseen(embedder, ["dog", "狗", "😀"], encoder.encode_texts(["dog", "狗", "😀"]))
-    assert "does not know 狗, 😀, so" in notice
 
 
 def test_filters_leave_what_they_say(cli: Cli, indexed: Path) -> None:
