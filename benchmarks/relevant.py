@@ -81,7 +81,7 @@ class Library:
     def __init__(self, images: Rows, everyday: Rows) -> None:
         step = -(-len(images) // SAMPLE)
         self.images = images
-        self.baseline = relevance.measure(images[::step].astype(np.float64), everyday, count=len(images), centred=False)
+        self.baseline = relevance.measure(images[::step], everyday, count=len(images))
         self._chance: dict[Kind, tuple[NDArray[np.float32] | float, NDArray[np.float32] | float]] = {}
 
     def ask(
@@ -267,7 +267,7 @@ def report(libraries: Sequence[Collection]) -> Iterator[str]:
     yield f"constants chosen without one group each: {'; '.join(kinds)}"
     yield f"in sample: {CUTS['text']}"
     yield "F1 of first and all questions, with constants cross-validated / in sample / strength > .5; answered / kept"
-    yield f"{'library':36}{'first questions':20}{'all questions':20}{'absent':>8}{'letters':>8}{'labels':>8}"
+    yield f"{'library':38}{'first questions':20}{'all questions':20}{'absent':>8}{'letters':>8}{'labels':>8}"
     for name in dict.fromkeys(one.name for one in libraries):
         some = [one for one in libraries if one.name == name]
         asked = [each for one in some for each in one.present]
@@ -275,11 +275,10 @@ def report(libraries: Sequence[Collection]) -> Iterator[str]:
         for wanted in ([one for one in asked if one.first], asked):
             values = [(one.f1(cuts[one.group]), one.f1(CUTS["text"]), one.f1(None)) for one in wanted]
             cells.append(" ".join(f"{value:.3f}" for value in np.mean(values, axis=0)).ljust(20))
-        shares = [
-            share([each for one in some for each in getattr(one, kind)], CUTS["text"])
-            for kind in ("absent", "nonsense", "labels")
-        ]
-        yield f"{name:36}{''.join(cells)}{''.join(f'{value:8.3f}' for value in shares)}"
+        for kind in ("absent", "nonsense", "labels"):
+            others = [each for one in some for each in getattr(one, kind)]
+            cells.append(f"{share(others, CUTS['text']):8.3f}" if others else f"{'–':>8}")
+        yield f"{name:38}{''.join(cells)}"
 
 
 def collections(photos: Photos) -> list[Collection]:

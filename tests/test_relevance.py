@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clipsearch import Library
+from clipsearch.catalog import filters
 from clipsearch.catalog.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
@@ -340,11 +341,16 @@ def test_a_page_shows_some_of_all_relevant_hits(library: Library) -> None:
     assert names(alone) == names(whole)[:1] and alone.relevant == whole.relevant
 
 
+def test_ten_hits_come_back_by_default_and_all_are_counted(library: Library) -> None:
+    result = library.query("a cat", options=ASK)
+    assert len(result) == 10 and result.relevant is not None and result.relevant.count >= 28
+
+
 def test_random_letters_have_no_relevant_hits(library: Library) -> None:
-    """Nearly all images here are of two scenes, which split the scores of any text in two; a tenth may be fooled."""
+    """Nearly all images here are of two scenes, which split the scores of many texts in two."""
     results = [library.query(text, k=100, options=ASK) for text in salads(60)]
     assert all(result.relevant == Total(len(result), exact=True) for result in results)
-    assert sum(bool(result.hits) for result in results) <= 6
+    assert sum(bool(result.hits) for result in results) <= 1
 
 
 @pytest.mark.parametrize("text", ["a cat", "a cup of coffee", "xqzzt vvbk"])
@@ -359,6 +365,16 @@ def test_relevance_is_the_same_number_with_and_without_the_option(library: Libra
         plain = library.query("a cat", k=5, where=where)
         asked = library.query("a cat", k=5, where=where, options=ASK)
         assert asked.hits == plain.hits[: len(asked)] and asked.hits
+
+
+def test_few_images_behind_a_filter_are_judged_by_the_whole_library(library: Library) -> None:
+    coffee = Filter(within=(b"*coffee.png",))
+    whole = {hit.id: hit.relevance for hit in library.query("a cat", k=500)}
+    some = library.query("a cat", k=500, where=coffee)
+    assert 10 < len(some) < 50 and {hit.id: hit.relevance for hit in some} == {hit.id: whole[hit.id] for hit in some}
+    assert library.query("a cat", k=500, where=coffee, options=ASK).relevant == Total(0, exact=True)
+    cups = library.query("a cup of coffee", k=500, where=coffee, options=ASK)
+    assert cups.relevant == Total(len(cups), exact=True) and len(cups) >= 18
 
 
 def test_an_image_counts_by_its_best_view(tmp_path: Path) -> None:
@@ -449,6 +465,47 @@ def test_a_baseline_whose_images_are_gone_is_reported_and_measured_again(tmp_pat
         assert not any(notice.kind == "relevance" for notice in made.query("a cat", options=plain).notices)
 
 
+def test_random_letters_do_not_stand_out_from_other_images_than_those_measured(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    demo.write_photos(folder)
+    shown, plain = sorted(folder.iterdir()), QueryOptions(explain=False)
+    with Library.create(tmp_path / "index", model="builtin") as made:
+        made.index([folder])
+        made.query("a cat", options=ASK)
+        for path, scene in zip(shown, scenes(len(shown), seed=3), strict=True):
+            path.unlink()
+            draw(scene, side=64).save(path.with_suffix(".png"))
+        made.index()
+        sure = [hit.relevance for text in salads(10) for hit in made.query(text, k=1, options=plain)]
+    assert len(sure) == 10 and all(one is not None and one < RELEVANT for one in sure)
+
+
+def test_sums_that_are_centred_or_not_have_baselines_of_their_own(tmp_path: Path) -> None:
+    """Of fewer than 200 images, terms are not centred. Some more images do not make the baseline be measured again."""
+    folder = tmp_path / "drawings"
+    folder.mkdir()
+    drawings = list(scenes(210, seed=0))
+
+    def add(first: int, last: int) -> None:
+        for i, scene in enumerate(drawings[first:last], first):
+            draw(scene, side=64).save(folder / f"{i}.png")
+
+    terms = ["a large red circle", "a blue background"]
+    with Library.create(tmp_path / "index", model=str(TINY / "tiny_clip.pt")) as made:
+        add(0, 190)
+        made.index([folder])
+        made.query(terms, options=ASK)
+        add(190, 210)
+        made.index()
+        old = made.query(terms, k=20)
+    (tmp_path / "index" / CACHE_NAME).unlink()
+    with Library.open(tmp_path / "index") as made:
+        made.query(terms, options=ASK)
+        new = made.query(terms, k=20)
+    assert [hit.id for hit in old] == [hit.id for hit in new]
+    assert [hit.relevance for hit in old] == pytest.approx([hit.relevance for hit in new], abs=0.1)
+
+
 def test_fifty_images_behind_a_filter_have_a_baseline_of_their_own(catalog: Catalog) -> None:
     row, embed = answering(catalog), Embedder()
     fill(catalog, 120)
@@ -459,7 +516,8 @@ def test_fifty_images_behind_a_filter_have_a_baseline_of_their_own(catalog: Cata
     whole = baselines.learn(catalog, row, cache, embed)
     cache.close()
     assert whole is not None
-    one, two = (baselines.of_filter(catalog, row, Filter(camera=name), "text", whole, embed) for name in ("one", "two"))
+    seqs = [filters.matching(catalog, row.id, Filter(camera=name)) for name in ("one", "two")]
+    one, two = (baselines.of_filter(catalog, row, each, "text", whole, embed) for each in seqs)
     assert one is not None and one.count == 50 and two is None
     expected = np.stack([some(1, 100 + number)[0] for number in range(50)]).astype(np.float16)
     assert np.array_equal(one.sample.vectors, expected.astype(np.float32))

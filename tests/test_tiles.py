@@ -491,10 +491,10 @@ def test_what_is_usual_is_taken_from_all_views_and_counts_pictures_once(tmp_path
     # An image is not held against its own tiles: copies of it among them change nothing that is usual.
     copies = np.repeat(rows[::5], 5, axis=0).astype(np.float64)
     owners = np.repeat(np.arange(50), 5)
-    apart = relevance.measure(rows[::5].astype(np.float64), texts, count=50, centred=False)
-    together = relevance.measure(copies, texts, owners=owners, count=250, centred=False)
+    apart = relevance.measure(rows[::5].astype(np.float64), texts, count=50)
+    together = relevance.measure(copies, texts, owners=owners, count=250)
     assert together.usual["picture"].best == pytest.approx(apart.usual["picture"].best, abs=0.25)
-    alone = relevance.measure(copies, texts, count=250, centred=False)
+    alone = relevance.measure(copies, texts, count=250)
     assert alone.usual["picture"].best > together.usual["picture"].best + 0.5
     cache.close()
     catalog.close()

@@ -21,9 +21,8 @@ from clipsearch.classify.templates import expand, fill
 from clipsearch.encoders import prompts
 from clipsearch.evaluate.encode import VectorSource
 from clipsearch.search.background import PROMPTS, SAMPLE
-from clipsearch.search.evidence import Evidence, Scores, evidence, scored
+from clipsearch.search.evidence import BEST, Evidence, Scores, evidence, scored
 from clipsearch.search.fitted import Rule
-from clipsearch.search.query import BEST
 from clipsearch.search.relevance import FEWEST, Baseline, Kind, measure, relevance
 from clipsearch.search.selection import SCANNED
 
@@ -127,7 +126,7 @@ def _baseline(vectors: NDArray[np.float32], texts: NDArray[np.float32], whole: B
     """As `search.baselines.learn` measures it in a library of these images; `whole`: one by the same texts."""
     step = -(-len(vectors) // SAMPLE)
     everyday = whole.everyday if whole else None
-    return measure(vectors[::step].astype(np.float64), texts, count=len(vectors), kinds=(KIND,), everyday=everyday)
+    return measure(vectors[::step], texts, count=len(vectors), kinds=(KIND,), everyday=everyday)
 
 
 def _asked(

@@ -12,21 +12,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.catalog import filters, snapshots
+from clipsearch.catalog import snapshots
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.embeddings import to_bytes
-from clipsearch.catalog.filters import Filter
 from clipsearch.encoders import prompts
 from clipsearch.search import background
-from clipsearch.search.background import GROWTH, MIN_IMAGES, PROMPTS, SAMPLE
+from clipsearch.search.background import GROWTH, PROMPTS, SAMPLE
 from clipsearch.search.relevance import FEWEST, Baseline, Kind, measure
 
 NAME = "yardstick 4"
 """The key in the cache; the number goes up with any change of what is learnt."""
 
 MARKED = 256
-"""Images that a mark consists of: the share of those that exist is known to within .06. Reading them takes 2 ms."""
+"""Images that a mark consists of: the share of those that exist is known to within .06. Reading them takes 5 ms."""
 
 EXISTING = 0.5
 """The share of its images that must exist for a baseline to be used."""
@@ -68,7 +67,7 @@ def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Known:
 
 
 def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: background.EmbedTexts) -> Baseline | None:
-    """The baseline of an encoder in a library: from the cache, or measured on up to 10,000 images and kept there.
+    """The baseline of an encoder in a library: from the cache, or measured on up to SAMPLE images and kept there.
 
     `embed` gives unit rows (n, dim) for texts; it is called for the everyday prompts where the cache has no current
     baseline. None where the library has fewer than FEWEST images.
@@ -81,11 +80,10 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
     if len(np.unique(owners)) < FEWEST:
         return None
     baseline = measure(
-        vectors.astype(np.float64),
+        vectors,
         embed(prompts.everyday(PROMPTS)),
         owners=owners,
         count=max(count, len(vectors)) if count > SAMPLE else len(vectors),
-        centred=is_centred(catalog, row),
         mark=_mark(seqs, vectors),
     )
     cache.put_fact(row.info.fingerprint, NAME, count, baseline.to_bytes())
@@ -93,13 +91,17 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
 
 
 def of_filter(
-    catalog: Catalog, row: EncoderRow, where: Filter, kind: Kind, library: Baseline, embed: background.EmbedTexts
+    catalog: Catalog,
+    row: EncoderRow,
+    seqs: NDArray[np.int64],
+    kind: Kind,
+    library: Baseline,
+    embed: background.EmbedTexts,
 ) -> Baseline | None:
     """The baseline of the images that a filter leaves, for one kind of query; None where they are under FILTERED.
 
-    `library`: the baseline of all images.
+    `seqs`: of their views, ascending; `library`: the baseline of all images.
     """
-    seqs = filters.matching(catalog, row.id, where)
     if len(seqs) < FILTERED:
         return None
     chosen = seqs[:: max(1, -(-len(seqs) // FILTER_SAMPLE))].tolist()
@@ -109,19 +111,13 @@ def of_filter(
         return None
     texts = embed(prompts.everyday(PROMPTS))
     return measure(
-        vectors.astype(np.float64),
+        vectors,
         texts,
         owners=owners,
         count=len(seqs),
-        centred=is_centred(catalog, row),
         kinds=(kind,),
         everyday=library.everyday,
     )
-
-
-def is_centred(catalog: Catalog, row: EncoderRow) -> bool:
-    """Whether combined queries centre their terms."""
-    return row.info.is_clip and catalog.embeddings.count_images(row.id) >= MIN_IMAGES
 
 
 def _mark(seqs: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:

@@ -12,7 +12,6 @@ from typing import cast
 import numpy as np
 
 from clipsearch.catalog.catalog import Catalog
-from clipsearch.catalog.filters import Filter
 from clipsearch.search import baselines
 from clipsearch.search.embed import Embedder
 from clipsearch.search.neighbours import Neighbour, Searcher
@@ -37,22 +36,22 @@ def judge(
     question: Question,
     found: Sequence[Neighbour],
     *,
-    relevant: bool,
+    wanted: int | None = None,
 ) -> tuple[list[Neighbour], Total | None]:
     """`found`, the nearest images in descending order of their scores, with their relevance.
 
-    `relevant` looks for relevant images instead, as many as `found` has, and counts all of them; `found` must then have
-    the three nearest. Where there is no baseline, all of `found` is returned, and a notice tells why. The baseline is
-    measured where `relevant` asks for it, and measured again where the model is loaded anyway.
+    With `wanted`, the best so many relevant images instead, and how many there are in all; `found` must have the three
+    nearest. Where there is no baseline, all of `found` is returned, and a notice tells why. The baseline is measured
+    where relevant images are wanted, and measured again where the model is loaded anyway.
     """
-    library = _of_library(catalog, embedder, searcher, relevant=relevant)
+    library = _of_library(catalog, embedder, searcher, relevant=wanted is not None)
     if library is None or not found:
-        return list(found), None
+        return list(found[:wanted]), None
     narrow = _of_filter(catalog, embedder, searcher, question, library) if question.where else None
     baseline, scope = narrow or library, question.where if narrow else None
     hits, total = list(found), None
-    if relevant:
-        hits, total = select(catalog, embedder.row, searcher, question, baseline, found, scope=scope)
+    if wanted is not None:
+        hits, total = select(catalog, embedder.row, searcher, question, baseline, found, wanted, scope=scope)
     scores = np.array([each.score for each in hits], np.float32)
     values = relevance(baseline, question.vector, scores, kind=question.kind).tolist()
     return [replace(each, relevance=value) for each, value in zip(hits, values, strict=True)], total
@@ -86,6 +85,10 @@ def _of_filter(
     if key not in searcher.learnt:
         while len(searcher.learnt) > REMEMBERED:
             searcher.learnt.pop(next(iter(searcher.learnt)))
-        where = question.where or Filter()
-        searcher.learnt[key] = baselines.of_filter(catalog, embedder.row, where, question.kind, library, embedder.texts)
+        seqs = searcher.allowed(embedder.row, question.where)
+        searcher.learnt[key] = (
+            baselines.of_filter(catalog, embedder.row, seqs, question.kind, library, embedder.texts)
+            if seqs is not None
+            else None
+        )
     return cast("Baseline | None", searcher.learnt[key])

@@ -102,6 +102,7 @@ class Searcher:
         self._opened: tuple[str, VectorIndex] | None = None
         self._working = self._last_attempt = False
         self._tail: _Tail | None = None
+        self._filtered: tuple[object, NDArray[np.int64]] | None = None
         self.learnt: dict[object, object] = {}
         catalog.keep_pages(PAGES_KIB)
 
@@ -113,7 +114,7 @@ class Searcher:
         With a larger `k`, the first ones stay the same: beyond what an approximate engine visits, the others follow.
         `where` narrows the search: whenever k contents pass it, the k nearest of them come back, by any engine.
         """
-        return self.consistently(lambda: self._fetch(row, self._view(row), query, k, self._allowed(row, where)))
+        return self.consistently(lambda: self._fetch(row, self._view(row), query, k, self.allowed(row, where)))
 
     def nearest_many(
         self, row: EncoderRow, queries: NDArray[np.float32], k: int, *, where: Filter | None = None
@@ -121,7 +122,7 @@ class Searcher:
         """`nearest` for each of `queries`, shape (m, dim), with one matrix product for all; vectors are left out."""
 
         def search() -> list[list[Neighbour]]:
-            view, allowed = self._view(row), self._allowed(row, where)
+            view, allowed = self._view(row), self.allowed(row, where)
             want = k + SPARE
             if self._catalog.tiles() != "none":
                 want *= CROWDED  # An image may be there several times, by several views.
@@ -170,6 +171,15 @@ class Searcher:
 
         return self.consistently(search)
 
+    def allowed(self, row: EncoderRow, where: Filter | None) -> NDArray[np.int64] | None:
+        """The ids that a filter leaves, ascending; None where nothing is filtered. The last ones are kept."""
+        if not where:
+            return None
+        key = (row.id, where, self._catalog.version())
+        if self._filtered is None or self._filtered[0] != key:
+            self._filtered = key, filters.matching(self._catalog, row.id, where)
+        return self._filtered[1]
+
     def take_notices(self) -> tuple[Notice, ...]:
         """The notices since the last call."""
         taken, self.notices = tuple(self.notices), []
@@ -206,10 +216,6 @@ class Searcher:
             index = None
         watermark = snapshot.watermark if snapshot and index else 0
         return _View(index, watermark, self._catalog.embeddings.last_seq(row.id))
-
-    def _allowed(self, row: EncoderRow, where: Filter | None) -> NDArray[np.int64] | None:
-        """The ids that a filter leaves, ascending; None where nothing is filtered."""
-        return filters.matching(self._catalog, row.id, where) if where else None
 
     def _index(self, row: EncoderRow, snapshot: snapshots.Snapshot | None) -> VectorIndex | None:
         if snapshot is None:

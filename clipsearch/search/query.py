@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clipsearch.search.background import Background
+    from clipsearch.search.selection import Question
 
-BEST = 3
-"""Nearest images that tell which are relevant, however few were asked for (`search.evidence`)."""
+FIRST = 40
+"""Nearest images that are looked at first for relevant ones, if fewer are asked for: a search finds as many anyway."""
 
 AnyTerm = str | Path | Term
 """What Python code may give for a term: words, the path of an image, or a term of `search.terms`."""
@@ -93,7 +94,8 @@ def answer(
     if any(isinstance(term, Indexed) and catalog.contents.is_blank(term.id) for term in terms):
         where = replace(where or Filter(), blank=True)  # Images like a blank one are blank, too.
     background = _background(catalog, embedder) if kind != "cosine" and (is_clip or kind != "combined") else None
-    vector = balanced_sum(terms, vectors, background if is_clip and background and _is_large(background) else None)
+    means = background if is_clip and background and _is_large(background) else None
+    vector = balanced_sum(terms, vectors, means)
     excluded = [embedder.term(term) for term in negative]
     queries = [*(vectors if options.match_all else [vector]), *excluded]
     weights = [term.weight for term in negative]
@@ -101,14 +103,17 @@ def answer(
 
     def search() -> tuple[tuple[Hit, ...], Total | None]:
         last = k * options.page
-        count = max(last, BEST) if options.relevant else last
+        count = max(last, FIRST) if options.relevant else last
         if background is None or kind == "combined":
             found = searcher.nearest(row, vector, count, where=where)
         else:
             found = _scored(searcher, row, background, queries, weights, count, where)
         total = None
         if kind in ("cosine", "combined") and (options.judge or options.relevant):
-            found, total = _judged(catalog, embedder, searcher, terms, vector, where, found, relevant=options.relevant)
+            question = _question(terms, vector, where, centred=means is not None)
+            found, total = _judged(
+                catalog, embedder, searcher, question, found, wanted=last if options.relevant else None
+            )
         return make_hits(catalog, found[last - k : last], where=where, encoder=encoder), total
 
     hits, total = searcher.consistently(search)
@@ -216,19 +221,21 @@ def _scored(
     return searcher.scored(row, np.stack(queries), weigh, count, wanted=positive, where=where)
 
 
+def _question(terms: Sequence[Term], vector: NDArray[np.float32], where: Filter | None, *, centred: bool) -> Question:
+    from clipsearch.search.selection import Question
+
+    return Question(terms, vector, where, centred)
+
+
 def _judged(
     catalog: Catalog,
     embedder: Embedder,
     searcher: Searcher,
-    terms: Sequence[Term],
-    vector: NDArray[np.float32],
-    where: Filter | None,
+    question: Question,
     found: list[Neighbour],
     *,
-    relevant: bool,
+    wanted: int | None,
 ) -> tuple[list[Neighbour], Total | None]:
     from clipsearch.search.confidence import judge
-    from clipsearch.search.selection import Question
 
-    question = Question(terms, vector, where)
-    return judge(catalog, embedder, searcher, question, found, relevant=relevant)
+    return judge(catalog, embedder, searcher, question, found, wanted=wanted)

@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.catalog import filters
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.search import fitted
@@ -33,24 +32,31 @@ DEEPER = 4
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One query: the unit vector (dim,) of its terms, and the filter."""
+    """One query: the unit vector (dim,) of its terms, which are centred or not, and the filter."""
 
     terms: Sequence[Term]
     vector: NDArray[np.float32]
     where: Filter | None
+    centred: bool
 
     @property
     def kind(self) -> Kind:
         texts = [isinstance(term, Text) for term in self.terms]
         if len(texts) == 1:
             return "text" if texts[0] else "picture"
-        return "texts" if all(texts) else "mixed"
+        if all(texts):
+            return "centred texts" if self.centred else "texts"
+        return "centred mixed" if self.centred else "mixed"
 
 
 @dataclass(frozen=True, slots=True)
 class _Images:
-    """Views of images, shapes (n,), (n,) and (n, dim), with the mean and deviation of their scores by chance."""
+    """Views of images, shapes (n,), (n,) and (n, dim), with the mean and deviation of their scores by chance.
 
+    is_all: not just the baseline's sample, whose seqs are not known.
+    """
+
+    is_all: bool
     seqs: NDArray[np.int64]
     owners: NDArray[np.int64]
     vectors: NDArray[np.float32]
@@ -76,32 +82,30 @@ def select(
     question: Question,
     baseline: Baseline,
     found: Sequence[Neighbour],
+    wanted: int,
     *,
     scope: Filter | None,
 ) -> tuple[list[Neighbour], Total]:
-    """The best `len(found)` of the relevant images, and how many there are in all.
+    """The best `wanted` of the relevant images, and how many there are in all.
 
     `found`: the nearest images, best first, at least three if there are as many. `scope`: the filter of the baseline's
     images; None where it is the library's, even if `question` has a filter, which few images pass then.
     """
     query, kind = question.vector, question.kind
     images = _images(catalog, row, searcher, baseline, kind, scope)
-    if images is None:
-        seqs, scores = None, scored(baseline, query, baseline.sample.vectors, kind=kind)
-    else:
-        seqs, scores = images.best_views(query)
+    seqs, scores = images.best_views(query)
     cut = fitted.cut(catalog, row.id, evidence(baseline, query, scores, _scores(found, question, baseline), kind=kind))
     if not cut.answers:
         return [], Total(0, exact=True)
     if question.where and scope is None:
         inside = searcher.nearest(row, query, FILTERED, where=question.where)
         hits = _passing(inside, question, baseline, cut)
-        return hits[: len(found)], Total(len(hits), exact=True)
-    if seqs is None:
+        return hits[:wanted], Total(len(hits), exact=True)
+    if not images.is_all:
         share = float(cut.passes(scores).mean())
-        return _nearest_passing(row, searcher, question, baseline, found, cut, round(share * baseline.count))
+        return _nearest_passing(row, searcher, question, baseline, found, wanted, cut, round(share * baseline.count))
     chosen = catalog.embeddings.live_views(row.id, seqs[cut.passes(scores)].tolist(), with_blank=bool(question.where))
-    count = wanted = len(found)
+    count = len(found)
     while True:
         hits = [each for each in found if each.seq in chosen]
         if len(hits) >= min(wanted, len(chosen)) or len(found) < count:
@@ -116,11 +120,12 @@ def _nearest_passing(
     question: Question,
     baseline: Baseline,
     found: Sequence[Neighbour],
+    wanted: int,
     cut: Cut,
     estimate: int,
 ) -> tuple[list[Neighbour], Total]:
     """As `select`, of so many images that only the nearest are looked at, until hardly any of these pass."""
-    count = wanted = len(found)
+    count = len(found)
     while True:
         hits = _passing(found, question, baseline, cut)
         is_all = len(found) < count or found[-1].score <= cut.least
@@ -144,20 +149,20 @@ def _scores(found: Sequence[Neighbour], question: Question, baseline: Baseline) 
 
 def _images(
     catalog: Catalog, row: EncoderRow, searcher: Searcher, baseline: Baseline, kind: Kind, where: Filter | None
-) -> _Images | None:
-    """All images that `where` leaves; None where they are more than SCANNED. Those of the last query are kept."""
-    if baseline.count > SCANNED:
-        return None
+) -> _Images:
+    """All images that `where` leaves; of more than SCANNED, the baseline's sample. Those of the last query are kept."""
     key = (row.info.fingerprint, catalog.version(), kind, where)
     known = cast("tuple[object, _Images] | None", searcher.learnt.get(_Images))
     if known is not None and known[0] == key:
         return known[1]
-    if where:
-        allowed = filters.matching(catalog, row.id, where).tolist()
-        live, vectors = catalog.embeddings.live_vectors(row.id, allowed, dim=row.info.dim, with_blank=True)
+    if baseline.count > SCANNED:
+        vectors = baseline.sample.vectors
+        seqs = owners = np.arange(len(vectors))
+    elif (allowed := searcher.allowed(row, where)) is not None:
+        live, vectors = catalog.embeddings.live_vectors(row.id, allowed.tolist(), dim=row.info.dim, with_blank=True)
         seqs, owners = np.array(list(live), np.int64), np.array([about.content_id for about in live.values()], np.int64)
     else:
         seqs, owners, vectors = catalog.embeddings.live_every(row.id, 1, dim=row.info.dim)
-    images = _Images(seqs, owners, vectors, *baseline.chance(vectors, kind))
+    images = _Images(baseline.count <= SCANNED, seqs, owners, vectors, *baseline.chance(vectors, kind))
     searcher.learnt[_Images] = (key, images)
     return images
