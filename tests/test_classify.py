@@ -94,11 +94,11 @@ def test_what_is_above_a_threshold_is_what_is_left_of_all() -> None:
 
 
 def test_few_labels_make_no_large_parts() -> None:
-    """Vectors and neutral logits take memory as scores do."""
+    """Vectors and cosines with the distractor labels take memory as scores do."""
     info = EncoderInfo("test", "print", 512, 20.0, None, Preprocess(8))
     two = Classifier(info, (Label("cat"), Label("dog")), np.zeros((2, 512), np.float32))
-    vectors = np.zeros((BLOCK // 512 + 1, 512), np.float32)
-    assert [len(part) for part in two.parts(vectors)] == [BLOCK // 512, 1]
+    step = BLOCK // unknown.COUNT
+    assert [len(part) for part in two.parts(np.zeros((step + 1, 512), np.float32))] == [step, 1]
 
 
 @pytest.mark.parametrize("margin", [float("nan"), float("inf"), -float("inf")])
@@ -323,43 +323,79 @@ def test_what_is_usual_leaves_out_the_best_tenth() -> None:
     assert Distractors(prototypes).usual(vector, 50.0)[0] == pytest.approx(np.log((np.exp(5) + 17) / 18), rel=1e-5)
 
 
-def test_margins_and_yes_are_their_formulas() -> None:
-    unrelated = np.eye(24, dtype=np.float32)[4:]
-    labels = np.eye(24, dtype=np.float32)[:3]
-    vector = unit_rows(np.array([[3.0, 1, 0, 0, *[0] * 20]]))
-    beside = Distractors(unrelated)
-    [margin] = beside.margins(vector, labels, np.array([0]), 10.0)
-    assert margin == pytest.approx(10 * vector[0, 0] - beside.usual(vector, 10.0)[0] - np.log(3), rel=1e-5)
+def test_yes_is_its_formula() -> None:
     logits, usual = np.array([[5.0, 1.0, 0.0]]), np.array([1.0])
     assert unknown.yes(logits, usual)[0] == pytest.approx(1 / (1 + np.exp(-(np.array([5, 1, 0]) - 1 - unknown.BAR))))
 
 
-def test_a_narrower_term_does_not_compete_with_its_general_word() -> None:
-    """Of ninety distractor labels, six are narrower terms of the label; an image shows one of these."""
-    rng = np.random.default_rng(0)
-    others = unit_rows(rng.standard_normal((84, 64)))
-    general = unit_rows(rng.standard_normal((1, 64)))
-    narrower = unit_rows(general + 0.8 * unit_rows(rng.standard_normal((6, 64))))
-    image = unit_rows(narrower[:1] + 0.8 * unit_rows(rng.standard_normal((1, 64))))
-    best = np.zeros(1, np.int64)
-    beside = Distractors(np.concatenate([others, narrower]))
-    assert beside.margins(image, general, best, 15.0)[0] >= Distractors(others).margins(image, general, best, 15.0)[0]
-    unlike = unit_rows(others[:1] + 0.8 * unit_rows(rng.standard_normal((1, 64))))
-    assert beside.margins(unlike, general, best, 15.0)[0] < UNKNOWN_MARGIN
-
-
-def test_a_model_that_cannot_tell_words_apart_keeps_its_distractor_labels() -> None:
-    """Its words span few directions, so that half of them would seem to be narrower terms of any label."""
-    rng = np.random.default_rng(0)
-    same = unit_rows(rng.standard_normal((32, 3)) @ rng.standard_normal((3, 64)))
-    label, image = same[:1], unit_rows(rng.standard_normal((1, 64)))
-    beside = Distractors(same)
-    [margin] = beside.margins(image, label, np.zeros(1, np.int64), 15.0)
-    assert margin == pytest.approx(15 * float(image[0] @ label[0]) - beside.usual(image, 15.0)[0], abs=1e-4)
-
-
 def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+RNG = np.random.default_rng(0)
+KINDS = RNG.standard_normal((20, 64))
+"""What twenty kinds of things have in common."""
+
+
+def things(kinds: NDArray[np.integer], share: float = 1.0) -> NDArray[np.float64]:
+    """A thing of each of `kinds`, as rows that are not unit vectors."""
+    return KINDS[kinds] + share * RNG.standard_normal((len(kinds), 64))
+
+
+NAMES = things(np.repeat(np.arange(20), 15))
+BESIDE = Distractors(unit_rows(NAMES))
+"""Fifteen names for each kind."""
+
+
+def margins(images: NDArray[np.float64], label: NDArray[np.float64], beside: Distractors = BESIDE) -> list[float]:
+    best = np.zeros(len(images), np.int64)
+    return beside.margins(unit_rows(images), unit_rows(label[None]), best, 20.0).tolist()
+
+
+def test_a_narrower_term_does_not_compete_with_its_general_word() -> None:
+    """Images show one of the names; the label is the word for their kind, or for another one."""
+    shown = NAMES[:15] + 0.5 * RNG.standard_normal((15, 64))
+    assert min(margins(shown, KINDS[0])) >= UNKNOWN_MARGIN > max(margins(shown, KINDS[1]))
+
+
+def test_a_general_word_needs_less_than_a_specific_one() -> None:
+    """Six kinds have something in common, as animals do; their word lies farther from each of them than their own."""
+    common = np.where(np.arange(20)[:, None] < 6, RNG.standard_normal(64), 0)
+    names, kinds = NAMES + np.repeat(common, 15, axis=0), np.repeat(np.arange(20), 10)
+    found = np.array(margins(things(kinds, 0.7) + common[kinds], common[0], Distractors(unit_rows(names))))
+    assert (found[kinds < 6] >= UNKNOWN_MARGIN).mean() > 0.9
+    assert (found[kinds >= 6] < UNKNOWN_MARGIN).mean() > 0.65
+
+
+@pytest.mark.parametrize("count", [1, 2, 12, 100])
+def test_images_of_other_things_are_unknown_with_any_number_of_labels(count: int) -> None:
+    """The best of many labels is nearer to any image than that of one."""
+    labels, images = unit_rows(RNG.standard_normal((count, 64))), unit_rows(things(np.arange(200) % 20, 0.7))
+    best = (images @ labels.T).argmax(axis=1)
+    assert (BESIDE.margins(images, labels, best, 20.0) < UNKNOWN_MARGIN).mean() > 0.75
+
+
+def test_neither_scale_nor_offset_of_the_cosines_matters() -> None:
+    """Texts and images of CLIP lie in two regions apart."""
+    shown, labels, best = unit_rows(things(np.arange(20), 0.7)), unit_rows(KINDS), np.arange(20)
+
+    def shifted(rows: NDArray[np.floating], *offset: float) -> NDArray[np.float32]:
+        return unit_rows(np.concatenate([rows, np.tile(offset, (len(rows), 1))], axis=1))
+
+    plain = BESIDE.margins(shown, labels, best, 20.0)
+    beside = Distractors(shifted(BESIDE.prototypes, 2, 0))
+    moved = beside.margins(shifted(shown, 0, 2), shifted(labels, 2, 0), best, 99.0)
+    assert moved == pytest.approx(plain, abs=0.1)
+
+
+def test_a_model_that_cannot_tell_words_apart_is_judged_by_log_odds() -> None:
+    """Its words span few directions; deviations among them mean nothing."""
+    same = unit_rows(RNG.standard_normal((32, 3)) @ RNG.standard_normal((3, 64)))
+    labels, image = same[:3], unit_rows(RNG.standard_normal((1, 64)))
+    beside = Distractors(same)
+    [margin] = beside.margins(image, labels, np.zeros(1, np.int64), 15.0)
+    expected = 15 * float(image[0] @ labels[0]) - beside.usual(image, 15.0)[0] - np.log(3)
+    assert margin == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_siglip_says_yes_by_its_own_scale_and_bias() -> None:

@@ -1,7 +1,7 @@
 """Whether an image resembles any example: the basis of `unknown` for classifiers that were made from examples.
 
 The prototypes of `few_shot` are centred on their own mean, so they only tell classes apart: a single class always
-scores 0. Here, an image is compared with what the model says of everyday things. Let n₁ … n₂₅₆ be the distractor
+scores 0. Here, an image is compared with what the model says of everyday things. Let n₁ … n₁₀₀₀ be the distractor
 labels, B the principal directions of n − n̄ that hold SHARE of their variance, and y = Bᵀx / |Bᵀx|. That leaves out
 what all images have in common: CLIP's images and texts occupy separate regions (Liang et al. 2022, arXiv:2203.02053).
 For the mean m_c of the n_c examples of a class, a unit vector in the same space,
@@ -29,19 +29,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHARE = 0.9
-"""Of the variance of the distractor labels; .7 to 1 do equally well (`benchmarks/unknown.py`)."""
+"""Of the variance of the distractor labels. From .7 to 1, two percentage points more are kept and four fewer detected
+(`benchmarks/unknown.py --sweep`)."""
 
 FEWEST = 16
 """With fewer directions, the model cannot tell everyday words apart, and images are compared as they are."""
 
 FLOOR = 1.65
-"""Where images of a single class begin: 1.75 keeps 2 to 5 percentage points fewer (`benchmarks/unknown.py`)."""
+"""Where images of a single class begin. 1.75 keeps one percentage point fewer and detects two more
+(`benchmarks/unknown.py --sweep`)."""
 
 BEST_OF = 0.12
-"""How much an e-fold of the classes lifts the floor: .16 keeps one percentage point fewer (`benchmarks/unknown.py`)."""
+"""How much an e-fold of the classes raises the floor. .16 keeps half a percentage point fewer, and detects two more
+(`benchmarks/unknown.py --sweep`)."""
 
 PRIOR = 15
-"""Examples that FLOOR counts for; 5 does equally well (`benchmarks/unknown.py`)."""
+"""Examples that FLOOR counts for; with 5 or 45, shares differ by one percentage point
+(`benchmarks/unknown.py --sweep`)."""
 
 KNOWN = 0.07
 """Share of the examples that may lie below the floor. Fewer of other images do, as the nearest class decides."""

@@ -16,7 +16,7 @@ UNKNOWN = "unknown"
 """The label of an image that no label fits."""
 
 UNKNOWN_MARGIN = 2.0
-"""Log-odds that an image's best label must have over unrelated ones, about 7 to 1; see `unknown`."""
+"""Deviations that an image's best label must have above unrelated ones; see `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ClassifyOptions:
         if not 0 <= self.threshold <= 1:
             raise UsageError(f"`threshold={self.threshold:g}`: must be a probability, from 0 to 1")
         if self.margin is not None and not math.isfinite(self.margin):
-            raise UsageError(f"`margin={self.margin:g}`: must be a number, in log-odds")
+            raise UsageError(f"`margin={self.margin:g}`: must be a number, in deviations")
         if self.multi and classifier.fit is not None:
             raise UsageError("a classifier made from examples chooses one label; leave out `multi`")
         if self.unknown and any(label.name == UNKNOWN for label in classifier.labels):
