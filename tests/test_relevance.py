@@ -490,7 +490,7 @@ def test_sums_that_are_centred_or_not_have_baselines_of_their_own(tmp_path: Path
         for i, scene in enumerate(drawings[first:last], first):
             draw(scene, side=64).save(folder / f"{i}.png")
 
-    terms = ["a large red circle", "a blue background"]
+    terms = ["a large yellow circle", "a black background"]
     with Library.create(tmp_path / "index", model=str(TINY / "tiny_clip.pt")) as made:
         add(0, 190)
         made.index([folder])

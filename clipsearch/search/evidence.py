@@ -98,8 +98,9 @@ class Evidence:
     """What the scores of one query over a library say: their mixture, and how far the best of them stand out.
 
     zero: the score at a z-score of 0; deviation: of this query's scores, without its best; step: the rise of the score
-    with each unit of z. stands_out: the score of a relevance of RELEVANT. best: the highest score; standard: that hit's
-    standard score; top: the mean of those of the three best hits. fitted: to the standard scores of all.
+    with each unit of z. stands_out: the score of a relevance of RELEVANT. best: the highest score; height: how much
+    higher that hit's standard score is than the mean of all; top: the mean standard score of the three best hits.
+    fitted: to the standard scores of all.
     """
 
     zero: float
@@ -107,7 +108,7 @@ class Evidence:
     step: float
     stands_out: float
     best: float
-    standard: float
+    height: float
     top: float
     fitted: mixture.Mixture | None
     kind: Kind
@@ -115,9 +116,9 @@ class Evidence:
     def cut(self, cuts: Cuts | None = None) -> Cut:
         """Which images are relevant. `cuts`: those of the query's kind.
 
-        None are if the best hit is less than `cuts.deviations` above chance: everyday prompts fit it about as well.
-        (Where nearly all images show one of two scenes, one in twenty queries of random letters has a hit that stands
-        out, but not above chance.)
+        None are if the best hit's standard score is less than `cuts.deviations` above the mean of all. (Where nearly
+        all images show one of two scenes, one in twenty queries of random letters has a hit that stands out, but not
+        that far.)
 
         If the mixture has a gain and a separation of at least those of `cuts`, and its upper component a mean of at
         least `cuts.height`, that component is relevant, and so are the images that stand out by themselves. (Without a
@@ -131,7 +132,7 @@ class Evidence:
         """
         cuts = cuts or CUTS[self.kind]
         fitted = self.fitted
-        if self.standard < cuts.deviations:
+        if self.height < cuts.deviations:
             return Cut()
         is_sure = self.best > self.stands_out + self.step * WIDTH * math.log(cuts.best / (1 - cuts.best))
         if (
@@ -156,5 +157,7 @@ def evidence(
     usual = baseline.usual[kind]
     mean, deviation, step = (float(each[0]) for each in baseline.sample.unit(query[None], usual.spread))
     stands_out = mean + step * (usual.best + LIFT[kind])
-    first, top = (float(best.raw[0]), float(best.standard[0])), float(np.mean(best.standard[:BEST]))
-    return Evidence(mean, deviation, step, stands_out, *first, top, mixture.fit(scores.standard), kind)
+    height = float(best.standard[0] - scores.standard.mean())
+    top = float(np.mean(best.standard[:BEST]))
+    fitted = mixture.fit(scores.standard)
+    return Evidence(mean, deviation, step, stands_out, float(best.raw[0]), height, top, fitted, kind)
