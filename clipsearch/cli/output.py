@@ -25,7 +25,20 @@ _OPTIONS = {
     for name in (
         *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "device", "engine", "examples"),
         *("exclude", "index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size"),
-        *("model", "multi", "near", "open", "page", "plot", "precision", "relevant", "replace", "state", "taken"),
+        *(
+            "model",
+            "multi",
+            "near",
+            "open",
+            "page",
+            "plot",
+            "precision",
+            "relevant",
+            "replace",
+            "reset",
+            "state",
+            "taken",
+        ),
         *("template", "threads", "threshold", "tiles", "trust_checkpoint", "unknown", "wait"),
     )
 }

@@ -70,7 +70,7 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
             yield Finding(
                 "note",
                 f"{row.info.spec}: the constants of relevant and unknown were fitted to {about}",
-                "`clipsearch eval relevance --reset` goes back to the built-in ones",
+                "evaluating relevance with `reset=True` goes back to the built-in ones",
             )
         count = pending.count(catalog, row.id)
         if count and str(row.id) in (catalog.meta("encoder_id"), catalog.meta("filling_id")):
