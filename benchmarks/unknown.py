@@ -5,8 +5,10 @@ set of labels in which one applies to it (kept), and the same set with another o
 ImageNet's classes, the first question of each group in groups.txt, and the general words of general.txt, these for
 photographs and for the same things cut out on white. By examples, the groups of groups.txt are classes.
 
-`--stamps DIR` adds other cut-outs: Debian's tuxpaint-stamps-default, unpacked there, with the words of stamps.txt. No
-constant was chosen on them. `--sweep` prints the tables for other margins, on every second photograph and on the rest,
+`--stamps DIR` adds other cut-outs: Debian's tuxpaint-stamps-default, unpacked there, with the words of stamps.txt.
+The margin was not chosen on them, but they were in sight.
+
+`--sweep` prints the tables for other margins, on every second photograph and on the rest,
 and what other constants keep and detect on average.
 """
 
