@@ -25,21 +25,8 @@ _OPTIONS = {
     for name in (
         *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "device", "engine", "examples"),
         *("exclude", "index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size"),
-        *(
-            "model",
-            "multi",
-            "near",
-            "open",
-            "page",
-            "plot",
-            "precision",
-            "relevant",
-            "replace",
-            "reset",
-            "state",
-            "taken",
-        ),
-        *("template", "threads", "threshold", "tiles", "trust_checkpoint", "unknown", "wait"),
+        *("model", "multi", "near", "open", "page", "plot", "precision", "relevant", "replace", "reset"),
+        *("state", "taken", "template", "threads", "threshold", "tiles", "trust_checkpoint", "unknown", "wait"),
     )
 }
 """The parameters that messages of the library name, with their options."""

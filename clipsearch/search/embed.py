@@ -31,7 +31,6 @@ SHOWN_CUT = 60
 BATCH = 16
 """Images that are encoded together; more gains nothing on a CPU."""
 
-
 COMPARED = 2_000
 """Texts that are compared with one another, at most: that takes 0.2 s."""
 
@@ -43,8 +42,8 @@ SAME_LOGIT = 0.1
 that it does not know have one vector; the nearest of the 1,000 other names in ImageNet differ by 5."""
 
 MEANINGLESS = ("", "~", "\U00012000")
-"""Texts without a meaning in images: nothing, a sign, and a character of cuneiform. The built-in encoder embeds words
-that it does not know as such; of the names in ImageNet and 2,136 other words, the nearest differs by 14 logits."""
+"""Texts that describe no image: nothing, a symbol, and a cuneiform character. The built-in encoder embeds words
+that it does not know like these; of the names in ImageNet and 2,136 other words, the nearest differs by 14 logits."""
 
 
 class EmbeddedImage(NamedTuple):
@@ -224,7 +223,7 @@ class Embedder:
 def indistinct(info: EncoderInfo, texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Notice, ...]:
     """A notice of the texts that this encoder cannot tell apart, if any; `vectors`: their unit rows (n, dim).
 
-    For a unit vector x, |x·a − x·b| ≤ |a − b|: so much do the scores of any image differ at most.
+    For a unit vector x, |x·a − x·b| ≤ |a − b|, so the scores of no image differ by more.
     """
     import numpy as np
 
@@ -251,7 +250,7 @@ def unseen(embedder: Embedder, texts: Sequence[str], vectors: NDArray[np.float32
     blind = distances <= SAME_LOGIT / embedder.row.info.logit_scale
     named = ", ".join(text for text, is_blind in zip(texts, blind, strict=True) if is_blind)
     spec = embedder.row.info.spec
-    return (Notice("labels", f"{spec} does not know {named}, so this excludes nothing that it shows"),) if named else ()
+    return (Notice("labels", f"{spec} does not know {named}, so such images are not excluded"),) if named else ()
 
 
 def _content_with(data: bytes, catalog: Catalog) -> int | None:

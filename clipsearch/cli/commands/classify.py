@@ -65,7 +65,7 @@ def classify(
     ] = None,
     unknown: Annotated[bool, flag("--unknown", "Print unknown where no label stands out from unrelated ones.")] = False,
     margin: Annotated[
-        float | None, value("--margin", "X", "Deviations that --unknown requires (default: as fitted, otherwise 2).")
+        float | None, value("--margin", "X", "Standard deviations that --unknown requires (default: as fitted, or 2).")
     ] = None,
     examples: Annotated[
         str | None, value("--examples", "DIR", "Learn from a few pictures per class, in one folder each.")

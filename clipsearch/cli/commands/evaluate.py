@@ -132,11 +132,11 @@ def relevance(
 ) -> int:
     """Measure what --relevant and --unknown return.
 
-    Takes the pictures of all labels as one library and asks for each label. Reports recall, precision and F1 of
-    `query --relevant`, how often it answers for labels whose pictures were left out and for random letters, and what
-    `classify --unknown` keeps and detects.
-    --fit adapts both to the model and to your pictures: `query --relevant`, and `classify --unknown` without --margin,
-    then use the constants that were chosen here.
+    Treats the pictures of all labels as one library, and runs each label as a query. Reports recall, precision and F1
+    of `query --relevant`, how often it returns anything for labels whose pictures were left out and for random letters,
+    and what `classify --unknown` keeps and detects.
+    --fit adapts both to the model and to your pictures: from then on, `query --relevant`, and `classify --unknown`
+    without --margin, use the constants chosen here.
     """
     from clipsearch.cli.labels import read_labels, read_templates
     from clipsearch.cli.render.relevance import relevance_json, relevance_text
@@ -144,14 +144,14 @@ def relevance(
 
     if reset:
         if folder is not None or fit:
-            raise UsageError("--reset stands alone: it measures nothing")
+            raise UsageError("--reset measures nothing: leave out DIR and --fit")
         count = forget_fits(place.require_library(index))
         output.note("the built-in constants are in use again" if count else "no constants were fitted for this library")
         return 0
     if folder is None:
         raise UsageError("missing argument DIR: a folder that contains one folder of pictures per label")
     if fit and len(model or ()) > 1:
-        raise UsageError("--fit takes one --model: the one that queries use")
+        raise UsageError("--fit takes a single --model, the one that your queries use")
     library = place.require_library(index) if fit else place.find_library(index)
     images = folder_per_class(folder, read_labels(labels or [], library)).sample(sample)
     filled = read_templates(template or [])

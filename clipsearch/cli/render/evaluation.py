@@ -231,9 +231,9 @@ def retrieval_text(found: Sequence[RetrievalScores]) -> str:
             )
     ways = found[0].image_to_text
     about = f"{counted(ways.queries, 'picture')}, {counted(ways.gallery, 'caption')}; {INTERVALS}"
-    same = (found[0].equal_pictures, "equal picture"), (found[0].equal_captions, "equal caption")
-    folded = " and ".join(counted(count, what) for count, what in same if count)
-    more = f"folded: {folded}, each counted once with the one that it equals\n" if folded else ""
+    same = (found[0].equal_pictures, "picture"), (found[0].equal_captions, "caption")
+    duplicates = " and ".join(counted(count, what) for count, what in same if count)
+    more = f"duplicates, not counted again: {duplicates}\n" if duplicates else ""
     return f"{table(head, rows, right=' '.join(COST))}{about}\n{more}"
 
 

@@ -23,8 +23,8 @@ HEADS = ("F1 %", "recall %", "precision %", "absent %", "letters %", "kept %", "
 
 LEGEND = """\
 F1, recall, precision: what --relevant returns for a label, averaged over labels; brackets: 95 % bootstrap intervals
-absent: labels answered although their pictures were left out; letters: random letters that were answered
---unknown: right labels that are kept; pictures detected once their label is left out
+absent: labels with hits although their pictures were left out; letters: queries of random letters with hits
+--unknown: kept: right labels that it keeps; detected: pictures that it marks once their label is left out
 """
 
 
@@ -77,21 +77,21 @@ def relevance_text(found: Sequence[RelevanceScores]) -> str:
         titled = f"{name(one.model)}:\n" if len(found) > 1 else ""
         text += f"\n{titled}{_labels(one)}"
         if one.in_use and not one.fit:
-            text += "These are the figures with the constants fitted for the library.\n"
+            text += "measured with the constants fitted for this library\n"
         if one.fit:
             text += f"\n{_fit(one, one.fit)}"
     return text
 
 
 def _labels(one: RelevanceScores) -> str:
-    shown = sorted((label for label in one.labels), key=lambda label: label.f1 if label.images else 2.0)[:SHOWN]
+    shown = sorted(one.labels, key=lambda label: label.f1 if label.images else 2.0)[:SHOWN]
     rows = [
         [
             output.printable(label.label),
             *(f"{count:,}" for count in (label.images, label.returned, label.right)),
             *(_share(value) for value in (label.recall, label.precision, label.f1)),
             f"{label.strength:.2f}",
-            {None: "–", True: "answered", False: "no"}[label.absent],
+            {None: "–", True: "hits", False: "none"}[label.absent],
         ]
         for label in shown
     ]
@@ -112,7 +112,7 @@ def _fit(one: RelevanceScores, fit: RelevanceFit) -> str:
     ]
     text = table(["constants", *HEADS], rows, right=range(1, 1 + len(HEADS)))
     if fit.chosen is None:
-        return text + "kept the built-in constants: no others do better on labels that they were not chosen on\n"
+        return text + "built-in constants kept: no others do better on labels that they were not chosen on\n"
     return text + f"stored for this library: {', '.join(_changes(fit.chosen, one))}\n"
 
 
