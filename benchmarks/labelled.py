@@ -72,6 +72,7 @@ def embed(encoder: Encoder, files: Sequence[Path]) -> Rows:
 
 
 def labels_of(names: Sequence[str]) -> list[str]:
+    """Prompts for photographs, from the names of their files."""
     return [f"a {name.replace('_', ' ')}" for name in names]
 
 

@@ -31,9 +31,12 @@ ANSWERABLE = (0.5, 0.1, 0.9)
 
 @dataclass(frozen=True)
 class Judged:
-    """One trial. The strengths of best hits: of queries with an answer, right and mistaken, of absent things, of random
-    letters. kept, answered, fooled: which of the right, absent and random ones have relevant images. precision: the
-    right share of what each query with an answer returns; found: whether anything of that is right.
+    """What one trial gives.
+
+    right, mistaken: strengths of best hits, right and wrong ones, of queries that have an answer; absent, letters: of
+    queries for absent things and of random letters. kept, answered, fooled: which queries of right, absent and letters
+    have relevant images. precision: for each query that has an answer and relevant images, the share of these that are
+    right; found: for each query that has an answer, whether any relevant image is right.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Judged:
 
 
 def judge(trial: Trial) -> Judged:
+    """Run the queries of a trial on its library."""
     library = relevant.Library(trial.pictures, trial.everyday)
     none = np.zeros(len(trial.pictures), bool)
     cuts = CUTS[trial.kind]

@@ -5,11 +5,12 @@ set of labels in which one applies to it (kept), and the same set with another o
 ImageNet's classes, the first question of each group in groups.txt, and the general words of general.txt, these for
 photographs and for the same things cut out on white. By examples, the groups of groups.txt are classes.
 
-`--stamps DIR` adds other cut-outs: Debian's tuxpaint-stamps-default, unpacked there, with the words of stamps.txt.
-The margin was not chosen on them, but they were in sight.
+`--stamps DIR` adds other cut-outs. It is optional: without it, their rows and columns are missing. They are the images
+of Debian's package tuxpaint-stamps-default (`apt-get download` and `dpkg -x FILE DIR`); stamps.txt tells which words
+apply to which of them. The margin was not chosen on them, but they were in sight.
 
-`--sweep` prints the tables for other margins, on every second photograph and on the rest,
-and what other constants keep and detect on average.
+`--sweep` prints the tables for other margins, on every second photograph and on the rest, what other constants keep and
+detect on average, and the cosines of near-equal images.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.classifying import Photos, Rows, encoded, photographs
 from benchmarks.config import REPOSITORY
@@ -42,14 +43,17 @@ OTHER = ("dog", "cat", "horse", "bird", "car", "tree", "house", "person", "food"
 UNSEEN = "person"
 """The built-in encoder sees no people: ImageNet has no such class."""
 DRAWN = ("cartoon", "symbols", "flags", "planets", "moon", "toys")
+"""Folders of stamps that are left out: drawings, signs, and things that are in no photograph."""
 REPEATS = 3
+"""Label sets that each image is judged by."""
 DRAWS = 60
+"""Choices of examples."""
 MARGINS = (1.4, 1.7, 2.0, 2.3, 2.6)
 SWEPT = {
     "COUNT": (256, 512, 1000),
     "NARROWER": (2.0, 2.5, 3.0),
     "NEAREST": (2, 3, 4),
-    "GENERAL": (0.2, 1 / 3, 0.5),
+    "GENERAL": (0.2, 0.25, 1 / 3, 0.5),
     "PER_LABEL": (0.4, 0.5, 0.6, 0.7),
 }
 SWEPT_KNOWN = {
@@ -111,10 +115,12 @@ def cut_out(image: Image.Image) -> Image.Image:
 
 
 def cut_outs(photos: Photos) -> Rows:
+    """The photographs cut out on white, as unit rows (n, dim)."""
     return np.concatenate([encoded(photos.encoder, cut_out(Image.open(file))) for file in photos.files])
 
 
 def members(photos: Photos, sets: Sequence[frozenset[str]]) -> Mask:
+    """Which photograph is in which set of names: shape (n, sets)."""
     return np.array([[name in some for some in sets] for name in photos.names])
 
 
@@ -142,7 +148,7 @@ def tasks(photos: Photos) -> list[Task]:
 
 
 def stamps(encoder: Encoder, folder: Path, photos: Photos) -> list[Task]:
-    """The same with cut-outs of other things."""
+    """The same with the images of tuxpaint-stamps-default, unpacked in `folder`."""
     root = folder / "usr" / "share" / "tuxpaint" / "stamps"
     files = [file for file in sorted(root.rglob("*.png")) if "mirror" not in file.name]
     files = [file for file in files if not set(DRAWN) & set(file.relative_to(root).parts)]
@@ -156,6 +162,7 @@ def stamps(encoder: Encoder, folder: Path, photos: Photos) -> list[Task]:
 
 
 def on_white(image: Image.Image) -> Image.Image:
+    """An image with transparency, on white with a border."""
     white = Image.new("RGBA", image.size, "white")
     white.alpha_composite(image)
     return ImageOps.expand(white.convert("RGB"), border=max(image.size) // 8, fill="white")
@@ -223,6 +230,7 @@ def by_prompts(photos: Photos, some: Sequence[Task], half: slice, lines: Sequenc
 def sweep(photos: Photos, some: Sequence[Task]) -> Iterator[str]:
     """Mean of what is kept and detected, over the tasks with few and with general labels, for other constants."""
     kinds = ("classes", "distractors", "groups", "words", "cut-outs", "stamps")
+    kinds = tuple(kind for kind in kinds if any(task.name.endswith(kind) for task in some))
     yield f"{'constants, kept / detected':28}" + "".join(f"{kind:>12}" for kind in kinds)
     for name, values in SWEPT.items():
         own = getattr(unknown, name)
@@ -232,8 +240,8 @@ def sweep(photos: Photos, some: Sequence[Task]) -> Iterator[str]:
             for kind in kinds:
                 here = [task for task in some if task.name.endswith(kind)]
                 found = [judge.margins(task, slice(None)) for task in here]
-                kept = np.mean([(right >= UNKNOWN_MARGIN).mean() for right, _ in found]) if here else np.nan
-                detected = np.mean([(other < UNKNOWN_MARGIN).mean() for _, other in found]) if here else np.nan
+                kept = np.mean([(right >= UNKNOWN_MARGIN).mean() for right, _ in found])
+                detected = np.mean([(other < UNKNOWN_MARGIN).mean() for _, other in found])
                 shares.append(f"{kept:7.2f}/{detected:.2f}")
             yield f"  {name:12}{value:14.2f}" + "".join(shares)
         setattr(unknown, name, own)
@@ -258,6 +266,41 @@ def example_shares(photos: Photos, draws: int) -> Iterator[tuple[tuple[str, int,
             for count in counts:
                 shares = [_draw(photos, applies, pool, size, count, everyday, seed) for seed in range(draws)]
                 yield (kind, len(pool), size, count), np.nanmean(shares, axis=0)
+
+
+def near_equal(photos: Photos) -> Iterator[str]:
+    """Cosines of photographs with slightly altered forms of them, and with one another: for `known.BURST`."""
+
+    def cropped(image: Image.Image) -> Image.Image:
+        (width, height), share = image.size, 0.01
+        return image.crop((int(share * width), int(share * height), width, height))
+
+    def turned(image: Image.Image) -> Image.Image:
+        """By 2°; of both forms, only the middle is kept, which the corners do not reach."""
+        return middle(image.rotate(2, Image.Resampling.BICUBIC))
+
+    def middle(image: Image.Image) -> Image.Image:
+        width, height = image.size
+        return image.crop((width // 20, height // 20, width - width // 20, height - height // 20))
+
+    def brighter(image: Image.Image) -> Image.Image:
+        return ImageEnhance.Brightness(image).enhance(1.1)
+
+    def rows(alter: Callable[[Image.Image], Image.Image]) -> Rows:
+        return np.concatenate([encoded(photos.encoder, alter(Image.open(f).convert("RGB"))) for f in photos.files])
+
+    yield f"near-equal images: 5 % and 50 % quantile of the cosines, share above {known.BURST} (known.BURST)"
+    ways = {
+        "1 % cropped at two sides": (photos.vectors, rows(cropped)),
+        "turned by 2°": (rows(middle), rows(turned)),
+        "a tenth brighter": (photos.vectors, rows(brighter)),
+    }
+    for name, (before, after) in ways.items():
+        cosines = (before * after).sum(axis=1)
+        low, median = np.quantile(cosines, [0.05, 0.5])
+        yield f"  {name:28}{low:.3f} {median:.3f}  {(cosines > known.BURST).mean():.2f}"
+    pairs = np.triu(photos.vectors @ photos.vectors.T, 1)
+    yield f"  {'different photographs':28}{int((pairs > known.BURST).sum())} pairs above it"
 
 
 def sweep_known(photos: Photos) -> Iterator[str]:
@@ -309,7 +352,7 @@ def main() -> None:
     if options.sweep:
         for name, half in (("even", slice(0, None, 2)), ("odd", slice(1, None, 2))):
             print(name, *by_prompts(photos, some, half, MARGINS), "", sep="\n", flush=True)
-        print(*sweep(photos, some), "", *sweep_known(photos), "", sep="\n", flush=True)
+        print(*sweep(photos, some), "", *sweep_known(photos), "", *near_equal(photos), "", sep="\n", flush=True)
 
 
 if __name__ == "__main__":
