@@ -454,7 +454,10 @@ def test_a_saved_classifier_of_version_0_1_0_still_tells_unknown_images(here: Ru
     value = json.loads(file.read_text())
     del value["known"]
     file.write_text(json.dumps(value))
-    assert here("classify", "--use", "kinds", "--unknown").code == 0
+    ask = ("--use", "kinds", "--unknown", "--margin", "-99", "--json")
+    [unknown] = [one for one in here("classify", *ask).json["results"] if "unknown" in one]
+    ran = here("classify", unknown["path"], *ask)
+    assert "1 of 1 image is unknown; a classifier made again from --examples has a --margin" in ran.err
 
 
 def test_a_classifier_of_labels_alone_can_be_kept_too(here: Run, own: Path) -> None:

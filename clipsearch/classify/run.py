@@ -105,7 +105,7 @@ def classify_images(
         beside = Distractors(prototypes(embedder, few, classifier.templates, progress=progress))
     margin = _margin(classifier, embedder, options)
     predictions, margins, unknown = _judged(classifier, gathered.vectors, options, margin, beside)
-    notices += _about_unknown(unknown, margin)
+    notices += _about_unknown(classifier, unknown, margin)
     nearest = {}
     if options.explain:
         predictions = explain.with_prompts(predictions, gathered.vectors, classifier, embedder, every=options.multi)
@@ -142,6 +142,7 @@ def _judged(
     predictions: list[tuple[Prediction, ...]] = []
     margins: list[float] = []
     unknown: list[bool] = []
+    everyday = Everyday.of(beside.prototypes) if beside is not None and classifier.known is not None else None
     for part in classifier.parts(vectors):
         scores = classifier.scores(part)
         if options.multi:
@@ -151,28 +152,33 @@ def _judged(
         logits = classifier.logits(scores)
         columns = best_columns(scores, options.k or len(classifier.labels))
         predictions += classifier.named(scores, softmax(logits), columns)
-        if options.unknown and beside is not None and classifier.known is None:
+        if options.unknown and beside is not None and everyday is None:
             found = beside.margins(part, classifier.prototypes, columns[:, 0], classifier.scale)
             margins += found.tolist()
             unknown += (found < margin).tolist()
-        elif options.unknown and beside is not None:
-            unknown += _unlike_examples(classifier, part, columns[:, 0], beside, margin).tolist()
+        elif options.unknown and beside is not None and everyday is not None:
+            unknown += _unlike_examples(classifier, part, columns[:, 0], beside, everyday, margin).tolist()
         elif options.unknown and classifier.fit is not None:
             unknown += (scores.max(axis=1) < classifier.fit.floor).tolist()
     return predictions, margins, unknown
 
 
 def _unlike_examples(
-    classifier: Classifier, vectors: NDArray[np.float32], best: NDArray[np.int64], beside: Distractors, margin: float
+    classifier: Classifier,
+    vectors: NDArray[np.float32],
+    best: NDArray[np.int64],
+    beside: Distractors,
+    everyday: Everyday,
+    margin: float,
 ) -> NDArray[np.bool_]:
     """Which of `vectors` (n, dim) resemble no example, shape (n,); those whose label `best` has none go by its prompts.
 
-    `margin`: how many deviations above the default raise the floor by as many.
+    `everyday`: of the prototypes of `beside`. `margin`: what it exceeds UNKNOWN_MARGIN by is added to the floor.
     """
     known = classifier.known
     if known is None:
         raise ValueError("made without examples")
-    nearness = known.nearness(vectors, Everyday.of(beside.prototypes))
+    nearness = known.nearness(vectors, everyday)
     unlike: NDArray[np.bool_] = nearness < known.floor + margin - UNKNOWN_MARGIN
     alone = np.array(known.counts)[best] == 0
     if alone.any():
@@ -181,14 +187,16 @@ def _unlike_examples(
     return unlike
 
 
-def _about_unknown(unknown: Sequence[bool], margin: float) -> list[Notice]:
-    """A notice where more than a third of the images came out unknown."""
+def _about_unknown(classifier: Classifier, unknown: Sequence[bool], margin: float) -> list[Notice]:
+    """A notice of what changes it, where more than a third of the images came out unknown."""
     count = sum(unknown)
     if 3 * count <= len(unknown):
         return []
     images = "image is" if len(unknown) == 1 else "images are"
-    text = f"{count:,} of {len(unknown):,} {images} unknown; a lower `margin` than {margin:g} keeps more of them"
-    return [Notice("advice", text)]
+    change = f"a lower `margin` than {margin:g} keeps more of them"
+    if classifier.fit is not None and classifier.known is None:  # Saved by version 0.1.0: no margin applies.
+        change = "a classifier made again from `examples` has a `margin` to change that"
+    return [Notice("advice", f"{count:,} of {len(unknown):,} {images} unknown; {change}")]
 
 
 def _classification(
