@@ -130,7 +130,7 @@ class Shelf:
         **options: Any,
     ) -> IndexReport:
         given = GivenOptions(None if exclude is None else tuple(exclude), hidden, follow, all_files)
-        run = RunOptions(given=given, **options)
+        run = RunOptions(given=given, batch_size=batch_size, **options)
         wanted = [absolute(p) for p in paths]
         catalog = Catalog.open(self.folder, writable=not preview)
         try:
@@ -143,7 +143,6 @@ class Shelf:
                 lambda: self._load(chosen),
                 row,
                 run,
-                batch_size=batch_size,
                 device=device,
                 progress=progress,
                 stop=stop,

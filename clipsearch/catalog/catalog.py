@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from clipsearch.images.tiles import Tiles
 
 NOT_FINITE = "not_finite"
-"""Keys of meta that start so name an encoder and a content for which it gave no finite vector; the value says on which
-device. Such a content is pending only on another one (`catalog.pending`)."""
+"""Prefix of the keys of `meta` that name an encoder and a content for which it gave no finite vector. The value is the
+device; the content is pending only on another one (`catalog.pending`)."""
 
 FITTED = "fitted"
-"""Keys of meta that start so hold the constants that were fitted for an encoder (`search.fitted`)."""
+"""Prefix of the keys of `meta` that hold the constants fitted for an encoder (`search.fitted`)."""
 
 CATALOG_NAME = "catalog.db"
 

@@ -76,7 +76,7 @@ class Embeddings:
         return int(row.fetchone()[0])
 
     def count_not_finite(self, encoder_id: int) -> int:
-        """Embeddings of an encoder that hold something else than finite numbers. Reads all of them."""
+        """How many embeddings of an encoder have a number that is not finite. Reads all of them."""
         rows = self._conn.execute("SELECT vector FROM embeddings WHERE encoder_id = ?", (encoder_id,))
         wrong = 0
         while part := rows.fetchmany(CHUNK):
@@ -150,15 +150,6 @@ class Embeddings:
         finite = finite_rows(vectors)
         return (seqs, owners, vectors) if finite is None else (seqs[finite], owners[finite], vectors[finite])
 
-    def owners(self, encoder_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Every seq of an encoder, ascending, and the content that it is a view of; shapes (n,)."""
-        import numpy as np
-
-        rows = self._conn.execute(
-            "SELECT seq, content_id FROM embeddings WHERE encoder_id = ? ORDER BY seq", (encoder_id,)
-        ).fetchall()
-        return np.array([seq for seq, _ in rows], np.int64), np.array([owner for _, owner in rows], np.int64)
-
     def existing_views(self, content_id: int, encoder_id: int) -> set[int]:
         """The numbers of the views that an encoder has vectors of; 0 is the whole image."""
         rows = self._conn.execute(
@@ -189,8 +180,8 @@ class Embeddings:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """seq (n,) and vectors (n, dim) with after < seq ≤ until, in the order of seq, up to CHUNK at a time.
 
-        A vector that is not finite, of which comparisons make no sense, is left out, or comes as `zeros` where as many
-        must come as are counted.
+        Vectors that are not finite are left out, since they cannot be compared. With `zeros`, they are replaced by
+        zeros instead, so that as many vectors come as `count` counts.
         """
         import numpy as np
 

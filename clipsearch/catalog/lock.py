@@ -12,7 +12,7 @@ from pathlib import Path
 from clipsearch.errors import LockedError, UsageError
 
 LOCK_NAME = "lock"
-"""In the library's folder."""
+"""The file in the library's folder that a writer locks."""
 
 POLL_S = 0.2
 

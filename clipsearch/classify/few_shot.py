@@ -62,7 +62,6 @@ class _LeftOut:
     has: NDArray[np.bool_]
     """Whether the label still has an example, shape (n, labels)."""
     classes: NDArray[np.int64]
-    groups: NDArray[np.int64]
 
     def scores(self, blend: float) -> NDArray[np.float64]:
         blended: NDArray[np.float64] = np.where(self.has, (1 - blend) * self.text + blend * self.pictures, self.text)
@@ -70,9 +69,9 @@ class _LeftOut:
 
     @property
     def judged(self) -> NDArray[np.bool_]:
-        """Which of the examples are not alone in their class, shape (n,)."""
-        alone: NDArray[np.bool_] = self.has[np.arange(len(self.classes)), self.classes]
-        return alone
+        """Which examples have others in their class, shape (n,)."""
+        judged: NDArray[np.bool_] = self.has[np.arange(len(self.classes)), self.classes]
+        return judged
 
 
 def fit(
@@ -86,7 +85,7 @@ def fit(
     """`classifier`, made from prompts alone, with examples: unit rows (n, dim), n ≥ 1, and the label of each, (n,).
 
     `blend` is the weight of the images, 0 … 1; by default, the one with the lowest leave-one-out log-loss. With
-    `everyday`, it can tell unknown images.
+    `everyday`, the classifier can also tell which images are unknown.
     """
     rows = vectors.astype(np.float64)
     text = classifier.prototypes.astype(np.float64)
@@ -152,15 +151,13 @@ def _leave_one_out(
     has[every, classes] = rest > 0
     centre = (means.sum(axis=0) - means[classes] + without) / np.maximum(has.sum(axis=1), 1)[:, None]
     images -= (rows * centre).sum(axis=1)[:, None]
-    return _LeftOut(rows @ text.T, images, has, classes, groups)
+    return _LeftOut(rows @ text.T, images, has, classes)
 
 
 def _best_blend(left: _LeftOut, own: float) -> float:
     """The blend with the lowest log-loss over the examples whose class has others."""
     judged = left.judged
-    some = _LeftOut(
-        left.text[judged], left.pictures[judged], left.has[judged], left.classes[judged], left.groups[judged]
-    )
+    some = _LeftOut(left.text[judged], left.pictures[judged], left.has[judged], left.classes[judged])
 
     def loss(blend: float) -> float:
         scores = some.scores(blend)

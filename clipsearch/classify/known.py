@@ -58,9 +58,9 @@ PAIRS = 10
 """Pairs of examples that COHESION counts for."""
 
 BURST = 0.95
-"""Cosine above which images are near-equal. With the built-in encoder, 99 in 100 photographs are that near to their form
-cropped by 1 %, turned by 2° or a tenth brighter; among 200 different ones, a single pair is (a lawn mower and a tractor;
-`benchmarks/unknown.py --sweep`)."""
+"""Cosine above which images are near-equal. With the built-in encoder, 99 % of 200 photographs are near-equal to their
+forms cropped by 1 %, turned by 2° or a tenth brighter, and a single pair of different ones is, a lawn mower and a
+tractor (`benchmarks/unknown.py --sweep`)."""
 
 _ROWS = 1024
 """Examples that are compared with all others of their class at a time."""

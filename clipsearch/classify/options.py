@@ -16,16 +16,16 @@ UNKNOWN = "unknown"
 """The label of an image that no label fits."""
 
 UNKNOWN_MARGIN = 2.0
-"""Deviations that an image's best label must have above unrelated ones; see `unknown`."""
+"""Standard deviations by which an image's best label must stand above unrelated ones; see `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyOptions:
     """k: labels per image, None for all. multi: judge each label separately, and give those with a probability of at
-    least `threshold`. unknown: mark an image whose best label is less than `margin` above unrelated ones; by default,
-    as far as `eval relevance --fit` has stored for the library, otherwise UNKNOWN_MARGIN. explain: add
-    the best-matching prompt, and the images of the library nearest to a label. templates: sentences with {} for the
-    label, "simple" or "openai"; by default the encoder's own. model: another encoder in the library.
+    least `threshold`. unknown: mark an image whose best label is less than `margin` standard deviations above unrelated
+    ones; None stands for the margin that was fitted for the library (`evaluate.store_fit`), or UNKNOWN_MARGIN without
+    one. explain: add the best-matching prompt, and the images of the library nearest to a label. templates: sentences
+    with {} for the label, "simple" or "openai"; by default the encoder's own. model: another encoder in the library.
     """
 
     k: int | None = 5
@@ -46,7 +46,7 @@ class ClassifyOptions:
         if not 0 <= self.threshold <= 1:
             raise UsageError(f"`threshold={self.threshold:g}`: must be a probability, from 0 to 1")
         if self.margin is not None and not math.isfinite(self.margin):
-            raise UsageError(f"`margin={self.margin:g}`: must be a number, in deviations")
+            raise UsageError(f"`margin={self.margin:g}`: must be a number of standard deviations")
         if self.multi and classifier.fit is not None:
             raise UsageError("a classifier made from examples chooses one label; leave out `multi`")
         if self.unknown and any(label.name == UNKNOWN for label in classifier.labels):

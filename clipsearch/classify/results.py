@@ -35,7 +35,7 @@ class Classification:
     unknown: bool = False
     """With `unknown`: none of the labels fits; `predictions` are what would have been chosen."""
     margin: float | None = None
-    """With `unknown`: how far the best label stands above unrelated ones, in deviations."""
+    """With `unknown`: how far the best label stands above unrelated ones, in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)

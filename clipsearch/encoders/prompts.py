@@ -29,7 +29,7 @@ def everyday(count: int) -> list[str]:
 
 
 def others(count: int, *, besides: int) -> list[str]:
-    """`count` prompts that `everyday(besides)` does not contain, spread over what it leaves, or all of these."""
+    """`count` prompts outside `everyday(besides)`, spread evenly over the rest; all of these if they are fewer."""
     taken = set(everyday_names(besides))
     left = [name for name in dict.fromkeys(imagenet_names()) if name not in taken]
     count = min(count, len(left))

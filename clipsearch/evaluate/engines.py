@@ -152,7 +152,8 @@ def _queries(
 ) -> dict[str, _Queries]:
     """Images of the library, drawn evenly, and texts, with the scores of their nearest neighbours.
 
-    The images are the last ones in a build's own order that it would tune an engine with, and train it on.
+    The images follow a build's probes in its own order (`ivf.drawn_order`), and precede what it trains on. So an
+    engine knows none of them, if the library has enough.
     """
     drawn = np.sort(np.roll(drawn_order(count), -IMAGES)[:queries])
     rows, ids, position = [], [], 0

@@ -4,9 +4,9 @@ Of the constants on a small grid around the program's own, those with the highes
 ABSENT of the labels whose images were left out, and at most LETTERS of random letters; and the margin with the highest
 sum of kept and detected. Of equal ones, the nearest to the program's own.
 
-Figures on the labels that constants were chosen on flatter them. So each label is also measured with constants that
-were chosen without it (leave-one-out cross-validation). Only where these are better than the program's own, the choice
-counts.
+Figures on the labels that constants were chosen on are too good. So each label is also measured with constants that
+were chosen without it (leave-one-out cross-validation). The choice counts only where these do better than
+the program's own.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ GRID: Mapping[str, Sequence[float]] = {
 """What is added to fields of Cuts."""
 
 LIFTS = (0, 0.5, -0.5, 1.0, -1.0, -1.5)
+"""Values of `Rule.lift`."""
 
 MARGINS = tuple(step / 2 for step in range(-4, 17))
+"""Values of `Fitted.margin`."""
 
 ABSENT, LETTERS = 0.15, 0.02
 """Shares of absent labels and of random letters that are answered, at most."""

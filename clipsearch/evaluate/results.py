@@ -165,7 +165,7 @@ class RelevanceFigures:
 class RelevanceFit:
     """Constants chosen on labelled images.
 
-    chosen: None where no others than the program's own do better on labels that they were not chosen on. own: figures
+    chosen: None where none do better than the program's own on labels that they were not chosen on. own: figures
     with the program's own; same: with the best ones, on the labels that they were chosen on; others: with those chosen
     without the label that is measured.
     """

@@ -22,7 +22,7 @@ _BLOCK = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class _Folded:
-    """Different captions, and which of the different images each one belongs to: `images`, ascending, shape (n,) each.
+    """Different captions, and the different images that each belongs to: `images`, ascending, shape (n,) each.
 
     rows: the position of the first copy of each different image.
     """
@@ -90,7 +90,7 @@ def retrieve(
             embedded = source.pictures([Work(path) for path in captioned.paths])
             there, vectors, missed = usable(embedded)
             kept = captioned.only(there)
-            folded = _Folded.of(kept, [embedded[place].digest for place in there])
+            folded = _Folded.of(kept, [embedded[at].digest for at in there])
             texts = source.texts(folded.captions)
             source.let_go()
             by_text, by_image = _ranked(texts, vectors[list(folded.rows)], folded)
@@ -114,7 +114,7 @@ def retrieve(
 def _ranked(texts: NDArray[np.float32], images: NDArray[np.float32], folded: _Folded) -> tuple[_Ranked, _Ranked]:
     """Texts that look for their images, and images that look for their texts.
 
-    A text is drawn with the first of its images.
+    For intervals, a text is drawn with the first of its images.
     """
     owner = np.array([own[0] for own in folded.images], np.int64)
     return (

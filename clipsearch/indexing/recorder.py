@@ -50,7 +50,7 @@ class Batch:
 class Recorder:
     """Records for one run, whose vectors are those of the encoder `row`, for the views of the mode `tiles`.
 
-    `device`: where they are computed.
+    `device`: where they are computed, as `devices.kind` names it.
     """
 
     def __init__(

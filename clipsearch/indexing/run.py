@@ -108,7 +108,7 @@ class IndexRun:
     """One run over `paths` (none: over all known roots), filling the vectors of `row`.
 
     `load` gives the encoder of `row`; it is called only if there is a file to read. `device` is where
-    it runs, which `batch_size` 0 leaves the size of batches to. `stop` is called between files.
+    it runs. `stop` is called between files.
     """
 
     def __init__(
@@ -118,7 +118,6 @@ class IndexRun:
         row: EncoderRow,
         options: RunOptions,
         *,
-        batch_size: int = 0,
         device: str = "auto",
         progress: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
@@ -127,7 +126,7 @@ class IndexRun:
         self._load = load
         self._row = row
         self._options = options
-        self._batch_size = batch_size or options.batch_size or devices.batch_size(device)
+        self._batch_size = options.batch_size or devices.batch_size(device)
         self._device = devices.kind(device)
         self._meter = Meter(progress)
         self._stop = stop

@@ -33,7 +33,7 @@ SAMPLE = 192
 """Images that are used in all."""
 CALIBRATED_ON = 64
 """Images of them that set the rounding; the agreement is measured on the others. Fewer are too small a sample of the
-layers' inputs, and of nearest neighbours, where chance alone would agree: in 62 % of the top 10 of 16 images."""
+layers' inputs, and of nearest neighbours: of 16 images, two random top 10 agree in 62 % (10 / 16)."""
 NEAREST = 10
 WORDS = 100
 """Prompts whose nearest images are compared."""
@@ -103,8 +103,8 @@ def eight_bit(
 ) -> EncoderInfo | None:
     """`base` in 8 bits: as the catalog has it, or calibrated now on images of `paths` and of the library.
 
-    What was calibrated on fewer than CALIBRATED_ON images is calibrated again once there are as many. `notify` hears
-    how well it agrees. None where `stop()` ended it. Raises UsageError without an image, and where the encoder has no
+    A calibration on fewer than CALIBRATED_ON images is repeated once there are as many. `notify` receives how well it
+    agrees. None where `stop()` ended it. Raises UsageError without an image, and where the encoder has no
     such form.
     """
     known = _known(catalog, base.info)
@@ -156,7 +156,7 @@ def _is_provisional(info: EncoderInfo) -> bool:
 
 
 def _is_enough(paths: Iterable[bytes]) -> bool:
-    """Whether so many files may suffice for a calibration; looks at no more of them than it must."""
+    """Whether there are CALIBRATED_ON different paths, which may suffice; takes no more of them than needed."""
     different: set[bytes] = set()
     for path in paths:
         different.add(path)

@@ -15,9 +15,9 @@ from clipsearch.search.relevance import TEXTS
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which images are relevant to a query of texts: by `cuts`, once the score that stands out was raised by `lift`.
+    """Which images are relevant to a query of texts: by `cuts`, with a `lift` added to the score that stands out.
 
-    lift: in units of the z-score; it is added to `relevance.LIFT`, except for the relevance that hits report.
+    lift: in units of the z-score, in addition to `relevance.LIFT`. The relevance that hits report does not change.
     """
 
     cuts: Cuts
@@ -30,7 +30,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """margin: of `classify.options.ClassifyOptions`. labels, images: fitted to so many."""
+    """The constants of one encoder: of `relevant` (`rule`), and of `unknown` (`margin`, as in `ClassifyOptions`).
+
+    labels, images: how many of each they were fitted to.
+    """
 
     rule: Rule
     margin: float
@@ -39,15 +42,15 @@ class Fitted:
 
 
 def recall(catalog: Catalog, encoder_id: int) -> Fitted | None:
-    """What is stored for an encoder; None where nothing is, or where it was fitted for other rules."""
+    """What is stored for an encoder; None where nothing is, or only constants of a rule that has changed since."""
     stored = catalog.meta(f"{FITTED}:{encoder_id}")
     if stored is None:
         return None
-    known = json.loads(stored)
     try:
+        known = json.loads(stored)
         rule = Rule(Cuts(**known["rule"]["cuts"]), known["rule"]["lift"])
         return Fitted(rule, known["margin"], known["labels"], known["images"])
-    except (KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

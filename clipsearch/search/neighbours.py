@@ -111,7 +111,7 @@ class Searcher:
     ) -> list[Neighbour]:
         """The `k` live contents nearest to `query`, a unit vector of shape (dim,); best first, ties by age.
 
-        With a larger `k`, the first ones stay the same: beyond what an approximate engine visits, the others follow.
+        A larger `k` only appends to the result: after what an approximate engine visits, all others follow.
         `where` narrows the search: whenever k contents pass it, the k nearest of them come back, by any engine.
         """
         return self.consistently(lambda: self._fetch(row, self._view(row), query, k, self.allowed(row, where)))
@@ -227,17 +227,12 @@ class Searcher:
         return self._opened[1]
 
     def _fetch(
-        self,
-        row: EncoderRow,
-        view: _View,
-        query: NDArray[np.float32],
-        k: int,
-        allowed: NDArray[np.int64] | None,
+        self, row: EncoderRow, view: _View, query: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None
     ) -> list[Neighbour]:
         """The first `k` of one order, which does not depend on `k`, so that pages are slices of it.
 
         An approximate engine's order: all live contents of the lists that it visits, then the others, each best first.
-        Where hardly any of the first candidates are live, what it visits is of no use, and every list is searched.
+        Where fewer than ENOUGH of the first candidates are live, every list is searched at once.
         """
         import numpy as np
 
@@ -283,12 +278,7 @@ class Searcher:
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
     def _scan(
-        self,
-        row: EncoderRow,
-        queries: NDArray[np.float32],
-        view: _View,
-        k: int,
-        allowed: NDArray[np.int64] | None,
+        self, row: EncoderRow, queries: NDArray[np.float32], view: _View, k: int, allowed: NDArray[np.int64] | None
     ) -> Found:
         """The best of the vectors that the view's index does not cover, from SQLite; a tail stays in memory."""
         from clipsearch.vectors import exact
@@ -385,7 +375,7 @@ def _first_contents(
 ) -> list[Neighbour]:
     """The first `k` live contents of one query's candidates; empty where there are fewer.
 
-    Also where one scores 0: an engine holds a vector that is not finite as zeros.
+    Also empty where one scores 0: in a snapshot, zeros stand for a vector that is not finite.
     """
     best: dict[int, Neighbour] = {}
     for seq, score in zip(ids.tolist(), scores.tolist(), strict=True):

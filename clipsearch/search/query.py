@@ -45,11 +45,10 @@ class QueryOptions:
     """How a query is answered.
 
     negative: terms that lower the score of an image. match_all: every term must match, where a sum would let one win;
-    such terms have no weights.
-    page: 2 for the next `k` best, and so on. sort: how a page is arranged. relevant: only relevant hits
-    (`search.evidence`); where the library has no baseline yet, it is measured now, once. model: another encoder that
-    the library holds. explain: add what the built-in encoder recognised. judge: add the relevance of each hit.
-    use_cache: False neither reads nor writes embeddings of texts.
+    such terms have no weights. page: 2 for the next `k` best, and so on. sort: how a page is arranged. relevant: only
+    relevant hits (`search.evidence`); where the library has no baseline yet, it is measured now, once. model: another
+    encoder that the library holds. explain: add what the built-in encoder recognised. judge: add the relevance of each
+    hit. use_cache: False neither reads nor writes embeddings of texts.
     """
 
     negative: Sequence[AnyTerm] = ()
