@@ -575,7 +575,7 @@ def test_a_vector_that_is_not_finite_is_a_failure(shelf: Shelf, photos: Path) ->
     assert len(shelf.hits()) == 4
     again = shelf.index(encoder=Broken())
     assert (again.failed, again.failed_before, again.unchanged, again.opened) == ((), 1, 4, 0)
-    assert any("no finite vector for 1 images" in finding.text for finding in doctor(shelf.folder))
+    assert any("images that got no finite vector: 1" in finding.text for finding in doctor(shelf.folder))
 
 
 def test_a_vector_that_is_not_finite_fails_for_one_encoder_on_one_device(shelf: Shelf, photos: Path) -> None:
@@ -627,7 +627,7 @@ def test_one_vector_that_is_not_finite_hides_no_other_image(shelf: Shelf, photos
     catalog.close()
     assert shelf.hits(photos / "0.png") == before[:-1]
     [problem] = [finding for finding in doctor(shelf.folder) if finding.level == "problem"]
-    assert "1 vectors are not finite" in problem.text
+    assert "vectors that are not finite numbers: 1;" in problem.text
 
 
 def test_one_vector_that_is_not_finite_spoils_no_other_answer(tmp_path: Path) -> None:

@@ -83,14 +83,14 @@ def _examine_vectors(catalog: Catalog, row: EncoderRow) -> Iterator[Finding]:
     if wrong:
         yield Finding(
             "problem",
-            f"{row.info.spec}: {wrong} vectors are not finite numbers, so queries leave these images out",
+            f"{row.info.spec}: vectors that are not finite numbers: {wrong}; queries leave these images out",
             "restore catalog.db from a backup, or index into a new library",
         )
     failed = len(pending.failed(catalog, row.id))
     if failed:
         yield Finding(
             "note",
-            f"{row.info.spec} gave no finite vector for {failed} images",
+            f"{row.info.spec}: images that got no finite vector: {failed}",
             "indexing with another `device` or `model` encodes them",
         )
 
