@@ -26,12 +26,11 @@ from clipsearch.search import evidence, relevance
 from clipsearch.search.background import PROMPTS, SAMPLE
 from clipsearch.search.evidence import CUTS, Cuts, Evidence, Scores
 from clipsearch.search.relevance import Kind
-from clipsearch.search.selection import SCANNED
 
 GRID = [
     Cuts(separation=separation, height=height, best=best, share=share, apart=apart)
     for separation, height, best, share, apart in itertools.product(
-        (2.3, 2.6, 2.9), (2.0, 2.5, 3.0), (0.55, 0.6, 0.65), (0.6, 0.7, 0.8), (3.0, 3.5, 4.0)
+        (2.3, 2.6, 2.9), (0.8, 1.2, 1.6), (0.55, 0.6, 0.65), (0.6, 0.7, 0.8), (3.0, 3.5, 4.0)
     )
 ]
 """Constants among which those of a group are chosen."""
@@ -94,10 +93,7 @@ class Library:
         scores = Scores(raw, (raw - mean) / deviation)
         order = np.argpartition(-raw, 2)[:3]
         best = order[np.argsort(-raw[order])]
-        seen = scores
-        if len(raw) > SCANNED:
-            seen = evidence.scored(self.baseline, query, self.baseline.sample.vectors, kind=kind)
-        found = evidence.evidence(self.baseline, query, seen, Scores(raw[best], scores.standard[best]), kind=kind)
+        found = evidence.evidence(self.baseline, query, Scores(raw[best], scores.standard[best]), kind=kind)
         return Asked(found, scores, right, group, first)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Cli
+from PIL import Image, ImageOps
 
 from clipsearch.cli.commands import demo
 
@@ -104,14 +105,16 @@ def test_relevance_in_a_library_of_a_few_images_is_no_failure(cli: Cli, copied: 
 
 def test_relevant_hits_are_counted_beyond_the_page(cli: Cli, tmp_path: Path) -> None:
     written = demo.write_photos(tmp_path / "photos")
+    with Image.open(written.folder / "chelsea.png") as cat:
+        ImageOps.mirror(cat).save(written.folder / "mirrored.png")
     assert cli("index", str(written.folder), "--model", "builtin", "--index", "library", cwd=tmp_path).code == 0
     ask = ("query", "a cat", "--relevant", "--index", "library")
     whole = cli(*ask, "-k", "100", cwd=tmp_path)
     count = len(whole.lines)
-    assert count >= 1 and f"note: {count} of {count} relevant hits" in whole.err
+    assert count >= 2 and f"note: {count} relevant pictures" in whole.err
     one = cli(*ask, "-k", "1", "--json", cwd=tmp_path)
     assert (one.json["relevant_total"], one.json["relevant_total_exact"], len(one.json["hits"])) == (count, True, 1)
-    assert f"note: 1 of {count} relevant hits" in one.err
+    assert f"note: 1 of {count} relevant pictures" in one.err
     none = cli("query", "xqzzt vvbk", "--relevant", "--index", "library", cwd=tmp_path)
     assert (none.code, none.out) == (0, b"") and "no confident match" in none.err
     assert cli("query", "a cat", "--index", "library", "--json", cwd=tmp_path).json["relevant_total"] is None

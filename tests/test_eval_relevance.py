@@ -203,7 +203,7 @@ def test_from_python_a_fit_is_stored_only_on_request(own: Path) -> None:
     [
         ([], "missing argument DIR"),
         (["few"], "9 different pictures: relevance cannot be determined from fewer than 10"),
-        (["two", "--fit"], "fitting needs at least 3 labels with pictures, and there are 2"),
+        (["two", "--fit"], "fitting needs at least 50 pictures of 5 labels, and there are"),
         (["classes", "--fit", "--model", "a", "--model", "b"], "--fit takes a single --model"),
         (["classes", "--fit", "--model", "builtin"], "has no embeddings of builtin"),
         (["classes", "--reset"], "--reset measures nothing"),

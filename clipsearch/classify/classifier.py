@@ -88,6 +88,14 @@ class Classifier:
         return cls(info, labels, means(vectors, groups), filled)
 
     @property
+    def distractor_templates(self) -> tuple[str, ...]:
+        """For the distractor labels of `unknown`: its only template, or else the encoder's own.
+
+        In 80 templates, they would be 80,000 prompts, which take a CLIP on a CPU many minutes.
+        """
+        return self.templates if len(self.templates) == 1 else (self.info.template,)
+
+    @property
     def scale(self) -> float:
         """What a score is multiplied by to be a logit."""
         return self.fit.scale if self.fit else self.info.logit_scale

@@ -43,7 +43,7 @@ def taught(
     kept = _distinct(readable)
     places = np.array([place for _, place in kept], np.int64)
     vectors = gathered.vectors[[item.row for item, _ in kept if item.row is not None]]
-    everyday = Everyday.of(prototypes(embedder, unknown.labels(), plain.templates, progress=progress))
+    everyday = Everyday.of(prototypes(embedder, unknown.labels(), plain.distractor_templates, progress=progress))
     fitted = few_shot.fit(plain, vectors, places, blend=blend, everyday=everyday)
     alike = [*_about_copies(len(readable) - len(kept)), *_about_bursts(vectors, places)]
     return replace(fitted, notices=(*plain.notices, *gathered.notices, *problems, *alike))

@@ -97,14 +97,16 @@ def classify_images(
     else:
         with catalog.reading():
             gathered = whole_library(catalog, embedder.row, where=where)
-    beside = None
+    beside, rows, templates = None, classifier.prototypes, classifier.distractor_templates
     if options.unknown and (classifier.fit is None or classifier.known is not None):
-        beside = Distractors(prototypes(embedder, distractors.labels(), classifier.templates, progress=progress))
+        beside = Distractors(prototypes(embedder, distractors.labels(), templates, progress=progress))
+        if templates != classifier.templates and classifier.known is None:
+            rows = prototypes(embedder, classifier.labels, templates, progress=progress)
     elif options.multi and classifier.info.logit_bias is None:
         few = distractors.labels(distractors.FEW)
         beside = Distractors(prototypes(embedder, few, classifier.templates, progress=progress))
     margin = _margin(classifier, embedder, options)
-    predictions, margins, unknown = _judged(classifier, gathered.vectors, options, margin, beside)
+    predictions, margins, unknown = _judged(classifier, gathered.vectors, options, margin, beside, rows)
     notices += _about_unknown(classifier, unknown, margin)
     nearest = {}
     if options.explain:
@@ -137,8 +139,12 @@ def _judged(
     options: ClassifyOptions,
     margin: float,
     beside: Distractors | None,
+    rows: NDArray[np.float32],
 ) -> tuple[list[tuple[Prediction, ...]], list[float], list[bool]]:
-    """What every vector (n, dim) is, and, where that was asked, how far it stands out and whether it is unknown."""
+    """What every vector (n, dim) is, and, where that was asked, how far it stands out and whether it is unknown.
+
+    `rows`: the prototypes of the labels (labels, dim) in the templates of `beside`.
+    """
     predictions: list[tuple[Prediction, ...]] = []
     margins: list[float] = []
     unknown: list[bool] = []
@@ -153,7 +159,7 @@ def _judged(
         columns = best_columns(scores, options.k or len(classifier.labels))
         predictions += classifier.named(scores, softmax(logits), columns)
         if options.unknown and beside is not None and everyday is None:
-            found = beside.margins(part, classifier.prototypes, columns[:, 0], classifier.scale)
+            found = beside.margins(part, rows, columns[:, 0], classifier.scale)
             margins += found.tolist()
             unknown += (found < margin).tolist()
         elif options.unknown and beside is not None and everyday is not None:

@@ -42,8 +42,8 @@ MARGINS = tuple(step / 2 for step in range(-4, 17))
 ABSENT, LETTERS = 0.15, 0.02
 """Shares of absent labels and of random letters that are answered, at most."""
 
-FEWEST = 3
-"""Labels with images: with fewer, there is nothing to validate a choice on."""
+FEWEST, FEWEST_IMAGES = 5, 50
+"""Labels with images, and images of them: from fewer, a choice would follow chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,11 @@ def estimates(material: Material, used: Fitted, *, resamples: int = metrics.RESA
 
 
 def fit(material: Material, own: Fitted, *, images: int) -> RelevanceFit:
-    """Choose constants, `own` being the program's. Raises UsageError for fewer than FEWEST labels with images."""
+    """Choose constants, `own` being the program's. Raises UsageError for too few images or labels with images."""
     shown = material.shown
-    if len(shown) < FEWEST:
-        raise UsageError(f"fitting needs at least {FEWEST} labels with pictures, and there are {len(shown)}")
+    if len(shown) < FEWEST or images < FEWEST_IMAGES:
+        needed, given = f"{FEWEST_IMAGES} pictures of {FEWEST} labels", f"{images} of {len(shown)}"
+        raise UsageError(f"fitting needs at least {needed}, and there are {given}")
     grid = candidates(own.rule.cuts)
     outcomes = _outcomes(material, grid)
     best = outcomes.choose()

@@ -24,7 +24,6 @@ from clipsearch.search.background import PROMPTS, SAMPLE
 from clipsearch.search.evidence import BEST, Evidence, Scores, evidence, scored
 from clipsearch.search.fitted import Rule
 from clipsearch.search.relevance import FEWEST, Baseline, Kind, measure, relevance
-from clipsearch.search.selection import SCANNED
 
 LETTERS = 100
 """Queries of random letters."""
@@ -89,7 +88,13 @@ def gather(
     queries, letters = source.texts(asked), source.texts(random_letters())
     everyday = source.texts(prompts.everyday(PROMPTS))
     classifier = Classifier.build(source.info, labels, source.texts, templates=templates)
-    beside = Classifier.build(source.info, unknown.labels(), source.texts, templates=templates).prototypes
+    own = classifier.distractor_templates
+    beside = unknown.Distractors(
+        Classifier.build(source.info, unknown.labels(), source.texts, templates=own).prototypes
+    )
+    rows = classifier.prototypes
+    if own != classifier.templates:
+        rows = Classifier.build(source.info, labels, source.texts, templates=own).prototypes
     whole = _baseline(vectors, everyday)
     present = [_asked(whole, query, vectors, applies[:, i]) for i, query in enumerate(queries)]
     absent: list[Asked | None] = []
@@ -107,8 +112,8 @@ def gather(
         tuple(present),
         tuple(absent),
         tuple(_asked(whole, query, vectors, np.zeros(len(vectors), bool)) for query in letters),
-        _right(classifier, unknown.Distractors(beside), vectors, applies),
-        _left_out(classifier, unknown.Distractors(beside), vectors, applies),
+        _right(classifier, rows, beside, vectors, applies),
+        _left_out(classifier, rows, beside, vectors, applies),
     )
 
 
@@ -136,22 +141,29 @@ def _asked(
     scores = scored(baseline, query, vectors, kind=KIND)
     nearest = np.argsort(-scores.raw, kind="stable")[:BEST]
     best = Scores(scores.raw[nearest], scores.standard[nearest])
-    seen = scores if len(vectors) <= SCANNED else scored(baseline, query, baseline.sample.vectors, kind=KIND)
     strength = relevance(baseline, query, best.raw[:1].astype(np.float32), kind=KIND)
-    return Asked(evidence(baseline, query, seen, best, kind=KIND), scores, right, float(strength[0]))
+    return Asked(evidence(baseline, query, best, kind=KIND), scores, right, float(strength[0]))
 
 
 def _right(
-    classifier: Classifier, beside: unknown.Distractors, vectors: NDArray[np.float32], applies: NDArray[np.bool_]
+    classifier: Classifier,
+    rows: NDArray[np.float32],
+    beside: unknown.Distractors,
+    vectors: NDArray[np.float32],
+    applies: NDArray[np.bool_],
 ) -> Judged:
     """The images whose best label is right."""
-    margins, labels = _margins(classifier, beside, vectors)
+    margins, labels = _margins(classifier, rows, beside, vectors)
     right = applies[np.arange(len(vectors)), labels]
     return Judged(margins[right], labels[right])
 
 
 def _left_out(
-    classifier: Classifier, beside: unknown.Distractors, vectors: NDArray[np.float32], applies: NDArray[np.bool_]
+    classifier: Classifier,
+    rows: NDArray[np.float32],
+    beside: unknown.Distractors,
+    vectors: NDArray[np.float32],
+    applies: NDArray[np.bool_],
 ) -> Judged:
     """The images of each label, judged by the other labels; those that another one applies to are left out."""
     margins, labels = [np.empty(0)], [np.empty(0, np.int64)]
@@ -165,18 +177,21 @@ def _left_out(
                 labels=tuple(label for label, kept in zip(classifier.labels, others, strict=True) if kept),
                 prototypes=classifier.prototypes[others],
             )
-            margins.append(_margins(without, beside, vectors[own])[0])
+            margins.append(_margins(without, rows[others], beside, vectors[own])[0])
             labels.append(np.full(int(own.sum()), i))
     return Judged(np.concatenate(margins), np.concatenate(labels))
 
 
 def _margins(
-    classifier: Classifier, beside: unknown.Distractors, vectors: NDArray[np.float32]
+    classifier: Classifier, rows: NDArray[np.float32], beside: unknown.Distractors, vectors: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The margin of each image, and its best label, as `classify.run` has them."""
+    """The margin of each image, and its best label, as `classify.run` has them.
+
+    `rows`: the prototypes of the labels in the templates of `beside`.
+    """
     margins, labels = [], []
     for part in classifier.parts(vectors):
         best = best_columns(classifier.scores(part), 1)[:, 0]
-        margins.append(beside.margins(part, classifier.prototypes, best, classifier.scale))
+        margins.append(beside.margins(part, rows, best, classifier.scale))
         labels.append(best)
     return np.concatenate(margins), np.concatenate(labels)

@@ -21,7 +21,7 @@ from clipsearch.search import background
 from clipsearch.search.background import GROWTH, PROMPTS, SAMPLE
 from clipsearch.search.relevance import FEWEST, Baseline, Kind, measure
 
-NAME = "yardstick 4"
+NAME = "baseline 1"
 """The key in the cache; the number goes up with any change of what is learnt."""
 
 MARKED = 256
@@ -60,6 +60,8 @@ def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Known:
     except ValueError:
         return Known()
     existing = _existing(catalog, row, baseline)
+    if len(baseline.sample.vectors) < FEWEST:
+        return Known(gone=existing < 1)
     if existing < EXISTING:
         return Known(gone=True)
     grown = (snapshots.count_about(catalog, row) - known[0]) * GROWTH > known[0]
@@ -70,7 +72,7 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
     """The baseline of an encoder in a library: from the cache, or measured on up to SAMPLE images and kept there.
 
     `embed` gives unit rows (n, dim) for texts; it is called for the everyday prompts where the cache has no current
-    baseline. None where the library has fewer than FEWEST images.
+    baseline. None where the library has fewer than FEWEST images, not counting those that nearly equal another one.
     """
     known = recall(catalog, row, cache)
     if known.current:
@@ -87,7 +89,7 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
         mark=_mark(seqs, vectors),
     )
     cache.put_fact(row.info.fingerprint, NAME, count, baseline.to_bytes())
-    return baseline
+    return baseline if len(baseline.sample.vectors) >= FEWEST else None
 
 
 def of_filter(

@@ -22,7 +22,7 @@ from clipsearch.types import Notice, Total
 REMEMBERED = 8
 """Baselines of filters that are kept from one query to the next."""
 
-TOO_FEW = f"relevance cannot be determined in a library of fewer than {FEWEST} images"
+TOO_FEW = f"relevance cannot be determined in a library of fewer than {FEWEST} different images"
 GONE = (
     "most of the images that the library's baseline was measured on are gone; the next index run, or a query with "
     "`relevant=True`, measures it again"
@@ -73,7 +73,7 @@ def _of_library(catalog: Catalog, embedder: Embedder, searcher: Searcher, *, rel
         searcher.learnt[key] = baseline
     elif relevant:
         embedder.notices.append(Notice("relevance", TOO_FEW))
-    elif found.gone:
+    elif found.gone and catalog.embeddings.count_images(row.id) >= FEWEST:
         embedder.notices.append(Notice("relevance", GONE))
     return baseline
 

@@ -28,12 +28,20 @@ BEST = 3
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """The constants of `Evidence.cut`. Chosen on the groups of `benchmarks/groups.txt`, and flat around these values:
-    `python -m benchmarks.relevance` shows what they give cross-validated by group."""
+    """The constants of `Evidence.cut`, chosen on the groups of `benchmarks/groups.txt`.
 
-    gain: float = 20.0
+    `python -m benchmarks.relevance` shows what they give cross-validated by group.
+
+    gain, separation: of a mixture that splits the images (a gain of 10 is very strong evidence: Kass and Raftery 1995,
+    doi:10.1080/01621459.1995.10476572). height: mean standard score of its upper component. smallest: share of the
+    images below which that component needs a hit that stands out. best: relevance of such a hit. deviations, share:
+    standard score of the images near it, absolute and as a share of its own. apart: how many of the query's own
+    deviations these are above its mean.
+    """
+
+    gain: float = 10.0
     separation: float = 2.6
-    height: float = 2.5
+    height: float = 1.2
     smallest: float = 0.05
     best: float = 0.6
     deviations: float = 2.0
@@ -98,9 +106,8 @@ class Evidence:
     """What the scores of one query over a library say: their mixture, and how far the best of them stand out.
 
     zero: the score at a z-score of 0; deviation: of this query's scores, without its best; step: the rise of the score
-    with each unit of z. stands_out: the score of a relevance of RELEVANT. best: the highest score; height: how much
-    higher that hit's standard score is than the mean of all; top: the mean standard score of the three best hits.
-    fitted: to the standard scores of all.
+    with each unit of z. stands_out: the score of a relevance of RELEVANT. best: the highest score; top: the mean
+    standard score of the three best hits. fitted: to the standard scores of different images.
     """
 
     zero: float
@@ -108,7 +115,6 @@ class Evidence:
     step: float
     stands_out: float
     best: float
-    height: float
     top: float
     fitted: mixture.Mixture | None
     kind: Kind
@@ -116,14 +122,9 @@ class Evidence:
     def cut(self, cuts: Cuts | None = None) -> Cut:
         """Which images are relevant. `cuts`: those of the query's kind.
 
-        None are if the best hit's standard score is less than `cuts.deviations` above the mean of all. (Where nearly
-        all images show one of two scenes, one in twenty queries of random letters has a hit that stands out, but not
-        that far.)
-
         If the mixture has a gain and a separation of at least those of `cuts`, and its upper component a mean of at
-        least `cuts.height`, that component is relevant, and so are the images that stand out by themselves. (Without a
-        height, any text splits a library that is half one burst of photos.) A component with a share below
-        `cuts.smallest` does not hide itself from the relevance, so its best image must be relevant in that way, too.
+        least `cuts.height`, that component is relevant, and so are the images that stand out by themselves. A component
+        with a share below `cuts.smallest` is too small to lower how far its images stand out, so the best of them must.
 
         Otherwise, if the best hit's relevance is above `cuts.best`, the images that stand out are relevant, and those
         whose standard score is at least `cuts.deviations` and `cuts.share` of the three best hits', if they are
@@ -132,8 +133,6 @@ class Evidence:
         """
         cuts = cuts or CUTS[self.kind]
         fitted = self.fitted
-        if self.height < cuts.deviations:
-            return Cut()
         is_sure = self.best > self.stands_out + self.step * WIDTH * math.log(cuts.best / (1 - cuts.best))
         if (
             fitted
@@ -149,15 +148,11 @@ class Evidence:
         return Cut(self.stands_out, least, max(cuts.deviations, cuts.share * self.top))
 
 
-def evidence(
-    baseline: Baseline, query: NDArray[np.float32], scores: Scores, best: Scores, *, kind: Kind = "text"
-) -> Evidence:
-    """`scores`: of all images or of a sample of them with the unit vector `query` (dim,); `best`: of the three best
-    hits or more, best first."""
-    usual = baseline.usual[kind]
-    mean, deviation, step = (float(each[0]) for each in baseline.sample.unit(query[None], usual.spread))
+def evidence(baseline: Baseline, query: NDArray[np.float32], best: Scores, *, kind: Kind = "text") -> Evidence:
+    """What the scores of the unit vector `query` (dim,) say; `best`: those of three hits or more, best first."""
+    usual, sample = baseline.usual[kind], baseline.sample
+    mean, deviation, step = (float(each[0]) for each in sample.unit(query[None], usual.spread))
     stands_out = mean + step * (usual.best + LIFT[kind])
-    height = float(best.standard[0] - scores.standard.mean())
     top = float(np.mean(best.standard[:BEST]))
-    fitted = mixture.fit(scores.standard)
-    return Evidence(mean, deviation, step, stands_out, float(best.raw[0]), height, top, fitted, kind)
+    fitted = mixture.fit(scored(baseline, query, sample.vectors, kind=kind).standard)
+    return Evidence(mean, deviation, step, stands_out, float(best.raw[0]), top, fitted, kind)

@@ -68,6 +68,9 @@ LEFT_OUT = 0.1
 KEPT_NUMBERS = 500_000
 """Numbers of the sample that are kept, in 1 MB: 976 images of 512 dimensions."""
 
+NEAR = 0.2
+"""Share of the median distance (1 − cosine) of two images below which they are nearly equal."""
+
 FEWEST = 10
 """Below this many images there is no baseline."""
 
@@ -96,9 +99,13 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Images of a library: unit rows of shape (n, dim), float32, n ≥ 2."""
+    """Different images of a library: unit rows of shape (n, dim), float32, n ≥ 2.
+
+    counts, shape (n,): for how many images of the library's sample each stands, with those that nearly equal it.
+    """
 
     vectors: NDArray[np.float32]
+    counts: NDArray[np.int64]
 
     def tail(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and deviation of the scores of each of `queries` (m, dim), the best tenth left out; shapes (m,)."""
@@ -112,6 +119,27 @@ class Sample:
         how much the score rises with each unit of z."""
         mean, own = self.tail(queries)
         return mean, own, _step(own, spread)
+
+    @classmethod
+    def of(cls, images: NDArray[np.float32]) -> Sample:
+        """Of unit rows (m, dim), m ≥ 2, those that are not nearly equal to an earlier one.
+
+        Near-equal are those whose distance is less than NEAR of the median one: copies, bursts, altered forms. A burst
+        is one event, and would pass for a kind of images, and for what is usual in the library.
+        """
+        cosines = images @ images.T
+        near = cosines > 1 - NEAR * (1 - np.median(cosines))
+        left, chosen, counts = np.ones(len(images), bool), [], []
+        for number in range(len(images)):
+            if left[number]:
+                same = near[number] & left
+                same[number] = True
+                left &= ~same
+                chosen.append(number)
+                counts.append(int(same.sum()))
+        if len(chosen) < 2:
+            return cls(images, np.ones(len(images), np.int64))
+        return cls(images[chosen], np.array(counts, np.int64))
 
     def z_scores(self, queries: NDArray[np.float32], scores: NDArray[np.float32], spread: float) -> NDArray[np.float64]:
         """The z-scores of `scores` (m, n) of `queries` (m, dim), as in the module's docstring."""
@@ -180,7 +208,7 @@ class Baseline:
             for kind, one in self.usual.items()
         }
         rests = {kind: one.rest for kind, one in self.everyday.items()}
-        known = {"count": self.count, "images": len(self.sample.vectors), "usual": usual, "rests": rests}
+        known = {"count": self.count, "images": self.sample.counts.tolist(), "usual": usual, "rests": rests}
         rows = [self.sample.vectors, *(np.vstack([one.centre, one.factors]) for one in self.everyday.values())]
         head = json.dumps(known | {"mark": self.mark})
         return b"%s\n%s" % (head.encode(), np.vstack(rows).astype("<f2").tobytes())
@@ -195,18 +223,20 @@ class Baseline:
                 kind: Level(*(float(known["usual"][kind][name]) for name in ("spread", "best", "mean", "deviation")))
                 for kind in KINDS
             }
-            count, images, rests = int(known["count"]), int(known["images"]), [float(known["rests"][k]) for k in TEXTS]
+            count, rests = int(known["count"]), [float(known["rests"][kind]) for kind in TEXTS]
+            counts = np.array(known["images"], np.int64)
             mark = tuple((int(seq), int(crc)) for seq, crc in known["mark"])
         except (KeyError, TypeError) as exc:
             raise ValueError("not a baseline") from exc
         rows = np.frombuffer(body, "<f2").reshape(-1, dim).astype(np.float32)
+        images = len(counts)
         if images < 2 or len(rows) < images + 2 * len(TEXTS):
             raise ValueError("not a baseline")
         blocks = np.split(rows[images:], len(TEXTS))
         everyday = {
             kind: Everyday(block[0], block[1:], rest) for kind, block, rest in zip(TEXTS, blocks, rests, strict=True)
         }
-        return cls(count, Sample(rows[:images]), usual, everyday, mark)
+        return cls(count, Sample(rows[:images], counts), usual, everyday, mark)
 
 
 def relevance(
@@ -243,7 +273,7 @@ def measure(
     _, wholes, owners = np.unique(owners, return_index=True, return_inverse=True)
     mean = images.mean(axis=0)
     step = -(-len(images) // max(FEWEST, KEPT_NUMBERS // images.shape[1]))
-    kept = Sample(images[::step].astype(np.float16).astype(np.float32))  # As it will come from the cache.
+    kept = Sample.of(images[::step].astype(np.float16).astype(np.float32))  # As it will come from the cache.
     chosen = np.sort(wholes)[np.unique(np.linspace(0, len(wholes) - 1, len(texts)).astype(int))]
     beside = np.linspace(0, len(texts) - 1, len(chosen)).astype(int)
     centred = _unit(texts - texts.mean(axis=0)), _unit(images[chosen] - mean)

@@ -51,12 +51,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class _Images:
-    """Views of images, shapes (n,), (n,) and (n, dim), with the mean and deviation of their scores by chance.
+    """Views of images, shapes (n,), (n,) and (n, dim), with the mean and deviation of their scores by chance."""
 
-    is_all: not just the baseline's sample, whose seqs are not known.
-    """
-
-    is_all: bool
     seqs: NDArray[np.int64]
     owners: NDArray[np.int64]
     vectors: NDArray[np.float32]
@@ -92,18 +88,20 @@ def select(
     images; None where it is the library's, even if `question` has a filter, which few images pass then.
     """
     query, kind = question.vector, question.kind
-    images = _images(catalog, row, searcher, baseline, kind, scope)
-    seqs, scores = images.best_views(query)
-    cut = fitted.cut(catalog, row.id, evidence(baseline, query, scores, _scores(found, question, baseline), kind=kind))
+    best = _scores(found, question, baseline)
+    cut = fitted.cut(catalog, row.id, evidence(baseline, query, best, kind=kind))
     if not cut.answers:
         return [], Total(0, exact=True)
     if question.where and scope is None:
         inside = searcher.nearest(row, query, FILTERED, where=question.where)
         hits = _passing(inside, question, baseline, cut)
         return hits[:wanted], Total(len(hits), exact=True)
-    if not images.is_all:
-        share = float(cut.passes(scores).mean())
-        return _nearest_passing(row, searcher, question, baseline, found, wanted, cut, round(share * baseline.count))
+    if baseline.count > SCANNED:
+        sample = baseline.sample
+        share = np.average(cut.passes(scored(baseline, query, sample.vectors, kind=kind)), weights=sample.counts)
+        estimate = round(float(share) * baseline.count)
+        return _nearest_passing(row, searcher, question, baseline, found, wanted, cut, estimate)
+    seqs, scores = _images(catalog, row, searcher, baseline, kind, scope).best_views(query)
     chosen = catalog.embeddings.live_views(row.id, seqs[cut.passes(scores)].tolist(), with_blank=bool(question.where))
     count = len(found)
     while True:
@@ -150,19 +148,16 @@ def _scores(found: Sequence[Neighbour], question: Question, baseline: Baseline) 
 def _images(
     catalog: Catalog, row: EncoderRow, searcher: Searcher, baseline: Baseline, kind: Kind, where: Filter | None
 ) -> _Images:
-    """All images that `where` leaves; of more than SCANNED, the baseline's sample. Those of the last query are kept."""
+    """All images that `where` leaves. Those of the last query are kept."""
     key = (row.info.fingerprint, catalog.version(), kind, where)
     known = cast("tuple[object, _Images] | None", searcher.learnt.get(_Images))
     if known is not None and known[0] == key:
         return known[1]
-    if baseline.count > SCANNED:
-        vectors = baseline.sample.vectors
-        seqs = owners = np.arange(len(vectors))
-    elif (allowed := searcher.allowed(row, where)) is not None:
+    if (allowed := searcher.allowed(row, where)) is not None:
         live, vectors = catalog.embeddings.live_vectors(row.id, allowed.tolist(), dim=row.info.dim, with_blank=True)
         seqs, owners = np.array(list(live), np.int64), np.array([about.content_id for about in live.values()], np.int64)
     else:
         seqs, owners, vectors = catalog.embeddings.live_every(row.id, 1, dim=row.info.dim)
-    images = _Images(baseline.count <= SCANNED, seqs, owners, vectors, *baseline.chance(vectors, kind))
+    images = _Images(seqs, owners, vectors, *baseline.chance(vectors, kind))
     searcher.learnt[_Images] = (key, images)
     return images

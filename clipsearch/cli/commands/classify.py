@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -115,6 +116,8 @@ def classify(
     from clipsearch.encoders.base import EncoderOptions
 
     classify_checks.check(context)
+    if images:  # Where the cores are busy, numpy's threads would wait for one another longer than they compute.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     target = None
     if plot is not None:
         from clipsearch.display.plots.file import check

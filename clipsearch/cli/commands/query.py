@@ -69,7 +69,7 @@ def query(
     portrait: options.Portrait = False,
     indexed_since: options.IndexedSince = None,
     state: options.State = None,
-    relevant: Annotated[bool, flag("--relevant", "Only confident matches.")] = False,
+    relevant: Annotated[bool, flag("--relevant", "Only relevant pictures; not with --without or --all.")] = False,
     sort: Annotated[Sort, typer.Option("--sort", help="Order of the hits.")] = "score",
     unfold: Annotated[bool, flag("--unfold", "List every path of a picture separately.")] = False,
     model: options.LibraryModel = None,
@@ -141,7 +141,7 @@ def query(
     _write(result, json=json, jsonl=jsonl, csv=csv, null=null)
     if preview:
         _preview(result)
-    _note(result, relevant=relevant, page=page, where=where)
+    _note(result, relevant=relevant, page=page, k=k, where=where)
     return _hand_over(result, html=html, open_=open_, copy_to=copy_to, link_to=link_to)
 
 
@@ -234,7 +234,7 @@ def _preview(result: QueryResult) -> None:
         output.write(strip)
 
 
-def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | None) -> None:
+def _note(result: QueryResult, *, relevant: bool, page: int, k: int, where: Filter | None) -> None:
     for notice in result.notices:
         # `clipsearch index` has already told a script.
         if output.is_terminal(sys.stderr) or notice.kind != "fallback":
@@ -245,14 +245,18 @@ def _note(result: QueryResult, *, relevant: bool, page: int, where: Filter | Non
     weak: Any = result.model.details.get("weak_below")
     if not result.hits:
         if result.relevant is not None:
-            output.note("no more relevant hits" if result.relevant.count else "no confident match")
+            output.note("no more relevant pictures" if result.relevant.count else "no confident match")
         else:
             none = "no pictures match the filter" if where else "no pictures yet"
             output.note("no more pictures" if page > 1 else none)
         return
     if result.relevant is not None:
-        about = "" if result.relevant.exact else "about "
-        output.note(f"{len(result.hits)} of {about}{result.relevant.count} relevant hits")
+        shown = len({hit.id for hit in result.hits})
+        before = (page - 1) * k
+        which = f"{before + 1}–{before + shown}" if before else f"{shown}"
+        all_shown = shown == result.relevant.count
+        of = "" if all_shown else f" of {'' if result.relevant.exact else 'about '}{result.relevant.count:,}"
+        output.note(f"{which}{of} relevant {'picture' if all_shown and shown == 1 else 'pictures'}")
     best = max(hit.score for hit in result.hits)
     if weak is not None and result.kind == "cosine" and not relevant and page == 1 and best < weak:
         output.note(
