@@ -89,11 +89,11 @@ class Classifier:
 
     @property
     def distractor_templates(self) -> tuple[str, ...]:
-        """For the distractor labels of `unknown`: its only template, or else the encoder's own.
+        """For the distractor labels of `unknown`: its first template.
 
         In 80 templates, they would be 80,000 prompts, which take a CLIP on a CPU many minutes.
         """
-        return self.templates if len(self.templates) == 1 else (self.info.template,)
+        return self.templates[:1] or (self.info.template,)
 
     @property
     def scale(self) -> float:
