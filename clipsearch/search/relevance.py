@@ -69,7 +69,8 @@ KEPT_NUMBERS = 500_000
 """Numbers of the sample that are kept, in 1 MB: 976 images of 512 dimensions."""
 
 NEAR = 0.2
-"""Share of the median distance (1 − cosine) of two images below which they are nearly equal."""
+"""Two images are nearly equal if their distance (1 − cosine) is less than this share of the 0.9 quantile of the
+distances of all pairs."""
 
 FEWEST = 10
 """Below this many images there is no baseline."""
@@ -124,11 +125,11 @@ class Sample:
     def of(cls, images: NDArray[np.float32]) -> Sample:
         """Of unit rows (m, dim), m ≥ 2, those that are not nearly equal to an earlier one.
 
-        Near-equal are those whose distance is less than NEAR of the median one: copies, bursts, altered forms. A burst
-        is one event, and would pass for a kind of images, and for what is usual in the library.
+        Near-equal are those whose distance is less than NEAR of that of unlike images: copies, bursts, altered forms. A
+        burst is one event, and would pass for a kind of images, and for what is usual in the library.
         """
         cosines = images @ images.T
-        near = cosines > 1 - NEAR * (1 - np.median(cosines))
+        near = cosines > 1 - NEAR * (1 - np.quantile(cosines, 0.1))
         left, chosen, counts = np.ones(len(images), bool), [], []
         for number in range(len(images)):
             if left[number]:
