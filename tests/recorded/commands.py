@@ -267,6 +267,8 @@ def evaluate(shell: Shell) -> None:
     shell(f"eval classify ../taught {on} --labels @labels.txt --sample 8 --json")
     shell(f"eval classify ../taught --model {MODEL} --model builtin --sample 4 --json", loose=True)
     shell("eval classify ../nowhere --json")
+    shell(f"eval relevance ../taught {on} --json", loose=True)
+    shell("eval relevance ../taught --fit --json")
     shell("eval retrieval ../captions.csv --json")
     shell(f"eval retrieval ../captions.csv --images .. --model {MODEL} --sample 5 --json")
     shell("eval retrieval ../captions.csv --images ../nowhere --json")
