@@ -38,7 +38,10 @@ FILTER_SAMPLE = 1_000
 
 
 class Known(NamedTuple):
-    """What the cache holds. `current`: nothing is to be renewed; `gone`: most of the baseline's images are."""
+    """What the cache holds. `current`: nothing is to be renewed; `gone`: most of the baseline's images are.
+
+    baseline: None also where it was measured on fewer than FEWEST different images.
+    """
 
     baseline: Baseline | None = None
     current: bool = False
@@ -60,12 +63,10 @@ def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Known:
     except ValueError:
         return Known()
     existing = _existing(catalog, row, baseline)
-    if len(baseline.sample.vectors) < FEWEST:
-        return Known(gone=existing < 1)
     if existing < EXISTING:
         return Known(gone=True)
     grown = (snapshots.count_about(catalog, row) - known[0]) * GROWTH > known[0]
-    return Known(baseline, current=not grown and existing >= 1 - 1 / GROWTH)
+    return Known(_if_enough(baseline), current=not grown and existing >= 1 - 1 / GROWTH)
 
 
 def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: background.EmbedTexts) -> Baseline | None:
@@ -89,7 +90,7 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
         mark=_mark(seqs, vectors),
     )
     cache.put_fact(row.info.fingerprint, NAME, count, baseline.to_bytes())
-    return baseline if len(baseline.sample.vectors) >= FEWEST else None
+    return _if_enough(baseline)
 
 
 def of_filter(
@@ -109,7 +110,7 @@ def of_filter(
     chosen = seqs[:: max(1, -(-len(seqs) // FILTER_SAMPLE))].tolist()
     live, vectors = catalog.embeddings.live_vectors(row.id, chosen, dim=row.info.dim, with_blank=True)
     owners = np.array([about.content_id for about in live.values()], np.int64)
-    if len(np.unique(owners)) < min(FILTERED, FILTER_SAMPLE):
+    if len(np.unique(owners)) < FILTERED:
         return None
     texts = embed(prompts.everyday(PROMPTS))
     return measure(
@@ -120,6 +121,10 @@ def of_filter(
         kinds=(kind,),
         everyday=library.everyday,
     )
+
+
+def _if_enough(baseline: Baseline) -> Baseline | None:
+    return baseline if len(baseline.sample.vectors) >= FEWEST else None
 
 
 def _mark(seqs: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:

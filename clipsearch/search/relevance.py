@@ -79,7 +79,6 @@ QUARTERS = 4
 ENOUGH_TO_QUARTER = 400
 """The growth with n is measured between a sample and its quarters where these have 100 images each."""
 
-
 FACTORS = 64
 """Principal directions of the everyday prompts that are kept: with these, the deviation of one image's scores is within
 3 % of the one over all 256 prompts (built-in encoder, 200 photographs)."""
