@@ -88,6 +88,10 @@ class Picture:
             since = self._source.pixels_since
             return (self._source.decode(1).since if since is None else since) > revision
 
+    def holds(self) -> int:
+        """Bytes that decoding it takes at its peak."""
+        return 4 * self.facts.width * self.facts.height
+
     def is_blank(self, pixels: NDArray[np.uint8] | None = None) -> bool:
         """Whether the image has only one colour. `pixels` are of some view of it, shape (3, S, S).
 

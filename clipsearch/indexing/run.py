@@ -18,13 +18,13 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders import devices
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import UsageError
-from clipsearch.images.lookahead import Budget, in_order
 from clipsearch.images.open import decoder_version
 from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.images.tiles import Tiles
+from clipsearch.images.workers import Limits, Workers
 from clipsearch.indexing.progress import Meter
-from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Truncated, Unread
-from clipsearch.indexing.reconcile import Counts, Reconciler, Work
+from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Unread
+from clipsearch.indexing.reconcile import Counts, Reconciler
 from clipsearch.indexing.recorder import Batch, Recorder, now
 from clipsearch.indexing.results import IndexReport, Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
@@ -56,6 +56,7 @@ class RunOptions:
 
     given: GivenOptions = field(default_factory=GivenOptions)
     threads: int = 0
+    limits: Limits = Limits()
     batch_size: int = 0
     max_pixels: int = MAX_PIXELS
     rehash: bool = False
@@ -133,7 +134,6 @@ class IndexRun:
         self._tiles = _tiles(catalog, options)
         self._deleted = 0
         self._batch = Batch()
-        self._truncated: list[Work] = []
         self._opened = 0
         self._published = False
         self._notices: list[str] = []
@@ -192,60 +192,38 @@ class IndexRun:
     def _work_through(self) -> None:
         if self._stop() or not self._meter.left:
             return
-        threads = self._options.threads or os.cpu_count() or 1
-        with contextlib.closing(Catalog.open(self._catalog.folder)) as catalog:
-            ahead = 2 * self._batch_size + threads
-            budget = Budget(ahead)
-            reader = Reader(
-                catalog,
-                self._load,
-                self._row.id,
-                tiles=self._tiles,
-                max_pixels=self._options.max_pixels,
-                budget=budget,
-            )
-
-            def read(numbered: tuple[int, Work]) -> Outcome:
-                turn, work = numbered
-                return reader.read(work, turn=turn)
-
-            works = enumerate(self._reconciler.work())
-            with contextlib.closing(in_order(read, works, threads=threads, ahead=ahead, budget=budget)) as outcomes:
+        with (
+            contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
+            Workers(self._options.limits) as workers,
+        ):
+            reader = Reader(catalog, self._row, tiles=self._tiles, max_pixels=self._options.max_pixels)
+            ahead = 2 * self._batch_size + workers.count
+            tasks = (reader.task(work) for work in self._reconciler.work())
+            outcomes = workers.run(tasks, ahead=ahead, views=ahead, stop=self._stop)
+            with contextlib.closing(outcomes):
                 for outcome in outcomes:
-                    budget.release(len(outcome.views) if isinstance(outcome, Decoded) else 0)
-                    self._take(outcome, reader)
+                    self._take(outcome)
                     if self._stop():
                         break
-            # Decoding truncated files may fill another batch.
-            while self._batch or (self._truncated and not self._stop()):
-                self._flush(reader)
+            if self._batch:
+                self._flush()
             self._opened = reader.opened
 
-    def _take(self, outcome: Outcome, reader: Reader) -> None:
+    def _take(self, outcome: Outcome) -> None:
         if isinstance(outcome, Decoded):
             outcome = self._recorder.already_done(outcome) or outcome
-        if isinstance(outcome, Truncated):
-            self._truncated.append(outcome.work)
-        elif isinstance(outcome, Decoded):
+        if isinstance(outcome, Decoded):
             self._batch.add(outcome)
         else:
             self._batch.others.append(outcome)
             self._meter.done(1, skipped=isinstance(outcome, Broken | Unread))
-        full = self._batch.views >= self._batch_size or len(self._truncated) >= self._batch_size
-        if full or len(self._batch.others) >= MAX_ROWS_A_COMMIT:
-            self._flush(reader)
+        if self._batch.views >= self._batch_size or len(self._batch.others) >= MAX_ROWS_A_COMMIT:
+            self._flush()
 
-    def _flush(self, reader: Reader) -> None:
-        """Encode and commit the current batch, then decode the truncated files that were set aside."""
+    def _flush(self) -> None:
+        """Encode and commit the current batch."""
         batch, self._batch = self._batch, Batch()
-        if batch:
-            self._commit(batch)
-        truncated, self._truncated = self._truncated, []
-        for i, work in enumerate(truncated):
-            if self._stop():
-                self._truncated += truncated[i:]
-                return
-            self._take(reader.read(work, truncated=True), reader)
+        self._commit(batch)
 
     def _commit(self, batch: Batch) -> None:
         import numpy as np

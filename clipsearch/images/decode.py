@@ -1,0 +1,153 @@
+"""The usual tasks of decoder processes (`workers`): open a file, see what it holds, and get its pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from clipsearch.errors import TruncatedImageError
+from clipsearch.images.sniff import MAX_PIXELS
+from clipsearch.images.workers import Answer, Request, Steps
+from clipsearch.types import Box, ImageFacts, Preprocess
+
+IN_MEMORY_BYTES = 256 * 2**20
+"""Larger files are hashed in pieces and decoded from their descriptor."""
+
+SMALL = 64 * 2**20
+"""Bytes: images that hold less while they are decoded need not wait for room. That is 16 megapixels."""
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Stored(NamedTuple):
+    """A file that was opened, and perhaps read: size in bytes, modification time, SHA-256; `regular`: a regular file.
+
+    started_ns: when reading began. changed: whether it changed while it was read.
+    """
+
+    size: int
+    mtime_ns: int
+    regular: bool
+    digest: bytes = b""
+    started_ns: int = 0
+    changed: bool = False
+
+
+class Pixels(NamedTuple):
+    """uint8 (n, 3, S, S). `whole`: the places of boxes that the whole image stands in for; `blank`: whether it has only
+    one colour."""
+
+    rows: NDArray[np.uint8]
+    whole: frozenset[int]
+    blank: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that a decoder process has open. `changed`: whether older readers gave other pixels (`image`).
+
+    holds: bytes that decoding takes. decoded: the pixels of the whole image, if they came along.
+    """
+
+    facts: ImageFacts
+    changed: bool
+    holds: int
+    decoded: Pixels | None
+
+    def pixels(
+        self, preprocess: Preprocess, boxes: Sequence[Box | None] = (None,), *, counted: bool = False
+    ) -> Steps[Pixels]:
+        """The input of an image tower, for parts of the upright image or (None) the whole of it.
+
+        `counted`: these are views of a run. Raises ImageError.
+        """
+        fields = {"do": "pixels", "preprocess": asdict(preprocess), "boxes": list(boxes), "blank": True}
+        answer = yield Request(fields, views=len(boxes) if counted else 0, holds=self.holds)
+        found = _pixels(answer)
+        assert found is not None
+        return found
+
+    def is_blank(self) -> Steps[bool]:
+        """Whether it has only one colour. Raises ImageError."""
+        return bool((yield Request({"do": "blank"}, holds=self.holds)).fields["blank"])
+
+    def is_same_as_cut(self) -> Steps[bool]:
+        """Whether a decode that allows for a file that ends early gives the same pixels. Raises ImageError."""
+        return bool((yield Request({"do": "same_cut"}, holds=self.holds)).fields["same"])
+
+    def upright(self, *, max_side: int | None = None) -> Steps[NDArray[np.uint8]]:
+        """The whole image in sRGB, upright: uint8 (height, width, 3); neither side exceeds `max_side` pixels."""
+        answer = yield Request({"do": "upright", "max_side": max_side}, holds=self.holds)
+        assert answer.pixels is not None
+        return answer.pixels
+
+
+def opened(path: bytes) -> Steps[Stored]:
+    """Open a file, without reading it. Raises OSError."""
+    answer = yield Request({"do": "open", "path": os.fsdecode(path)})
+    return Stored(answer.fields["size"], answer.fields["mtime_ns"], answer.fields["regular"])
+
+
+def read(path: bytes) -> Steps[Stored]:
+    """Open, read and hash a file. Raises OSError."""
+    fields = (yield Request({"do": "read", "path": os.fsdecode(path)})).fields
+    about = fields["size"], fields["mtime_ns"], fields["regular"]
+    if not fields["regular"]:
+        return Stored(*about)
+    return Stored(*about, bytes.fromhex(fields["digest"]), fields["started_ns"], fields["changed"])
+
+
+def changed(file: Stored) -> Steps[bool]:
+    """Whether the open file has changed since it was read."""
+    fields = (yield Request({"do": "about"})).fields
+    return (fields["size"], fields["mtime_ns"]) != (file.size, file.mtime_ns)
+
+
+def image(
+    *,
+    max_pixels: int = MAX_PIXELS,
+    truncated: bool = False,
+    since: int | None = None,
+    preprocess: Preprocess | None = None,
+    counted: bool = False,
+) -> Steps[Image]:
+    """The image in the open file. Raises ImageError, OSError.
+
+    `truncated` allows for a file that ends early. `since`: a reader's revision, for `changed`. `preprocess`: let the
+    pixels of the whole image come along, if that takes little memory; `counted`: they are a view of a run.
+    """
+    answer = yield Request(
+        {
+            "do": "image",
+            "max_pixels": max_pixels,
+            "truncated": truncated,
+            "since": since,
+            "preprocess": None if preprocess is None else asdict(preprocess),
+            "room": SMALL,
+        },
+        views=int(counted and preprocess is not None),
+    )
+    fields = answer.fields
+    return Image(ImageFacts(**fields["facts"]), fields["changed"], fields["holds"], _pixels(answer))
+
+
+def _pixels(answer: Answer) -> Pixels | None:
+    if answer.pixels is None:
+        return None
+    return Pixels(answer.pixels, frozenset(answer.fields["whole"]), answer.fields["blank"])
+
+
+def image_in(source: bytes | str, preprocess: Preprocess | None = None) -> Steps[tuple[Image, bool]]:
+    """The image in some bytes, or in the file of this name, as far as it goes; and whether it ends early."""
+    if isinstance(source, bytes):
+        yield Request({"do": "take"}, data=source)
+    else:
+        yield from opened(os.fsencode(source))
+    try:
+        return (yield from image(preprocess=preprocess)), False
+    except TruncatedImageError:
+        return (yield from image(preprocess=preprocess, truncated=True)), True

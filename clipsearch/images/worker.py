@@ -1,0 +1,213 @@
+"""The decoder process: reads, hashes and decodes one file after another, as its parent asks through two pipes.
+
+A request is a line of JSON, an answer is a line of JSON and the pixels that it announces. Nothing else is understood,
+and nothing that comes out of a file is ever run. `workers` starts these processes; `--workers none` uses `Session` in
+the parent itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from clipsearch.errors import ImageError, TruncatedImageError
+from clipsearch.files import mtime_of
+from clipsearch.images.decode import IN_MEMORY_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_COMPARED = 512
+"""The longer side, in pixels, at which two decodes of a file are compared."""
+
+_PIECE = 4 * 2**20
+
+Answer = tuple[dict[str, Any], "NDArray[np.uint8] | None"]
+
+
+class Session:
+    """One file at a time: `do` answers requests about it, in the order open, digest, header, then pixels.
+
+    Raises what the decoders raise: ImageError, OSError, MemoryError.
+    """
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self._data: bytes | None = None
+        self._picture: Any = None
+        self._max_pixels = 0
+
+    def do(self, request: dict[str, Any], data: bytes | None = None) -> Answer:
+        """Answer a request; `data`: the bytes that came with it."""
+        arguments = {name: value for name, value in request.items() if name not in ("do", "bytes")}
+        if data is not None:
+            self.close()
+            self._data = data
+            return {}, None
+        answer: Answer = getattr(self, f"_do_{request['do']}")(**arguments)
+        return answer
+
+    def close(self) -> None:
+        """Let go of the file and its pixels."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._data = self._picture = None
+
+    def _do_open(self, path: str) -> Answer:
+        self.close()
+        # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
+        descriptor = os.open(os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        self._file = os.fdopen(descriptor, "rb")
+        return self._about(), None
+
+    def _do_read(self, path: str) -> Answer:
+        """Open a file and read it once; what it was like before, and whether it has changed since."""
+        before, _ = self._do_open(path)
+        assert self._file is not None
+        started_ns = time.time_ns()
+        if not before["regular"]:
+            return before, None
+        if before["size"] <= IN_MEMORY_BYTES:
+            self._data = self._file.read(before["size"])  # A file that keeps growing ends here.
+            digest = hashlib.sha256(self._data)
+        else:
+            digest = hashlib.sha256()
+            while piece := self._file.read(_PIECE):
+                digest.update(piece)
+        changed = self._about() != before
+        return {**before, "digest": digest.hexdigest(), "started_ns": started_ns, "changed": changed}, None
+
+    def _do_about(self) -> Answer:
+        return self._about(), None
+
+    def _do_image(
+        self, max_pixels: int, truncated: bool, since: int | None, preprocess: dict[str, Any] | None, room: int
+    ) -> Answer:
+        """The facts, and whether readers before the revision `since` gave other pixels.
+
+        With `preprocess`, the pixels of the whole image come along, unless decoding holds more than `room` bytes.
+        """
+        from clipsearch.images.open import open_image
+
+        self._max_pixels = max_pixels
+        self._picture = open_image(self._source(), max_pixels=max_pixels, truncated=truncated)
+        changed = since is not None and self._picture.changed_since(since)
+        answer = {"facts": asdict(self._picture.facts), "changed": changed, "holds": self._picture.holds()}
+        if preprocess is None or answer["holds"] > room:
+            return answer, None
+        more, pixels = self._do_pixels(preprocess, [None], True)
+        return {**answer, **more}, pixels
+
+    def _do_pixels(self, preprocess: dict[str, Any], boxes: list[list[int] | None], blank: bool) -> Answer:
+        """Pixels (n, 3, S, S) of the boxes: decoded once, or twice where a box needs a larger draft than the whole.
+
+        Where that is too large for the limit, the whole image stands in for the box; its place is in `whole`. With
+        `blank`, the answer tells whether the image has only one colour.
+        """
+        import numpy as np
+
+        from clipsearch.types import Preprocess
+
+        wanted = Preprocess(**preprocess)
+        pixels, whole = [], []
+        for place, box in enumerate(boxes):
+            try:
+                pixels.append(self._picture.pixels(wanted, box=None if box is None else tuple(box)))
+            except ImageError as exc:
+                if box is None or isinstance(exc, TruncatedImageError) or isinstance(exc.__cause__, OSError):
+                    raise
+                pixels.append(self._picture.pixels(wanted))
+                whole.append(place)
+        return {"whole": whole, "blank": blank and self._picture.is_blank(pixels[0])}, np.stack(pixels)
+
+    def _do_blank(self) -> Answer:
+        return {"blank": self._picture.is_blank()}, None
+
+    def _do_same_cut(self) -> Answer:
+        """Whether a decode that allows for a truncated file gives the same pixels."""
+        from clipsearch.images.open import open_image
+
+        cut = open_image(self._source(), max_pixels=self._max_pixels, truncated=True)
+        here, there = (image.upright(max_side=_COMPARED).tobytes() for image in (self._picture, cut))
+        return {"same": here == there}, None
+
+    def _do_upright(self, max_side: int | None) -> Answer:
+        import numpy as np
+
+        return {}, np.asarray(self._picture.upright(max_side=max_side))
+
+    def _about(self) -> dict[str, Any]:
+        assert self._file is not None
+        about = os.fstat(self._file.fileno())
+        regular = stat.S_ISREG(about.st_mode)
+        return {"size": about.st_size, "mtime_ns": mtime_of(about), "inode": about.st_ino, "regular": regular}
+
+    def _source(self) -> bytes | BinaryIO:
+        if self._data is not None:
+            return self._data
+        assert self._file is not None
+        return self._file
+
+
+def main() -> None:
+    """Answer requests until the end of stdin. Arguments: seconds of CPU time for a request, bytes of memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what an interrupted run still does.
+    seconds, memory = float(sys.argv[1]), int(sys.argv[2])
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1):  # A decoder that prints must not be taken for an answer.
+        os.dup2(null, standard)
+    from clipsearch.images import picture  # noqa: F401 — before the limit: decoders need their own memory
+
+    if memory:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    session = Session()
+    _answer(answers, {}, None)
+    while line := requests.readline():
+        request = json.loads(line)
+        # Default actions end the process even inside a decoder's loop, and even if the parent is gone.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, 10 * seconds + 5)
+        pixels = None
+        try:
+            answer: dict[str, Any]
+            answer, pixels = session.do(request, requests.read(request["bytes"]) if request["bytes"] else None)
+        except (ImageError, OSError, MemoryError) as exc:
+            answer = _error(exc)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            _answer(answers, answer, pixels)
+        except BrokenPipeError:
+            return
+
+
+def _answer(answers: BinaryIO, fields: dict[str, Any], pixels: NDArray[np.uint8] | None) -> None:
+    """Four bytes of length, as much JSON, and the pixels."""
+    if pixels is not None:
+        fields["shape"] = pixels.shape
+    text = json.dumps(fields).encode()
+    answers.write(len(text).to_bytes(4, "big") + text)
+    if pixels is not None:
+        answers.write(pixels.data.cast("B"))
+    answers.flush()
+
+
+def _error(exc: BaseException) -> dict[str, Any]:
+    cause = exc.__cause__ if isinstance(exc, ImageError) else exc
+    number = cause.errno if isinstance(cause, OSError) else None
+    kind = "OSError" if number is not None else type(exc).__name__
+    return {"error": kind, "reason": str(exc) if number is None else os.strerror(number), "errno": number}
+
+
+if __name__ == "__main__":
+    main()

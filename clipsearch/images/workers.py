@@ -1,0 +1,476 @@
+"""The decoder processes: whatever a file does to a decoder, it does to a process that can be replaced.
+
+A task is a generator: it yields requests about one file and receives the answers (`images.decode` has the usual ones).
+`Workers.run` works through tasks in as many processes as there are cores, and gives their results in order.
+
+    def shown(path):
+        image = yield from decode.opened(path)
+        return (yield from image.upright(max_side=256))
+
+    with Workers() as workers:
+        for pixels in workers.run([functools.partial(shown, path) for path in paths]):
+            ...
+
+Where a process ends, its task begins anew in another one. If it ends again by a signal that only a decoder's own fault
+sends, the task gets an ImageError; if something outside ended it, an OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
+
+from clipsearch.errors import ClipsearchError, ImageError, TruncatedImageError, UnsupportedImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Result = TypeVar("Result")
+
+
+class Request(NamedTuple):
+    """One request. `data`: bytes to send along. views, holds: what it will take of the budgets until it is taken."""
+
+    fields: dict[str, Any]
+    data: bytes | None = None
+    views: int = 0
+    holds: int = 0
+
+
+class Answer(NamedTuple):
+    fields: dict[str, Any]
+    pixels: NDArray[np.uint8] | None
+
+
+Steps = Generator[Request, Answer, Result]
+Task = Callable[[], Steps[Result]]
+
+_OWN_FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGPROF")
+"""Signals by which a decoder ends its own process."""
+
+_ERRORS: dict[str, type[ClipsearchError]] = {
+    "TruncatedImageError": TruncatedImageError,
+    "UnsupportedImageError": UnsupportedImageError,
+}
+
+WALL_FACTOR = 10
+"""A request may take as many times the limit of its CPU time before its process is ended."""
+
+SLOW_S = 10
+"""After so many seconds, `slow` is told about a task."""
+
+_PIPE_BYTES = 2**20
+"""What a pipe holds, where the system lets it grow: so a process hands over an image without waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """count: of processes; 0 means one per core, None decodes in this process. seconds: of CPU time for one request.
+    memory: bytes for one process; 0 means no limit.
+    """
+
+    count: int | None = 0
+    seconds: float = 20
+    memory: int = 2 * 2**30
+
+
+_STARTS = 3
+"""So many processes in a row that do not even start are an error."""
+
+_SHOW_WHY = "`python -m clipsearch.images.worker 20 0`"
+
+_POLL_MS = 500
+
+
+class WorkerError(ClipsearchError):
+    """Decoder processes cannot be started."""
+
+
+@dataclass(eq=False)
+class _Job(Generic[Result]):
+    """A task on its way. waiting: a request for which there is no room yet; faults: how its processes ended."""
+
+    task: Task[Result]
+    steps: Steps[Result]
+    process: _Process | None = None
+    waiting: Request | None = None
+    views: int = 0
+    holds: int = 0
+    began: float = field(default_factory=time.monotonic)
+    told: bool = False
+    faults: list[str] = field(default_factory=list)
+    done: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+
+class _Process:
+    """One decoder process. `deadline`: when its request must be answered; None while it has none."""
+
+    def __init__(self, limits: Limits) -> None:
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
+            "PYTHONSAFEPATH": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        self.limits = limits
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "clipsearch.images.worker", str(limits.seconds), str(limits.memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+        )
+        assert self._popen.stdin is not None and self._popen.stdout is not None
+        self._requests: IO[bytes] = self._popen.stdin
+        self._answers: IO[bytes] = self._popen.stdout
+        _widen(self._answers.fileno())
+        self.ready = False
+        self.deadline: float | None = None
+
+    def fileno(self) -> int:
+        return self._answers.fileno()
+
+    def send(self, request: Request) -> None:
+        """Raises OSError where the process has ended."""
+        size = 0 if request.data is None else len(request.data)
+        self._requests.write(json.dumps({**request.fields, "bytes": size}).encode() + b"\n")
+        if request.data is not None:
+            self._requests.write(request.data)
+        self._requests.flush()
+        self.deadline = time.monotonic() + WALL_FACTOR * self.limits.seconds
+
+    def receive(self) -> Answer | None:
+        """The next answer, for which this waits; None for the sign that it has started. Raises EOFError if it has ended."""
+        import numpy as np
+
+        length = bytearray(4)  # No more is read than one message has, or `poll` would not report the next one.
+        self._read(length)
+        text = bytearray(int.from_bytes(length, "big"))
+        self._read(text)
+        fields = json.loads(text)
+        if not self.ready:
+            self.ready = True
+            return None
+        pixels = None
+        if "shape" in fields:
+            pixels = np.empty(fields["shape"], np.uint8)
+            self._read(pixels.data.cast("B"))
+        self.deadline = None
+        return Answer(fields, pixels)
+
+    def _read(self, into: bytearray | memoryview) -> None:
+        left = memoryview(into)
+        while left:
+            count = os.readv(self._answers.fileno(), [left])
+            if not count:
+                raise EOFError
+            left = left[count:]
+
+    def end(self, *, kill: bool = False) -> str:
+        """Wait for the end of the process; the name of the signal that ended it, or its exit code."""
+        if kill:
+            self._popen.kill()
+        for pipe in (self._requests, self._answers):
+            try:
+                pipe.close()
+            except OSError:
+                pass
+        code = self._popen.wait()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+class Workers:
+    """A pool of decoder processes, which start when there is work for them. Not for several threads at a time.
+
+    `memory`: bytes that all of them may hold; by default a quarter of the machine's. Close it, or use it as a context.
+    """
+
+    def __init__(self, limits: Limits = Limits(), *, memory: int = 0) -> None:
+        self.limits = limits
+        self.count = limits.count or os.cpu_count() or 1
+        self.memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        self._idle: list[_Process] = []
+        self._unready = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        while self._idle:
+            self._idle.pop().end(kill=True)
+
+    def warm_up(self) -> None:
+        """Start a process now, so that it is ready when there is work."""
+        if self.limits.count is not None and not self._idle:
+            self._idle.append(_Process(self.limits))
+
+    def do(self, task: Task[Result]) -> Result:
+        """Work through one task."""
+        (result,) = self.run([task])
+        return result
+
+    def run(
+        self,
+        tasks: Iterable[Task[Result]],
+        *,
+        ahead: int = 0,
+        views: int = 0,
+        stop: Callable[[], bool] = lambda: False,
+        slow: Callable[[int], None] = lambda number: None,
+    ) -> Generator[Result, None, None]:
+        """The results in the order of `tasks`; what a task raises is raised at its turn.
+
+        Up to `ahead` tasks (0: twice the number of processes) are begun and not yet taken from here, and at most
+        `views` views of them are decoded; the first task always gets its own. Close the iterator to stop early. `stop`
+        ends it within half a second. `slow` is told the number of a task that takes more than SLOW_S seconds.
+        """
+        if self.limits.count is None:
+            yield from (_here(task()) for task in tasks)
+            return
+        run: _Run[Result] = _Run(self, iter(tasks), ahead or 2 * self.count, views, slow)
+        try:
+            while (job := run.next(stop)) is not None:
+                if job.error is not None:
+                    raise job.error
+                yield job.result
+        finally:
+            run.abandon()
+
+    # For a run
+
+    def get(self, *, fresh: bool) -> _Process:
+        """A process without a task; `fresh`: one that has not decoded anything yet."""
+        if self._idle and not fresh:
+            return self._idle.pop()
+        if not sys.executable:
+            raise WorkerError("there is no Python interpreter to start decoders with", advice="use `workers=None`")
+        return _Process(self.limits)
+
+    def put_back(self, process: _Process) -> None:
+        self._unready = 0
+        if len(self._idle) < self.count:
+            self._idle.append(process)
+        else:
+            process.end()
+
+    def ended(self, process: _Process, *, kill: bool = False) -> str:
+        """How the process ended. Raises WorkerError where processes end before they have started, again and again."""
+        how = process.end(kill=kill)
+        self._unready = 0 if process.ready else self._unready + 1
+        if self._unready >= _STARTS:
+            raise WorkerError(f"decoder processes do not start ({how})", advice=f"to see why, run {_SHOW_WHY}")
+        return how
+
+
+class _Run(Generic[Result]):
+    """The state of one `Workers.run`."""
+
+    def __init__(
+        self, workers: Workers, tasks: Iterator[Task[Result]], ahead: int, views: int, slow: Callable[[int], None]
+    ) -> None:
+        self._workers = workers
+        self._tasks = tasks
+        self._ahead = ahead
+        self._limit = views
+        self._slow = slow
+        self._taken = 0
+        self._views = self._holds = 0
+        self._order: deque[_Job[Result]] = deque()
+        self._begun: dict[_Job[Result], None] = {}
+        self._again: list[_Job[Result]] = []
+
+    def next(self, stop: Callable[[], bool]) -> _Job[Result] | None:
+        """The next job in order, done; None after the last one, and once `stop` says so."""
+        while not stop():
+            self._fill()
+            if not self._order:
+                return None
+            if self._order[0].done:
+                self._taken += 1
+                job = self._order.popleft()
+                self._views -= job.views
+                return job
+            self._step()
+        return None
+
+    def abandon(self) -> None:
+        """End the processes that are at work."""
+        for job in self._begun:
+            if job.process is not None:
+                job.process.end(kill=True)
+
+    def _fill(self) -> None:
+        """Give a task to each process that there may be, and send what had to wait for room."""
+        for job in list(self._begun):
+            if job.waiting is not None and self._has_room(job, job.waiting):
+                self._send(job, job.waiting)
+        while len(self._begun) < self._workers.count and (self._again or len(self._order) < self._ahead):
+            if self._again:
+                job = self._again.pop()
+            else:
+                task = next(self._tasks, None)
+                if task is None:
+                    return
+                job = _Job(task, task())
+                self._order.append(job)
+            self._begun[job] = None
+            self._go_on(job, None)
+
+    def _step(self) -> None:
+        """Wait for answers, and go on with their tasks."""
+        asked = {job.process.fileno(): job for job in self._begun if job.process and job.process.deadline}
+        poll = select.poll()
+        for number in asked:
+            poll.register(number, select.POLLIN)
+        ready = poll.poll(_POLL_MS)
+        for number, _ in ready:
+            job = asked[number]
+            assert job.process is not None
+            self._receive(job, job.process)
+        now = time.monotonic()
+        for job in list(self._begun):
+            process = job.process
+            if process is not None and process.deadline is not None and now > process.deadline:
+                job.process = None
+                self._workers.ended(process, kill=True)
+                late = f"decoding it took more than {process.limits.seconds * WALL_FACTOR:g} seconds"
+                self._go_on(job, OSError(late))
+            elif not job.told and now > job.began + SLOW_S:
+                job.told = True
+                self._slow(self._taken + self._order.index(job))
+
+    def _receive(self, job: _Job[Result], process: _Process) -> None:
+        try:
+            answer = process.receive()
+        except (EOFError, OSError, ValueError):
+            self._ended(job, process)
+            return
+        if answer is not None:
+            fault = _error(answer.fields, self._workers.limits)
+            self._go_on(job, answer if fault is None else fault)
+
+    def _go_on(self, job: _Job[Result], answer: Answer | BaseException | None) -> None:
+        """Let the task take an answer, and send its next request if there is room for it."""
+        try:
+            request = _next(job.steps, answer)
+        except StopIteration as end:
+            job.result = end.value
+        except Exception as exc:
+            job.error = exc
+        else:
+            if self._has_room(job, request):
+                self._send(job, request)
+            else:
+                job.waiting = request
+            return
+        job.done = True
+        del self._begun[job]
+        self._holds -= job.holds
+        if job.process is not None:
+            self._workers.put_back(job.process)
+            job.process = None
+
+    def _has_room(self, job: _Job[Result], request: Request) -> bool:
+        if job is self._order[0]:
+            return True
+        views, held = self._views + request.views, self._holds + request.holds
+        return (not request.views or views <= self._limit) and (not request.holds or held <= self._workers.memory)
+
+    def _send(self, job: _Job[Result], request: Request) -> None:
+        job.waiting = None
+        self._take(job, request.views, request.holds)
+        if job.process is None:
+            job.process = self._workers.get(fresh=bool(job.faults))
+        try:
+            job.process.send(request)
+        except OSError:
+            self._ended(job, job.process)
+
+    def _take(self, job: _Job[Result], views: int, holds: int) -> None:
+        job.views += views
+        job.holds += holds
+        self._views += views
+        self._holds += holds
+
+    def _ended(self, job: _Job[Result], process: _Process) -> None:
+        """The process has ended: begin the task anew, or tell it why it cannot be."""
+        job.process = None
+        how = self._workers.ended(process)
+        if not process.ready or (how in _OWN_FAULTS and not job.faults):
+            if process.ready:
+                job.faults.append(how)
+            job.steps.close()
+            job.steps = job.task()
+            self._take(job, -job.views, -job.holds)
+            del self._begun[job]
+            self._again.append(job)
+        elif how in _OWN_FAULTS:
+            self._go_on(job, ImageError(_fault(how, self._workers.limits)))
+        else:
+            self._go_on(job, OSError(f"its decoder process was ended from outside ({how})"))
+
+
+def _error(fields: dict[str, Any], limits: Limits) -> BaseException | None:
+    """What an answer reports as raised."""
+    name = fields.get("error")
+    if name is None:
+        return None
+    if name == "OSError":
+        return OSError(fields["errno"], fields["reason"])
+    if name == "MemoryError":
+        return ImageError(f"decoding it takes more than {limits.memory / 2**20:g} MiB (`decode_memory`)")
+    return _ERRORS.get(name, ImageError)(fields["reason"])
+
+
+def _fault(how: str, limits: Limits) -> str:
+    if how == "SIGPROF":
+        return f"decoding it takes more than {limits.seconds:g} seconds (`decode_timeout`)"
+    return f"the decoder fails on it ({how})"
+
+
+def _here(steps: Steps[Result]) -> Result:
+    """Work through a task in this process."""
+    from clipsearch.images.worker import Session
+
+    with contextlib.closing(Session()) as session:
+        answer: Answer | BaseException | None = None
+        while True:
+            try:
+                request = _next(steps, answer)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            try:
+                answer = Answer(*session.do(request.fields, request.data))
+            except (ImageError, OSError, MemoryError) as exc:
+                answer = exc
+
+
+def _next(steps: Steps[Any], answer: Answer | BaseException | None) -> Request:
+    if isinstance(answer, BaseException):
+        return steps.throw(answer)
+    return steps.send(answer)  # type: ignore[arg-type]
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold an image, where the system allows it (Linux; otherwise a process waits a little)."""
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
