@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from clipsearch.errors import ImageError, TruncatedImageError, reason
-from clipsearch.images.lookahead import in_order
-from clipsearch.images.open import open_image
+from clipsearch.errors import ImageError, reason
+from clipsearch.images import decode
+from clipsearch.images.workers import Steps, shared
 from clipsearch.types import Box, Hit
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
-
-_THREADS = min(4, os.cpu_count() or 1)
-"""Decoding scales with the cores up to here; more threads would only hold more images in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +64,46 @@ def open_first(image: WithPaths) -> tuple[str, BinaryIO]:
 def thumbnails(hits: Iterable[Hit], *, side: int, progress: Callable[[int], None] | None = None) -> Iterator[Thumbnail]:
     """The hits in their order, each with its image, at most `side` pixels wide and high.
 
-    A few are decoded ahead in threads, so memory does not grow with the number of hits. An image that cannot be read
-    has a reason instead; a truncated one is shown as far as it goes. `progress` receives the number of thumbnails that
-    the caller is done with.
+    A few are decoded ahead, so memory does not grow with the number of hits. An image that cannot be read has a reason
+    instead; a truncated one is shown as far as it goes. `progress` receives the number of thumbnails that the caller is
+    done with.
     """
-    ahead = in_order(lambda hit: _thumbnail(hit, side), hits, threads=_THREADS, ahead=2 * _THREADS)
-    for number, thumbnail in enumerate(ahead, 1):
+    made = shared().run(functools.partial(_thumbnail, hit, side) for hit in hits)
+    for number, thumbnail in enumerate(made, 1):
         yield thumbnail
         if progress is not None:
             progress(number)
 
 
-def _thumbnail(hit: Hit, side: int, *, truncated: bool = False) -> Thumbnail:
-    path = hit.path
-    try:
-        path, file = open_first(hit)
-        with file:
-            opened = open_image(file, truncated=truncated)
-            image = opened.upright(max_side=side)
-        if hit.box is not None:
-            _frame(image, hit.box, image.width / opened.facts.width)
-    except ImageError as exc:
-        if isinstance(exc, TruncatedImageError) and not truncated:
-            return _thumbnail(hit, side, truncated=True)
-        return Thumbnail(hit, path, None, str(exc))
-    except OSError as exc:
-        return Thumbnail(hit, path, None, reason(exc))
-    except MemoryError:
-        return Thumbnail(hit, path, None, "not enough memory to decode it")
-    return Thumbnail(hit, path, image)
+def _thumbnail(hit: Hit, side: int) -> Steps[Thumbnail]:
+    why = "it has no path"
+    for path in dict.fromkeys((hit.path, *hit.paths)):
+        try:
+            if not (yield from decode.opened(os.fsencode(path))).regular:
+                why = "not a regular file"
+                continue
+        except OSError as exc:
+            why = reason(exc)
+            continue
+        try:
+            (pixels, width), _ = yield from decode.as_far_as_it_goes(functools.partial(_upright, side))
+        except (ImageError, OSError, MemoryError) as exc:
+            return Thumbnail(hit, path, None, reason(exc) if isinstance(exc, OSError) else str(exc))
+        return Thumbnail(hit, path, _framed(pixels, hit.box, width))
+    return Thumbnail(hit, hit.path, None, why)
+
+
+def _upright(side: int, image: decode.Image) -> Steps[tuple[NDArray[np.uint8], int]]:
+    return (yield from image.upright(max_side=side)), image.facts.width
+
+
+def _framed(pixels: NDArray[np.uint8], box: Box | None, width: int) -> Image.Image:
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
+    if box is not None:
+        _frame(picture, box, picture.width / width)
+    return picture
 
 
 def _frame(image: Image.Image, box: Box, scale: float) -> None:

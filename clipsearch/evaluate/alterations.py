@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 if TYPE_CHECKING:
-    from clipsearch.images.picture import Picture
+    import numpy as np
+    from numpy.typing import NDArray
 
 COPY_SIDE = 1024
 """Largest side of a copy in pixels, as in messengers."""
@@ -43,9 +44,9 @@ class Alteration:
         """What identifies its stored vectors: those made with other settings are not reused."""
         return " ".join(str(part) for part in (self.name, *self.settings, COPY_SIDE, _REVISION))
 
-    def applied(self, image: Picture) -> bytes:
-        """The altered copy, as a file's bytes. Raises ImageError where the image cannot be decoded."""
-        return self.change(image.upright(max_side=COPY_SIDE))
+    def applied(self, pixels: NDArray[np.uint8]) -> bytes:
+        """The altered copy, as a file's bytes; `pixels`: the upright image in sRGB, uint8 (height, width, 3)."""
+        return self.change(Image.fromarray(pixels))
 
 
 def _cropped(image: Image.Image) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import threading
@@ -18,13 +19,14 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.contents import Content
 from clipsearch.encoders import devices
 from clipsearch.encoders.base import Encoder, EncoderOptions, encode_halving
-from clipsearch.errors import ImageError, StoppedError, TruncatedImageError, UsageError
-from clipsearch.evaluate.alterations import Alteration
+from clipsearch.errors import ImageError, StoppedError, UsageError, reason
+from clipsearch.evaluate.alterations import COPY_SIDE, Alteration
 from clipsearch.evaluate.results import Effort, Missed
 from clipsearch.evaluate.store import Kept, VectorStore
-from clipsearch.files import PathLike, read_bytes
-from clipsearch.images.lookahead import in_order
-from clipsearch.images.open import READER_REVISION, open_image
+from clipsearch.files import PathLike
+from clipsearch.images import decode
+from clipsearch.images.open import READER_REVISION
+from clipsearch.images.workers import Steps, shared
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.results import Progress
 from clipsearch.search.embed import SHOWN_CUT
@@ -143,8 +145,10 @@ class VectorSource:
         begun = time.monotonic()
         done: dict[int, Embedded] = {}
         waiting: list[tuple[int, _Loaded]] = []
-        threads = os.cpu_count() or 1
-        ahead = in_order(self._read, works, threads=threads, ahead=self._batch_size + threads)
+        workers = shared()
+        limit = self._batch_size + workers.count
+        tasks = (functools.partial(self._read, work) for work in works)
+        ahead = workers.run(tasks, ahead=limit, views=limit, stop=self._place.stop)
         with contextlib.closing(ahead):
             for place, loaded in enumerate(ahead):
                 if loaded.partial:
@@ -184,28 +188,32 @@ class VectorSource:
             for (place, loaded), vector in zip(waiting, vectors, strict=True)
         }
 
-    def _read(self, work: Work) -> _Loaded:
-        """Runs in a decoder thread. What is wrong with the image is returned, not raised."""
-        if self._place.stop():
-            return _Loaded(work, reason="stopped")  # It is not needed any more.
+    def _read(self, work: Work) -> Steps[_Loaded]:
+        """What is wrong with the image is returned, not raised."""
         known = self._unchanged(work.path)
         digest = known.digest if known else b""
-        data = None
         try:
             if known is None:
-                data = read_bytes(work.path)
-                digest = hashlib.sha256(data).digest()
+                digest = yield from self._digest(work.path)
             kept = self._kept(digest, work.alteration)
             if kept is not None:
                 return _Loaded(work, digest, kept=kept.vector, partial=kept.truncated)
-            pixels, partial = self._prepare(read_bytes(work.path) if data is None else data, work.alteration)
+            if known is not None:
+                yield from decode.opened(work.path)
+            pixels, partial = yield from self._prepare(work.alteration)
         except ImageError as exc:
             return _Loaded(work, digest, reason=str(exc))
-        except UsageError as exc:
-            return _Loaded(work, digest, reason=exc.reason)
+        except OSError as exc:
+            return _Loaded(work, digest, reason=reason(exc))
         except (MemoryError, ValueError) as exc:  # A name with a zero byte is a ValueError.
             return _Loaded(work, digest, reason=str(exc) or "not enough memory")
         return _Loaded(work, digest, pixels=pixels, partial=partial)
+
+    def _digest(self, path: bytes) -> Steps[bytes]:
+        file = yield from decode.read(path)
+        if not file.regular:
+            raise ImageError("not a regular file")
+        return file.digest
 
     def _unchanged(self, path: bytes) -> Content | None:
         """The content of a file that is unchanged since it was indexed."""
@@ -226,19 +234,15 @@ class VectorSource:
             key = _key(digest, alteration)
             return self._store.get(self.info.fingerprint, [key], dim=self.info.dim).get(key)
 
-    def _prepare(self, data: bytes, alteration: Alteration | None) -> tuple[NDArray[np.uint8], bool]:
-        """Pixels for the encoder, and whether the file ends early. Raises ImageError."""
-
-        def prepare(*, truncated: bool) -> NDArray[np.uint8]:
-            image = open_image(data, truncated=truncated)
-            if alteration is None:
-                return self._load().prepare(image)
-            return self._load().prepare(open_image(alteration.applied(image)))
-
-        try:
-            return prepare(truncated=False), False
-        except TruncatedImageError:
-            return prepare(truncated=True), True
+    def _prepare(self, alteration: Alteration | None) -> Steps[tuple[NDArray[np.uint8], bool]]:
+        """Pixels of the open file for the encoder, and whether the file ends early. Raises ImageError."""
+        if alteration is None:
+            return (yield from decode.whole_pixels(self.info.preprocess))
+        upright = functools.partial(decode.Image.upright, max_side=COPY_SIDE)
+        image, partial = yield from decode.as_far_as_it_goes(upright)
+        yield from decode.given(alteration.applied(image))
+        pixels, _ = yield from decode.whole_pixels(self.info.preprocess)
+        return pixels, partial
 
     # Texts
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from clipsearch.errors import TruncatedImageError
 from clipsearch.images.sniff import MAX_PIXELS
@@ -14,6 +14,8 @@ from clipsearch.types import Box, ImageFacts, Preprocess
 
 IN_MEMORY_BYTES = 256 * 2**20
 """Larger files are hashed in pieces and decoded from their descriptor."""
+
+Result = TypeVar("Result")
 
 SMALL = 64 * 2**20
 """Bytes: images that hold less while they are decoded need not wait for room. That is 16 megapixels."""
@@ -141,13 +143,30 @@ def _pixels(answer: Answer) -> Pixels | None:
     return Pixels(answer.pixels, frozenset(answer.fields["whole"]), answer.fields["blank"])
 
 
-def image_in(source: bytes | str, preprocess: Preprocess | None = None) -> Steps[tuple[Image, bool]]:
-    """The image in some bytes, or in the file of this name, as far as it goes; and whether it ends early."""
-    if isinstance(source, bytes):
-        yield Request({"do": "take"}, data=source)
-    else:
-        yield from opened(os.fsencode(source))
+def as_far_as_it_goes(
+    use: Callable[[Image], Steps[Result]], preprocess: Preprocess | None = None
+) -> Steps[tuple[Result, bool]]:
+    """What `use` makes of the image in the open file, even if that ends early; and whether it does.
+
+    `preprocess`: the pixels of the whole image that `use` will ask for first. Raises ImageError, OSError.
+    """
     try:
-        return (yield from image(preprocess=preprocess)), False
+        return (yield from use((yield from image(preprocess=preprocess)))), False
     except TruncatedImageError:
-        return (yield from image(preprocess=preprocess, truncated=True)), True
+        return (yield from use((yield from image(preprocess=preprocess, truncated=True)))), True
+
+
+def whole_pixels(preprocess: Preprocess) -> Steps[tuple[NDArray[np.uint8], bool]]:
+    """The input (3, S, S) of an image tower for the open file, as far as it goes; and whether it ends early."""
+
+    def pixels(image: Image) -> Steps[NDArray[np.uint8]]:
+        found = image.decoded or (yield from image.pixels(preprocess))
+        row: NDArray[np.uint8] = found.rows[0]
+        return row
+
+    return (yield from as_far_as_it_goes(pixels, preprocess))
+
+
+def given(data: bytes) -> Steps[None]:
+    """Use these bytes as the open file."""
+    yield Request({"do": "take"}, data=data)

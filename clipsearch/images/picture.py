@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +22,6 @@ from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageE
 from clipsearch.images import colour, raw
 from clipsearch.images.geometry import Plan, plan, stored_box
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, ImageSource, PillowSource
-from clipsearch.images.rwlock import ReadersWriterLock
 from clipsearch.images.tiff.source import TiffSource
 from clipsearch.types import Box, Preprocess
 
@@ -196,7 +194,7 @@ def _refuse_blank(image: Image.Image) -> None:
 def _translated(truncated: bool) -> Iterator[None]:
     """Decode without warnings; every error but MemoryError becomes an ImageError, in one line."""
     try:
-        with _QUIET, _switched(truncated):
+        with _switched(truncated):
             yield
     except ImageError:
         raise
@@ -212,50 +210,11 @@ def _translated(truncated: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _switched(truncated: bool) -> Iterator[None]:
-    """Pillow's switch for truncated files is global to the process.
-
-    Set in one thread, it made 31 of 60 damaged files pass as intact in another, so a truncated file is decoded alone.
-    """
-    if not truncated:
-        with _LOCK.reading():
+    """Set Pillow's switch for truncated files, which is global to the process."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, truncated
+    try:
+        with warnings.catch_warnings():  # They are about the file (odd EXIF, palettes), and not for the caller.
+            warnings.filterwarnings("ignore", module=r"PIL\.|pi_heif|pillow_jxl")
             yield
-        return
-    with _LOCK.writing():
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            yield
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-class _Quiet:
-    """Silences Pillow's warnings (odd EXIF, palettes), which are about the file and not for the caller.
-
-    Filters are global to the process: the first thread to enter sets them, the last to leave restores them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._saved: warnings.catch_warnings[None] | None = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.|pi_heif|pillow_jxl")
-            self._inside += 1
-
-    def __exit__(self, *exc: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0 and self._saved is not None:
-                self._saved.__exit__(None, None, None)
-                self._saved = None
-
-
-_QUIET = _Quiet()
-_LOCK = ReadersWriterLock()
-"""Writers set Pillow's switch for truncated files."""
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before

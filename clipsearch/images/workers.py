@@ -17,14 +17,17 @@ sends, the task gets an ImageError; if something outside ended it, an OSError.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -154,7 +157,10 @@ class _Process:
         self.deadline = time.monotonic() + WALL_FACTOR * self.limits.seconds
 
     def receive(self) -> Answer | None:
-        """The next answer, for which this waits; None for the sign that it has started. Raises EOFError if it has ended."""
+        """The next answer, for which this waits; None for the sign that the process has started.
+
+        Raises EOFError where it has ended.
+        """
         import numpy as np
 
         length = bytearray(4)  # No more is read than one message has, or `poll` would not report the next one.
@@ -172,6 +178,9 @@ class _Process:
         self.deadline = None
         return Answer(fields, pixels)
 
+    def is_alive(self) -> bool:
+        return self._popen.poll() is None
+
     def _read(self, into: bytearray | memoryview) -> None:
         left = memoryview(into)
         while left:
@@ -185,25 +194,26 @@ class _Process:
         if kill:
             self._popen.kill()
         for pipe in (self._requests, self._answers):
-            try:
+            with contextlib.suppress(OSError):
                 pipe.close()
-            except OSError:
-                pass
         code = self._popen.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 class Workers:
-    """A pool of decoder processes, which start when there is work for them. Not for several threads at a time.
+    """A pool of decoder processes, which start when there is work for them; several threads may use it.
 
-    `memory`: bytes that all of them may hold; by default a quarter of the machine's. Close it, or use it as a context.
+    `memory`: bytes that the images of one run may hold together; by default a quarter of the machine's. Close it, or
+    use it as a context. Processes also end when their parent does.
     """
 
-    def __init__(self, limits: Limits = Limits(), *, memory: int = 0) -> None:
-        self.limits = limits
-        self.count = limits.count or os.cpu_count() or 1
+    def __init__(self, limits: Limits | None = None, *, memory: int = 0) -> None:
+        self.limits = limits or Limits()
+        self.count = self.limits.count or os.cpu_count() or 1
         self.memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        self._owner = os.getpid()
         self._idle: list[_Process] = []
+        self._lock = threading.Lock()
         self._unready = 0
 
     def __enter__(self) -> Self:
@@ -213,14 +223,14 @@ class Workers:
         self.close()
 
     def close(self) -> None:
-        """End all processes."""
-        while self._idle:
-            self._idle.pop().end(kill=True)
+        """End all processes that are not at work."""
+        while process := self._pop():
+            process.end(kill=True)
 
     def warm_up(self) -> None:
         """Start a process now, so that it is ready when there is work."""
         if self.limits.count is not None and not self._idle:
-            self._idle.append(_Process(self.limits))
+            self.put_back(self.get(fresh=True))
 
     def do(self, task: Task[Result]) -> Result:
         """Work through one task."""
@@ -258,26 +268,48 @@ class Workers:
 
     def get(self, *, fresh: bool) -> _Process:
         """A process without a task; `fresh`: one that has not decoded anything yet."""
-        if self._idle and not fresh:
-            return self._idle.pop()
+        process = None if fresh else self._pop()
+        if process is not None:
+            return process
         if not sys.executable:
             raise WorkerError("there is no Python interpreter to start decoders with", advice="use `workers=None`")
         return _Process(self.limits)
 
     def put_back(self, process: _Process) -> None:
-        self._unready = 0
-        if len(self._idle) < self.count:
-            self._idle.append(process)
-        else:
-            process.end()
+        with self._lock:
+            self._unready = 0
+            if len(self._idle) < self.count:
+                self._idle.append(process)
+                return
+        process.end()
 
     def ended(self, process: _Process, *, kill: bool = False) -> str:
         """How the process ended. Raises WorkerError where processes end before they have started, again and again."""
         how = process.end(kill=kill)
-        self._unready = 0 if process.ready else self._unready + 1
-        if self._unready >= _STARTS:
-            raise WorkerError(f"decoder processes do not start ({how})", advice=f"to see why, run {_SHOW_WHY}")
+        with self._lock:
+            self._unready = 0 if process.ready else self._unready + 1
+            if self._unready >= _STARTS:
+                raise WorkerError(f"decoder processes do not start ({how})", advice=f"to see why, run {_SHOW_WHY}")
         return how
+
+    def _pop(self) -> _Process | None:
+        with self._lock:
+            if self._owner != os.getpid():  # After a fork, they belong to the parent.
+                self._owner, self._idle = os.getpid(), []
+            while self._idle:
+                process = self._idle.pop()
+                if process.is_alive():
+                    return process
+                process.end()
+        return None
+
+
+@functools.cache
+def shared() -> Workers:
+    """The pool of this process, for everything but index runs."""
+    workers = Workers()
+    atexit.register(workers.close)
+    return workers
 
 
 class _Run(Generic[Result]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import heapq
 import os
@@ -17,9 +18,9 @@ from clipsearch.encoders.devices import has_vnni, is_cpu
 from clipsearch.encoders.load import quantise, refuse_int8
 from clipsearch.encoders.onnx.quantisation import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
-from clipsearch.images.lookahead import in_order
-from clipsearch.images.open import open_image
+from clipsearch.images import decode
 from clipsearch.images.sniff import IMAGE_SUFFIXES
+from clipsearch.images.workers import Steps, shared
 from clipsearch.indexing.results import Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
 from clipsearch.indexing.scanner import Rules, Walk
@@ -221,18 +222,15 @@ def sample(paths: Iterable[bytes], encoder: Encoder, stop: Callable[[], bool]) -
     chosen = heapq.nsmallest(2 * SAMPLE, set(paths), key=lambda path: hashlib.sha256(path).digest())
     pixels: dict[bytes, NDArray[np.uint8]] = {}
 
-    def prepare(path: bytes) -> tuple[bytes, NDArray[np.uint8]] | None:
-        if stop():
-            return None
+    def prepare(path: bytes) -> Steps[tuple[bytes, NDArray[np.uint8]] | None]:
         with contextlib.suppress(OSError, ImageError, MemoryError):
-            if os.path.isfile(path) and os.path.getsize(path) <= MOST_BYTES:
-                with open(path, "rb") as file:
-                    data = file.read()
-                return hashlib.sha256(data).digest(), encoder.prepare(open_image(data))
+            if os.path.getsize(path) <= MOST_BYTES and (file := (yield from decode.read(path))).regular:
+                image = yield from decode.image(preprocess=encoder.info.preprocess)
+                found = image.decoded or (yield from image.pixels(encoder.info.preprocess))
+                return file.digest, found.rows[0]
         return None
 
-    threads = os.cpu_count() or 1
-    with contextlib.closing(in_order(prepare, chosen, threads=threads, ahead=2 * threads)) as prepared:
+    with contextlib.closing(shared().run((functools.partial(prepare, path) for path in chosen), stop=stop)) as prepared:
         for found in prepared:
             if found is not None:
                 pixels.setdefault(*found)

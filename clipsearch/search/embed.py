@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import itertools
 import os
 import threading
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from clipsearch.catalog.cache import NO_CACHE, QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders.base import Encoder, encode_halving
-from clipsearch.errors import ImageError, TruncatedImageError, UsageError
-from clipsearch.files import absolute, read_bytes
-from clipsearch.images.open import open_image
-from clipsearch.search.terms import Indexed, Region, Term, Text
+from clipsearch.errors import ImageError, UsageError, reason
+from clipsearch.files import absolute
+from clipsearch.images import decode
+from clipsearch.images.workers import Steps, shared
+from clipsearch.search.terms import Image, Indexed, Region, Term, Text
 from clipsearch.types import MAX_INTEGER, EncoderInfo, Notice, is_text
 
 if TYPE_CHECKING:
@@ -127,12 +128,7 @@ class Embedder:
             return vector
         if isinstance(term, Indexed):
             return self._known(term)
-        if isinstance(term.source, bytes):
-            loaded = self._prepared(b"the image on standard input", term.source, term.region)
-        elif term.region is not None:
-            loaded = self._prepared(os.fsencode(term.source), read_bytes(absolute(term.source)), term.region)
-        else:
-            loaded = self._loaded(absolute(term.source))
+        loaded = shared().do(functools.partial(self._term, term))
         if loaded.error is not None:
             raise loaded.error
         if loaded.partial:
@@ -142,14 +138,13 @@ class Embedder:
         return self._encoded([loaded])[0]
 
     def images(self, paths: Iterable[bytes]) -> Iterator[EmbeddedImage]:
-        """Embed image files in their order, a batch at a time, decoding in several threads.
+        """Embed image files in their order, a batch at a time.
 
         A file that cannot be read or decoded comes with the reason.
         """
-        from clipsearch.images.lookahead import in_order  # A query for words does not pay for it.
-
-        threads = os.cpu_count() or 1
-        ahead = in_order(self._loaded, paths, threads=threads, ahead=BATCH + threads)
+        workers = shared()
+        tasks = (functools.partial(self._loaded, path) for path in paths)
+        ahead = workers.run(tasks, ahead=BATCH + workers.count, views=BATCH + workers.count)
         while batch := list(itertools.islice(ahead, BATCH)):
             vectors = iter(self._encoded([each for each in batch if each.error is None]))
             for each in batch:
@@ -166,17 +161,35 @@ class Embedder:
             raise UsageError(f"{term}: the library holds no such image, or no vector of it")
         return stored
 
-    def _loaded(self, path: bytes) -> _Loaded:
+    def _loaded(self, path: bytes) -> Steps[_Loaded]:
         """An image file with its stored vector, or else its pixels."""
         stored = self._stored(lambda catalog: catalog.files.unchanged_content(path))
         if stored is not None:
             return _Loaded(path, stored)
+        name = os.fsdecode(path)
         try:
-            data = read_bytes(path)
-        except UsageError as exc:
-            return _Loaded(path, error=exc)
-        stored = self._stored(lambda catalog: _content_with(data, catalog))
-        return self._prepared(path, data) if stored is None else _Loaded(path, stored)
+            file = yield from decode.read(path)
+        except OSError as exc:
+            return _Loaded(path, error=UsageError(reason(exc), path=name))
+        if not file.regular:
+            return _Loaded(path, error=UsageError("not a regular file", path=name))
+        stored = self._stored(lambda catalog: _content_with(file.digest, catalog))
+        return (yield from self._prepared(path)) if stored is None else _Loaded(path, stored)
+
+    def _term(self, term: Image) -> Steps[_Loaded]:
+        if isinstance(term.source, bytes):
+            yield from decode.given(term.source)
+            return (yield from self._prepared(b"the image on standard input", term.region))
+        path = absolute(term.source)
+        if term.region is None:
+            return (yield from self._loaded(path))
+        try:
+            file = yield from decode.opened(path)
+        except OSError as exc:
+            raise UsageError(reason(exc), path=os.fsdecode(path)) from exc
+        if not file.regular:
+            raise UsageError("not a regular file", path=os.fsdecode(path))
+        return (yield from self._prepared(os.fsencode(term.source), term.region))
 
     def _stored(self, find: Callable[[Catalog], int | None]) -> NDArray[np.float32] | None:
         """The stored vector of the content that `find` finds, where it has one."""
@@ -186,21 +199,26 @@ class Embedder:
             content_id = find(self.catalog)
             return None if content_id is None else self.catalog.embeddings.vector_of(content_id, self.row.id)
 
-    def _prepared(self, path: bytes, data: bytes, region: Region | None = None) -> _Loaded:
-        """The pixels of an image, or of a part of it, as far as its file goes."""
+    def _prepared(self, path: bytes, region: Region | None = None) -> Steps[_Loaded]:
+        """The pixels of the image in the open file, or of a part of it, as far as it goes."""
+        preprocess = self.row.info.preprocess
 
-        def pixels(*, truncated: bool) -> NDArray[np.uint8]:
-            image = open_image(data, truncated=truncated)
+        def part(image: decode.Image) -> Steps[NDArray[np.uint8]]:
             box = region.box(image.facts.width, image.facts.height) if region else None
-            return self.load().prepare(image, box=box)
+            found = yield from image.pixels(preprocess, [box])
+            row: NDArray[np.uint8] = found.rows[0]
+            return row
 
         try:
-            try:
-                return _Loaded(path, pixels=pixels(truncated=False))
-            except TruncatedImageError:
-                return _Loaded(path, pixels=pixels(truncated=True), partial=True)
+            if region is None:
+                pixels, partial = yield from decode.whole_pixels(preprocess)
+            else:
+                pixels, partial = yield from decode.as_far_as_it_goes(part)
         except ImageError as exc:
             return _Loaded(path, error=type(exc)(exc.reason, path=os.fsdecode(path)))
+        except OSError as exc:
+            return _Loaded(path, error=UsageError(reason(exc), path=os.fsdecode(path)))
+        return _Loaded(path, pixels=pixels, partial=partial)
 
     def _encoded(self, loaded: Sequence[_Loaded]) -> list[NDArray[np.float32]]:
         """The vectors of images without an error; pixels are encoded together."""
@@ -253,7 +271,7 @@ def unseen(embedder: Embedder, texts: Sequence[str], vectors: NDArray[np.float32
     return (Notice("labels", f"{spec} does not know {named}, so such images are not excluded"),) if named else ()
 
 
-def _content_with(data: bytes, catalog: Catalog) -> int | None:
-    """The id of the content with these bytes."""
-    known = catalog.contents.by_digest(hashlib.sha256(data).digest())
+def _content_with(digest: bytes, catalog: Catalog) -> int | None:
+    """The id of the content with this digest."""
+    known = catalog.contents.by_digest(digest)
     return None if known is None else known[0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipsearch.errors import ClipsearchError
-from clipsearch.files import read_bytes
-from clipsearch.images.open import open_image
+from clipsearch.errors import ClipsearchError, UsageError
+from clipsearch.images import decode
+from clipsearch.images.workers import Steps, shared
 from clipsearch.search.terms import Region
 
 if TYPE_CHECKING:
@@ -25,19 +26,29 @@ def small_image(
     """
     sources: Sequence[str | bytes] = paths if data is None else [data]
     for source in sources:
-        with contextlib.suppress(ClipsearchError):
-            return _cut(source if isinstance(source, bytes) else read_bytes(os.fsencode(source)), side, region)
+        with contextlib.suppress(ClipsearchError, OSError):
+            return shared().do(functools.partial(_small, source, side, region))
     return None
 
 
-def _cut(data: bytes, side: int, region: Region | None) -> Image.Image:
-    image = open_image(data, truncated=True)
+def _small(source: str | bytes, side: int, region: Region | None) -> Steps[Image.Image]:
+    if isinstance(source, bytes):
+        yield from decode.given(source)
+    elif not (yield from decode.opened(os.fsencode(source))).regular:
+        raise UsageError("not a regular file", path=source)
+    small, _ = yield from decode.as_far_as_it_goes(functools.partial(_cut, side, region))
+    return small
+
+
+def _cut(side: int, region: Region | None, image: decode.Image) -> Steps[Image.Image]:
+    from PIL import Image
+
     if region is None:
-        return image.upright(max_side=side)
+        return Image.fromarray((yield from image.upright(max_side=side)))
     left, top, right, bottom = region.box(image.facts.width, image.facts.height)
     whole = max(image.facts.width, image.facts.height)
     scale = min(1.0, side / max(right - left, bottom - top))
-    small = image.upright(max_side=max(1, round(whole * scale)))
-    ratio = small.width / image.facts.width
-    box = [round(n * ratio) for n in (left, top, right, bottom)]
-    return small.crop((box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1)))
+    small = yield from image.upright(max_side=max(1, round(whole * scale)))
+    ratio = small.shape[1] / image.facts.width
+    left, top, right, bottom = (round(n * ratio) for n in (left, top, right, bottom))
+    return Image.fromarray(small[top : max(bottom, top + 1), left : max(right, left + 1)])
