@@ -729,7 +729,7 @@ def test_truncated_files_are_partial_and_damaged_ones_fail_with_every_decoder_bu
         whole = draw(photos / f"{i:02}-whole.jpg", i, side=1000, quality=90).read_bytes()
         (photos / f"{i:02}-cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
         damage(draw(photos / f"{i:02}-damaged.png", 1000 + i, side=1000, compress_level=6))
-    report = shelf.index(photos, threads=8, batch_size=4)
+    report = shelf.index(photos, workers=8, batch_size=4)
     assert [Path(p.path).name for p in report.partial] == [f"{i:02}-cut.jpg" for i in range(count)]
     assert sorted(Path(p.path).name for p in report.failed) == [f"{i:02}-damaged.png" for i in range(count)]
     assert (report.indexed, report.encoded, report.opened) == (2 * count, 2 * count, 3 * count)
@@ -765,7 +765,7 @@ def test_siblings_that_are_paid_already_are_not_opened(shelf: Shelf, photos: Pat
     for i in range(50):
         shutil.copy2(photos / "0.png", photos / f"copy-{i:02}.png")
     shelf.index(photos)
-    report = shelf.index(photos, encoder=TinyEncoder("another"), batch_size=2, threads=1)
+    report = shelf.index(photos, encoder=TinyEncoder("another"), batch_size=2, workers=1)
     assert report.encoded == 5
     assert report.indexed + report.unchanged == 55
     assert report.opened < 20
@@ -829,6 +829,6 @@ def test_a_file_found_and_gone_before_it_is_read_is_reported(shelf: Shelf, photo
             return super().prepare(image, box=box)
 
     draw(photos / "z.png", 90)
-    report = shelf.index(photos, encoder=Deleting(), threads=1)
+    report = shelf.index(photos, encoder=Deleting(), workers=1)
     assert [(Path(p.path).name, p.reason) for p in report.failed] == [("z.png", "it vanished before it was read")]
     assert report.indexed == 5

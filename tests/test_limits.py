@@ -86,7 +86,7 @@ REFUSED = [
     (("query", "cat", "--without", f"dog^0.{'0' * 400}1"), "a weight must be from 0.001 to 1000"),
     (("query", "cat", "--near", "0,0,1e400"), "kilometres above 0"),
     (("query", "cat", "--near", "nan,0,1"), "latitude within ±90"),
-    (("index", "--threads", str(10**9)), "--threads 1000000000: must be from 0 to 256"),
+    (("index", "--workers", str(10**9)), "--workers 1000000000: must be from 0 to 256"),
     (("index", "--batch-size", HUGE), "must be from 0 to 4096"),
     (("index", "--max-pixels", "nan"), "must be a number of megapixels"),
 ]
@@ -127,7 +127,7 @@ def test_the_same_numbers_in_python(copied: Path) -> None:
         with pytest.raises(UsageError, match="`near`"):
             Near(*place)
     for number in (-1, 10**30, float("nan")):
-        for name in ("threads", "batch_size"):
+        for name in ("workers", "batch_size", "decode_timeout"):
             with pytest.raises(UsageError, match=name):
                 RunOptions(**{name: number})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="max_pixels"):

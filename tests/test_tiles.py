@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clipsearch.images.lookahead import Budget, in_order
 from helpers import Shelf, TinyEncoder, age
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,6 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.filters import Filter
 from clipsearch.display.thumbnails import thumbnails
 from clipsearch.images import tiles
-from clipsearch.images.lookahead import Budget, in_order
 from clipsearch.images.open import open_image
 from clipsearch.search import background, baselines, relevance
 from clipsearch.search.neighbours import Neighbour, Searcher
@@ -307,7 +307,7 @@ def test_a_stop_in_front_of_many_views_ends_the_run(shelf: Shelf, tmp_path: Path
     for i in range(12):
         paint(tmp_path / "photos" / f"{i:02}.png", i, (1960, 120))  # 32 tiles each: more than the budget
     asked = iter([False] * 6 + [True] * 10_000)
-    report = shelf.index(tmp_path / "photos", tiles="auto", batch_size=2, threads=4, stop=lambda: next(asked))
+    report = shelf.index(tmp_path / "photos", tiles="auto", batch_size=2, workers=4, stop=lambda: next(asked))
     assert report.interrupted
     assert set(held(shelf).values()) <= {33}
     assert shelf.index().encoded + report.encoded == 12 * 33

@@ -23,10 +23,11 @@ _OPTIONS = {
 } | {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "device", "engine", "examples"),
+        *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "decode_memory", "decode_timeout"),
+        *("device", "engine", "examples"),
         *("exclude", "index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size"),
         *("model", "multi", "near", "open", "page", "plot", "precision", "relevant", "replace", "reset"),
-        *("state", "taken", "template", "threads", "threshold", "tiles", "trust_checkpoint", "unknown", "wait"),
+        *("state", "taken", "template", "threshold", "tiles", "trust_checkpoint", "unknown", "wait", "workers"),
     )
 }
 """The parameters that messages of the library name, with their options."""

@@ -25,7 +25,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -78,6 +77,12 @@ _PIPE_BYTES = 2**20
 """What a pipe holds, where the system lets it grow: so a process hands over an image without waiting."""
 
 
+SECONDS = 20.0
+MEMORY_BYTES = 2 * 2**30
+LEAST_MEMORY_BYTES = 256 * 2**20
+"""With less, not even the decoders themselves can be loaded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """count: of processes; 0 means one per core, None decodes in this process. seconds: of CPU time for one request.
@@ -85,8 +90,8 @@ class Limits:
     """
 
     count: int | None = 0
-    seconds: float = 20
-    memory: int = 2 * 2**30
+    seconds: float = SECONDS
+    memory: int = MEMORY_BYTES
 
 
 _STARTS = 3
@@ -123,6 +128,8 @@ class _Process:
     """One decoder process. `deadline`: when its request must be answered; None while it has none."""
 
     def __init__(self, limits: Limits) -> None:
+        import subprocess  # A query for words does not pay for it.
+
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
             "PYTHONSAFEPATH": "1",

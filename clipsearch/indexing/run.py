@@ -21,7 +21,7 @@ from clipsearch.errors import UsageError
 from clipsearch.images.open import decoder_version
 from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.images.tiles import Tiles
-from clipsearch.images.workers import Limits, Workers
+from clipsearch.images.workers import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits, Workers
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Unread
 from clipsearch.indexing.reconcile import Counts, Reconciler
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MAX_ROWS_A_COMMIT = 512
 """Files that need no encoding are committed this many at a time."""
 
-MAX_THREADS = 256
+MAX_WORKERS = 256
 """More than the machines of users have cores; each thread also holds a decoded image."""
 
 MAX_BATCH = 4096
@@ -48,15 +48,18 @@ MAX_BATCH = 4096
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How one run works. `threads` are decoders, 0 for one per core; `batch_size` 0 leaves it to the device.
+    """How one run works.
 
-    `engine` and `tiles` are remembered for later runs; None leaves them unchanged. Raises UsageError for a number of
-    threads, images or pixels that no run can work with.
+    workers: decoder processes, 0 for one per core, None to decode in this process. decode_timeout: seconds of CPU time
+    for one image, or ten times as many by the clock. decode_memory: bytes for one decoder process, 0 for no limit.
+    batch_size: images that are encoded together; 0 leaves it to the device. `engine` and `tiles` are remembered for
+    later runs; None leaves them unchanged. Raises UsageError for numbers that no run can work with.
     """
 
     given: GivenOptions = field(default_factory=GivenOptions)
-    threads: int = 0
-    limits: Limits = Limits()
+    workers: int | None = 0
+    decode_timeout: float = SECONDS
+    decode_memory: int = MEMORY_BYTES
     batch_size: int = 0
     max_pixels: int = MAX_PIXELS
     rehash: bool = False
@@ -66,7 +69,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         for name, value, least, most in (
-            ("threads", self.threads, 0, MAX_THREADS),
+            ("workers", self.workers or 0, 0, MAX_WORKERS),
+            ("decode_timeout", self.decode_timeout, 0.1, 1e6),
+            ("decode_memory", self.decode_memory or LEAST_MEMORY_BYTES, LEAST_MEMORY_BYTES, MAX_INTEGER),
             ("batch_size", self.batch_size, 0, MAX_BATCH),
             ("max_pixels", self.max_pixels, 1, MAX_INTEGER),
         ):
@@ -194,7 +199,7 @@ class IndexRun:
             return
         with (
             contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
-            Workers(self._options.limits) as workers,
+            self._workers() as workers,
         ):
             reader = Reader(catalog, self._row, tiles=self._tiles, max_pixels=self._options.max_pixels)
             ahead = 2 * self._batch_size + workers.count
@@ -208,6 +213,10 @@ class IndexRun:
             if self._batch:
                 self._flush()
             self._opened = reader.opened
+
+    def _workers(self) -> Workers:
+        options = self._options
+        return Workers(Limits(options.workers, options.decode_timeout, options.decode_memory))
 
     def _take(self, outcome: Outcome) -> None:
         if isinstance(outcome, Decoded):

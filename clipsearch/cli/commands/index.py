@@ -18,6 +18,7 @@ from clipsearch.errors import LockedError, UsageError
 from clipsearch.files import absolute
 from clipsearch.images.sniff import MAX_PIXELS
 from clipsearch.images.tiles import Tiles
+from clipsearch.images.workers import MEMORY_BYTES, SECONDS
 from clipsearch.types import MAX_INTEGER, Precision
 
 if TYPE_CHECKING:
@@ -54,7 +55,17 @@ def index(
     ] = None,
     device: options.Device = "auto",
     batch_size: Annotated[int, value("--batch-size", "N", "Pictures encoded together; 0: automatic.", min=0)] = 0,
-    threads: Annotated[int, value("--threads", "N", "Decoder threads; 0: one per core.", min=0)] = 0,
+    workers: Annotated[
+        str, value("--workers", "N", "Decoder processes; 0: one per core; none: decode in the main process.")
+    ] = "0",
+    threads: Annotated[str | None, typer.Option("--threads", hidden=True)] = None,
+    decode_timeout: Annotated[
+        float,
+        value("--decode-timeout", "S", "Give up a picture after so many seconds of CPU time.", min=0.1),
+    ] = SECONDS,
+    decode_memory: Annotated[
+        float, value("--decode-memory", "GIB", "Memory limit of a decoder process, in GiB; 0: none.", min=0)
+    ] = MEMORY_BYTES / 2**30,
     exclude: Annotated[
         list[str] | None,
         value(
@@ -146,7 +157,9 @@ def index(
             follow_symlinks=follow_symlinks,
             all_files=all_files,
         ),
-        threads=threads,
+        workers=_count(workers if threads is None else threads),
+        decode_timeout=decode_timeout,
+        decode_memory=round(min(decode_memory * 2**30, MAX_INTEGER)),
         batch_size=batch_size,
         max_pixels=round(min(max_pixels * 1e6, MAX_INTEGER)),
         rehash=rehash,
@@ -177,6 +190,14 @@ def index(
         )
     code = _report(report, json=json)
     return code or (SOME_FAILED if gone else 0)
+
+
+def _count(workers: str) -> int | None:
+    if workers == "none":
+        return None
+    if not workers.isdecimal():
+        raise UsageError(f"--workers {workers}: a number, or none")
+    return int(workers[:20])
 
 
 def _wanted(paths: list[str], files_from: str | None, *, null: bool) -> tuple[list[str] | None, int]:
