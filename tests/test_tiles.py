@@ -9,7 +9,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clipsearch.images.lookahead import Budget, in_order
 from helpers import Shelf, TinyEncoder, age
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -262,45 +260,6 @@ def test_a_part_that_is_too_large_to_decode_is_stood_in_for_by_the_whole(shelf: 
 
 
 # Memory and kills
-
-
-def test_a_budget_keeps_decoders_within_bounds_and_never_stops_them_all() -> None:
-    """Files of 1 to 9 views, decoded at random speed and taken in order: at most the limit and one file are held."""
-    rng = random.Random(4)
-    views = [rng.choice((1, 1, 1, 9)) for _ in range(300)]
-    budget, lock = Budget(10), threading.Lock()
-    inside = most = 0
-
-    def decode(turn: int) -> int:
-        nonlocal inside, most
-        budget.take(turn, views[turn])
-        with lock:
-            inside += views[turn]
-            most = max(most, inside)
-        time.sleep(rng.random() / 2000)
-        return views[turn]
-
-    for turn, count in enumerate(in_order(decode, range(300), threads=4, ahead=20, budget=budget)):
-        assert count == views[turn]
-        with lock:
-            inside -= count
-        budget.release(count)
-    assert 10 <= most <= 10 + 9
-
-
-def test_looking_ahead_is_bounded_and_can_be_stopped() -> None:
-    begun: list[int] = []
-
-    def work(number: int) -> int:
-        begun.append(number)
-        return number * 2
-
-    ahead = in_order(work, itertools.count(), threads=3, ahead=7)
-    assert [next(ahead) for _ in range(10)] == list(range(0, 20, 2))
-    assert len(begun) <= 10 + 7
-    ahead.close()
-    assert list(in_order(work, range(5), threads=2, ahead=9)) == [0, 2, 4, 6, 8]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoder")]
 
 
 def test_a_stop_in_front_of_many_views_ends_the_run(shelf: Shelf, tmp_path: Path) -> None:

@@ -66,15 +66,17 @@ class Session:
         self.close()
         # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
         descriptor = os.open(os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return {"size": 0, "mtime_ns": 0, "regular": False}, None
         self._file = os.fdopen(descriptor, "rb")
         return self._about(), None
 
     def _do_read(self, path: str) -> Answer:
         """Open a file and read it once; what it was like before, and whether it has changed since."""
-        before, _ = self._do_open(path)
-        assert self._file is not None
         started_ns = time.time_ns()
-        if not before["regular"]:
+        before, _ = self._do_open(path)
+        if self._file is None:
             return before, None
         if before["size"] <= IN_MEMORY_BYTES:
             self._data = self._file.read(before["size"])  # A file that keeps growing ends here.
@@ -148,8 +150,7 @@ class Session:
     def _about(self) -> dict[str, Any]:
         assert self._file is not None
         about = os.fstat(self._file.fileno())
-        regular = stat.S_ISREG(about.st_mode)
-        return {"size": about.st_size, "mtime_ns": mtime_of(about), "inode": about.st_ino, "regular": regular}
+        return {"size": about.st_size, "mtime_ns": mtime_of(about), "inode": about.st_ino, "regular": True}
 
     def _source(self) -> bytes | BinaryIO:
         if self._data is not None:

@@ -22,6 +22,7 @@ import contextlib
 import fcntl
 import functools
 import json
+import math
 import os
 import select
 import signal
@@ -59,7 +60,7 @@ class Answer(NamedTuple):
 Steps = Generator[Request, Answer, Result]
 Task = Callable[[], Steps[Result]]
 
-_OWN_FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGPROF")
+_OWN_FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGPROF)
 """Signals by which a decoder ends its own process."""
 
 _ERRORS: dict[str, type[ClipsearchError]] = {
@@ -93,6 +94,27 @@ class Limits:
     seconds: float = SECONDS
     memory: int = MEMORY_BYTES
 
+    def settle(self, recorded: str, decoder: str) -> bool:
+        """Whether a failure is final that was `recorded` for a decoder, with the limit that was exceeded, if any."""
+        version, _, exceeded = recorded.partition(_EXCEEDED)
+        number, _, unit = exceeded.partition(" ")
+        now = {"": 0.0, "s": self.seconds, "MiB": self.memory / 2**20 or math.inf}[unit]
+        return version == decoder and now <= float(number or 0)
+
+
+class LimitError(ImageError):
+    """Decoding an image exceeds a limit: `limit` is what `Limits.settle` expects behind the decoder's version."""
+
+    def __init__(self, reason: str, *, path: str = "", advice: str = "", limit: str = "") -> None:
+        super().__init__(reason, path=path, advice=advice)
+        self.limit = limit
+
+
+class WorkerLostError(OSError):
+    """A decoder process has ended for reasons of its own, or took too long; its file can be tried again."""
+
+
+_EXCEEDED = ", exceeded "
 
 _STARTS = 3
 """So many processes in a row that do not even start are an error."""
@@ -118,7 +140,7 @@ class _Job(Generic[Result]):
     holds: int = 0
     began: float = field(default_factory=time.monotonic)
     told: bool = False
-    faults: list[str] = field(default_factory=list)
+    faults: list[int] = field(default_factory=list)
     done: bool = False
     result: Any = None
     error: BaseException | None = None
@@ -196,15 +218,14 @@ class _Process:
                 raise EOFError
             left = left[count:]
 
-    def end(self, *, kill: bool = False) -> str:
-        """Wait for the end of the process; the name of the signal that ended it, or its exit code."""
+    def end(self, *, kill: bool = False) -> int:
+        """Wait for the end of the process; its exit code, or the negative number of the signal that ended it."""
         if kill:
             self._popen.kill()
         for pipe in (self._requests, self._answers):
             with contextlib.suppress(OSError):
                 pipe.close()
-        code = self._popen.wait()
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return self._popen.wait()
 
 
 class Workers:
@@ -257,7 +278,8 @@ class Workers:
 
         Up to `ahead` tasks (0: twice the number of processes) are begun and not yet taken from here, and at most
         `views` views of them are decoded; the first task always gets its own. Close the iterator to stop early. `stop`
-        ends it within half a second. `slow` is told the number of a task that takes more than SLOW_S seconds.
+        may end it while this waits for a process. `slow` is told the number of a task that takes more than SLOW_S
+        seconds.
         """
         if self.limits.count is None:
             yield from (_here(task()) for task in tasks)
@@ -290,13 +312,15 @@ class Workers:
                 return
         process.end()
 
-    def ended(self, process: _Process, *, kill: bool = False) -> str:
-        """How the process ended. Raises WorkerError where processes end before they have started, again and again."""
+    def ended(self, process: _Process, *, kill: bool = False) -> int:
+        """How the process ended (`_Process.end`). Raises WorkerError where no process even starts."""
         how = process.end(kill=kill)
         with self._lock:
             self._unready = 0 if process.ready else self._unready + 1
             if self._unready >= _STARTS:
-                raise WorkerError(f"decoder processes do not start ({how})", advice=f"to see why, run {_SHOW_WHY}")
+                raise WorkerError(
+                    f"decoder processes do not start (exit code {how})", advice=f"to see why, run {_SHOW_WHY}"
+                )
         return how
 
     def _pop(self) -> _Process | None:
@@ -337,8 +361,8 @@ class _Run(Generic[Result]):
         self._again: list[_Job[Result]] = []
 
     def next(self, stop: Callable[[], bool]) -> _Job[Result] | None:
-        """The next job in order, done; None after the last one, and once `stop` says so."""
-        while not stop():
+        """The next job in order, done; None after the last one, and if `stop` says so while none is."""
+        while True:
             self._fill()
             if not self._order:
                 return None
@@ -347,8 +371,8 @@ class _Run(Generic[Result]):
                 job = self._order.popleft()
                 self._views -= job.views
                 return job
-            self._step()
-        return None
+            if not self._step() and stop():
+                return None
 
     def abandon(self) -> None:
         """End the processes that are at work."""
@@ -373,8 +397,8 @@ class _Run(Generic[Result]):
             self._begun[job] = None
             self._go_on(job, None)
 
-    def _step(self) -> None:
-        """Wait for answers, and go on with their tasks."""
+    def _step(self) -> bool:
+        """Wait for answers, and go on with their tasks. False if none came for a while."""
         asked = {job.process.fileno(): job for job in self._begun if job.process and job.process.deadline}
         poll = select.poll()
         for number in asked:
@@ -391,10 +415,11 @@ class _Run(Generic[Result]):
                 job.process = None
                 self._workers.ended(process, kill=True)
                 late = f"decoding it took more than {process.limits.seconds * WALL_FACTOR:g} seconds"
-                self._go_on(job, OSError(late))
+                self._go_on(job, WorkerLostError(late))
             elif not job.told and now > job.began + SLOW_S:
                 job.told = True
                 self._slow(self._taken + self._order.index(job))
+        return bool(ready)
 
     def _receive(self, job: _Job[Result], process: _Process) -> None:
         try:
@@ -453,7 +478,8 @@ class _Run(Generic[Result]):
         """The process has ended: begin the task anew, or tell it why it cannot be."""
         job.process = None
         how = self._workers.ended(process)
-        if not process.ready or (how in _OWN_FAULTS and not job.faults):
+        own_fault = how >= 0 or -how in _OWN_FAULTS
+        if not process.ready or (own_fault and not job.faults):
             if process.ready:
                 job.faults.append(how)
             job.steps.close()
@@ -461,10 +487,10 @@ class _Run(Generic[Result]):
             self._take(job, -job.views, -job.holds)
             del self._begun[job]
             self._again.append(job)
-        elif how in _OWN_FAULTS:
-            self._go_on(job, ImageError(_fault(how, self._workers.limits)))
+        elif own_fault:
+            self._go_on(job, _fault(how, self._workers.limits))
         else:
-            self._go_on(job, OSError(f"its decoder process was ended from outside ({how})"))
+            self._go_on(job, WorkerLostError(f"its decoder process was ended from outside (signal {-how})"))
 
 
 def _error(fields: dict[str, Any], limits: Limits) -> BaseException | None:
@@ -475,14 +501,20 @@ def _error(fields: dict[str, Any], limits: Limits) -> BaseException | None:
     if name == "OSError":
         return OSError(fields["errno"], fields["reason"])
     if name == "MemoryError":
-        return ImageError(f"decoding it takes more than {limits.memory / 2**20:g} MiB (`decode_memory`)")
+        mib = f"{limits.memory / 2**20:g} MiB"
+        return LimitError(f"decoding it takes more than {mib} (`decode_memory`)", limit=_EXCEEDED + mib)
     return _ERRORS.get(name, ImageError)(fields["reason"])
 
 
-def _fault(how: str, limits: Limits) -> str:
-    if how == "SIGPROF":
-        return f"decoding it takes more than {limits.seconds:g} seconds (`decode_timeout`)"
-    return f"the decoder fails on it ({how})"
+def _fault(code: int, limits: Limits) -> ImageError:
+    """Why a task fails whose processes ended with this code, twice."""
+    if code == -signal.SIGPROF:
+        seconds = f"{limits.seconds:g} s"
+        return LimitError(
+            f"decoding it takes more than {seconds} of CPU time (`decode_timeout`)", limit=_EXCEEDED + seconds
+        )
+    end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return ImageError(f"the decoder fails on it ({end})")
 
 
 def _here(steps: Steps[Result]) -> Result:

@@ -16,7 +16,7 @@ from clipsearch.files import UNKNOWN_MTIME
 from clipsearch.images import decode, tiles
 from clipsearch.images.open import READER_REVISION, decoder_version
 from clipsearch.images.tiles import Tiles, View
-from clipsearch.images.workers import Steps, Task
+from clipsearch.images.workers import LimitError, Limits, Steps, Task
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, Work
 from clipsearch.types import ContentState, HitState, ImageFacts
 
@@ -78,10 +78,11 @@ class Known(_Hashed):
 
 @dataclass(frozen=True, slots=True)
 class Broken(_Hashed):
-    """The content cannot be decoded: `state` is "failed" or "unsupported"."""
+    """The content cannot be decoded: `state` is "failed" or "unsupported". limit: what it exceeded (LimitError)."""
 
     state: ContentState
     reason: str
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,9 @@ class Reader:
     opened.
     """
 
-    def __init__(self, catalog: Catalog, row: EncoderRow, *, tiles: Tiles, max_pixels: int) -> None:
-        self.decoder = decoder_version(max_pixels)
+    def __init__(self, catalog: Catalog, row: EncoderRow, *, tiles: Tiles, max_pixels: int, limits: Limits) -> None:
+        self._decoder = decoder_version(max_pixels)
+        self._limits = limits
         self.opened = 0
         self._catalog = catalog
         self._encoder_id = row.id
@@ -213,7 +215,7 @@ class Reader:
         except UnsupportedImageError as exc:
             return Broken(*hashed, "unsupported", str(exc))
         except ImageError as exc:
-            return Broken(*hashed, "failed", str(exc))
+            return Broken(*hashed, "failed", str(exc), exc.limit if isinstance(exc, LimitError) else "")
         shown = tuple(View(view.number, None) if i in pixels.whole else view for i, view in enumerate(views))
         return Decoded(*hashed, image.facts, shown, pixels.rows, state, remark, corrects)
 
@@ -249,7 +251,7 @@ class Reader:
         if entry is None:
             return None
         if entry.state not in ("ok", "partial"):
-            return _Kept(entry, None if entry.decoder == self.decoder else "pixels")
+            return _Kept(entry, None if self._limits.settle(entry.decoder, self._decoder) else "pixels")
         if self._catalog.embeddings.has_pending_views(entry.id, self._encoder_id, self._tiles):
             return _Kept(entry, "pixels")
         return _Kept(entry, "facts" if entry.revision < READER_REVISION else None)

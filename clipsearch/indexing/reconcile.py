@@ -18,6 +18,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import EARLIEST, LATEST, mtime_of, span, upwards
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
+from clipsearch.images.workers import Limits
 from clipsearch.indexing import skipped
 from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
 from clipsearch.indexing.results import Problem
@@ -104,6 +105,7 @@ class Reconciler:
         encoder_id: int | None,
         tiles: Tiles,
         decoder: str,
+        limits: Limits,
         suffixes: Collection[str],
         own: bytes,
         rehash: bool = False,
@@ -114,6 +116,7 @@ class Reconciler:
         self._encoder_id = encoder_id or 0
         self._pending_condition = pending.condition(tiles)
         self._decoder = decoder
+        self._limits = limits
         self._suffixes = suffixes
         self._never = _identity(own)
         self._rehash = rehash
@@ -155,7 +158,7 @@ class Reconciler:
         ):
             if state in ("ok", "partial"):
                 states[content_id] = _PENDING if is_pending else _STALE
-            elif decoder != self._decoder:
+            elif not self._limits.settle(decoder, self._decoder):
                 states[content_id] = _PENDING
             else:
                 states[content_id] = _FAILED if state == "failed" else _UNSUPPORTED

@@ -172,7 +172,7 @@ class Recorder:
             size=broken.size,
             state=broken.state,
             reason=broken.reason,
-            decoder=self._decoder,
+            decoder=self._decoder + broken.limit,
             now=time,
         )
         if broken.state == "unsupported" and self._catalog.embeddings.remove_all(content_id):

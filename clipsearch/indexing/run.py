@@ -78,6 +78,11 @@ class RunOptions:
             if not least <= value <= most:
                 raise UsageError(f"`{name}={value}`: must be from {least} to {most}")
 
+    @property
+    def limits(self) -> Limits:
+        """Those of the decoder processes."""
+        return Limits(self.workers, self.decode_timeout, self.decode_memory)
+
 
 def dry_run(
     catalog: Catalog, paths: Sequence[bytes], options: RunOptions, *, encoder: EncoderRow | None
@@ -199,9 +204,11 @@ class IndexRun:
             return
         with (
             contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
-            self._workers() as workers,
+            Workers(self._options.limits) as workers,
         ):
-            reader = Reader(catalog, self._row, tiles=self._tiles, max_pixels=self._options.max_pixels)
+            reader = Reader(
+                catalog, self._row, tiles=self._tiles, max_pixels=self._options.max_pixels, limits=workers.limits
+            )
             ahead = 2 * self._batch_size + workers.count
             tasks = (reader.task(work) for work in self._reconciler.work())
             outcomes = workers.run(tasks, ahead=ahead, views=ahead, stop=self._stop)
@@ -213,10 +220,6 @@ class IndexRun:
             if self._batch:
                 self._flush()
             self._opened = reader.opened
-
-    def _workers(self) -> Workers:
-        options = self._options
-        return Workers(Limits(options.workers, options.decode_timeout, options.decode_memory))
 
     def _take(self, outcome: Outcome) -> None:
         if isinstance(outcome, Decoded):
@@ -357,6 +360,7 @@ def _reconciler(
         encoder_id=encoder_id,
         tiles=_tiles(catalog, options),
         decoder=decoder_version(options.max_pixels),
+        limits=options.limits,
         suffixes=IMAGE_SUFFIXES,
         own=_own(catalog),
         rehash=options.rehash,

@@ -1,0 +1,262 @@
+"""Decoder processes: whatever a decoder does, it costs only the file that it did it with."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+from PIL import Image
+
+from clipsearch import Library
+from clipsearch.errors import ImageError
+from clipsearch.images import decode
+from clipsearch.images.open import open_image
+from clipsearch.images.workers import Limits, Steps, Workers
+from clipsearch.indexing.run import RunOptions
+from clipsearch.types import Preprocess
+
+SMALL = Preprocess(32)
+
+SITE = """
+import os, sys, time
+
+def change() -> None:
+    from PIL import ImageFile
+
+    load = ImageFile.ImageFile.load
+
+    def misbehave(self):
+        match self.size[0]:
+            case 101: os.abort()
+            case 102:
+                while True: pass
+            case 103: bytearray(8 << 30)
+            case 104: time.sleep(1000)
+            case 105: os._exit(3)
+            case 106: os.kill(os.getpid(), 9)
+        return load(self)
+
+    ImageFile.ImageFile.load = misbehave
+
+if "clipsearch.images.worker" in sys.orig_argv:
+    change()
+"""
+"""Decoders that fail on images of these widths; Python runs it as it starts."""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of images on which decoders fail, one of each kind, and of two others."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.syspath_prepend(str(site))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for width in (100, 101, 102, 103, 104, 105, 106, 107):
+        Image.new("RGB", (width, 80), (width, 0, 0)).save(folder / f"{width}.png")
+        os.utime(folder / f"{width}.png", (1e9, 1e9))  # The next run would read files that are as new as this one.
+    return folder
+
+
+def pixels(path: Path) -> Steps[np.ndarray]:
+    yield from decode.opened(os.fsencode(path))
+    return (yield from decode.whole_pixels(SMALL))[0]
+
+
+def test_results_come_in_order_and_are_those_of_this_process(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.png" for number in range(30)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 255, (rng.integers(20, 900), 40, 3), np.uint8)).save(path)
+    expected = [open_image(path.read_bytes()).pixels(SMALL) for path in paths]
+    for count in (1, 3, None):
+        with Workers(Limits(count)) as workers:
+            found = list(workers.run(functools.partial(pixels, path) for path in paths))
+        assert all(np.array_equal(one, other) for one, other in zip(expected, found, strict=True))
+
+
+def test_what_a_task_raises_is_raised_at_its_turn(tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with Workers(Limits(2)) as workers:
+        results = workers.run(
+            functools.partial(pixels, tmp_path / name) for name in ("good.png", "bad.png", "none.png")
+        )
+        assert next(results).shape == (3, 32, 32)
+        with pytest.raises(ImageError, match="not a picture in any known format"):
+            next(results)
+        with pytest.raises(FileNotFoundError):
+            workers.do(functools.partial(pixels, tmp_path / "none.png"))
+        assert workers.do(functools.partial(pixels, tmp_path / "good.png")).shape == (3, 32, 32)
+
+
+def test_no_more_views_are_decoded_ahead_than_allowed(tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50)).save(tmp_path / "one.png")
+    counts = [1, 1, 9, 1, 1, 1, 9, 9, 1] * 4
+    decoded = itertools.count()
+    begun = taken = most = 0
+
+    def views(count: int) -> Steps[int]:
+        nonlocal begun, most
+        yield from decode.opened(os.fsencode(tmp_path / "one.png"))
+        image = yield from decode.image()
+        found = yield from image.pixels(SMALL, [None] * count, counted=True)
+        begun += count
+        most = max(most, begun - taken)
+        next(decoded)
+        return len(found.rows)
+
+    with Workers(Limits(3)) as workers:
+        for count in workers.run((functools.partial(views, count) for count in counts), ahead=20, views=10):
+            taken += count
+            time.sleep(0.001)
+    assert taken == sum(counts) and 10 <= most <= 10 + 9
+
+
+def test_closing_early_begins_nothing_more_and_leaves_no_process(tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50)).save(tmp_path / "one.png")
+    begun: list[int] = []
+
+    def task(number: int) -> Steps[int]:
+        begun.append(number)
+        yield from decode.opened(os.fsencode(tmp_path / "one.png"))
+        return number
+
+    before = children()
+    with Workers(Limits(3)) as workers:
+        ahead = workers.run((functools.partial(task, number) for number in itertools.count()), ahead=7)
+        assert [next(ahead) for _ in range(10)] == list(range(10))
+        ahead.close()
+        assert len(begun) <= 10 + 7
+    assert children() == before
+
+
+def test_each_way_to_fail_costs_only_its_file(faulty: Path, tmp_path: Path) -> None:
+    with Library.create(tmp_path / "index", model="builtin") as library:
+        run = RunOptions(workers=2, decode_timeout=0.5, decode_memory=2**30)
+        first = library.index([faulty], run=run)
+        assert first.indexed == 2
+        reasons = {Path(problem.path).stem: problem.reason for problem in first.failed}
+        assert reasons == {
+            "101": "the decoder fails on it (SIGABRT)",
+            "102": "decoding it takes more than 0.5 s of CPU time (`decode_timeout`)",
+            "103": "decoding it takes more than 1024 MiB (`decode_memory`)",
+            "104": "decoding it took more than 5 seconds",
+            "105": "the decoder fails on it (exit code 3)",
+            "106": "its decoder process was ended from outside (signal 9)",
+        }
+        again = library.index([faulty], run=run)
+        assert {Path(problem.path).stem for problem in again.failed} == {"104", "106"}
+        assert (again.opened, again.failed_before) == (2, 4)
+        more = library.index([faulty], run=replace(run, decode_timeout=0.6, decode_memory=2**31))
+        assert {Path(problem.path).stem for problem in more.failed} == {"102", "103", "104", "106"}
+
+
+def test_queries_and_labels_survive_it_too(faulty: Path, cli: Cli, tmp_path: Path) -> None:
+    (faulty / "104.png").unlink()  # It would take 200 seconds.
+    env = {"PYTHONPATH": os.environ["PYTHONPATH"]}
+    shutil.copytree(faulty, tmp_path / "good", ignore=shutil.ignore_patterns("10[1-6].png"))
+    assert cli("index", "good", "--model", "builtin", cwd=tmp_path, env=env).code == 0
+    ran = cli("query", "photos/101.png", cwd=tmp_path, env=env)
+    assert ran.code == 2 and "101.png: the decoder fails on it (SIGABRT)" in ran.err
+    ran = cli(
+        "classify",
+        str(faulty),
+        "--labels",
+        "red,blue",
+        "--model",
+        "builtin",
+        "--json",
+        cwd=tmp_path,
+        env=env,
+        timeout=200,
+    )
+    assert ran.code == 3 and ran.err.count("SIGABRT") == 1, ran.err
+
+
+@pytest.mark.parametrize("way", ["file", "stdin", "module"])
+def test_a_script_without_a_main_guard_works(way: str, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "one.png")
+    script = (
+        "from clipsearch import Library\n"
+        "library = Library.create('index', model='builtin')\n"
+        "print(library.index(['one.png']).indexed)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    (tmp_path / "PIL.py").write_text("raise SystemExit('imported from the working directory')")
+    command = {"file": ["script.py"], "stdin": ["-"], "module": ["-c", script]}[way]
+    done = subprocess.run(
+        [sys.executable, "-P", *command], cwd=tmp_path, input=script, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_killed_processes_cost_no_image(tmp_path: Path) -> None:
+    for number in range(40):
+        Image.new("RGB", (600, 400), (number, 100, 0)).save(tmp_path / f"{number:02}.png")
+    paths = sorted(tmp_path.glob("*.png"))
+    ends: list[str] = []
+
+    def killed(path: Path) -> Steps[str]:
+        try:
+            yield from pixels(path)
+        except OSError as exc:
+            return str(exc)
+        return "decoded"
+
+    with Workers(Limits(2)) as workers:
+        for number, end in enumerate(workers.run(functools.partial(killed, path) for path in paths)):
+            ends.append(end)
+            if number % 5 == 0:
+                os.kill(min(children()), signal.SIGKILL)
+    assert len(ends) == len(paths)
+    assert {end for end in ends if end != "decoded"} <= {"its decoder process was ended from outside (signal 9)"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_parent_that_is_killed_leaves_no_process(how: signal.Signals, tmp_path: Path) -> None:
+    for number in range(200):
+        Image.new("RGB", (900, 600), (number, 100, 0)).save(tmp_path / f"{number:03}.png")
+    command = [sys.executable, "-m", "clipsearch", "index", str(tmp_path), "--index", str(tmp_path / "index")]
+    parent = subprocess.Popen([*command, "--model", "builtin"], stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(children(parent.pid)) > 0)
+    orphans = children(parent.pid)
+    parent.send_signal(how)
+    parent.wait(30)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
+
+
+def children(parent: int = 0) -> set[int]:
+    """The ids of the running child processes of this one, or of `parent`."""
+    return set(_children(parent or os.getpid()))
+
+
+def _children(parent: int) -> Iterator[int]:
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, owner = status.read_text().rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(owner) == parent and state != "Z":
+            yield int(status.parent.name)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
