@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 WHITE = 255
+_STRIP = 2**20
+"""Pixels that are converted at a time where the conversion needs more memory than its result."""
+
 _SPREAD = 4
 """Largest difference of levels (0 … 255) in a channel of an image of one colour: lossy WebP makes 5 levels of one."""
 
@@ -24,12 +29,16 @@ def resamplable(image: Image.Image) -> tuple[Image.Image, int]:
     here, not after the resize: Pillow would have to premultiply all pixels anyway, and a resampled edge would differ
     from that of the flattened image.
     """
-    if image.mode.startswith("I;16") and isinstance(key := image.info.get("transparency"), int):
-        values = np.asarray(image)
-        alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-        return _opaque(Image.merge("LA", (Image.fromarray(eight_bits(values, image.mode)), alpha)))
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(eight_bits(np.asarray(image), image.mode)), 1
+        grey = Image.fromarray(eight_bits(np.asarray(image), image.mode))
+        key = image.info.get("transparency")
+        if not image.mode.startswith("I;16") or not isinstance(key, int):
+            return grey, 1
+        alpha = Image.new("L", image.size)
+        for box in _strips(image):
+            values = np.asarray(image.crop(box))
+            alpha.paste(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)), box)
+        return _opaque(Image.merge("LA", (grey, alpha)))
     if has_alpha(image):
         return _opaque(image)
     if image.mode in _SPACES:
@@ -68,22 +77,31 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, int]:
 
     The second value is that of `resamplable`.
     """
-    grey = image.mode in ("LA", "La", "L", "1")
-    pair = image.convert("LA" if grey else "RGBA")
-    colours, alpha = pair.convert("L" if grey else "RGB"), pair.getchannel("A")
-    flat = _flattened(colours, alpha, WHITE)
+    flat = _flattened(image, WHITE)
     if is_one_colour(flat):
-        for other in (colours, _flattened(colours, alpha, 0)):
+        for ground in (None, 0):
+            other = _flattened(image, ground)
             if not is_one_colour(other):
                 return other, 2
     return flat, 1
 
 
-def _flattened(colours: Image.Image, alpha: Image.Image, ground: int) -> Image.Image:
-    """Colours of mode L or RGB on a grey background of level `ground`, 0 … 255."""
-    flat = Image.new(colours.mode, colours.size, ground if colours.mode == "L" else (ground, ground, ground))
-    flat.paste(colours, mask=alpha)
+def _flattened(image: Image.Image, ground: int | None) -> Image.Image:
+    """As RGB or L, on a grey background of level `ground`, 0 … 255; None: without its alpha."""
+    mode = "L" if image.mode in ("LA", "La", "L", "1") else "RGB"
+    flat = Image.new(mode, image.size, (ground or 0,) * len(mode))
+    for box in _strips(image):
+        pair = image.crop(box).convert(mode + "A")
+        colours = pair.convert(mode)
+        flat.paste(colours, box, mask=None if ground is None else pair.getchannel("A"))
     return flat
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes that cover the image: a conversion of the whole would hold it several times."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(image.height, top + rows)
 
 
 def eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
@@ -92,34 +110,42 @@ def eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
     `mode` is Pillow's for one channel: "I;16…", "I" or "F".
 
     16 bits: divided by 257. 32-bit integers that fit 8 or 16 bits: as such. Floats within 0 … 1: times 255.
-    Anything else is stretched over its own range, as its white is unknown.
+    Anything else is stretched over its own range, as its white is unknown. Infinities and values that are not a number
+    become the ends of that range.
     """
+    result = np.empty(values.shape, np.uint8)
     if mode.startswith("I;16"):
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    scaled = values.astype(np.float32)
-    finite = np.isfinite(scaled)
-    if not finite.all():
-        floor = scaled[finite].min() if finite.any() else 0.0
-        scaled = np.nan_to_num(scaled, nan=floor, neginf=floor, posinf=scaled[finite].max() if finite.any() else 0.0)
-    low, high = float(scaled.min()), float(scaled.max())
+        for row, line in zip(result, values, strict=True):  # A wider type for all would take twice their memory.
+            row[...] = (line.astype(np.uint32) + 128) // 257
+        return result
+    low, high = _range(values)
+    floor, ceiling = low, high
     if low >= 0 and mode == "F" and high <= 1:
         low, high = 0.0, 1.0
     elif low >= 0 and mode == "I" and high <= 65535:
         low, high = 0.0, 255.0 if high <= 255 else 65535.0
     if high <= low:
         return np.zeros(values.shape, np.uint8)
-    result = np.empty(values.shape, np.uint8)
-    for row, line in zip(result, scaled, strict=True):  # By rows, as double precision takes eight times the memory.
-        row[...] = np.rint((line.astype(np.float64) - low) * (255.0 / (high - low)))
+    for row, line in zip(result, values, strict=True):
+        known = np.nan_to_num(line.astype(np.float32), nan=floor, neginf=floor, posinf=ceiling).astype(np.float64)
+        row[...] = np.rint((known - low) * (255.0 / (high - low)))
     return result
+
+
+def _range(values: NDArray[np.generic]) -> tuple[float, float]:
+    """The least and the greatest finite value in single precision; 0 where there are none."""
+    low, high = math.inf, -math.inf
+    for line in values:
+        numbers = line.astype(np.float32)
+        known = numbers[np.isfinite(numbers)]
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
 
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From `profile` (None: CIE Lab) to sRGB; None where it is unusable or changes nothing.
-
-    One transform serves all threads: LittleCMS copies its cache per call.
-    """
+    """From `profile` (None: CIE Lab) to sRGB; None where it is unusable or changes nothing."""
     try:
         if profile is None:
             opened = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
