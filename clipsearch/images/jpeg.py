@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from clipsearch.errors import ImageError
 from clipsearch.images import exif
 
 _START = b"\xff\xd8"
@@ -21,6 +22,25 @@ _TINY = b"\xff\xc0\0\x0b\x08\0\x08\0\x08\1\1\x11\0\xff\xda\0\x08\1\1\0\0\x3f\0"
 
 _MAX_SEGMENTS = 1000
 """Segments before the pixels that are looked at; a profile of 16 MB needs 256."""
+
+_MAX_EXIF, _MAX_FILL = 600, 65_536
+"""Segments of EXIF or XMP, of which 600 have 39 MB, and fill bytes in front of one."""
+
+
+def check_header(stream: BinaryIO) -> None:
+    """Raise ImageError for a header that only a hostile file has: Pillow would read it for minutes.
+
+    It reads fill bytes one by one, and copies all EXIF before each further segment of it.
+    """
+    count = exif_segments = 0
+    end = len(_START)
+    for marker, start, length in _segments(stream):
+        count, exif_segments = count + 1, exif_segments + (marker == 0xE1)
+        end = start + length
+    stream.seek(end)
+    fill = stream.read(_MAX_FILL)
+    if count >= _MAX_SEGMENTS or exif_segments > _MAX_EXIF or (len(fill) == _MAX_FILL and not fill.strip(b"\xff")):
+        raise ImageError("the JPEG header is damaged: it is too long")
 
 
 def without_faults(stream: BinaryIO) -> tuple[BinaryIO, None]:
@@ -52,16 +72,18 @@ def unsupported_kind(stream: BinaryIO) -> str | None:
 
 
 def _segments(stream: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, length with the marker) of the segments before the first scan."""
+    """(marker, start, length with the marker) of the segments before the first scan, fill bytes excluded."""
     start = len(_START)
     for _ in range(_MAX_SEGMENTS):
         stream.seek(start)
         head = stream.read(4)
-        if len(head) < 4 or head[0] != 0xFF or head[1] == 0xDA:
+        if head[:2] == b"\xff\xff":
+            fill = stream.read(_MAX_FILL)
+            start += 2 + len(fill) - len(fill.lstrip(b"\xff")) - 1
+            stream.seek(start)
+            head = stream.read(4)
+        if len(head) < 4 or head[0] != 0xFF or head[1] in (0xDA, 0xFF):
             return
-        if head[1] == 0xFF:  # A fill byte.
-            start += 1
-            continue
         length = 2 + struct.unpack(">H", head[2:])[0]
         yield head[1], start, length
         start += length

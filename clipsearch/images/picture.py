@@ -86,9 +86,11 @@ class Picture:
             since = self._source.pixels_since
             return (self._source.decode(1).since if since is None else since) > revision
 
-    def holds(self) -> int:
-        """Bytes that decoding it takes at its peak."""
-        return 4 * self.facts.width * self.facts.height
+    def holds(self, preprocess: Preprocess | None = None) -> int:
+        """About how many bytes decoding holds at its peak, for the pixels of the whole image, or else at full size."""
+        width, height = self.facts.width, self.facts.height
+        reduction = 1.0 if preprocess is None else plan(width, height, preprocess).reduction
+        return self._source.holds(reduction) + self._stream.seek(0, os.SEEK_END)
 
     def is_blank(self, pixels: NDArray[np.uint8] | None = None) -> bool:
         """Whether the image has only one colour. `pixels` are of some view of it, shape (3, S, S).

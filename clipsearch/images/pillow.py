@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
+import re
 import struct
 import zlib
 from dataclasses import dataclass, replace
@@ -62,6 +64,10 @@ _ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
 _MAX_FRAMES = 32
 """Frames of an animation that are searched for one with more than one colour: many animations fade in from black."""
 
+_PPM_HEADER = re.compile(rb"P[14](?:(?:\s|#[^\n]*\n)+\d+){2}\s|P[2356](?:(?:\s|#[^\n]*\n)+\d+){3}\s")
+_MAX_PPM_HEADER, _MAX_TEXT = 65_536, 100_000_000
+"""Bytes of a PPM's header, and of one in text form: 11 s."""
+
 _MAX_META = 16_000_000
 """Bytes of a HEIF header; an image of a thousand tiles needs 100 KB."""
 
@@ -80,6 +86,16 @@ class Frame:
     since: int = 1
 
 
+_BYTES = {"1": 1.0, "L": 1.0, "P": 6.0, "LA": 5.7, "I;16": 5.8, "RGBA": 9.0, "PA": 9.0, "CMYK": 4.5, "RGB": 4.5}
+_BYTES_OF_KIND = {"WEBP": 17.0, "AVIF": 9.5, "HEIF": 9.5, "JPEG2000": 19.5, "JXL": 7.5}
+"""Bytes for each decoded pixel, by mode and by formats whose decoders hold more; measured (`benchmarks/holds.py`)."""
+
+
+def holds(kind: str, mode: str, pixels: float) -> int:
+    """About how many bytes it takes to decode so many pixels of a format and a mode, both by Pillow's names."""
+    return round(pixels * _BYTES_OF_KIND.get(kind, _BYTES.get(mode, 11.5)))
+
+
 class ImageSource(Protocol):
     """The decoder of one file. `orientation` is the EXIF turn (1 … 8) from its frames to the upright image.
 
@@ -94,6 +110,10 @@ class ImageSource(Protocol):
 
     def decode(self, reduction: float) -> Frame:
         """A frame with enough pixels for an image that is `reduction` times smaller than the stored one."""
+        ...
+
+    def holds(self, reduction: float) -> int:
+        """About how many bytes `decode` holds at its peak, the file excluded."""
         ...
 
 
@@ -120,6 +140,8 @@ class PillowSource:
         self._profile: bytes | None = None
         image = self._open()
         self._fresh: Image.Image | None = image
+        self._mode = "RGBA" if image.mode == "RGB" and colour.has_alpha(image) else image.mode
+        self._coefficients = _bytes_of_coefficients(image)
         self.metadata_bytes = _metadata_bytes(image)
         found = exif.attempt(self.exif)
         # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start. A JPEG XL comes
@@ -157,6 +179,10 @@ class PillowSource:
         self._kept = (scale, frame)
         return frame
 
+    def holds(self, reduction: float) -> int:
+        scale, pixels = self._scale(reduction), self.facts.width * self.facts.height
+        return holds(self._kind, self._mode, pixels / scale**2) + round(pixels * self._coefficients)
+
     def _scale(self, reduction: float) -> int:
         """The drafting factor. Below a reduction of 4, and for small targets, drafting moves vectors by 1e-2."""
         if self._kind != "JPEG" or reduction < 4:
@@ -179,6 +205,11 @@ class PillowSource:
             check_count(jxl.read_header(self._stream).pixels, self._max_pixels)
             self._stream.seek(0)
             return jxl.open_jxl(self._stream)
+        if self._kind == "JPEG":
+            jpeg.check_header(self._stream)
+        elif self._kind == "PPM":
+            _check_text(self._stream)
+        self._stream.seek(0)
         try:
             image = Image.open(self._stream, formats=(self._kind,))
             if self._kind == "PNG":
@@ -253,6 +284,24 @@ class PillowSource:
                 image.info["exif"] = late
             return Image.Image.getexif(image)
         return image.getexif()
+
+
+def _check_text(stream: BinaryIO) -> None:
+    """Raise ImageError for a PPM with more text than Pillow reads in seconds: it reads headers byte by byte."""
+    head = stream.read(_MAX_PPM_HEADER)
+    if not _PPM_HEADER.match(head):
+        raise ImageError("the PPM header is damaged")
+    if head[1:2] in b"123" and stream.seek(0, os.SEEK_END) > _MAX_TEXT:
+        raise ImageError(f"a PPM in text form with more than {_MAX_TEXT // 10**6} MB")
+
+
+def _bytes_of_coefficients(image: Image.Image) -> float:
+    """Bytes for each pixel that libjpeg keeps while it decodes a progressive JPEG: 2 for each of its samples."""
+    layers = getattr(image, "layer", ())
+    if not image.info.get("progressive") or not layers:
+        return 0.0
+    samples: list[int] = [across * down for _, across, down, _ in layers]
+    return 2.0 * sum(samples) / max(samples) if max(samples) else 0.0
 
 
 def _metadata_bytes(image: Image.Image) -> int:

@@ -24,6 +24,8 @@ _SENSOR_PHOTOMETRIC = {32803, 34892}
 _SENSOR_COMPRESSION = {32767, 34713, 65535}
 """Sony, Nikon, Pentax."""
 
+_BYTES_PER_PIXEL = 6
+
 _TIFF = (b"II*\0", b"MM\0*")
 
 _MAX_SEARCHED, _MAX_PREVIEWS = 256 * 2**20, 16
@@ -94,6 +96,11 @@ class RawSource:
                 raise
             return frame
         return self._developed
+
+    def holds(self, reduction: float) -> int:
+        """See ImageSource.holds. LibRaw keeps the sensor's values, and develops a quarter of the pixels."""
+        preview = 0 if self._preview is None else self._preview.holds(reduction)
+        return max(preview, _BYTES_PER_PIXEL * self.facts.width * self.facts.height)
 
     def _from_preview(self, reduction: float, *, least: float = 1) -> Frame | None:
         """The preview, if it shows the whole image with at least `least` times the required number of pixels."""

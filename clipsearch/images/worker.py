@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from clipsearch.errors import ImageError, TruncatedImageError
 from clipsearch.files import mtime_of
 from clipsearch.images.decode import IN_MEMORY_BYTES
+from clipsearch.types import Preprocess
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,8 +104,10 @@ class Session:
         self._max_pixels = max_pixels
         self._picture = open_image(self._source(), max_pixels=max_pixels, truncated=truncated)
         changed = since is not None and self._picture.changed_since(since)
-        answer = {"facts": asdict(self._picture.facts), "changed": changed, "holds": self._picture.holds()}
-        if preprocess is None or answer["holds"] > room:
+        whole = None if preprocess is None else Preprocess(**preprocess)
+        holds = self._picture.holds(whole)
+        answer = {"facts": asdict(self._picture.facts), "changed": changed, "holds": holds}
+        if preprocess is None or holds > room:
             return answer, None
         more, pixels = self._do_pixels(preprocess, [None], True)
         return {**answer, **more}, pixels
@@ -116,8 +119,6 @@ class Session:
         `blank`, the answer tells whether the image has only one colour.
         """
         import numpy as np
-
-        from clipsearch.types import Preprocess
 
         wanted = Preprocess(**preprocess)
         pixels, whole = [], []

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from clipsearch.errors import ImageError
 from clipsearch.images import exif
 from clipsearch.images.extras import decoder
-from clipsearch.images.pillow import DECODE_ERRORS, Frame, PillowSource, frame_of
+from clipsearch.images.pillow import DECODE_ERRORS, Frame, PillowSource, frame_of, holds
 from clipsearch.images.tiff.directories import ORIENTATION, Reader, picture_of, pillow_is_right
 
 _UNTURNED = (1, 7, 17, 18)
@@ -72,6 +72,12 @@ class TiffSource:
                 self._pillow, self.orientation = None, self._turn
                 return frame
         return self._decode()
+
+    def holds(self, reduction: float) -> int:
+        """See ImageSource.holds."""
+        if self._pillow is not None:
+            return self._pillow.holds(reduction)
+        return holds("TIFF", "", self.facts.width * self.facts.height)
 
     def _decode(self) -> Frame:
         """The frame by our own reader."""
