@@ -59,7 +59,8 @@ class Bar(_Line):
         line.set_description_str(progress.stage, refresh=False)
         left = f", {duration(progress.seconds_left)} left" if progress.seconds_left else ""
         skipped = f", {progress.skipped} skipped" if progress.skipped else ""
-        line.set_postfix_str(f"{progress.images_per_second:.1f} images/s{left}{skipped}")
+        slow = f", decoding {output.printable(os.path.basename(progress.slow))}" if progress.slow else ""
+        line.set_postfix_str(f"{progress.images_per_second:.1f} images/s{left}{skipped}{slow}")
 
     def note(self, text: str) -> None:
         """Print a note above the progress shown."""

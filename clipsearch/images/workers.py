@@ -72,7 +72,7 @@ WALL_FACTOR = 10
 """A request may take as many times the limit of its CPU time before its process is ended."""
 
 SLOW_S = 10
-"""After so many seconds, `slow` is told about a task."""
+"""A task that takes more seconds is reported to whoever runs it."""
 
 _PIPE_BYTES = 2**20
 """What a pipe holds, where the system lets it grow: so a process hands over an image without waiting."""
@@ -272,14 +272,13 @@ class Workers:
         ahead: int = 0,
         views: int = 0,
         stop: Callable[[], bool] = lambda: False,
-        slow: Callable[[int], None] = lambda number: None,
+        slow: Callable[[Task[Result]], None] = lambda task: None,
     ) -> Generator[Result, None, None]:
         """The results in the order of `tasks`; what a task raises is raised at its turn.
 
         Up to `ahead` tasks (0: twice the number of processes) are begun and not yet taken from here, and at most
         `views` views of them are decoded; the first task always gets its own. Close the iterator to stop early. `stop`
-        may end it while this waits for a process. `slow` is told the number of a task that takes more than SLOW_S
-        seconds.
+        may end it while this waits for a process. `slow` is told a task that takes more than SLOW_S seconds.
         """
         if self.limits.count is None:
             yield from (_here(task()) for task in tasks)
@@ -347,14 +346,18 @@ class _Run(Generic[Result]):
     """The state of one `Workers.run`."""
 
     def __init__(
-        self, workers: Workers, tasks: Iterator[Task[Result]], ahead: int, views: int, slow: Callable[[int], None]
+        self,
+        workers: Workers,
+        tasks: Iterator[Task[Result]],
+        ahead: int,
+        views: int,
+        slow: Callable[[Task[Result]], None],
     ) -> None:
         self._workers = workers
         self._tasks = tasks
         self._ahead = ahead
         self._limit = views
         self._slow = slow
-        self._taken = 0
         self._views = self._holds = 0
         self._order: deque[_Job[Result]] = deque()
         self._begun: dict[_Job[Result], None] = {}
@@ -367,7 +370,6 @@ class _Run(Generic[Result]):
             if not self._order:
                 return None
             if self._order[0].done:
-                self._taken += 1
                 job = self._order.popleft()
                 self._views -= job.views
                 return job
@@ -418,7 +420,7 @@ class _Run(Generic[Result]):
                 self._go_on(job, WorkerLostError(late))
             elif not job.told and now > job.began + SLOW_S:
                 job.told = True
-                self._slow(self._taken + self._order.index(job))
+                self._slow(job.task)
         return bool(ready)
 
     def _receive(self, job: _Job[Result], process: _Process) -> None:

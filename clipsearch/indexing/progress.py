@@ -24,6 +24,7 @@ class Meter:
         self._started = time.monotonic()
         self._told = 0.0
         self._skipped = 0
+        self._slow: str | None = None
 
     @property
     def left(self) -> int:
@@ -43,9 +44,15 @@ class Meter:
     def done(self, files: int, *, encoded: int = 0, skipped: bool = False) -> None:
         """So many `files` are dealt with, and so many vectors `encoded`; `skipped` files could not be used."""
         self._done += files
+        self._slow = None
         self._encoded += encoded
         self._skipped += files if skipped else 0
         self._tell("encoding", always=self.left == 0)
+
+    def slow(self, path: str) -> None:
+        """Decoding this file takes long."""
+        self._slow = path
+        self._tell("encoding", always=True)
 
     def publishing(self) -> None:
         self._tell("publishing", always=True)
@@ -66,5 +73,6 @@ class Meter:
                 skipped=self._skipped,
                 images_per_second=self._encoded / seconds,
                 seconds_left=self.left / rate if rate else None,
+                slow=self._slow,
             )
         )

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def work_of(task: Task[Outcome]) -> Work:
+    """What a task of a `Reader` is about."""
+    assert isinstance(task, functools.partial)
+    work: Work = task.args[0]
+    return work
+
+
 _TRUNCATED = "the file ends early; what there is was indexed"
 
 

@@ -32,6 +32,8 @@ class Progress:
     """Files of this run that could not be used: failed, unsupported or unreadable."""
     images_per_second: float
     seconds_left: float | None
+    slow: str | None = None
+    """The path of a file that takes long to decode."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from clipsearch.errors import UsageError
 from clipsearch.images.open import decoder_version
 from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.images.tiles import Tiles
-from clipsearch.images.workers import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits, Workers
+from clipsearch.images.workers import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits, Task, Workers
 from clipsearch.indexing.progress import Meter
-from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Unread
+from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Unread, work_of
 from clipsearch.indexing.reconcile import Counts, Reconciler
 from clipsearch.indexing.recorder import Batch, Recorder, now
 from clipsearch.indexing.results import IndexReport, Progress
@@ -211,7 +211,7 @@ class IndexRun:
             )
             ahead = 2 * self._batch_size + workers.count
             tasks = (reader.task(work) for work in self._reconciler.work())
-            outcomes = workers.run(tasks, ahead=ahead, views=ahead, stop=self._stop)
+            outcomes = workers.run(tasks, ahead=ahead, views=ahead, stop=self._stop, slow=self._report_slow)
             with contextlib.closing(outcomes):
                 for outcome in outcomes:
                     self._take(outcome)
@@ -220,6 +220,9 @@ class IndexRun:
             if self._batch:
                 self._flush()
             self._opened = reader.opened
+
+    def _report_slow(self, task: Task[Outcome]) -> None:
+        self._meter.slow(os.fsdecode(work_of(task).path))
 
     def _take(self, outcome: Outcome) -> None:
         if isinstance(outcome, Decoded):
