@@ -12,9 +12,6 @@ from clipsearch.images.sniff import MAX_PIXELS
 from clipsearch.images.workers import Answer, Request, Steps
 from clipsearch.types import Box, ImageFacts, Preprocess
 
-IN_MEMORY_BYTES = 256 * 2**20
-"""Larger files are hashed in pieces and decoded from their descriptor."""
-
 Result = TypeVar("Result")
 
 SMALL = 64 * 2**20

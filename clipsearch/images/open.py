@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 4096
 
+IN_MEMORY_BYTES = 256 * 2**20
+"""Larger files are hashed in pieces and decoded from their descriptor."""
+
 READER_REVISION = 2
 """Increases with a change in what is read from files: facts, the pixels of some kinds, or what can be decoded at all.
 
@@ -43,7 +46,7 @@ def open_image(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, trunca
     """Read the facts of an image; its pixels are decoded on request.
 
     `source` is the file's content or a seekable binary file, which must stay open while the image is used.
-    `truncated` decodes a truncated file as far as it goes; decoding in other threads waits meanwhile.
+    `truncated` decodes a truncated file as far as it goes.
     Raises UnsupportedImageError where the format is refused or its extra is not installed, TruncatedImageError where
     the file is too short to have its size, ImageError for what is not an image; none of these has a path.
     """

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from clipsearch.errors import ImageError, TruncatedImageError
 from clipsearch.files import mtime_of
-from clipsearch.images.decode import IN_MEMORY_BYTES
+from clipsearch.images.open import IN_MEMORY_BYTES, open_image
 from clipsearch.types import Preprocess
 
 if TYPE_CHECKING:
@@ -99,8 +99,6 @@ class Session:
 
         With `preprocess`, the pixels of the whole image come along, unless decoding holds more than `room` bytes.
         """
-        from clipsearch.images.open import open_image
-
         self._max_pixels = max_pixels
         self._picture = open_image(self._source(), max_pixels=max_pixels, truncated=truncated)
         changed = since is not None and self._picture.changed_since(since)
@@ -137,8 +135,6 @@ class Session:
 
     def _do_same_cut(self) -> Answer:
         """Whether a decode that allows for a truncated file gives the same pixels."""
-        from clipsearch.images.open import open_image
-
         cut = open_image(self._source(), max_pixels=self._max_pixels, truncated=True)
         here, there = (image.upright(max_side=_COMPARED).tobytes() for image in (self._picture, cut))
         return {"same": here == there}, None

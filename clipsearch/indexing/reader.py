@@ -14,7 +14,7 @@ from clipsearch.catalog.contents import BLANK, Entry
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
 from clipsearch.files import UNKNOWN_MTIME
 from clipsearch.images import decode, tiles
-from clipsearch.images.open import READER_REVISION, decoder_version
+from clipsearch.images.open import IN_MEMORY_BYTES, READER_REVISION, decoder_version
 from clipsearch.images.tiles import Tiles, View
 from clipsearch.images.workers import LimitError, Limits, Steps, Task
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, Work
@@ -187,7 +187,7 @@ class Reader:
         if not file.size:
             return Broken(*hashed, "failed", "the file is empty")
         outcome = yield from self._decode(hashed, kept)
-        if file.size > decode.IN_MEMORY_BYTES and (yield from decode.changed(file)):
+        if file.size > IN_MEMORY_BYTES and (yield from decode.changed(file)):
             return Changing(work)
         return outcome
 
