@@ -86,14 +86,19 @@ class Frame:
     since: int = 1
 
 
-_BYTES = {"1": 1.0, "L": 1.0, "P": 6.0, "LA": 5.7, "I;16": 5.8, "RGBA": 9.0, "PA": 9.0, "CMYK": 4.5, "RGB": 4.5}
-_BYTES_OF_KIND = {"WEBP": 17.0, "AVIF": 9.5, "HEIF": 9.5, "JPEG2000": 19.5, "JXL": 7.5}
-"""Bytes for each decoded pixel, by mode and by formats whose decoders hold more; measured (`benchmarks/holds.py`)."""
+_BYTES = {"1": 1.0, "L": 1.3, "P": 6.0, "LA": 6.2, "I;16": 6.0, "RGBA": 9.5, "PA": 9.5, "CMYK": 5.0, "RGB": 4.7}
+_BYTES_OF_KIND = {
+    **{("WEBP", mode): 17.0 for mode in ("RGB", "RGBA")},
+    **{("AVIF", "RGB"): 9.5, ("AVIF", "RGBA"): 13.0, ("HEIF", "RGB"): 7.3, ("HEIF", "RGBA"): 9.5},
+    **{("JPEG2000", "RGB"): 19.5, ("JPEG2000", "RGBA"): 24.0, ("JPEG2000", "L"): 8.0},
+    **{("JXL", "L"): 5.5, ("JXL", "RGB"): 7.5, ("JXL", "RGBA"): 15.0},
+}
+"""Bytes for each decoded pixel, by mode; and where a format's decoder holds more. tests/test_holds.py measures them."""
 
 
 def holds(kind: str, mode: str, pixels: float) -> int:
     """About how many bytes it takes to decode so many pixels of a format and a mode, both by Pillow's names."""
-    return round(pixels * _BYTES_OF_KIND.get(kind, _BYTES.get(mode, 11.5)))
+    return round(pixels * _BYTES_OF_KIND.get((kind, mode), _BYTES.get(mode, 11.5)))
 
 
 class ImageSource(Protocol):

@@ -99,18 +99,15 @@ class RawSource:
 
     def holds(self, reduction: float) -> int:
         """See ImageSource.holds. LibRaw keeps the sensor's values, and develops a quarter of the pixels."""
-        preview = 0 if self._preview is None else self._preview.holds(reduction)
-        return max(preview, _BYTES_PER_PIXEL * self.facts.width * self.facts.height)
+        left = self._preview_reduction(reduction, least=1)
+        if self._preview is not None and left is not None:
+            return self._preview.holds(left)
+        return _BYTES_PER_PIXEL * self.facts.width * self.facts.height
 
     def _from_preview(self, reduction: float, *, least: float = 1) -> Frame | None:
         """The preview, if it shows the whole image with at least `least` times the required number of pixels."""
-        if self._preview is None:
-            return None
-        width, height = self._preview.facts.width, self._preview.facts.height
-        if self._preview.orientation == 1 and self._preview_turn >= 5:
-            width, height = height, width
-        left = reduction * width / self.facts.width
-        if left < least or abs(width / height * self.facts.height / self.facts.width - 1) > _SAME_SHAPE:
+        left = self._preview_reduction(reduction, least=least)
+        if self._preview is None or left is None:
             return None
         try:
             frame = self._preview.decode(left)
@@ -118,6 +115,17 @@ class RawSource:
         except DECODE_ERRORS:
             return None
         return self._scaled(image, frame.profile)
+
+    def _preview_reduction(self, reduction: float, *, least: float) -> float | None:
+        """How much to reduce the preview; None without one, or where it shows something else or too few pixels."""
+        if self._preview is None:
+            return None
+        width, height = self._preview.facts.width, self._preview.facts.height
+        if self._preview.orientation == 1 and self._preview_turn >= 5:
+            width, height = height, width
+        left = reduction * width / self.facts.width
+        same = abs(width / height * self.facts.height / self.facts.width - 1) <= _SAME_SHAPE
+        return left if same and left >= least else None
 
     def _from_found_preview(self, reduction: float) -> Frame | None:
         """A preview of any size that LibRaw has not found."""

@@ -18,7 +18,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from clipsearch.errors import ImageError, TruncatedImageError
+from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.files import mtime_of
 from clipsearch.images.open import IN_MEMORY_BYTES, open_image
 from clipsearch.types import Preprocess
@@ -31,6 +31,12 @@ _COMPARED = 512
 """The longer side, in pixels, at which two decodes of a file are compared."""
 
 _PIECE = 4 * 2**20
+
+_OPENED_BYTES = 2**30
+"""More than any decoder holds only to open an image of 64 megapixels."""
+
+_MAXRSS_BYTES = 1024 if sys.platform == "linux" else 1
+"""The unit of the peak of memory that the system reports (getrusage)."""
 
 Answer = tuple[dict[str, Any], "NDArray[np.uint8] | None"]
 
@@ -62,6 +68,10 @@ class Session:
         if self._file is not None:
             self._file.close()
         self._file = self._data = self._picture = None
+
+    def may_hold(self, size: int) -> bool:
+        """Whether decoding may hold `size` bytes; what cannot even be opened may hold a little."""
+        return size < _OPENED_BYTES if self._picture is None else self._picture.holds() > size
 
     def _do_open(self, path: str) -> Answer:
         self.close()
@@ -157,36 +167,71 @@ class Session:
 
 
 def main() -> None:
-    """Answer requests until the end of stdin. Arguments: seconds of CPU time for a request, bytes of memory."""
+    """Answer requests until the end of stdin. Arguments: seconds of CPU time for a request, and two sizes in bytes.
+
+    The first is the limit of memory (0: none). The second is the one for another try, where a decoder reports damage.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what an interrupted run still does.
-    seconds, memory = float(sys.argv[1]), int(sys.argv[2])
+    seconds, memory, more = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):  # A decoder that prints must not be taken for an answer.
         os.dup2(null, standard)
-    from clipsearch.images import picture  # noqa: F401 — before the limit: decoders need their own memory
-
     if memory:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        _limit(memory)
     session = Session()
     _answer(answers, {}, None)
     while line := requests.readline():
         request = json.loads(line)
+        if request["do"] == "close":
+            session.close()
+            continue
+        data = requests.read(request["bytes"]) if request["bytes"] else None
         # Default actions end the process even inside a decoder's loop, and even if the parent is gone.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.setitimer(signal.ITIMER_REAL, 10 * seconds + 5)
         pixels = None
         try:
             answer: dict[str, Any]
-            answer, pixels = session.do(request, requests.read(request["bytes"]) if request["bytes"] else None)
-        except (ImageError, OSError, MemoryError) as exc:
+            answer, pixels = _done(session, request, data, memory, more)
+        except Exception as exc:
             answer = _error(exc)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        answer["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
         try:
             _answer(answers, answer, pixels)
         except BrokenPipeError:
             return
+
+
+def _done(session: Session, request: dict[str, Any], data: bytes | None, memory: int, more: int) -> Answer:
+    """What `Session.do` answers. Raises its errors; MemoryError also where the image needs more than `memory` bytes.
+
+    Many decoders take the lack of memory for damage. Then the image can be decoded if there is more.
+    """
+    try:
+        return session.do(request, data)
+    except (TruncatedImageError, UnsupportedImageError):
+        raise
+    except ImageError as exc:
+        if exc.__cause__ is None or more <= memory or not session.may_hold(memory // 4):
+            raise
+        _limit(more)
+        try:
+            session.do(request, data)
+        except ImageError:
+            if not session.may_hold(more):
+                raise
+        finally:
+            _limit(memory)
+        raise MemoryError from None
+
+
+def _limit(memory: int) -> None:
+    """Limit the memory of this process, without what it has mapped from files."""
+    kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS  # Elsewhere, DATA is not enforced.
+    resource.setrlimit(kind, (memory, resource.getrlimit(kind)[1]))
 
 
 def _answer(answers: BinaryIO, fields: dict[str, Any], pixels: NDArray[np.uint8] | None) -> None:
@@ -200,11 +245,13 @@ def _answer(answers: BinaryIO, fields: dict[str, Any], pixels: NDArray[np.uint8]
     answers.flush()
 
 
-def _error(exc: BaseException) -> dict[str, Any]:
+def _error(exc: Exception) -> dict[str, Any]:
     cause = exc.__cause__ if isinstance(exc, ImageError) else exc
-    number = cause.errno if isinstance(cause, OSError) else None
-    kind = "OSError" if number is not None else type(exc).__name__
-    return {"error": kind, "reason": str(exc) if number is None else os.strerror(number), "errno": number}
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return {"error": "OSError", "reason": os.strerror(cause.errno), "errno": cause.errno}
+    if isinstance(exc, ImageError | MemoryError):
+        return {"error": type(exc).__name__, "reason": str(exc)}
+    return {"error": "ImageError", "reason": f"the decoder fails on it ({type(exc).__name__}: {exc})"}
 
 
 if __name__ == "__main__":

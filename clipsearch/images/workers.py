@@ -119,7 +119,7 @@ _EXCEEDED = ", exceeded "
 _STARTS = 3
 """So many processes in a row that do not even start are an error."""
 
-_SHOW_WHY = "`python -m clipsearch.images.worker 20 0`"
+_SHOW_WHY = "`python -m clipsearch.images.worker 20 0 0`"
 
 _POLL_MS = 500
 
@@ -147,9 +147,13 @@ class _Job(Generic[Result]):
 
 
 class _Process:
-    """One decoder process. `deadline`: when its request must be answered; None while it has none."""
+    """One decoder process. `deadline`: when its request must be answered; None while it has none.
 
-    def __init__(self, limits: Limits) -> None:
+    again: it is for one file, on which another process has ended. It may take twice the memory: so that a decoder that
+    aborts for lack of memory can be told from one that crashes.
+    """
+
+    def __init__(self, limits: Limits, *, again: bool = False) -> None:
         import subprocess  # A query for words does not pay for it.
 
         environment = os.environ | {
@@ -157,9 +161,10 @@ class _Process:
             "PYTHONSAFEPATH": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        self.limits = limits
+        self.limits, self.again = limits, again
+        sizes = limits.memory * 2 if again else limits.memory, limits.memory * 2
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "clipsearch.images.worker", str(limits.seconds), str(limits.memory)],
+            [sys.executable, "-m", "clipsearch.images.worker", *map(str, (limits.seconds, *sizes))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -206,6 +211,12 @@ class _Process:
             self._read(pixels.data.cast("B"))
         self.deadline = None
         return Answer(fields, pixels)
+
+    def let_go(self) -> None:
+        """Let it close its file, and give back its pixels; there is no answer."""
+        with contextlib.suppress(OSError):
+            self._requests.write(b'{"do": "close"}\n')
+            self._requests.flush()
 
     def is_alive(self) -> bool:
         return self._popen.poll() is None
@@ -258,7 +269,7 @@ class Workers:
     def warm_up(self) -> None:
         """Start a process now, so that it is ready when there is work."""
         if self.limits.count is not None and not self._idle:
-            self.put_back(self.get(fresh=True))
+            self.put_back(self.get())
 
     def do(self, task: Task[Result]) -> Result:
         """Work through one task."""
@@ -291,22 +302,25 @@ class Workers:
                 yield job.result
         finally:
             run.abandon()
+            with self._lock:
+                for process in self._idle:
+                    process.let_go()
 
     # For a run
 
-    def get(self, *, fresh: bool) -> _Process:
-        """A process without a task; `fresh`: one that has not decoded anything yet."""
-        process = None if fresh else self._pop()
+    def get(self, *, again: bool = False) -> _Process:
+        """A process without a task; `again`: one for a file on which another has ended."""
+        process = None if again else self._pop()
         if process is not None:
             return process
         if not sys.executable:
             raise WorkerError("there is no Python interpreter to start decoders with", advice="use `workers=None`")
-        return _Process(self.limits)
+        return _Process(self.limits, again=again)
 
     def put_back(self, process: _Process) -> None:
         with self._lock:
             self._unready = 0
-            if len(self._idle) < self.count:
+            if len(self._idle) < self.count and not process.again:
                 self._idle.append(process)
                 return
         process.end()
@@ -430,7 +444,8 @@ class _Run(Generic[Result]):
             self._ended(job, process)
             return
         if answer is not None:
-            fault = _error(answer.fields, self._workers.limits)
+            exceeds = process.again and 0 < self._workers.limits.memory < answer.fields["peak"]
+            fault = _too_large(self._workers.limits) if exceeds else _error(answer.fields, self._workers.limits)
             self._go_on(job, answer if fault is None else fault)
 
     def _go_on(self, job: _Job[Result], answer: Answer | BaseException | None) -> None:
@@ -464,7 +479,7 @@ class _Run(Generic[Result]):
         job.waiting = None
         self._take(job, request.views, request.holds)
         if job.process is None:
-            job.process = self._workers.get(fresh=bool(job.faults))
+            job.process = self._workers.get(again=bool(job.faults))
         try:
             job.process.send(request)
         except OSError:
@@ -490,7 +505,8 @@ class _Run(Generic[Result]):
             del self._begun[job]
             self._again.append(job)
         elif own_fault:
-            self._go_on(job, _fault(how, self._workers.limits))
+            limits = self._workers.limits
+            self._go_on(job, _too_large(limits) if 0 < limits.memory < job.holds else _fault(how, limits))
         else:
             self._go_on(job, WorkerLostError(f"its decoder process was ended from outside (signal {-how})"))
 
@@ -503,9 +519,13 @@ def _error(fields: dict[str, Any], limits: Limits) -> BaseException | None:
     if name == "OSError":
         return OSError(fields["errno"], fields["reason"])
     if name == "MemoryError":
-        mib = f"{limits.memory / 2**20:g} MiB"
-        return LimitError(f"decoding it takes more than {mib} (`decode_memory`)", limit=_EXCEEDED + mib)
+        return _too_large(limits)
     return _ERRORS.get(name, ImageError)(fields["reason"])
+
+
+def _too_large(limits: Limits) -> LimitError:
+    mib = f"{limits.memory / 2**20:g} MiB"
+    return LimitError(f"decoding it takes more than {mib} (`decode_memory`)", limit=_EXCEEDED + mib)
 
 
 def _fault(code: int, limits: Limits) -> ImageError:

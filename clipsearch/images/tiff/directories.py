@@ -14,12 +14,12 @@ from typing import Any, BinaryIO
 _INTEGERS = {1: "B", 3: "H", 4: "L", 6: "b", 7: "B", 8: "h", 9: "l", 13: "L", 16: "Q", 17: "q", 18: "Q"}
 """struct's letters for the types of whole numbers. 7 is "undefined", and some write bytes by it."""
 
-_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
-_FILL_ORDER, ORIENTATION, _SAMPLES, _PLANAR, _PAGE_NUMBER, _PALETTE = 266, 274, 277, 284, 297, 320
+_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
+_FILL_ORDER, ORIENTATION, SAMPLES, ROWS, PLANAR, _PAGE_NUMBER, _PALETTE = 266, 274, 277, 278, 284, 297, 320
 _SUB_IFDS, _EXTRA, _FORM, _SUBSAMPLING = 330, 338, 339, 530
 _READ = {
-    *(_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, ORIENTATION),
-    *(_SAMPLES, _PLANAR, _PAGE_NUMBER, _PALETTE, _SUB_IFDS, _EXTRA, _FORM, _SUBSAMPLING),
+    *(_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, ORIENTATION),
+    *(SAMPLES, ROWS, PLANAR, _PAGE_NUMBER, _PALETTE, _SUB_IFDS, _EXTRA, _FORM, _SUBSAMPLING),
 }
 
 _MAX_PAGES = 32
@@ -182,16 +182,16 @@ def pillow_is_right(page: Directory, order: str) -> bool:
     compression, fill = page.first(_COMPRESSION, 1), page.first(_FILL_ORDER, 1)
     photometric = YCBCR if compression == 6 else page.first(_PHOTOMETRIC)
     forms, extra = set(page.tags.get(_FORM, (1,))), page.tags.get(_EXTRA, ())
-    listed = page.tags.get(_BITS, (1,))
+    listed = page.tags.get(BITS, (1,))
     bits = set(listed)
     raw = compression == 1
     if not (raw or compression in _LIBTIFF) or len(bits) != 1 or len(forms) != 1:
         return False
     depth, form = bits.pop(), forms.pop()
-    samples = page.first(_SAMPLES, 3 if compression in (6, 7) and photometric in (RGB, YCBCR) else 1)
+    samples = page.first(SAMPLES, 3 if compression in (6, 7) and photometric in (RGB, YCBCR) else 1)
     if 1 < len(listed) < samples or (compression in (6, 7) and depth != 8):
         return False
-    if page.first(_PLANAR, 1) == 2:
+    if page.first(PLANAR, 1) == 2:
         if not raw and extra and not any(extra):
             samples, extra = samples - len(extra), ()  # Pillow drops them, too.
         if not _planes_are_right(photometric, depth, samples, extra, raw=raw) or (raw and fill == 2):

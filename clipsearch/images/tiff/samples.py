@@ -35,6 +35,9 @@ _MAX_BYTES = 16
 _LARGER = 4
 """How many times more pixels than its strip or tile an image in it may have: codecs round sizes up."""
 
+_NARROWED = 1_000_000
+"""Samples of a strip or tile that are converted at a time: it takes several times their memory."""
+
 _MAX_PARTS = 100_000
 """Strips or tiles of a plane: 64 megapixels in rows, or in tiles of 26 by 26."""
 
@@ -109,8 +112,11 @@ def _samples(page: Any, layout: Layout, stream: BinaryIO, *, truncated: bool) ->
                 continue
             part = part[: height - top, : width - left]
             channels = slice(place, place + 1) if layout.is_planar else slice(None)
-            chosen = part if layout.is_planar else part[..., wanted]
-            values[top : top + part.shape[0], left : left + part.shape[1], channels] = narrowed(chosen, layout)
+            into = values[top : top + part.shape[0], left : left + part.shape[1], channels]
+            step = max(1, _NARROWED // max(1, part[0].size))
+            for row in range(0, part.shape[0], step):
+                some = part[row : row + step]
+                into[row : row + step] = narrowed(some if layout.is_planar else some[..., wanted], layout)
     return values
 
 

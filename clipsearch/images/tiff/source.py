@@ -14,8 +14,18 @@ from typing import BinaryIO
 from clipsearch.errors import ImageError
 from clipsearch.images import exif
 from clipsearch.images.extras import decoder
-from clipsearch.images.pillow import DECODE_ERRORS, Frame, PillowSource, frame_of, holds
-from clipsearch.images.tiff.directories import ORIENTATION, Reader, picture_of, pillow_is_right
+from clipsearch.images.pillow import DECODE_ERRORS, Frame, PillowSource, frame_of
+from clipsearch.images.tiff.directories import (
+    BITS,
+    ORIENTATION,
+    PLANAR,
+    ROWS,
+    SAMPLES,
+    Directory,
+    Reader,
+    picture_of,
+    pillow_is_right,
+)
 
 _UNTURNED = (1, 7, 17, 18)
 """Types of an orientation tag that Pillow 13 does not apply (measured for all types of whole numbers)."""
@@ -51,7 +61,7 @@ class TiffSource:
         as_before = self._pillow is not None and is_first and self.orientation == 1
         self.pixels_since = self._pillow.pixels_since if self._pillow is not None and as_before else 2
         self.metadata_bytes = 0 if self._pillow is None else self._pillow.metadata_bytes
-        self._stored = page.size
+        self._stored, self._own_bytes = page.size, _bytes_of(page)
         size = page.size if self._pillow is None else (self._pillow.facts.width, self._pillow.facts.height)
         width, height = size[::-1] if self.orientation >= 5 else size
         if self._pillow is not None and is_first:
@@ -77,7 +87,7 @@ class TiffSource:
         """See ImageSource.holds."""
         if self._pillow is not None:
             return self._pillow.holds(reduction)
-        return holds("TIFF", "", self.facts.width * self.facts.height)
+        return self._own_bytes
 
     def _decode(self) -> Frame:
         """The frame by our own reader."""
@@ -90,6 +100,15 @@ class TiffSource:
                 raise ImageError("the TIFF header is damaged: it has several sizes")
             self._frame = frame_of(image, profile)
         return self._frame
+
+
+def _bytes_of(page: Directory) -> int:
+    """About how many bytes our own reader holds: samples, and either a strip of the file or the image made of them."""
+    bits, samples, (_, height) = page.first(BITS, 1), page.first(SAMPLES, 1), page.size
+    strip = (
+        min(1, page.first(ROWS, height) / max(1, height)) * bits / 8 * (1 if page.first(PLANAR, 1) == 2 else samples)
+    )
+    return round(page.area * ((4 if bits > 16 else 1) * samples + max(strip, 13)))
 
 
 def _starting_at(offset: int, stream: BinaryIO, reader: Reader) -> BinaryIO:
