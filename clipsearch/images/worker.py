@@ -177,6 +177,8 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):  # A decoder that prints must not be taken for an answer.
         os.dup2(null, standard)
+    from clipsearch.images import picture  # noqa: F401 - decoders take memory for themselves, before the limit
+
     if memory:
         _limit(memory)
     session = Session()

@@ -266,10 +266,11 @@ class Workers:
         while process := self._pop():
             process.end(kill=True)
 
-    def warm_up(self) -> None:
-        """Start a process now, so that it is ready when there is work."""
-        if self.limits.count is not None and not self._idle:
-            self.put_back(self.get())
+    def warm_up(self, count: int = 1) -> None:
+        """Start up to `count` processes now, so that they are ready when there is work."""
+        if self.limits.count is not None:
+            for _ in range(min(count, self.count) - len(self._idle)):
+                self.put_back(self._new())
 
     def do(self, task: Task[Result]) -> Result:
         """Work through one task."""
@@ -310,12 +311,7 @@ class Workers:
 
     def get(self, *, again: bool = False) -> _Process:
         """A process without a task; `again`: one for a file on which another has ended."""
-        process = None if again else self._pop()
-        if process is not None:
-            return process
-        if not sys.executable:
-            raise WorkerError("there is no Python interpreter to start decoders with", advice="use `workers=None`")
-        return _Process(self.limits, again=again)
+        return self._new(again=True) if again else self._pop() or self._new()
 
     def put_back(self, process: _Process) -> None:
         with self._lock:
@@ -336,6 +332,11 @@ class Workers:
                 )
         return how
 
+    def _new(self, *, again: bool = False) -> _Process:
+        if not sys.executable:
+            raise WorkerError("there is no Python interpreter to start decoders with", advice="use `workers=None`")
+        return _Process(self.limits, again=again)
+
     def _pop(self) -> _Process | None:
         with self._lock:
             if self._owner != os.getpid():  # After a fork, they belong to the parent.
@@ -349,9 +350,9 @@ class Workers:
 
 
 @functools.cache
-def shared() -> Workers:
-    """The pool of this process, for everything but index runs."""
-    workers = Workers()
+def shared(limits: Limits = Limits()) -> Workers:
+    """The pool of this process for these limits."""
+    workers = Workers(limits)
     atexit.register(workers.close)
     return workers
 

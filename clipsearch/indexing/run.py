@@ -21,7 +21,8 @@ from clipsearch.errors import UsageError
 from clipsearch.images.open import decoder_version
 from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.images.tiles import Tiles
-from clipsearch.images.workers import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits, Task, Workers
+from clipsearch.images.workers import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits, Task
+from clipsearch.images.workers import shared as workers_of
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Unread, work_of
 from clipsearch.indexing.reconcile import Counts, Reconciler
@@ -204,8 +205,11 @@ class IndexRun:
             return
         with (
             contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
-            Workers(self._options.limits) as workers,
+            workers_of(self._options.limits) as workers,
         ):
+            workers.warm_up(self._meter.left)
+            if self._reconciler.has_new():
+                self._load()  # While they start; otherwise it may not be needed at all.
             reader = Reader(
                 catalog, self._row, tiles=self._tiles, max_pixels=self._options.max_pixels, limits=workers.limits
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -128,6 +129,7 @@ class Embedder:
             return vector
         if isinstance(term, Indexed):
             return self._known(term)
+        self._get_ready(term)
         loaded = shared().do(functools.partial(self._term, term))
         if loaded.error is not None:
             raise loaded.error
@@ -136,6 +138,19 @@ class Embedder:
                 Notice("partial", f"{os.fsdecode(loaded.path)} is truncated; only its existing part was used")
             )
         return self._encoded([loaded])[0]
+
+    def _get_ready(self, term: Image) -> None:
+        """Start a decoder process for an image, and meanwhile load the encoder if it will be needed for sure."""
+        needed = True  # For a part, and for what is not a file.
+        if not isinstance(term.source, bytes) and term.region is None:
+            path = absolute(term.source)
+            if self._stored(lambda catalog: catalog.files.unchanged_content(path)) is not None:
+                return
+            with contextlib.suppress(OSError, ValueError):
+                needed = self.catalog is None or not self.catalog.contents.has_size(os.stat(path).st_size)
+        shared().warm_up()
+        if needed:
+            self.load()
 
     def images(self, paths: Iterable[bytes]) -> Iterator[EmbeddedImage]:
         """Embed image files in their order, a batch at a time.

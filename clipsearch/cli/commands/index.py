@@ -226,6 +226,7 @@ def _made(
     wait: bool,
 ) -> Library | None:
     """A new library, after checking the paths; None where another run has created one meanwhile."""
+    from clipsearch.images.workers import shared
     from clipsearch.indexing.run import check_paths
     from clipsearch.library.access import Access
     from clipsearch.library.library import Library
@@ -234,6 +235,7 @@ def _made(
         raise UsageError(f"no library in {os.fspath(folder)} yet; name what to index: `clipsearch index FOLDER`")
     with Access(Path(folder)).reader_or_empty() as catalog:
         check_paths(catalog, [absolute(path) for path in wanted], run, own=absolute(folder))
+    shared(run.limits).warm_up()  # It starts while the model is loaded.
     while True:
         try:
             library = Library.create(folder, model=model, precision=precision, options=options)
