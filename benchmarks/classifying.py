@@ -101,7 +101,7 @@ def encoded(encoder: Encoder, image: Image.Image) -> Rows:
 
     data = io.BytesIO()
     image.save(data, "PNG", compress_level=0)
-    return encoder.encode_images(encoder.prepare(open_image(data.getvalue()))[None])
+    return encoder.encode_images(open_image(data.getvalue()).pixels(encoder.info.preprocess)[None])
 
 
 def top(classifier: Classifier, vectors: Rows, classes: NDArray[np.int64]) -> str:

@@ -66,7 +66,7 @@ def groups() -> list[tuple[frozenset[str], list[str]]]:
 
 def embed(encoder: Encoder, files: Sequence[Path]) -> Rows:
     """Pictures as `clipsearch index` embeds them."""
-    pixels = [encoder.prepare(open_image(path.read_bytes())) for path in files]
+    pixels = [open_image(path.read_bytes()).pixels(encoder.info.preprocess) for path in files]
     parts = [encoder.encode_images(np.stack(pixels[i : i + 16])) for i in range(0, len(pixels), 16)]
     return np.concatenate(parts)
 
@@ -211,7 +211,7 @@ def drawing_trials() -> Callable[[int], Iterator[Trial]]:
     def prepared(encoder: Encoder, drawing: Image.Image) -> NDArray[np.uint8]:
         file = io.BytesIO()
         drawing.save(file, "PNG")
-        return encoder.prepare(open_image(file.getvalue()))[None]
+        return open_image(file.getvalue()).pixels(encoder.info.preprocess)[None]
 
     encoder = load_encoder(str(TINY))
     drawn, other = list(scenes(500, seed=0)), list(scenes(700, seed=1))

@@ -160,7 +160,7 @@ def _encode(encoder: Encoder, pictures: Sequence[NDArray[np.uint8]]) -> Rows:
     for picture in pictures:
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "PNG")
-        rows.append(encoder.encode_images(encoder.prepare(open_image(file.getvalue()))[None])[0])
+        rows.append(encoder.encode_images(open_image(file.getvalue()).pixels(encoder.info.preprocess)[None])[0])
     return np.stack(rows)
 
 

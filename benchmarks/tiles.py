@@ -56,7 +56,7 @@ def found(encoder: Encoder, drawn: list[Scene], kind: str, mode: tiles.Tiles) ->
     for i, scene in enumerate(drawn):
         opened = open_image(image(scene, kind, rng))
         views = tiles.views(opened.facts.width, opened.facts.height, mode)
-        pixels += [encoder.prepare(opened, box=view.box) for view in views]
+        pixels += [opened.pixels(encoder.info.preprocess, box=view.box) for view in views]
         owner += [i] * len(views)
     batches = [encoder.encode_images(np.stack(pixels[i : i + 64])) for i in range(0, len(pixels), 64)]
     scores = encoder.encode_texts([caption(scene) for scene in drawn]) @ np.concatenate(batches).T

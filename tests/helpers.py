@@ -22,13 +22,12 @@ from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.evaluate import comparison
 from clipsearch.files import absolute
-from clipsearch.images.picture import Picture
 from clipsearch.indexing.results import IndexReport, Progress
 from clipsearch.indexing.roots import GivenOptions
 from clipsearch.indexing.run import IndexRun, RunOptions, dry_run
 from clipsearch.library import library, models
 from clipsearch.search.neighbours import Searcher
-from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
+from clipsearch.types import EncoderInfo, Preprocess, Seen
 
 AN_HOUR_AGO = time.time() - 3600
 
@@ -58,8 +57,8 @@ class TinyEncoder:
         self.encoded = 0
         self._turn = np.random.default_rng(sum(name.encode())).permutation(48)
 
-    def prepare(self, image: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
-        return image.pixels(self.info.preprocess, box=box)
+    def load_images(self) -> None:
+        pass
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.encoded += len(batch)
@@ -188,7 +187,9 @@ class Shelf:
             if image is not None:
                 from clipsearch.images.open import open_image
 
-                query = self.encoder.encode_images(self.encoder.prepare(open_image(image.read_bytes()))[None])[0]
+                query = self.encoder.encode_images(
+                    open_image(image.read_bytes()).pixels(self.encoder.info.preprocess)[None]
+                )[0]
                 self.encoder.encoded -= 1
             found = Searcher(catalog, QueryCache(self.folder)).nearest(row, query, k)
             contents = catalog.contents.with_files([n.content_id for n in found])
@@ -199,7 +200,7 @@ class Shelf:
 
 @contextlib.contextmanager
 def without_privileges() -> Iterator[None]:
-    """File permissions hold inside, even for root: this thread and those it starts may no longer pass them over."""
+    """File permissions hold inside, even for root: for this thread, and the threads and processes that it starts."""
     if os.geteuid() != 0:
         yield
         return
@@ -209,11 +210,14 @@ def without_privileges() -> Iterator[None]:
     assert libc.capget(header, held) == 0
     dropped = (ctypes.c_uint32 * 6)(*held)
     dropped[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    set_securebits, no_root = 28, 1  # prctl(2), capabilities(7): a program that root starts gets no capabilities
+    assert libc.prctl(set_securebits, no_root, 0, 0, 0) == 0, os.strerror(ctypes.get_errno())
     assert libc.capset(header, dropped) == 0, os.strerror(ctypes.get_errno())
     try:
         yield
     finally:
         assert libc.capset(header, held) == 0
+        assert libc.prctl(set_securebits, 0, 0, 0, 0) == 0
 
 
 class Drive:

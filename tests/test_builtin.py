@@ -60,7 +60,7 @@ def pixels(encoder: BuiltinEncoder) -> np.ndarray:
         array = getattr(data, name)()
         file = io.BytesIO()
         Image.fromarray(array.astype(np.uint8) * 255 if array.dtype == bool else array).save(file, "PNG")
-        prepared.append(encoder.prepare(open_image(file.getvalue())))
+        prepared.append(open_image(file.getvalue()).pixels(encoder.info.preprocess))
     return np.stack(prepared)
 
 

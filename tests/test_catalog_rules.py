@@ -22,6 +22,7 @@ from PIL import Image
 from clipsearch import Library
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
+from clipsearch.images import worker
 from clipsearch.indexing import reader
 from clipsearch.indexing.results import IndexReport
 from clipsearch.library.doctor import doctor
@@ -546,19 +547,6 @@ def test_a_new_picture_that_takes_an_unreadable_ones_place_is_not_taken_for_it(s
     assert nearest(shelf, photos / "0.png") == [str(photos / "0.png")]
 
 
-def test_memory_that_runs_out_is_never_remembered(shelf: Shelf, photos: Path) -> None:
-    class Hungry(TinyEncoder):
-        def prepare(self, image, *, box=None):  # type: ignore[no-untyped-def]
-            bytearray(1 << 62)
-            raise AssertionError("unreachable")
-
-    report = shelf.index(photos, encoder=Hungry())
-    assert len(report.failed) == 5
-    assert "memory" in report.failed[0].reason
-    assert shelf.rows("SELECT count(*) FROM contents") == [(0,)]
-    assert shelf.index().indexed == 5
-
-
 class Broken(TinyEncoder):
     """Its first vector of a batch is not finite."""
 
@@ -706,11 +694,12 @@ def test_large_files_are_hashed_in_pieces_and_decoded_from_the_disk(
 ) -> None:
     other = Shelf(tmp_path / "other")
     other.index(photos)
-    monkeypatch.setattr(reader, "IN_MEMORY_BYTES", 50)
-    monkeypatch.setattr(reader, "_PIECE", 64)
+    for module in (reader, worker):
+        monkeypatch.setattr(module, "IN_MEMORY_BYTES", 50)
+    monkeypatch.setattr(worker, "_PIECE", 64)
     (photos / "bad.png").write_bytes(b"no picture" * 20)
     (photos / "cut.png").write_bytes(draw(tmp_path / "whole.png", 9, side=300).read_bytes()[:-200])
-    report = shelf.index(photos)
+    report = shelf.index(photos, workers=None)
     assert (report.indexed, len(report.failed), len(report.partial)) == (6, 1, 1)
     assert [r for r in contents(shelf) if r in contents(other)] == contents(other)
 
@@ -823,12 +812,11 @@ def test_every_file_is_counted_once(shelf: Shelf, photos: Path, tmp_path: Path) 
 
 def test_a_file_found_and_gone_before_it_is_read_is_reported(shelf: Shelf, photos: Path) -> None:
     class Deleting(TinyEncoder):
-        def prepare(self, image, *, box=None):  # type: ignore[no-untyped-def]
-            with contextlib.suppress(FileNotFoundError):
-                (photos / "z.png").unlink()
-            return super().prepare(image, box=box)
+        def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+            (photos / "z.png").unlink(missing_ok=True)
+            return super().encode_images(batch)
 
     draw(photos / "z.png", 90)
-    report = shelf.index(photos, encoder=Deleting(), workers=1)
+    report = shelf.index(photos, encoder=Deleting(), workers=1, batch_size=1)
     assert [(Path(p.path).name, p.reason) for p in report.failed] == [("z.png", "it vanished before it was read")]
     assert report.indexed == 5

@@ -427,7 +427,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
 def test_equal_images_and_equal_captions_are_folded(words: WordEncoder, place: Workplace, tmp_path: Path) -> None:
     paths = drawn(tmp_path, 6)
     for path in paths:  # Each caption is exactly what its image shows.
-        pixels = words.prepare(open_image(Path(os.fsdecode(path)).read_bytes()))
+        pixels = open_image(Path(os.fsdecode(path)).read_bytes()).pixels(words.info.preprocess)
         words.shown[f"this is {Path(os.fsdecode(path)).stem}"] = words.encode_images(pixels[None])[0]
     captions = [f"this is {i:03}" for i in range(6)]
     shutil.copy(tmp_path / "000.png", tmp_path / "again.png")  # One image at two paths, with a caption of its own …

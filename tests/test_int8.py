@@ -61,7 +61,7 @@ def full() -> Encoder:
 @pytest.fixture(scope="module")
 def pixels(drawings: Path, full: Encoder) -> np.ndarray:
     files = sorted(drawings.iterdir())
-    return np.stack([full.prepare(open_image(file.read_bytes())) for file in files])
+    return np.stack([open_image(file.read_bytes()).pixels(full.info.preprocess) for file in files])
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@ def undrafted() -> list[bytes]:
 
 
 def prepared(encoder: Any, files: list[bytes]) -> np.ndarray:
-    return np.stack([encoder.prepare(open_image(file)) for file in files])
+    return np.stack([open_image(file).pixels(encoder.info.preprocess) for file in files])
 
 
 def test_pictures_give_the_vectors_of_the_reference(reference: Reference, encoder: Any) -> None:

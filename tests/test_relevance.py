@@ -119,7 +119,9 @@ def drawings(tiny: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     rows = []
     for scene in scenes(300, seed=0):
         draw(scene, side=64).save(folder / "one.png")
-        rows.append(tiny.encode_images(tiny.prepare(open_image((folder / "one.png").read_bytes()))[None])[0])
+        rows.append(
+            tiny.encode_images(open_image((folder / "one.png").read_bytes()).pixels(tiny.info.preprocess)[None])[0]
+        )
     return np.stack(rows)
 
 

@@ -358,6 +358,6 @@ def test_tiny_encoders_differ(photos: Path) -> None:
     """Else nothing above would show which one answers."""
     from clipsearch.images.open import open_image
 
-    pixels = TinyEncoder("./old").prepare(open_image((photos / "00.png").read_bytes()))[None]
+    pixels = open_image((photos / "00.png").read_bytes()).pixels(TinyEncoder("./old").info.preprocess)[None]
     old, new = TinyEncoder("./old").encode_images(pixels)[0], TinyEncoder("./new").encode_images(pixels)[0]
     assert abs(float(old @ new)) < 0.9

@@ -136,7 +136,7 @@ def test_every_view_is_the_vector_of_its_part(shelf: Shelf, photos: Path, tmp_pa
         assert (view == 0) == (box is None)
         cut = tmp_path / "cut.png"
         image.crop(tuple(json.loads(box)) if box else (0, 0, *image.size)).save(cut)
-        alone = shelf.encoder.encode_images(shelf.encoder.prepare(open_image(cut.read_bytes()))[None])[0]
+        alone = shelf.encoder.encode_images(open_image(cut.read_bytes()).pixels(shelf.encoder.info.preprocess)[None])[0]
         assert np.array_equal(np.frombuffer(vector, "<f4"), alone)
 
 

@@ -111,7 +111,7 @@ def shares(library: str, folder: str, count: int) -> Callable[[], dict[str, floa
         prepared = []
         for data in files:
             hashlib.sha256(data).digest()
-            prepared.append(encoder.prepare(open_image(data)))
+            prepared.append(open_image(data).pixels(encoder.info.preprocess))
         decode = (time.thread_time() - begun) / len(files)
         pixels = np.stack(prepared)
         begun = time.process_time()
@@ -129,7 +129,7 @@ def fidelity(library: str, checkpoint: str, arch: str | None, folder: str, count
 
     encoder = encoder_of(library)
     preprocess = encoder.info.preprocess
-    prepared = np.stack([encoder.prepare(open_image(data)) for data in images_in(folder, count)])
+    prepared = np.stack([open_image(data).pixels(encoder.info.preprocess) for data in images_in(folder, count)])
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (preprocess.mean, preprocess.std))
 
     def compare() -> dict[str, Any]:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from clipsearch.errors import EncoderError, OutOfMemoryError
 from clipsearch.images.sniff import PIXELS_REVISION
-from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
+from clipsearch.types import EncoderInfo, Preprocess, Seen
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from clipsearch.images.picture import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +37,12 @@ class Encoder(Protocol):
     @property
     def info(self) -> EncoderInfo: ...
 
-    def prepare(self, image: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
-        """Pixels for the image tower, before normalisation: uint8 of shape (3, S, S).
-
-        Thread-safe; runs in the decoders. `box` (in pixels of the upright image) selects a part of it.
-        Raises ImageError where the pixels cannot be decoded.
-        """
+    def load_images(self) -> None:
+        """Load the image side now, rather than at its first use."""
         ...
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed prepared pixels of shape (n, 3, S, S) as unit rows of shape (n, dim).
+        """Embed pixels (`Picture.pixels`) of shape (n, 3, S, S) as unit rows of shape (n, dim).
 
         Raises OutOfMemoryError where the batch is too large for the device.
         """

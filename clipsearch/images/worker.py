@@ -167,9 +167,10 @@ class Session:
 
 
 def main() -> None:
-    """Answer requests until the end of stdin. Arguments: seconds of CPU time for a request, and two sizes in bytes.
+    """Answer requests until the end of stdin.
 
-    The first is the limit of memory (0: none). The second is the one for another try, where a decoder reports damage.
+    Arguments: seconds of CPU time for a request; bytes of memory (0: no limit); bytes for another try, where a decoder
+    reports damage; 1 to load the decoders at once, and 0 to load them for the first file that is not only hashed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what an interrupted run still does.
     seconds, memory, more = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -177,17 +178,16 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):  # A decoder that prints must not be taken for an answer.
         os.dup2(null, standard)
-    from clipsearch.images import picture  # noqa: F401 - decoders take memory for themselves, before the limit
-
-    if memory:
-        _limit(memory)
     session = Session()
+    loaded = sys.argv[4] == "1" and _load(memory)
     _answer(answers, {}, None)
     while line := requests.readline():
         request = json.loads(line)
         if request["do"] == "close":
             session.close()
             continue
+        if not loaded and request["do"] not in ("open", "read"):
+            loaded = _load(memory)
         data = requests.read(request["bytes"]) if request["bytes"] else None
         # Default actions end the process even inside a decoder's loop, and even if the parent is gone.
         signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -205,6 +205,15 @@ def main() -> None:
             _answer(answers, answer, pixels)
         except BrokenPipeError:
             return
+
+
+def _load(memory: int) -> bool:
+    """Load the decoders, and limit the memory of this process from then on."""
+    from clipsearch.images import picture  # noqa: F401
+
+    if memory:
+        _limit(memory)
+    return True
 
 
 def _done(session: Session, request: dict[str, Any], data: bytes | None, memory: int, more: int) -> Answer:

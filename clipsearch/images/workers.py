@@ -21,6 +21,7 @@ import atexit
 import contextlib
 import fcntl
 import functools
+import itertools
 import json
 import math
 import os
@@ -119,7 +120,7 @@ _EXCEEDED = ", exceeded "
 _STARTS = 3
 """So many processes in a row that do not even start are an error."""
 
-_SHOW_WHY = "`python -m clipsearch.images.worker 20 0 0`"
+_SHOW_WHY = "`python -m clipsearch.images.worker 20 0 0 1`"
 
 _POLL_MS = 500
 
@@ -150,10 +151,10 @@ class _Process:
     """One decoder process. `deadline`: when its request must be answered; None while it has none.
 
     again: it is for one file, on which another process has ended. It may take twice the memory: so that a decoder that
-    aborts for lack of memory can be told from one that crashes.
+    aborts for lack of memory can be told from one that crashes. prepare: it loads the decoders before it is asked to.
     """
 
-    def __init__(self, limits: Limits, *, again: bool = False) -> None:
+    def __init__(self, limits: Limits, *, again: bool = False, prepare: bool = False) -> None:
         import subprocess  # A query for words does not pay for it.
 
         environment = os.environ | {
@@ -164,7 +165,7 @@ class _Process:
         self.limits, self.again = limits, again
         sizes = limits.memory * 2 if again else limits.memory, limits.memory * 2
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "clipsearch.images.worker", *map(str, (limits.seconds, *sizes))],
+            [sys.executable, "-m", "clipsearch.images.worker", *map(str, (limits.seconds, *sizes, int(prepare)))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -218,6 +219,12 @@ class _Process:
             self._requests.write(b'{"do": "close"}\n')
             self._requests.flush()
 
+    def has_answer(self) -> bool:
+        """Whether `receive` would not wait, or only for the rest of an answer."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return bool(poll.poll(0))
+
     def is_alive(self) -> bool:
         return self._popen.poll() is None
 
@@ -252,6 +259,7 @@ class Workers:
         self.memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
         self._owner = os.getpid()
         self._idle: list[_Process] = []
+        self._starting: list[_Process] = []
         self._lock = threading.Lock()
         self._unready = 0
 
@@ -263,14 +271,19 @@ class Workers:
 
     def close(self) -> None:
         """End all processes that are not at work."""
-        while process := self._pop():
+        with self._lock:
+            self._forget_after_fork()
+            processes = [*self._idle, *self._starting]
+            self._idle, self._starting = [], []
+        for process in processes:
             process.end(kill=True)
 
     def warm_up(self, count: int = 1) -> None:
-        """Start up to `count` processes now, so that they are ready when there is work."""
+        """Start processes, so that up to `count` are ready when there is work."""
         if self.limits.count is not None:
-            for _ in range(min(count, self.count) - len(self._idle)):
-                self.put_back(self._new())
+            self.greet()
+            for _ in range(min(count, self.count) - len(self._idle) - len(self._starting)):
+                self.start(prepare=True)
 
     def do(self, task: Task[Result]) -> Result:
         """Work through one task."""
@@ -309,13 +322,49 @@ class Workers:
 
     # For a run
 
-    def get(self, *, again: bool = False) -> _Process:
-        """A process without a task; `again`: one for a file on which another has ended."""
-        return self._new(again=True) if again else self._pop() or self._new()
+    def take(self) -> _Process | None:
+        """A process that is ready and without a task."""
+        self.greet()
+        with self._lock:
+            while self._idle:
+                process = self._idle.pop()
+                if process.is_alive():
+                    return process
+                process.end()
+        return None
+
+    def greet(self) -> None:
+        """See which processes are ready by now."""
+        with self._lock:
+            self._forget_after_fork()
+            for process in [each for each in self._starting if each.has_answer()]:
+                self._starting.remove(process)
+                try:
+                    process.receive()
+                except (EOFError, OSError, ValueError):
+                    self.ended(process)
+                else:
+                    self._unready = 0
+                    self._idle.append(process)
+
+    def start(self, *, prepare: bool = False) -> None:
+        """Start another process; `take` gives it away once it is ready."""
+        process = self.new(prepare=prepare)
+        with self._lock:
+            self._starting.append(process)
+
+    def new(self, *, again: bool = False, prepare: bool = False) -> _Process:
+        if not sys.executable:
+            raise WorkerError("there is no Python interpreter to start decoders with", advice="use `workers=None`")
+        return _Process(self.limits, again=again, prepare=prepare)
+
+    def starting(self) -> list[_Process]:
+        """The processes that are not ready yet."""
+        with self._lock:
+            return list(self._starting)
 
     def put_back(self, process: _Process) -> None:
         with self._lock:
-            self._unready = 0
             if len(self._idle) < self.count and not process.again:
                 self._idle.append(process)
                 return
@@ -324,29 +373,16 @@ class Workers:
     def ended(self, process: _Process, *, kill: bool = False) -> int:
         """How the process ended (`_Process.end`). Raises WorkerError where no process even starts."""
         how = process.end(kill=kill)
-        with self._lock:
-            self._unready = 0 if process.ready else self._unready + 1
-            if self._unready >= _STARTS:
-                raise WorkerError(
-                    f"decoder processes do not start (exit code {how})", advice=f"to see why, run {_SHOW_WHY}"
-                )
+        self._unready = 0 if process.ready else self._unready + 1
+        if self._unready >= _STARTS:
+            raise WorkerError(
+                f"decoder processes do not start (exit code {how})", advice=f"to see why, run {_SHOW_WHY}"
+            )
         return how
 
-    def _new(self, *, again: bool = False) -> _Process:
-        if not sys.executable:
-            raise WorkerError("there is no Python interpreter to start decoders with", advice="use `workers=None`")
-        return _Process(self.limits, again=again)
-
-    def _pop(self) -> _Process | None:
-        with self._lock:
-            if self._owner != os.getpid():  # After a fork, they belong to the parent.
-                self._owner, self._idle = os.getpid(), []
-            while self._idle:
-                process = self._idle.pop()
-                if process.is_alive():
-                    return process
-                process.end()
-        return None
+    def _forget_after_fork(self) -> None:
+        if self._owner != os.getpid():  # They belong to the parent.
+            self._owner, self._idle, self._starting = os.getpid(), [], []
 
 
 @functools.cache
@@ -370,6 +406,7 @@ class _Run(Generic[Result]):
     ) -> None:
         self._workers = workers
         self._tasks = tasks
+        self._next: deque[Task[Result]] = deque()
         self._ahead = ahead
         self._limit = views
         self._slow = slow
@@ -382,9 +419,9 @@ class _Run(Generic[Result]):
         """The next job in order, done; None after the last one, and if `stop` says so while none is."""
         while True:
             self._fill()
-            if not self._order:
+            if not self._order and not self._next:
                 return None
-            if self._order[0].done:
+            if self._order and self._order[0].done:
                 job = self._order.popleft()
                 self._views -= job.views
                 return job
@@ -402,29 +439,38 @@ class _Run(Generic[Result]):
         for job in list(self._begun):
             if job.waiting is not None and self._has_room(job, job.waiting):
                 self._send(job, job.waiting)
-        while len(self._begun) < self._workers.count and (self._again or len(self._order) < self._ahead):
-            if self._again:
-                job = self._again.pop()
-            else:
-                task = next(self._tasks, None)
-                if task is None:
-                    return
-                job = _Job(task, task())
-                self._order.append(job)
-            self._begun[job] = None
-            self._go_on(job, None)
+        count = self._workers.count
+        while self._again and len(self._begun) < count:
+            job = self._again.pop()
+            self._begin(job, self._workers.new(again=bool(job.faults)))
+        while len(self._begun) < count and len(self._order) < self._ahead:
+            self._next.extend(itertools.islice(self._tasks, count - len(self._next)))
+            process = self._workers.take() if self._next else None
+            if process is None:
+                break
+            task = self._next.popleft()
+            job = _Job(task, task())
+            self._order.append(job)
+            self._begin(job, process)
+        for _ in range(min(len(self._next), count - len(self._begun)) - len(self._workers.starting())):
+            self._workers.start()
+
+    def _begin(self, job: _Job[Result], process: _Process) -> None:
+        job.process = process
+        self._begun[job] = None
+        self._go_on(job, None)
 
     def _step(self) -> bool:
         """Wait for answers, and go on with their tasks. False if none came for a while."""
         asked = {job.process.fileno(): job for job in self._begun if job.process and job.process.deadline}
         poll = select.poll()
-        for number in asked:
+        for number in (*asked, *(process.fileno() for process in self._workers.starting())):
             poll.register(number, select.POLLIN)
         ready = poll.poll(_POLL_MS)
+        self._workers.greet()
         for number, _ in ready:
-            job = asked[number]
-            assert job.process is not None
-            self._receive(job, job.process)
+            if (job := asked.get(number)) is not None and job.process is not None:
+                self._receive(job, job.process)
         now = time.monotonic()
         for job in list(self._begun):
             process = job.process
@@ -480,7 +526,7 @@ class _Run(Generic[Result]):
         job.waiting = None
         self._take(job, request.views, request.holds)
         if job.process is None:
-            job.process = self._workers.get(again=bool(job.faults))
+            job.process = self._workers.new(again=bool(job.faults))
         try:
             job.process.send(request)
         except OSError:
@@ -520,7 +566,7 @@ def _error(fields: dict[str, Any], limits: Limits) -> BaseException | None:
     if name == "OSError":
         return OSError(fields["errno"], fields["reason"])
     if name == "MemoryError":
-        return _too_large(limits)
+        return _too_large(limits) if limits.memory else MemoryError()
     return _ERRORS.get(name, ImageError)(fields["reason"])
 
 

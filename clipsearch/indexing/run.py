@@ -207,9 +207,9 @@ class IndexRun:
             contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
             workers_of(self._options.limits) as workers,
         ):
-            workers.warm_up(self._meter.left)
-            if self._reconciler.has_new():
-                self._load()  # While they start; otherwise it may not be needed at all.
+            if self._reconciler.has_new():  # Otherwise, decoders and the encoder may not be needed at all.
+                workers.warm_up(self._meter.left)
+                self._load().load_images()
             reader = Reader(
                 catalog, self._row, tiles=self._tiles, max_pixels=self._options.max_pixels, limits=workers.limits
             )

@@ -150,7 +150,7 @@ class Embedder:
                 needed = self.catalog is None or not self.catalog.contents.has_size(os.stat(path).st_size)
         shared().warm_up()
         if needed:
-            self.load()
+            self.load().load_images()
 
     def images(self, paths: Iterable[bytes]) -> Iterator[EmbeddedImage]:
         """Embed image files in their order, a batch at a time.

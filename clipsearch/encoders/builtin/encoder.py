@@ -26,10 +26,10 @@ from clipsearch.encoders.onnx.store import TowerId, open_tower
 from clipsearch.encoders.onnx.tower import Build, Tower
 from clipsearch.encoders.specs import BUILTIN_SPEC
 from clipsearch.errors import EncoderError
-from clipsearch.types import Box, EncoderInfo, Preprocess, Seen
+from clipsearch.types import EncoderInfo, Preprocess, Seen
 
 if TYPE_CHECKING:
-    from clipsearch.images.picture import Picture
+    pass
 
 DATA = Path(__file__).parent / "data"
 DIM = 384
@@ -96,9 +96,10 @@ class BuiltinEncoder:
         self._options = options
         self._lock = threading.Lock()
 
-    def prepare(self, image: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
-        """Pixels for the image tower: uint8 of shape (3, 260, 260). Raises ImageError."""
-        return image.pixels(PREPROCESS, box=box)
+    def load_images(self) -> None:
+        """See Encoder.load_images."""
+        with self._lock:
+            _ = self._image_tower, self._classes
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels of shape (n, 3, 260, 260) as unit rows of shape (n, 384)."""

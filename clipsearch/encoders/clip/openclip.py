@@ -16,7 +16,7 @@ from clipsearch.encoders.onnx.quantisation import is_int8, quantised_info, taken
 from clipsearch.encoders.specs import ModelSpec, check_device, parse_spec
 from clipsearch.errors import EncoderError, ModelMismatchError, OutOfMemoryError
 from clipsearch.images.sniff import PIXELS_REVISION
-from clipsearch.types import Box, EncoderInfo, Seen
+from clipsearch.types import EncoderInfo, Seen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from clipsearch.encoders.clip.assembly import Assembled
     from clipsearch.encoders.clip.runtime import Runtime
     from clipsearch.encoders.clip.tokenizer import Tokenizer
-    from clipsearch.images.picture import Picture
 
 
 FACT = f"encoder-2-{PIXELS_REVISION}"
@@ -49,9 +48,10 @@ class OpenClipEncoder:
         self._runtime: Runtime | None = None
         self._tokenizer: Tokenizer | None = None
 
-    def prepare(self, image: Picture, *, box: Box | None = None) -> NDArray[np.uint8]:
-        """See Encoder.prepare."""
-        return image.pixels(self.info.preprocess, box=box)
+    def load_images(self) -> None:
+        """See Encoder.load_images."""
+        with self._lock:
+            _ = self._ready_runtime().images
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See Encoder.encode_images."""
