@@ -449,4 +449,4 @@ def test_a_decoder_that_cannot_be_imported_costs_only_its_files(tmp_path: Path) 
 )
 def test_a_blank_image_is_seen_whatever_its_file_holds(data: bytes) -> None:
     picture = open_image(data)
-    assert picture.is_blank(picture.pixels(SMALL))
+    assert picture.is_blank(picture.square(SMALL))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WHITE = 255
 _STRIP = 2**20
@@ -30,6 +34,8 @@ def resamplable(image: Image.Image) -> tuple[Image.Image, int]:
     from that of the flattened image.
     """
     if image.mode.startswith(("I", "F")):
+        import numpy as np  # Most images do not need it, and a decoder process starts in half the time.
+
         grey = Image.fromarray(eight_bits(np.asarray(image), image.mode))
         key = image.info.get("transparency")
         if not image.mode.startswith("I;16") or not isinstance(key, int):
@@ -53,9 +59,14 @@ def has_alpha(image: Image.Image) -> bool:
 
 def is_one_colour(image: Image.Image) -> bool:
     """Whether all pixels of an opaque image have one colour, give or take the errors of a lossy format."""
+    return spread(image) <= _SPREAD
+
+
+def spread(image: Image.Image) -> float:
+    """Over how many levels the pixels of a channel spread: the most of all channels."""
     extrema = image.getextrema()
     channels = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    return all(high - low <= _SPREAD for low, high in channels)
+    return max(high - low for low, high in channels)
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -113,6 +124,8 @@ def eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
     Anything else is stretched over its own range, as its white is unknown. Infinities and values that are not a number
     become the ends of that range.
     """
+    import numpy as np
+
     result = np.empty(values.shape, np.uint8)
     if mode.startswith("I;16"):
         for row, line in zip(result, values, strict=True):  # A wider type for all would take twice their memory.
@@ -134,6 +147,8 @@ def eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
 
 def _range(values: NDArray[np.generic]) -> tuple[float, float]:
     """The least and the greatest finite value in single precision; 0 where there are none."""
+    import numpy as np
+
     low, high = math.inf, -math.inf
     for line in values:
         numbers = line.astype(np.float32)
@@ -163,7 +178,7 @@ def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform |
 
 def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:
     """Whether no colour of a 17³ lattice moves by more than 2 of 255: many profiles are sRGB by other names."""
-    steps = np.linspace(0, 255, 17).astype(np.uint8)
-    lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(17, 289, 3)
-    moved = ImageCms.applyTransform(Image.fromarray(lattice), transform)
-    return moved is not None and bool(np.abs(np.asarray(moved).astype(int) - lattice).max() <= 2)
+    steps = [255 * step // 16 for step in range(17)]
+    lattice = bytes(level for colour in itertools.product(steps, repeat=3) for level in colour)
+    moved = ImageCms.applyTransform(Image.frombytes("RGB", (289, 17), lattice), transform)
+    return moved is not None and all(abs(a - b) <= 2 for a, b in zip(moved.tobytes(), lattice, strict=True))

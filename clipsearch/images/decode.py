@@ -64,7 +64,7 @@ class Image:
 
         `counted`: these are views of a run. Raises ImageError.
         """
-        fields = {"do": "pixels", "preprocess": asdict(preprocess), "boxes": list(boxes), "blank": True}
+        fields = {"do": "pixels", "preprocess": asdict(preprocess), "boxes": list(boxes)}
         answer = yield Request(fields, views=len(boxes) if counted else 0, holds=self.holds)
         found = _pixels(answer)
         assert found is not None

@@ -6,14 +6,16 @@ pixels become transparent.
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch.errors import UnsupportedImageError
 from clipsearch.images.extras import decoder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MAX_BOXES = 2**20
 """Bytes in which the start of the codestream is looked for: the boxes before it may hold a colour profile."""
@@ -41,6 +43,8 @@ def decode(stream: BinaryIO, image: Image.Image) -> Image.Image:
 
     Without imagecodecs, Pillow's own, without alpha; raises UnsupportedImageError if these are wrong.
     """
+    import numpy as np
+
     try:
         imagecodecs = decoder("imagecodecs", needs="JPEG 2000 with 16 bits per colour needs", extra="tiff")
     except UnsupportedImageError:

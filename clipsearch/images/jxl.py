@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from clipsearch.errors import ImageError
@@ -33,6 +32,8 @@ def open_jxl(stream: BinaryIO) -> Image.Image:
 
 def frames(stream: BinaryIO, most: int) -> Iterator[Image.Image]:
     """Up to `most` frames of an animation, by imagecodecs. Raises UnsupportedImageError without it."""
+    import numpy as np
+
     imagecodecs = decoder("imagecodecs", needs="animated JPEG XL needs", extra="tiff")
     stream.seek(0)
     data = stream.read()

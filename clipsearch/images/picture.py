@@ -12,10 +12,8 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
@@ -24,6 +22,10 @@ from clipsearch.images.geometry import Plan, plan, stored_box
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, ImageSource, PillowSource
 from clipsearch.images.tiff.source import TiffSource
 from clipsearch.types import Box, Preprocess
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MAX_RESIZED = 16_000_000
 """Pixels of a resized image before its crop: a strip of 1 × 20,000 would take gigabytes."""
@@ -65,6 +67,15 @@ class Picture:
     def pixels(self, preprocess: Preprocess, *, box: Box | None = None) -> NDArray[np.uint8]:
         """The input of the encoder's image tower before normalisation: uint8 of shape (3, S, S), C-contiguous.
 
+        See `square`.
+        """
+        import numpy as np
+
+        return np.ascontiguousarray(np.asarray(self.square(preprocess, box=box)).transpose(2, 0, 1))
+
+    def square(self, preprocess: Preprocess, *, box: Box | None = None) -> Image.Image:
+        """The image in RGB as the encoder's own preprocessing would produce it, S × S pixels.
+
         `box` selects a part of the upright image, as if it had been cut out first. Only a JPEG that is scaled down
         4 times or more is decoded at less than full size, and then at 2 times the target or more.
         Raises TruncatedImageError for a truncated file, ImageError where it cannot be decoded.
@@ -74,8 +85,7 @@ class Picture:
             frame = self._source.decode(planned.reduction)
             if self._truncated:
                 _refuse_blank(frame.image)
-            square = self._render(frame, planned, _RESAMPLE[preprocess.interpolation])
-            return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+            return self._render(frame, planned, _RESAMPLE[preprocess.interpolation])
 
     def changed_since(self, revision: int) -> bool:
         """Whether the reader of an earlier revision gave other pixels. Decodes the image if the header does not tell.
@@ -92,13 +102,13 @@ class Picture:
         reduction = 1.0 if preprocess is None else plan(width, height, preprocess).reduction
         return self._source.holds(reduction) + self._stream.seek(0, os.SEEK_END)
 
-    def is_blank(self, pixels: NDArray[np.uint8] | None = None) -> bool:
-        """Whether the image has only one colour. `pixels` are of some view of it, shape (3, S, S).
+    def is_blank(self, square: Image.Image | None = None) -> bool:
+        """Whether the image has only one colour. `square` shows some view of it.
 
-        Without them, or with some that are not of one colour (they may be padded), the image is decoded only if its
+        Without one, or with one that is not of one colour (it may be padded), the image is decoded only if its
         file is small enough for that. Raises the errors of `pixels`.
         """
-        varied = pixels is None or bool(np.ptp(pixels.reshape(3, -1), axis=1).max() > _BLANK_LEVELS)
+        varied = square is None or colour.spread(square) > _BLANK_LEVELS
         still = self._source.pixels_since is not None
         if varied and still and self.facts.format not in _UNCOMPRESSED:
             size = self._stream.seek(0, os.SEEK_END) - self._source.metadata_bytes
@@ -186,6 +196,8 @@ def _resize(frame: Frame, stored: Plan, resample: Image.Resampling, *, columns_f
 
 def _refuse_blank(image: Image.Image) -> None:
     """Refuse a file that ends before its first rows: decoders fill it up with one colour."""
+    import numpy as np
+
     values = np.asarray(image)
     same = values == values[-1, -1]
     if (same if same.ndim == 2 else same.all(axis=-1)).mean() >= _BLANK:

@@ -8,7 +8,6 @@ import itertools
 import re
 from typing import Any, BinaryIO
 
-import numpy as np
 from PIL import Image
 
 from clipsearch.errors import ImageError
@@ -135,6 +134,8 @@ class RawSource:
         return self._from_preview(reduction, least=0)
 
     def _develop(self) -> Frame:
+        import numpy as np
+
         check_count(self.facts.width * self.facts.height // 4, self._max_pixels)
         try:
             pixels = self._raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)

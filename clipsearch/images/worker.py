@@ -16,16 +16,12 @@ import stat
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.files import mtime_of
 from clipsearch.images.open import IN_MEMORY_BYTES, open_image
 from clipsearch.types import Preprocess
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _COMPARED = 512
 """The longer side, in pixels, at which two decodes of a file are compared."""
@@ -38,7 +34,8 @@ _OPENED_BYTES = 2**30
 _MAXRSS_BYTES = 1024 if sys.platform == "linux" else 1
 """The unit of the peak of memory that the system reports (getrusage)."""
 
-Answer = tuple[dict[str, Any], "NDArray[np.uint8] | None"]
+Answer = tuple[dict[str, Any], list[bytes]]
+"""The fields, with the `shape` of the pixels that follow if there are any; and these."""
 
 
 class Session:
@@ -59,7 +56,7 @@ class Session:
         if data is not None:
             self.close()
             self._data = data
-            return {}, None
+            return {}, []
         answer: Answer = getattr(self, f"_do_{request['do']}")(**arguments)
         return answer
 
@@ -79,16 +76,16 @@ class Session:
         descriptor = os.open(os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            return {"size": 0, "mtime_ns": 0, "regular": False}, None
+            return {"size": 0, "mtime_ns": 0, "regular": False}, []
         self._file = os.fdopen(descriptor, "rb")
-        return self._about(), None
+        return self._about(), []
 
     def _do_read(self, path: str) -> Answer:
         """Open a file and read it once; what it was like before, and whether it has changed since."""
         started_ns = time.time_ns()
         before, _ = self._do_open(path)
         if self._file is None:
-            return before, None
+            return before, []
         if before["size"] <= IN_MEMORY_BYTES:
             self._data = self._file.read(before["size"])  # A file that keeps growing ends here.
             digest = hashlib.sha256(self._data)
@@ -97,10 +94,10 @@ class Session:
             while piece := self._file.read(_PIECE):
                 digest.update(piece)
         changed = self._about() != before
-        return {**before, "digest": digest.hexdigest(), "started_ns": started_ns, "changed": changed}, None
+        return {**before, "digest": digest.hexdigest(), "started_ns": started_ns, "changed": changed}, []
 
     def _do_about(self) -> Answer:
-        return self._about(), None
+        return self._about(), []
 
     def _do_image(
         self, max_pixels: int, truncated: bool, since: int | None, preprocess: dict[str, Any] | None, room: int
@@ -116,43 +113,43 @@ class Session:
         holds = self._picture.holds(whole)
         answer = {"facts": asdict(self._picture.facts), "changed": changed, "holds": holds}
         if preprocess is None or holds > room:
-            return answer, None
-        more, pixels = self._do_pixels(preprocess, [None], True)
+            return answer, []
+        more, pixels = self._do_pixels(preprocess, [None])
         return {**answer, **more}, pixels
 
-    def _do_pixels(self, preprocess: dict[str, Any], boxes: list[list[int] | None], blank: bool) -> Answer:
+    def _do_pixels(self, preprocess: dict[str, Any], boxes: list[list[int] | None]) -> Answer:
         """Pixels (n, 3, S, S) of the boxes: decoded once, or twice where a box needs a larger draft than the whole.
 
-        Where that is too large for the limit, the whole image stands in for the box; its place is in `whole`. With
-        `blank`, the answer tells whether the image has only one colour.
+        Where that is too large for the limit, the whole image stands in for the box; its place is in `whole`. `blank`:
+        whether the image has only one colour.
         """
-        import numpy as np
-
         wanted = Preprocess(**preprocess)
-        pixels, whole = [], []
+        squares, whole = [], []
         for place, box in enumerate(boxes):
             try:
-                pixels.append(self._picture.pixels(wanted, box=None if box is None else tuple(box)))
+                squares.append(self._picture.square(wanted, box=None if box is None else tuple(box)))
             except ImageError as exc:
                 if box is None or isinstance(exc, TruncatedImageError) or isinstance(exc.__cause__, OSError):
                     raise
-                pixels.append(self._picture.pixels(wanted))
+                squares.append(self._picture.square(wanted))
                 whole.append(place)
-        return {"whole": whole, "blank": blank and self._picture.is_blank(pixels[0])}, np.stack(pixels)
+        is_blank = self._picture.is_blank(squares[0])
+        shape = len(squares), 3, wanted.size, wanted.size
+        planes = [channel.tobytes() for square in squares for channel in square.split()]
+        return {"whole": whole, "blank": is_blank, "shape": shape}, planes
 
     def _do_blank(self) -> Answer:
-        return {"blank": self._picture.is_blank()}, None
+        return {"blank": self._picture.is_blank()}, []
 
     def _do_same_cut(self) -> Answer:
         """Whether a decode that allows for a truncated file gives the same pixels."""
         cut = open_image(self._source(), max_pixels=self._max_pixels, truncated=True)
         here, there = (image.upright(max_side=_COMPARED).tobytes() for image in (self._picture, cut))
-        return {"same": here == there}, None
+        return {"same": here == there}, []
 
     def _do_upright(self, max_side: int | None) -> Answer:
-        import numpy as np
-
-        return {}, np.asarray(self._picture.upright(max_side=max_side))
+        image = self._picture.upright(max_side=max_side)
+        return {"shape": (image.height, image.width, 3)}, [image.tobytes()]
 
     def _about(self) -> dict[str, Any]:
         assert self._file is not None
@@ -180,7 +177,7 @@ def main() -> None:
         os.dup2(null, standard)
     session = Session()
     loaded = sys.argv[4] == "1" and _load(memory)
-    _answer(answers, {}, None)
+    _answer(answers, {}, [])
     while line := requests.readline():
         request = json.loads(line)
         if request["do"] == "close":
@@ -192,9 +189,9 @@ def main() -> None:
         # Default actions end the process even inside a decoder's loop, and even if the parent is gone.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.setitimer(signal.ITIMER_REAL, 10 * seconds + 5)
-        pixels = None
+        answer: dict[str, Any]
+        pixels: list[bytes] = []
         try:
-            answer: dict[str, Any]
             answer, pixels = _done(session, request, data, memory, more)
         except Exception as exc:
             answer = _error(exc)
@@ -245,14 +242,11 @@ def _limit(memory: int) -> None:
     resource.setrlimit(kind, (memory, resource.getrlimit(kind)[1]))
 
 
-def _answer(answers: BinaryIO, fields: dict[str, Any], pixels: NDArray[np.uint8] | None) -> None:
+def _answer(answers: BinaryIO, fields: dict[str, Any], pixels: list[bytes]) -> None:
     """Four bytes of length, as much JSON, and the pixels."""
-    if pixels is not None:
-        fields["shape"] = pixels.shape
     text = json.dumps(fields).encode()
     answers.write(len(text).to_bytes(4, "big") + text)
-    if pixels is not None:
-        answers.write(pixels.data.cast("B"))
+    answers.writelines(pixels)
     answers.flush()
 
 

@@ -599,7 +599,8 @@ def _here(steps: Steps[Result]) -> Result:
                 result: Result = end.value
                 return result
             try:
-                answer = Answer(*session.do(request.fields, request.data))
+                fields, pixels = session.do(request.fields, request.data)
+                answer = Answer(fields, _array(fields["shape"], b"".join(pixels)) if pixels else None)
             except (ImageError, OSError, MemoryError) as exc:
                 answer = exc
 
@@ -608,6 +609,12 @@ def _next(steps: Steps[Any], answer: Answer | BaseException | None) -> Request:
     if isinstance(answer, BaseException):
         return steps.throw(answer)
     return steps.send(answer)  # type: ignore[arg-type]
+
+
+def _array(shape: tuple[int, ...], data: bytes) -> NDArray[np.uint8]:
+    import numpy as np
+
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _widen(pipe: int) -> None:

@@ -18,7 +18,7 @@ from clipsearch.errors import LockedError, UsageError
 from clipsearch.files import absolute
 from clipsearch.images.sniff import MAX_PIXELS
 from clipsearch.images.tiles import Tiles
-from clipsearch.images.workers import MEMORY_BYTES, SECONDS
+from clipsearch.images.workers import MEMORY_BYTES, SECONDS, Limits, shared
 from clipsearch.types import MAX_INTEGER, Precision
 
 if TYPE_CHECKING:
@@ -137,6 +137,15 @@ def index(
 
     Only what changed since the last run is read. Ctrl-C keeps what is done; the next run picks up where it left off.
     """
+    folder = place.place_for_index(index)
+    limits = Limits(
+        _count(workers if threads is None else threads),
+        decode_timeout,
+        round(min(decode_memory * 2**30, MAX_INTEGER)),
+    )
+    if not dry_run and not place.has_library(folder):
+        shared(limits).warm_up(2)  # They start while the model is loaded; the others once there is enough work.
+
     from clipsearch.encoders.base import EncoderOptions
     from clipsearch.encoders.specs import INT8_SUFFIX
     from clipsearch.indexing.roots import GivenOptions
@@ -157,9 +166,9 @@ def index(
             follow_symlinks=follow_symlinks,
             all_files=all_files,
         ),
-        workers=_count(workers if threads is None else threads),
-        decode_timeout=decode_timeout,
-        decode_memory=round(min(decode_memory * 2**30, MAX_INTEGER)),
+        workers=limits.count,
+        decode_timeout=limits.seconds,
+        decode_memory=limits.memory,
         batch_size=batch_size,
         max_pixels=round(min(max_pixels * 1e6, MAX_INTEGER)),
         rehash=rehash,
@@ -172,7 +181,6 @@ def index(
     if wanted is None:
         output.note(f"--files-from {files_from}: none of the listed files exists; nothing to do")
         return SOME_FAILED if gone else 0
-    folder = place.place_for_index(index)
     library = Library(folder, encoder_options)
     if not library.exists and not dry_run:
         made = _made(folder, wanted, model, precision, run, encoder_options, wait=wait)
@@ -226,7 +234,6 @@ def _made(
     wait: bool,
 ) -> Library | None:
     """A new library, after checking the paths; None where another run has created one meanwhile."""
-    from clipsearch.images.workers import shared
     from clipsearch.indexing.run import check_paths
     from clipsearch.library.access import Access
     from clipsearch.library.library import Library
@@ -235,7 +242,6 @@ def _made(
         raise UsageError(f"no library in {os.fspath(folder)} yet; name what to index: `clipsearch index FOLDER`")
     with Access(Path(folder)).reader_or_empty() as catalog:
         check_paths(catalog, [absolute(path) for path in wanted], run, own=absolute(folder))
-    shared(run.limits).warm_up()  # It starts while the model is loaded.
     while True:
         try:
             library = Library.create(folder, model=model, precision=precision, options=options)
