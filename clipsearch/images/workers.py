@@ -31,7 +31,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
@@ -124,6 +124,9 @@ _SHOW_WHY = "`python -m clipsearch.images.worker 20 0 0 1`"
 
 _POLL_MS = 500
 
+_READING = ("open", "read", "about")
+"""Requests that do not reach any decoder."""
+
 
 class WorkerError(ClipsearchError):
     """Decoder processes cannot be started."""
@@ -196,8 +199,6 @@ class _Process:
 
         Raises EOFError where it has ended.
         """
-        import numpy as np
-
         length = bytearray(4)  # No more is read than one message has, or `poll` would not report the next one.
         self._read(length)
         text = bytearray(int.from_bytes(length, "big"))
@@ -208,6 +209,8 @@ class _Process:
             return None
         pixels = None
         if "shape" in fields:
+            import numpy as np
+
             pixels = np.empty(fields["shape"], np.uint8)
             self._read(pixels.data.cast("B"))
         self.deadline = None
@@ -271,8 +274,8 @@ class Workers:
 
     def close(self) -> None:
         """End all processes that are not at work."""
+        self.greet()
         with self._lock:
-            self._forget_after_fork()
             processes = [*self._idle, *self._starting]
             self._idle, self._starting = [], []
         for process in processes:
@@ -335,8 +338,11 @@ class Workers:
 
     def greet(self) -> None:
         """See which processes are ready by now."""
+        if self._owner != os.getpid():  # After a fork, they belong to the parent.
+            self._owner, self._idle, self._starting = os.getpid(), [], []
+        if not self._starting:
+            return
         with self._lock:
-            self._forget_after_fork()
             for process in [each for each in self._starting if each.has_answer()]:
                 self._starting.remove(process)
                 try:
@@ -380,10 +386,6 @@ class Workers:
             )
         return how
 
-    def _forget_after_fork(self) -> None:
-        if self._owner != os.getpid():  # They belong to the parent.
-            self._owner, self._idle, self._starting = os.getpid(), [], []
-
 
 @functools.cache
 def shared(limits: Limits = Limits()) -> Workers:
@@ -413,7 +415,7 @@ class _Run(Generic[Result]):
         self._views = self._holds = 0
         self._order: deque[_Job[Result]] = deque()
         self._begun: dict[_Job[Result], None] = {}
-        self._again: list[_Job[Result]] = []
+        self._again: deque[_Job[Result]] = deque()
 
     def next(self, stop: Callable[[], bool]) -> _Job[Result] | None:
         """The next job in order, done; None after the last one, and if `stop` says so while none is."""
@@ -440,20 +442,35 @@ class _Run(Generic[Result]):
             if job.waiting is not None and self._has_room(job, job.waiting):
                 self._send(job, job.waiting)
         count = self._workers.count
-        while self._again and len(self._begun) < count:
-            job = self._again.pop()
-            self._begin(job, self._workers.new(again=bool(job.faults)))
-        while len(self._begun) < count and len(self._order) < self._ahead:
-            self._next.extend(itertools.islice(self._tasks, count - len(self._next)))
-            process = self._workers.take() if self._next else None
+        self._next.extend(itertools.islice(self._tasks, count - len(self._next)))
+        while len(self._begun) < count and (self._again or (self._next and len(self._order) < self._ahead)):
+            is_faulty = bool(self._again and self._again[0].faults)
+            process = self._workers.new(again=True) if is_faulty else self._workers.take()
             if process is None:
                 break
-            task = self._next.popleft()
-            job = _Job(task, task())
-            self._order.append(job)
-            self._begin(job, process)
-        for _ in range(min(len(self._next), count - len(self._begun)) - len(self._workers.starting())):
+            self._begin(self._again.popleft() if self._again else self._new_job(), process)
+            self._next.extend(itertools.islice(self._tasks, count - len(self._next)))
+        todo = min(len(self._again) + len(self._next), count - len(self._begun))
+        for _ in range(todo - len(self._workers.starting())):
             self._workers.start()
+        if not self._begun and not self._again and self._next and len(self._order) < self._ahead:
+            self._read_here(self._new_job())
+
+    def _new_job(self) -> _Job[Result]:
+        task = self._next.popleft()
+        job = _Job(task, task())
+        self._order.append(job)
+        return job
+
+    def _read_here(self, job: _Job[Result]) -> None:
+        """Work through a task here, as long as it only reads: known files need not wait until processes have started."""
+        try:
+            job.result, job.done = _here(job.steps, only=_READING), True
+        except _NotHere:
+            job.steps = job.task()
+            self._again.append(job)
+        except Exception as exc:
+            job.error, job.done = exc, True
 
     def _begin(self, job: _Job[Result], process: _Process) -> None:
         job.process = process
@@ -586,8 +603,12 @@ def _fault(code: int, limits: Limits) -> ImageError:
     return ImageError(f"the decoder fails on it ({end})")
 
 
-def _here(steps: Steps[Result]) -> Result:
-    """Work through a task in this process."""
+class _NotHere(Exception):
+    """A task has a request that is for a decoder process."""
+
+
+def _here(steps: Steps[Result], *, only: Collection[str] = ()) -> Result:
+    """Work through a task in this process; raises _NotHere where a request is not among `only`, if there are any."""
     from clipsearch.images.worker import Session
 
     with contextlib.closing(Session()) as session:
@@ -598,6 +619,9 @@ def _here(steps: Steps[Result]) -> Result:
             except StopIteration as end:
                 result: Result = end.value
                 return result
+            if only and request.fields["do"] not in only:
+                steps.close()
+                raise _NotHere
             try:
                 fields, pixels = session.do(request.fields, request.data)
                 answer = Answer(fields, _array(fields["shape"], b"".join(pixels)) if pixels else None)

@@ -120,14 +120,12 @@ class _Kept(NamedTuple):
 class Reader:
     """Reads files for one run. `catalog` is a reading connection of its own.
 
-    `row` is the encoder that pixels are for; `tiles`: which views an image has. `opened` counts the files that were
-    opened.
+    `row` is the encoder that pixels are for; `tiles`: which views an image has.
     """
 
     def __init__(self, catalog: Catalog, row: EncoderRow, *, tiles: Tiles, max_pixels: int, limits: Limits) -> None:
         self._decoder = decoder_version(max_pixels)
         self._limits = limits
-        self.opened = 0
         self._catalog = catalog
         self._encoder_id = row.id
         self._preprocess = row.info.preprocess
@@ -166,7 +164,6 @@ class Reader:
             image = yield from decode.image(max_pixels=self._max_pixels, since=entry.revision)
             if image.changed:
                 return None
-            self.opened += 1
             remark = yield from self._remark(image)
         except ImageError:
             return None  # `_read` gets the same error, and reports it.
@@ -174,7 +171,6 @@ class Reader:
 
     def _read(self, work: Work) -> Steps[Outcome]:
         file = yield from decode.read(work.path)
-        self.opened += 1
         if not file.regular:
             return Unread(work, "no longer a regular file")
         if file.changed:

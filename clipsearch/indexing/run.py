@@ -24,7 +24,7 @@ from clipsearch.images.tiles import Tiles
 from clipsearch.images.workers import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits, Task
 from clipsearch.images.workers import shared as workers_of
 from clipsearch.indexing.progress import Meter
-from clipsearch.indexing.reader import Broken, Decoded, Outcome, Reader, Unread, work_of
+from clipsearch.indexing.reader import Broken, Decoded, Done, Outcome, Reader, Unread, work_of
 from clipsearch.indexing.reconcile import Counts, Reconciler
 from clipsearch.indexing.recorder import Batch, Recorder, now
 from clipsearch.indexing.results import IndexReport, Progress
@@ -223,12 +223,12 @@ class IndexRun:
                         break
             if self._batch:
                 self._flush()
-            self._opened = reader.opened
 
     def _report_slow(self, task: Task[Outcome]) -> None:
         self._meter.slow(os.fsdecode(work_of(task).path))
 
     def _take(self, outcome: Outcome) -> None:
+        self._opened += not isinstance(outcome, Done | Unread)
         if isinstance(outcome, Decoded):
             outcome = self._recorder.already_done(outcome) or outcome
         if isinstance(outcome, Decoded):
@@ -245,9 +245,9 @@ class IndexRun:
         self._commit(batch)
 
     def _commit(self, batch: Batch) -> None:
-        import numpy as np
-
         if batch.pictures:
+            import numpy as np
+
             pixels = np.concatenate([image.pixels for image in batch.pictures.values()])
             starts = range(0, len(pixels), self._batch_size)  # An image of many views may exceed it.
             parts = [encode_halving(self._load(), pixels[start : start + self._batch_size]) for start in starts]
