@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from clipsearch.errors import ImageError, reason
 from clipsearch.images import decode
-from clipsearch.images.workers import Steps, shared
+from clipsearch.images.requests import Steps
+from clipsearch.images.workers import shared
 from clipsearch.types import Box, Hit
 
 if TYPE_CHECKING:

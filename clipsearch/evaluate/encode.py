@@ -26,7 +26,8 @@ from clipsearch.evaluate.store import Kept, VectorStore
 from clipsearch.files import PathLike
 from clipsearch.images import decode
 from clipsearch.images.open import READER_REVISION
-from clipsearch.images.workers import Steps, shared
+from clipsearch.images.requests import Steps
+from clipsearch.images.workers import shared
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.results import Progress
 from clipsearch.search.embed import SHOWN_CUT

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from clipsearch.errors import TruncatedImageError
+from clipsearch.images.requests import Answer, Request, Steps
 from clipsearch.images.sniff import MAX_PIXELS
-from clipsearch.images.workers import Answer, Request, Steps
 from clipsearch.types import Box, ImageFacts, Preprocess
 
 Result = TypeVar("Result")
@@ -64,7 +65,7 @@ class Image:
 
         `counted`: these are views of a run. Raises ImageError.
         """
-        fields = {"do": "pixels", "preprocess": asdict(preprocess), "boxes": list(boxes)}
+        fields = {"do": "pixels", "preprocess": _fields(preprocess), "boxes": list(boxes)}
         answer = yield Request(fields, views=len(boxes) if counted else 0, holds=self.holds)
         found = _pixels(answer)
         assert found is not None
@@ -125,13 +126,18 @@ def image(
             "max_pixels": max_pixels,
             "truncated": truncated,
             "since": since,
-            "preprocess": None if preprocess is None else asdict(preprocess),
+            "preprocess": None if preprocess is None else _fields(preprocess),
             "room": SMALL,
         },
         views=int(counted and preprocess is not None),
     )
     fields = answer.fields
     return Image(ImageFacts(**fields["facts"]), fields["changed"], fields["holds"], _pixels(answer))
+
+
+@functools.lru_cache(maxsize=16)
+def _fields(preprocess: Preprocess) -> dict[str, Any]:
+    return asdict(preprocess)
 
 
 def _pixels(answer: Answer) -> Pixels | None:

@@ -14,9 +14,10 @@ from clipsearch.catalog.contents import BLANK, Entry
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
 from clipsearch.files import UNKNOWN_MTIME
 from clipsearch.images import decode, tiles
+from clipsearch.images.limits import LimitError, Limits
 from clipsearch.images.open import IN_MEMORY_BYTES, READER_REVISION, decoder_version
+from clipsearch.images.requests import Steps, Task
 from clipsearch.images.tiles import Tiles, View
-from clipsearch.images.workers import LimitError, Limits, Steps, Task
 from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, Work
 from clipsearch.types import ContentState, HitState, ImageFacts
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import EARLIEST, LATEST, mtime_of, span, upwards
+from clipsearch.images.limits import Limits
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
-from clipsearch.images.workers import Limits
 from clipsearch.indexing import skipped
 from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
 from clipsearch.indexing.results import Problem

@@ -18,10 +18,11 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.encoders import devices
 from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import UsageError
+from clipsearch.images.limits import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits
 from clipsearch.images.open import decoder_version
+from clipsearch.images.requests import Task
 from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.images.tiles import Tiles
-from clipsearch.images.workers import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits, Task
 from clipsearch.images.workers import shared as workers_of
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.reader import Broken, Decoded, Done, Outcome, Reader, Unread, work_of
@@ -207,9 +208,9 @@ class IndexRun:
             contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
             workers_of(self._options.limits) as workers,
         ):
-            if self._reconciler.has_new():  # Otherwise, decoders and the encoder may not be needed at all.
+            is_new = self._reconciler.has_new()
+            if is_new:
                 workers.warm_up(self._meter.left)
-                self._load().load_images()
             reader = Reader(
                 catalog, self._row, tiles=self._tiles, max_pixels=self._options.max_pixels, limits=workers.limits
             )
@@ -217,6 +218,8 @@ class IndexRun:
             tasks = (reader.task(work) for work in self._reconciler.work())
             outcomes = workers.run(tasks, ahead=ahead, views=ahead, stop=self._stop, slow=self._report_slow)
             with contextlib.closing(outcomes):
+                if is_new:
+                    self._load().load_images()  # While the first files are decoded.
                 for outcome in outcomes:
                     self._take(outcome)
                     if self._stop():

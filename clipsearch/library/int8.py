@@ -19,8 +19,9 @@ from clipsearch.encoders.load import quantise, refuse_int8
 from clipsearch.encoders.onnx.quantisation import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
 from clipsearch.images import decode
+from clipsearch.images.requests import Steps
 from clipsearch.images.sniff import IMAGE_SUFFIXES
-from clipsearch.images.workers import Steps, shared
+from clipsearch.images.workers import shared
 from clipsearch.indexing.results import Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
 from clipsearch.indexing.scanner import Rules, Walk

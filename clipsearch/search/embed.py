@@ -17,7 +17,8 @@ from clipsearch.encoders.base import Encoder, encode_halving
 from clipsearch.errors import ImageError, UsageError, reason
 from clipsearch.files import absolute
 from clipsearch.images import decode
-from clipsearch.images.workers import Steps, shared
+from clipsearch.images.requests import Steps
+from clipsearch.images.workers import shared
 from clipsearch.search.terms import Image, Indexed, Region, Term, Text
 from clipsearch.types import MAX_INTEGER, EncoderInfo, Notice, is_text
 

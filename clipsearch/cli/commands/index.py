@@ -16,9 +16,9 @@ from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 from clipsearch.cli.options import flag, value
 from clipsearch.errors import LockedError, UsageError
 from clipsearch.files import absolute
+from clipsearch.images.limits import MEMORY_BYTES, SECONDS, Limits
 from clipsearch.images.sniff import MAX_PIXELS
 from clipsearch.images.tiles import Tiles
-from clipsearch.images.workers import MEMORY_BYTES, SECONDS, Limits, shared
 from clipsearch.types import MAX_INTEGER, Precision
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ def index(
         round(min(decode_memory * 2**30, MAX_INTEGER)),
     )
     if not dry_run and not place.has_library(folder):
+        from clipsearch.images.workers import shared
+
         shared(limits).warm_up(2)  # They start while the model is loaded; the others once there is enough work.
 
     from clipsearch.encoders.base import EncoderOptions

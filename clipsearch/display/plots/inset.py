@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from clipsearch.errors import ClipsearchError, UsageError
 from clipsearch.images import decode
-from clipsearch.images.workers import Steps, shared
+from clipsearch.images.requests import Steps
+from clipsearch.images.workers import shared
 from clipsearch.search.terms import Region
 
 if TYPE_CHECKING:

@@ -1,0 +1,147 @@
+"""One decoder process, as its parent sees it: it is sent requests, and answers each of them, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import sys
+import time
+from typing import IO
+
+from clipsearch.errors import ClipsearchError, ImageError, TruncatedImageError, UnsupportedImageError
+from clipsearch.images.limits import Limits
+from clipsearch.images.requests import Answer, Request
+
+WALL_FACTOR = 10
+"""A request may take as many times the limit of its CPU time before its process is ended."""
+
+_PIPE_BYTES = 2**20
+"""What a pipe holds, where the system lets it grow: so a process hands over an image without waiting."""
+
+_ERRORS: dict[str, type[ClipsearchError]] = {
+    "TruncatedImageError": TruncatedImageError,
+    "UnsupportedImageError": UnsupportedImageError,
+}
+
+
+class Process:
+    """`deadline`: when its request must be answered; None while it has none. `ready`: whether it has started.
+
+    again: it is for one file, on which another process has ended. It may take twice the memory: so that a decoder that
+    aborts for lack of memory can be told from one that crashes. prepare: it loads the decoders before it is asked to.
+    """
+
+    def __init__(self, limits: Limits, *, again: bool = False, prepare: bool = False) -> None:
+        import subprocess  # A query for words does not pay for it.
+
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
+            "PYTHONSAFEPATH": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        self.limits, self.again = limits, again
+        sizes = limits.memory * 2 if again else limits.memory, limits.memory * 2
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "clipsearch.images.worker", *map(str, (limits.seconds, *sizes, int(prepare)))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+        )
+        assert self._popen.stdin is not None and self._popen.stdout is not None
+        self._requests: IO[bytes] = self._popen.stdin
+        self._answers: IO[bytes] = self._popen.stdout
+        _widen(self._answers.fileno())
+        self.ready = False
+        self.deadline: float | None = None
+
+    def fileno(self) -> int:
+        """The descriptor that can be read once there is an answer."""
+        return self._answers.fileno()
+
+    def send(self, request: Request) -> None:
+        """Raises OSError where the process has ended."""
+        size = 0 if request.data is None else len(request.data)
+        self._requests.write(json.dumps({**request.fields, "bytes": size}).encode() + b"\n")
+        if request.data is not None:
+            self._requests.write(request.data)
+        self._requests.flush()
+        self.deadline = time.monotonic() + WALL_FACTOR * self.limits.seconds
+
+    def receive(self) -> Answer | BaseException | None:
+        """The next answer, or what it reports as raised; None for the sign that the process has started.
+
+        Waits for it. Raises EOFError where the process has ended.
+        """
+        length = bytearray(4)  # No more is read than one message has, or `poll` would not report the next one.
+        self._read(length)
+        text = bytearray(int.from_bytes(length, "big"))
+        self._read(text)
+        fields = json.loads(text)
+        if not self.ready:
+            self.ready = True
+            return None
+        pixels = None
+        if "shape" in fields:
+            import numpy as np
+
+            pixels = np.empty(fields["shape"], np.uint8)
+            self._read(pixels.data.cast("B"))
+        self.deadline = None
+        if self.again and 0 < self.limits.memory < fields["peak"]:
+            return self.limits.too_large()
+        return self._error(fields) or Answer(fields, pixels)
+
+    def let_go(self) -> None:
+        """Let it close its file, and give back its pixels; there is no answer."""
+        with contextlib.suppress(OSError):
+            self._requests.write(b'{"do": "close"}\n')
+            self._requests.flush()
+
+    def has_answer(self) -> bool:
+        """Whether `receive` would not wait, or only for the rest of an answer."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
+
+    def end(self, *, kill: bool = False) -> int:
+        """Wait for the end of the process; its exit code, or the negative number of the signal that ended it."""
+        if kill:
+            self._popen.kill()
+        for pipe in (self._requests, self._answers):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        return self._popen.wait()
+
+    def _read(self, into: bytearray | memoryview) -> None:
+        left = memoryview(into)
+        while left:
+            count = os.readv(self._answers.fileno(), [left])
+            if not count:
+                raise EOFError
+            left = left[count:]
+
+    def _error(self, fields: dict[str, object]) -> BaseException | None:
+        match fields.get("error"):
+            case None:
+                return None
+            case "OSError":
+                return OSError(fields["errno"], fields["reason"])
+            case "MemoryError":
+                return self.limits.too_large() if self.limits.memory else MemoryError()
+            case name:
+                return _ERRORS.get(str(name), ImageError)(str(fields["reason"]))
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold an image, where the system allows it (Linux; otherwise a process waits a little)."""
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
