@@ -79,9 +79,9 @@ class Contents:
         query = "SELECT 1 FROM contents WHERE id = ? AND reason = ?"
         return self._conn.execute(query, (content_id, BLANK)).fetchone() is not None
 
-    def has_size(self, size: int) -> bool:
-        """Whether a content has so many bytes; a file of another size is a new one. Reads all contents."""
-        return self._conn.execute("SELECT 1 FROM contents WHERE bytes = ? LIMIT 1", (size,)).fetchone() is not None
+    def sizes(self) -> frozenset[int]:
+        """The sizes of all contents, in bytes: a file of another size is a new one."""
+        return frozenset(size for (size,) in self._conn.execute("SELECT DISTINCT bytes FROM contents"))
 
     def _entry(self, condition: str, value: bytes | int) -> Entry | None:
         row = self._conn.execute(

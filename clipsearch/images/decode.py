@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Stored(NamedTuple):
     """A file that was opened, and perhaps read: size in bytes, modification time, SHA-256; `regular`: a regular file.
 
-    started_ns: when reading began. changed: whether it changed while it was read.
+    started_ns: when reading began. changed: whether it changed while it was read. image: if it was asked for with it.
     """
 
     size: int
@@ -35,6 +35,7 @@ class Stored(NamedTuple):
     digest: bytes = b""
     started_ns: int = 0
     changed: bool = False
+    image: Image | None = None
 
 
 class Pixels(NamedTuple):
@@ -67,7 +68,7 @@ class Image:
         """
         fields = {"do": "pixels", "preprocess": _fields(preprocess), "boxes": list(boxes)}
         answer = yield Request(fields, views=len(boxes) if counted else 0, holds=self.holds)
-        found = _pixels(answer)
+        found = _pixels(answer.fields, answer)
         assert found is not None
         return found
 
@@ -92,13 +93,23 @@ def opened(path: bytes) -> Steps[Stored]:
     return Stored(answer.fields["size"], answer.fields["mtime_ns"], answer.fields["regular"])
 
 
-def read(path: bytes) -> Steps[Stored]:
-    """Open, read and hash a file. Raises OSError."""
-    fields = (yield Request({"do": "read", "path": os.fsdecode(path)})).fields
+def read(path: bytes, *, preprocess: Preprocess | None = None, max_pixels: int = MAX_PIXELS) -> Steps[Stored]:
+    """Open, read and hash a file. Raises OSError.
+
+    With `preprocess`, the image comes along with its pixels, in one exchange instead of two: for files that are
+    certainly new. Without the image, `image` tells why.
+    """
+    request = {"do": "read", "path": os.fsdecode(path)}
+    if preprocess is None:
+        answer = yield Request(request)
+    else:
+        answer = yield Request({**request, "image": _image_fields(max_pixels, preprocess=preprocess)}, views=1)
+    fields = answer.fields
     about = fields["size"], fields["mtime_ns"], fields["regular"]
     if not fields["regular"]:
         return Stored(*about)
-    return Stored(*about, bytes.fromhex(fields["digest"]), fields["started_ns"], fields["changed"])
+    found = _image(fields["image"], answer) if "image" in fields else None
+    return Stored(*about, bytes.fromhex(fields["digest"]), fields["started_ns"], fields["changed"], found)
 
 
 def changed(file: Stored) -> Steps[bool]:
@@ -120,19 +131,25 @@ def image(
     `truncated` allows for a file that ends early. `since`: a reader's revision, for `changed`. `preprocess`: let the
     pixels of the whole image come along, if that takes little memory; `counted`: they are a view of a run.
     """
-    answer = yield Request(
-        {
-            "do": "image",
-            "max_pixels": max_pixels,
-            "truncated": truncated,
-            "since": since,
-            "preprocess": None if preprocess is None else _fields(preprocess),
-            "room": SMALL,
-        },
-        views=int(counted and preprocess is not None),
-    )
-    fields = answer.fields
-    return Image(ImageFacts(**fields["facts"]), fields["changed"], fields["holds"], _pixels(answer))
+    fields = _image_fields(max_pixels, truncated=truncated, since=since, preprocess=preprocess)
+    answer = yield Request({"do": "image", **fields}, views=int(counted and preprocess is not None))
+    return _image(answer.fields, answer)
+
+
+def _image_fields(
+    max_pixels: int, *, truncated: bool = False, since: int | None = None, preprocess: Preprocess | None
+) -> dict[str, Any]:
+    return {
+        "max_pixels": max_pixels,
+        "truncated": truncated,
+        "since": since,
+        "preprocess": None if preprocess is None else _fields(preprocess),
+        "room": SMALL,
+    }
+
+
+def _image(fields: dict[str, Any], answer: Answer) -> Image:
+    return Image(ImageFacts(**fields["facts"]), fields["changed"], fields["holds"], _pixels(fields, answer))
 
 
 @functools.lru_cache(maxsize=16)
@@ -140,10 +157,10 @@ def _fields(preprocess: Preprocess) -> dict[str, Any]:
     return asdict(preprocess)
 
 
-def _pixels(answer: Answer) -> Pixels | None:
+def _pixels(fields: dict[str, Any], answer: Answer) -> Pixels | None:
     if answer.pixels is None:
         return None
-    return Pixels(answer.pixels, frozenset(answer.fields["whole"]), answer.fields["blank"])
+    return Pixels(answer.pixels, frozenset(fields["whole"]), fields["blank"])
 
 
 def as_far_as_it_goes(

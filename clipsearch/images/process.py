@@ -86,7 +86,7 @@ class Process:
             self.ready = True
             return None
         pixels = None
-        if "shape" in fields:
+        if fields.get("shape"):
             import numpy as np
 
             pixels = np.empty(fields["shape"], np.uint8)

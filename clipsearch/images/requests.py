@@ -61,7 +61,7 @@ def do_here(steps: Steps[Result], *, only: Collection[str] = ()) -> Result:
             except StopIteration as end:
                 result: Result = end.value
                 return result
-            if only and request.fields["do"] not in only:
+            if only and (request.fields["do"] not in only or "image" in request.fields):
                 steps.close()
                 raise NotHereError
             try:

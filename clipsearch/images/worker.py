@@ -7,6 +7,7 @@ the parent itself.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any, BinaryIO
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.files import mtime_of
 from clipsearch.images.open import IN_MEMORY_BYTES, open_image
+from clipsearch.images.requests import READING
 from clipsearch.types import Preprocess
 
 _COMPARED = 512
@@ -80,8 +82,11 @@ class Session:
         self._file = os.fdopen(descriptor, "rb")
         return self._about(), []
 
-    def _do_read(self, path: str) -> Answer:
-        """Open a file and read it once; what it was like before, and whether it has changed since."""
+    def _do_read(self, path: str, image: dict[str, Any] | None = None) -> Answer:
+        """Open a file and read it once; what it was like before, and whether it has changed since.
+
+        `image`: what `image` would be asked. If that fails, the answer is without it.
+        """
         started_ns = time.time_ns()
         before, _ = self._do_open(path)
         if self._file is None:
@@ -94,7 +99,12 @@ class Session:
             while piece := self._file.read(_PIECE):
                 digest.update(piece)
         changed = self._about() != before
-        return {**before, "digest": digest.hexdigest(), "started_ns": started_ns, "changed": changed}, []
+        answer = {**before, "digest": digest.hexdigest(), "started_ns": started_ns, "changed": changed}
+        if image is not None and before["size"] and not changed:
+            with contextlib.suppress(Exception):  # Asked for alone, it says what is wrong.
+                fields, pixels = self._do_image(**image)
+                return {**answer, "image": fields, "shape": fields.pop("shape", None)}, pixels
+        return answer, []
 
     def _do_about(self) -> Answer:
         return self._about(), []
@@ -183,7 +193,7 @@ def main() -> None:
         if request["do"] == "close":
             session.close()
             continue
-        if not loaded and request["do"] not in ("open", "read"):
+        if not loaded and (request["do"] not in READING or "image" in request):
             loaded = _load(memory)
         data = requests.read(request["bytes"]) if request["bytes"] else None
         # Default actions end the process even inside a decoder's loop, and even if the parent is gone.

@@ -6,6 +6,8 @@ What comes back is all that the recorder needs: the pixels, or why the file fail
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -121,12 +123,16 @@ class _Kept(NamedTuple):
 class Reader:
     """Reads files for one run. `catalog` is a reading connection of its own.
 
-    `row` is the encoder that pixels are for; `tiles`: which views an image has.
+    `row` is the encoder that pixels are for; `tiles`: which views an image has. `sizes` are those of the contents that
+    are known from earlier runs, in bytes.
     """
 
-    def __init__(self, catalog: Catalog, row: EncoderRow, *, tiles: Tiles, max_pixels: int, limits: Limits) -> None:
+    def __init__(
+        self, catalog: Catalog, row: EncoderRow, *, tiles: Tiles, max_pixels: int, limits: Limits, sizes: Container[int]
+    ) -> None:
         self._decoder = decoder_version(max_pixels)
         self._limits = limits
+        self._sizes = sizes
         self._catalog = catalog
         self._encoder_id = row.id
         self._preprocess = row.info.preprocess
@@ -135,9 +141,14 @@ class Reader:
 
     def task(self, work: Work) -> Task[Outcome]:
         """What reads, hashes and decodes one file. What is wrong with it is returned, not raised."""
-        return functools.partial(self._try, work)
+        return functools.partial(self._try, work, itertools.count())
 
-    def _try(self, work: Work) -> Steps[Outcome]:
+    def is_new(self, work: Work) -> bool:
+        """Whether a file must be new: no known content has its size."""
+        return not work.pending and work.size > 0 and work.size not in self._sizes
+
+    def _try(self, work: Work, tries: Iterator[int]) -> Steps[Outcome]:
+        is_first = not next(tries)
         kept = None
         if work.pending and work.content_id is not None:
             kept = self._kept(content_id=work.content_id)
@@ -148,7 +159,7 @@ class Reader:
                 reread = yield from self._reread(work, kept.entry)
                 if reread is not None:
                     return reread
-            return (yield from self._read(work))
+            return (yield from self._read(work, at_once=is_first and self._tiles == "none" and self.is_new(work)))
         except FileNotFoundError:
             return Unread(work, "it vanished before it was read", vanished=True)
         except OSError as exc:
@@ -170,8 +181,10 @@ class Reader:
             return None  # `_read` gets the same error, and reports it.
         return Reread(work, work.size, work.mtime_ns, entry.id, image.facts, "ok", remark)
 
-    def _read(self, work: Work) -> Steps[Outcome]:
-        file = yield from decode.read(work.path)
+    def _read(self, work: Work, *, at_once: bool) -> Steps[Outcome]:
+        """`at_once`: decode the image before its digest is known here; where a decoder has failed on it, not again."""
+        preprocess = self._preprocess if at_once else None
+        file = yield from decode.read(work.path, preprocess=preprocess, max_pixels=self._max_pixels)
         if not file.regular:
             return Unread(work, "no longer a regular file")
         if file.changed:
@@ -183,24 +196,31 @@ class Reader:
             return Known(*hashed, kept.entry.id, kept.entry.state)
         if not file.size:
             return Broken(*hashed, "failed", "the file is empty")
-        outcome = yield from self._decode(hashed, kept)
+        outcome = yield from self._decode(hashed, kept, image=file.image if kept is None else None)
         if file.size > IN_MEMORY_BYTES and (yield from decode.changed(file)):
             return Changing(work)
         return outcome
 
     def _decode(
-        self, hashed: tuple[Work, int, int, bytes], kept: _Kept | None, *, truncated: bool = False
+        self,
+        hashed: tuple[Work, int, int, bytes],
+        kept: _Kept | None,
+        *,
+        image: decode.Image | None = None,
+        truncated: bool = False,
     ) -> Steps[Outcome]:
         work, size, mtime_ns, _ = hashed
         facts_only = kept is not None and kept.need == "facts"
         whole = self._tiles == "none" and not facts_only
         try:
-            image = yield from decode.image(
-                max_pixels=self._max_pixels,
-                truncated=truncated,
-                since=None if kept is None or kept.entry.revision >= READER_REVISION else kept.entry.revision,
-                preprocess=self._preprocess if whole else None,
-                counted=True,
+            image = image or (
+                yield from decode.image(
+                    max_pixels=self._max_pixels,
+                    truncated=truncated,
+                    since=None if kept is None or kept.entry.revision >= READER_REVISION else kept.entry.revision,
+                    preprocess=self._preprocess if whole else None,
+                    counted=True,
+                )
             )
             state: HitState = "partial" if truncated else "ok"
             corrects = kept is not None and (yield from self._corrects(image, kept.entry, truncated=truncated))

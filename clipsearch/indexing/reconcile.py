@@ -276,11 +276,6 @@ class Reconciler:
     def count_work(self) -> int:
         return int(self.catalog.conn.execute("SELECT count(*) FROM temp.work").fetchone()[0])
 
-    def has_new(self) -> bool:
-        """Whether a file to read must be new, as no known content has its size."""
-        new = "SELECT 1 FROM temp.work WHERE NOT pending AND size AND size NOT IN (SELECT bytes FROM contents)"
-        return self.catalog.conn.execute(f"{new} LIMIT 1").fetchone() is not None
-
     def clamped_times(self) -> list[str]:
         """Notices about the files of this run whose times the catalog cannot hold."""
         rows = self.catalog.conn.execute(

@@ -6,6 +6,7 @@ The caller holds the library's lock. Every batch is one transaction, so a kill l
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import time
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 MAX_ROWS_A_COMMIT = 512
 """Files that need no encoding are committed this many at a time."""
+
+_LOOKED_AT = 1000
+"""Files of a run of which one must be new to load the encoder at once."""
 
 MAX_WORKERS = 256
 """More than the machines of users have cores; each thread also holds a decoded image."""
@@ -208,12 +212,17 @@ class IndexRun:
             contextlib.closing(Catalog.open(self._catalog.folder)) as catalog,
             workers_of(self._options.limits) as workers,
         ):
-            is_new = self._reconciler.has_new()
+            reader = Reader(
+                catalog,
+                self._row,
+                tiles=self._tiles,
+                max_pixels=self._options.max_pixels,
+                limits=workers.limits,
+                sizes=catalog.contents.sizes(),
+            )
+            is_new = any(map(reader.is_new, itertools.islice(self._reconciler.work(), _LOOKED_AT)))
             if is_new:
                 workers.warm_up(self._meter.left)
-            reader = Reader(
-                catalog, self._row, tiles=self._tiles, max_pixels=self._options.max_pixels, limits=workers.limits
-            )
             ahead = 2 * self._batch_size + workers.count
             tasks = (reader.task(work) for work in self._reconciler.work())
             outcomes = workers.run(tasks, ahead=ahead, views=ahead, stop=self._stop, slow=self._report_slow)

@@ -148,7 +148,7 @@ class Embedder:
             if self._stored(lambda catalog: catalog.files.unchanged_content(path)) is not None:
                 return
             with contextlib.suppress(OSError, ValueError):
-                needed = self.catalog is None or not self.catalog.contents.has_size(os.stat(path).st_size)
+                needed = self.catalog is None or os.stat(path).st_size not in self.catalog.contents.sizes()
         shared().warm_up()
         if needed:
             self.load().load_images()
