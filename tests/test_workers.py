@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from conftest import Cli
@@ -22,7 +23,7 @@ from PIL import Image
 from clipsearch import Library
 from clipsearch.errors import ImageError
 from clipsearch.images import decode
-from clipsearch.images.limits import Limits
+from clipsearch.images.limits import LimitError, Limits
 from clipsearch.images.open import open_image
 from clipsearch.images.requests import Steps
 from clipsearch.images.workers import Workers
@@ -48,6 +49,7 @@ def change() -> None:
             case 104: time.sleep(1000)
             case 105: os._exit(3)
             case 106: os.kill(os.getpid(), 9)
+            case 108: bytearray(1 << 62)
         return load(self)
 
     ImageFile.ImageFile.load = misbehave
@@ -68,8 +70,8 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(site))
     folder = tmp_path / "photos"
     folder.mkdir()
-    for width in (100, 101, 102, 103, 104, 105, 106, 107):
-        Image.new("RGB", (width, 80), (width, 0, 0)).save(folder / f"{width}.png")
+    for width in (100, 101, 102, 103, 104, 105, 106, 107, 108):
+        Image.linear_gradient("L").resize((width, 80)).convert("RGB").save(folder / f"{width}.png")
         os.utime(folder / f"{width}.png", (1e9, 1e9))  # The next run would read files that are as new as this one.
     return folder
 
@@ -160,18 +162,19 @@ def test_each_way_to_fail_costs_only_its_file(faulty: Path, tmp_path: Path) -> N
             "104": "decoding it took more than 5 seconds",
             "105": "the decoder fails on it (exit code 3)",
             "106": "its decoder process was ended from outside (signal 9)",
+            "108": "decoding it takes more than 1024 MiB (`decode_memory`)",
         }
         again = library.index([faulty], run=run)
         assert {Path(problem.path).stem for problem in again.failed} == {"104", "106"}
-        assert (again.opened, again.failed_before) == (0, 4)
+        assert (again.opened, again.failed_before) == (0, 5)
         more = library.index([faulty], run=replace(run, decode_timeout=0.6, decode_memory=2**31))
-        assert {Path(problem.path).stem for problem in more.failed} == {"102", "103", "104", "106"}
+        assert {Path(problem.path).stem for problem in more.failed} == {"102", "103", "104", "106", "108"}
 
 
 def test_queries_and_labels_survive_it_too(faulty: Path, cli: Cli, tmp_path: Path) -> None:
     (faulty / "104.png").unlink()  # It would take 200 seconds.
     env = {"PYTHONPATH": os.environ["PYTHONPATH"]}
-    shutil.copytree(faulty, tmp_path / "good", ignore=shutil.ignore_patterns("10[1-6].png"))
+    shutil.copytree(faulty, tmp_path / "good", ignore=shutil.ignore_patterns("10[1-68].png"))
     assert cli("index", "good", "--model", "builtin", cwd=tmp_path, env=env).code == 0
     ran = cli("query", "photos/101.png", cwd=tmp_path, env=env)
     assert ran.code == 2 and "101.png: the decoder fails on it (SIGABRT)" in ran.err
@@ -188,6 +191,46 @@ def test_queries_and_labels_survive_it_too(faulty: Path, cli: Cli, tmp_path: Pat
         timeout=200,
     )
     assert ran.code == 3 and ran.err.count("SIGABRT") == 1, ran.err
+
+
+def test_thumbnails_and_evaluations_survive_it_too(faulty: Path, cli: Cli, tmp_path: Path) -> None:
+    for slow in ("102.png", "104.png"):
+        (faulty / slow).unlink()
+    env = {"PYTHONPATH": os.environ["PYTHONPATH"]}
+    for label in ("one", "two"):
+        shutil.copytree(faulty, tmp_path / "labelled" / label)
+    ran = cli("eval", "classify", "labelled", "--model", "builtin", "--json", cwd=tmp_path, env=env)
+    assert ran.code == 3 and "SIGABRT" in ran.err, ran.err
+    sound = {"PYTHONPATH": env["PYTHONPATH"].partition(os.pathsep)[2]}
+    assert cli("index", "photos", "--model", "builtin", cwd=tmp_path, env=sound).code == 0
+    ran = cli("query", "red", "--html", "hits.html", cwd=tmp_path, env=env)
+    shown = (tmp_path / "hits.html").read_text().count("data:image/")
+    assert (ran.code, shown) == (0, 2), ran.err  # 100 and 107
+
+
+@pytest.mark.parametrize("form", ["WEBP", "JPEG2000", "JXL", "AVIF", "PNG"])
+def test_a_lack_of_memory_is_not_taken_for_damage(form: str, tmp_path: Path) -> None:
+    """Most decoders report it as damage, and some abort."""
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    image = Image.fromarray(noise).resize((6000, 6000))
+    if form == "JXL":
+        (tmp_path / "large").write_bytes(imagecodecs.jpegxl_encode(np.asarray(image), effort=1))
+    else:
+        quick = {"WEBP": {"method": 0}, "AVIF": {"speed": 10}, "PNG": {"compress_level": 1}}
+        image.save(tmp_path / "large", form, **quick.get(form, {}))
+    with Workers(Limits(1, memory=2**27)) as workers, pytest.raises(LimitError, match="more than 128 MiB"):
+        workers.do(functools.partial(pixels, tmp_path / "large"))
+    with Workers(Limits(1, memory=2**31)) as workers:
+        assert workers.do(functools.partial(pixels, tmp_path / "large")).shape == (3, 32, 32)
+
+
+def test_without_a_limit_a_lack_of_memory_is_not_remembered(faulty: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (faulty / "108.png").rename(tmp_path / "one" / "108.png")
+    with Library.create(tmp_path / "index", model="builtin") as library:
+        report = library.index([tmp_path / "one"], run=RunOptions(decode_memory=0))
+        assert [problem.reason for problem in report.failed] == ["not enough memory to decode it now"]
+        assert library.index(run=RunOptions(decode_memory=0)).failed_before == 0
 
 
 @pytest.mark.parametrize("way", ["file", "stdin", "module"])

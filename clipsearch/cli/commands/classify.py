@@ -175,6 +175,11 @@ def _labels(values: list[str], images: Texts, library: Path | None) -> list[Labe
 
 def _answer(asked: _Asked, folder: Path | None, *, named: bool) -> tuple[ClassifyResult | None, Classifier | None]:
     """With the library if there is one; no result where the classifier is only saved."""
+    from clipsearch.images.workers import shared
+
+    if folder is None and asked.pictures is not None:
+        shared().warm_up()  # While the model is loaded; a library may know the pictures.
+
     from clipsearch.classify.run import classify_alone
     from clipsearch.cli.progress import Counter
     from clipsearch.errors import ModelMismatchError, NoLibraryError
