@@ -22,7 +22,7 @@ from PIL import Image
 
 from clipsearch import Library
 from clipsearch.errors import ImageError
-from clipsearch.images import decode
+from clipsearch.images import decode, schedule
 from clipsearch.images.limits import LimitError, Limits
 from clipsearch.images.open import open_image
 from clipsearch.images.requests import Steps
@@ -50,6 +50,9 @@ def change() -> None:
             case 105: os._exit(3)
             case 106: os.kill(os.getpid(), 9)
             case 108: bytearray(1 << 62)
+            case 109 if not os.path.exists(os.environ["MARK"]):
+                open(os.environ["MARK"], "w").close()
+                os.abort()
         return load(self)
 
     ImageFile.ImageFile.load = misbehave
@@ -149,11 +152,14 @@ def test_closing_early_begins_nothing_more_and_leaves_no_process(tmp_path: Path)
     assert children() == before
 
 
-def test_each_way_to_fail_costs_only_its_file(faulty: Path, tmp_path: Path) -> None:
+def test_each_way_to_fail_costs_only_its_file(faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "SLOW_S", 3)
+    slow: set[str | None] = set()
     with Library.create(tmp_path / "index", model="builtin") as library:
         run = RunOptions(workers=2, decode_timeout=0.5, decode_memory=2**30)
-        first = library.index([faulty], run=run)
+        first = library.index([faulty], run=run, progress=lambda step: slow.add(step.slow))
         assert first.indexed == 2
+        assert slow - {None} == {str(faulty / "104.png")}
         reasons = {Path(problem.path).stem: problem.reason for problem in first.failed}
         assert reasons == {
             "101": "the decoder fails on it (SIGABRT)",
@@ -169,6 +175,17 @@ def test_each_way_to_fail_costs_only_its_file(faulty: Path, tmp_path: Path) -> N
         assert (again.opened, again.failed_before) == (0, 5)
         more = library.index([faulty], run=replace(run, decode_timeout=0.6, decode_memory=2**31))
         assert {Path(problem.path).stem for problem in more.failed} == {"102", "103", "104", "106", "108"}
+
+
+def test_a_crash_that_does_not_repeat_costs_nothing(
+    faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    (faulty / "100.png").rename(tmp_path / "100.png")
+    Image.linear_gradient("L").resize((109, 80)).save(tmp_path / "109.png")
+    with Library.create(tmp_path / "index", model="builtin") as library:
+        report = library.index([tmp_path / "100.png", tmp_path / "109.png"])
+    assert (tmp_path / "mark").exists() and (report.indexed, report.failed) == (2, ())
 
 
 def test_queries_and_labels_survive_it_too(faulty: Path, cli: Cli, tmp_path: Path) -> None:

@@ -92,9 +92,10 @@ class Process:
             pixels = np.empty(fields["shape"], np.uint8)
             self._read(pixels.data.cast("B"))
         self.deadline = None
-        if self.again and 0 < self.limits.memory < fields["peak"]:
+        error = self._error(fields)
+        if self.again and (error or pixels is not None) and 0 < self.limits.memory < fields["peak"]:
             return self.limits.too_large()
-        return self._error(fields) or Answer(fields, pixels)
+        return error or Answer(fields, pixels)
 
     def let_go(self) -> None:
         """Let it close its file, and give back its pixels; there is no answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import select
@@ -9,9 +10,9 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from clipsearch.errors import ImageError
 from clipsearch.images.pool import Pool
@@ -19,14 +20,16 @@ from clipsearch.images.process import WALL_FACTOR, Process
 from clipsearch.images.requests import (
     READING,
     Answer,
-    NotHereError,
     Request,
     Result,
     Steps,
     Task,
-    do_here,
     next_request,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SLOW_S = 10
 """A task that takes more seconds is reported to whoever runs it."""
@@ -35,6 +38,10 @@ _OWN_FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, sig
 """Signals by which a decoder ends its own process."""
 
 _POLL_S = 0.5
+
+
+class NotHereError(Exception):
+    """A task has a request that is for a decoder process."""
 
 
 class WorkerLostError(OSError):
@@ -331,3 +338,31 @@ def _succeeded(item: _Job[Result] | BaseException | None) -> _Job[Result]:
     if item.error is not None:
         raise item.error
     return item
+
+
+def do_here(steps: Steps[Result], *, only: Collection[str] = ()) -> Result:
+    """Work through a task in this process. Raises NotHereError at a request that is not `only` allowed, if some are."""
+    from clipsearch.images.worker import Session
+
+    with contextlib.closing(Session()) as session:
+        answer: Answer | BaseException | None = None
+        while True:
+            try:
+                request = next_request(steps, answer)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            if only and (request.fields["do"] not in only or "image" in request.fields):
+                steps.close()
+                raise NotHereError
+            try:
+                fields, pixels = session.do(request.fields, request.data)
+                answer = Answer(fields, _array(fields["shape"], b"".join(pixels)) if pixels else None)
+            except (ImageError, OSError, MemoryError) as exc:
+                answer = exc
+
+
+def _array(shape: tuple[int, ...], data: bytes) -> NDArray[np.uint8]:
+    import numpy as np
+
+    return np.ndarray(shape, np.uint8, data)

@@ -193,11 +193,12 @@ def main() -> None:
         if request["do"] == "close":
             session.close()
             continue
-        if not loaded and (request["do"] not in READING or "image" in request):
+        decodes = request["do"] not in READING or "image" in request
+        if decodes and not loaded:
             loaded = _load(memory)
         data = requests.read(request["bytes"]) if request["bytes"] else None
         # Default actions end the process even inside a decoder's loop, and even if the parent is gone.
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds if decodes else 0)
         signal.setitimer(signal.ITIMER_REAL, 10 * seconds + 5)
         answer: dict[str, Any]
         pixels: list[bytes] = []

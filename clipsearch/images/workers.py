@@ -26,8 +26,8 @@ from typing import Self
 
 from clipsearch.images.limits import Limits
 from clipsearch.images.pool import Pool
-from clipsearch.images.requests import Result, Task, do_here
-from clipsearch.images.schedule import Schedule
+from clipsearch.images.requests import Result, Task
+from clipsearch.images.schedule import Schedule, do_here
 
 
 class Workers:
