@@ -10,7 +10,7 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.images.limits import Limits
 from clipsearch.images.process import Process
 
-_STARTS = 3
+_STARTS = 10
 """So many processes in a row that do not even start are an error."""
 
 _SHOW_WHY = "`python -m clipsearch.images.worker 20 0 0 1`"
