@@ -104,19 +104,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_bytes(path: bytes) -> bytes:
-    """The bytes of a regular file. Raises UsageError, with its path."""
-    name = os.fsdecode(path)
-    try:
-        # Opening a FIFO would otherwise wait for somebody to write to it.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError("not a regular file", path=name)
-            return file.read()
-    except OSError as exc:
-        raise UsageError(reason(exc), path=name) from exc
-
-
 # Writing
 
 

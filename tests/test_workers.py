@@ -1,4 +1,4 @@
-"""Decoder processes: whatever a decoder does, it costs only the file that it did it with."""
+"""Decoder processes: a decoder that misbehaves costs only the file that it was decoding."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,6 @@ def test_what_a_task_raises_is_raised_at_its_turn(tmp_path: Path) -> None:
 def test_no_more_views_are_decoded_ahead_than_allowed(tmp_path: Path) -> None:
     Image.new("RGB", (50, 50)).save(tmp_path / "one.png")
     counts = [1, 1, 9, 1, 1, 1, 9, 9, 1] * 4
-    decoded = itertools.count()
     begun = taken = most = 0
 
     def views(count: int) -> Steps[int]:
@@ -124,7 +124,6 @@ def test_no_more_views_are_decoded_ahead_than_allowed(tmp_path: Path) -> None:
         found = yield from image.pixels(SMALL, [None] * count, counted=True)
         begun += count
         most = max(most, begun - taken)
-        next(decoded)
         return len(found.rows)
 
     with Workers(Limits(3)) as workers:
@@ -186,6 +185,69 @@ def test_a_crash_that_does_not_repeat_costs_nothing(
     with Library.create(tmp_path / "index", model="builtin") as library:
         report = library.index([tmp_path / "100.png", tmp_path / "109.png"])
     assert (tmp_path / "mark").exists() and (report.indexed, report.failed) == (2, ())
+
+
+def test_a_crash_in_a_process_of_a_large_program_is_not_taken_for_a_lack_of_memory(
+    faulty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARK", str(faulty / "mark"))
+    Image.linear_gradient("L").resize((109, 80)).save(faulty / "109.png")
+    own = np.ones(600 * 2**20, np.uint8)  # As a model may take.
+    with Workers(Limits(1, memory=2**29)) as workers:
+        assert workers.do(functools.partial(pixels, faulty / "109.png")).shape == (3, 32, 32)
+    assert own.all()
+
+
+def test_a_very_large_file_that_fails_costs_only_itself(faulty: Path, tmp_path: Path) -> None:
+    os.truncate(faulty / "101.png", 257 * 2**20)  # It is decoded from the disk.
+    with Library.create(tmp_path / "index", model="builtin") as library:
+        report = library.index([faulty / "100.png", faulty / "101.png"])
+    assert report.indexed == 1
+    assert [problem.reason for problem in report.failed] == ["the decoder fails on it (SIGABRT)"]
+
+
+def test_a_lower_limit_of_the_system_holds(cli: Cli, tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(tmp_path / "one.png")
+    index = f"{sys.executable} -m clipsearch index one.png --model builtin --index index"
+    done = subprocess.run(["bash", "-c", f"ulimit -d 1500000; {index}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_on_standard_input_is_no_image(cli: Cli, tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(tmp_path / "one.png")
+    assert cli("index", "one.png", "--model", "builtin", cwd=tmp_path).code == 0
+    ran = cli("query", "-", cwd=tmp_path, input=b"")
+    assert ran.code == 2 and "the file is empty" in ran.err
+
+
+def test_a_fork_has_processes_of_its_own(tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(tmp_path / "one.png")
+    task = functools.partial(pixels, tmp_path / "one.png")
+    with Workers(Limits(1)) as workers:
+        workers.do(task)
+        before = children()
+        with warnings.catch_warnings():  # Other threads of the test's process are none of its business.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            os._exit(0 if workers.do(task).shape == (3, 32, 32) and not children() & before else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert workers.do(task).shape == (3, 32, 32) and children() == before
+
+
+@pytest.mark.parametrize("delay", [0.15, 0.3, 0.6])
+def test_an_interrupt_of_the_whole_group_ends_a_run_in_order(delay: float, tmp_path: Path) -> None:
+    for number in range(60):
+        Image.linear_gradient("L").resize((900, 600 + number)).save(tmp_path / f"{number:03}.png")
+    command = [sys.executable, "-m", "clipsearch", "index", str(tmp_path), "--index", str(tmp_path / "index")]
+    run = subprocess.Popen(
+        [*command, "--model", "builtin", "--workers", "6"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(delay)
+    os.killpg(run.pid, signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode in (130, -signal.SIGINT), said
+    assert "do not start" not in said
 
 
 def test_queries_and_labels_survive_it_too(faulty: Path, cli: Cli, tmp_path: Path) -> None:

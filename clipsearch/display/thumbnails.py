@@ -83,8 +83,8 @@ def _thumbnail(hit: Hit, side: int) -> Steps[Thumbnail]:
             if not (yield from decode.opened(os.fsencode(path))).regular:
                 why = "not a regular file"
                 continue
-        except OSError as exc:
-            why = reason(exc)
+        except (OSError, ImageError) as exc:
+            why = exc.reason if isinstance(exc, ImageError) else reason(exc)
             continue
         try:
             (pixels, width), _ = yield from decode.as_far_as_it_goes(functools.partial(_upright, side))

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -76,7 +75,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What a decoder thread found: a known vector, pixels to encode, or a reason for neither."""
+    """What a task found: a known vector, pixels to encode, or a reason for neither."""
 
     work: Work
     digest: bytes = b""
@@ -109,7 +108,6 @@ class VectorSource:
         self._place = place
         self._meter = meter
         self._batch_size = devices.batch_size(place.options.device)
-        self._lock = threading.Lock()
         self._encoded = self._taken = 0
         self._seconds = 0.0
         self._notices = list(notices)
@@ -147,9 +145,8 @@ class VectorSource:
         done: dict[int, Embedded] = {}
         waiting: list[tuple[int, _Loaded]] = []
         workers = shared()
-        limit = self._batch_size + workers.count
         tasks = (functools.partial(self._read, work) for work in works)
-        ahead = workers.run(tasks, ahead=limit, views=limit, stop=self._place.stop)
+        ahead = workers.run(tasks, ahead=self._batch_size + workers.count, stop=self._place.stop)
         with contextlib.closing(ahead):
             for place, loaded in enumerate(ahead):
                 if loaded.partial:
@@ -206,7 +203,7 @@ class VectorSource:
             return _Loaded(work, digest, reason=str(exc))
         except OSError as exc:
             return _Loaded(work, digest, reason=reason(exc))
-        except (MemoryError, ValueError) as exc:  # A name with a zero byte is a ValueError.
+        except (MemoryError, ValueError) as exc:  # In the catalog, a name with a zero byte is a ValueError.
             return _Loaded(work, digest, reason=str(exc) or "not enough memory")
         return _Loaded(work, digest, pixels=pixels, partial=partial)
 
@@ -220,20 +217,18 @@ class VectorSource:
         """The content of a file that is unchanged since it was indexed."""
         if self._catalog is None:
             return None
-        with self._lock:
-            content_id = self._catalog.files.unchanged_content(path)
-            return None if content_id is None else self._catalog.contents.get(content_id)
+        content_id = self._catalog.files.unchanged_content(path)
+        return None if content_id is None else self._catalog.contents.get(content_id)
 
     def _kept(self, digest: bytes, alteration: Alteration | None) -> Kept | None:
         """The vector of a content, from the library or from the store."""
-        with self._lock:
-            if alteration is None and self._catalog is not None and self.row is not None:
-                content = self._catalog.contents.by_digest(digest)
-                vector = self._catalog.embeddings.vector_of(content[0], self.row.id) if content else None
-                if vector is not None:
-                    return Kept(vector)
-            key = _key(digest, alteration)
-            return self._store.get(self.info.fingerprint, [key], dim=self.info.dim).get(key)
+        if alteration is None and self._catalog is not None and self.row is not None:
+            content = self._catalog.contents.by_digest(digest)
+            vector = self._catalog.embeddings.vector_of(content[0], self.row.id) if content else None
+            if vector is not None:
+                return Kept(vector)
+        key = _key(digest, alteration)
+        return self._store.get(self.info.fingerprint, [key], dim=self.info.dim).get(key)
 
     def _prepare(self, alteration: Alteration | None) -> Steps[tuple[NDArray[np.uint8], bool]]:
         """Pixels of the open file for the encoder, and whether the file ends early. Raises ImageError."""

@@ -15,9 +15,6 @@ from clipsearch.types import Box, ImageFacts, Preprocess
 
 Result = TypeVar("Result")
 
-SMALL = 64 * 2**20
-"""Bytes: images that hold less while they are decoded need not wait for room. That is 16 megapixels."""
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -112,10 +109,10 @@ def read(path: bytes, *, preprocess: Preprocess | None = None, max_pixels: int =
     return Stored(*about, bytes.fromhex(fields["digest"]), fields["started_ns"], fields["changed"], found)
 
 
-def changed(file: Stored) -> Steps[bool]:
-    """Whether the open file has changed since it was read."""
-    fields = (yield Request({"do": "about"})).fields
-    return (fields["size"], fields["mtime_ns"]) != (file.size, file.mtime_ns)
+def changed(path: bytes, file: Stored) -> Steps[bool]:
+    """Whether a file has changed since it was read. Raises OSError."""
+    now = yield from opened(path)
+    return (now.size, now.mtime_ns, now.regular) != (file.size, file.mtime_ns, True)
 
 
 def image(
@@ -144,7 +141,6 @@ def _image_fields(
         "truncated": truncated,
         "since": since,
         "preprocess": None if preprocess is None else _fields(preprocess),
-        "room": SMALL,
     }
 
 

@@ -10,7 +10,7 @@ from clipsearch.errors import ImageError
 SECONDS = 20.0
 MEMORY_BYTES = 2 * 2**30
 LEAST_MEMORY_BYTES = 256 * 2**20
-"""With less, not even the decoders themselves can be loaded."""
+"""With less, ordinary photos would be over the limit: a progressive JPEG of 60 megapixels holds 180 MiB."""
 
 _EXCEEDED = ", exceeded "
 

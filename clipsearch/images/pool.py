@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 
-from clipsearch.errors import ClipsearchError
+from clipsearch.errors import ClipsearchError, reason
 from clipsearch.images.limits import Limits
 from clipsearch.images.process import Process
 
@@ -26,11 +27,12 @@ class Pool:
     def __init__(self, limits: Limits, count: int) -> None:
         self.limits = limits
         self.count = count
-        self._owner = os.getpid()
         self._idle: list[Process] = []
         self._starting: list[Process] = []
         self._lock = threading.Lock()
         self._unready = 0
+        pool = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: pool() and pool()._forget())  # type: ignore[union-attr]
 
     def take(self) -> Process | None:
         """A process that is ready."""
@@ -45,8 +47,6 @@ class Pool:
 
     def greet(self) -> None:
         """See which processes are ready by now."""
-        if self._owner != os.getpid():  # They belong to the parent.
-            self._owner, self._idle, self._starting = os.getpid(), [], []
         if not self._starting:
             return
         with self._lock:
@@ -70,12 +70,15 @@ class Pool:
         """A process that belongs to the caller (see Process)."""
         if not sys.executable:
             raise WorkerError("there is no Python interpreter to start decoders with", advice="use `workers=None`")
-        return Process(self.limits, again=again, prepare=prepare)
+        try:
+            return Process(self.limits, again=again, prepare=prepare)
+        except OSError as exc:  # No memory, or too many processes or open files.
+            raise WorkerError(f"a decoder process cannot be started: {reason(exc)}") from exc
 
-    def starting(self) -> list[Process]:
-        """The processes that are not ready yet."""
+    def starting(self) -> list[int]:
+        """The descriptors of the processes that are not ready yet."""
         with self._lock:
-            return list(self._starting)
+            return [process.fileno() for process in self._starting]
 
     def warm_up(self, count: int) -> None:
         """Start processes, so that up to `count` are ready when there is work."""
@@ -109,9 +112,15 @@ class Pool:
 
     def close(self) -> None:
         """End all processes that are idle or starting."""
-        self.greet()
         with self._lock:
             processes = [*self._idle, *self._starting]
             self._idle, self._starting = [], []
         for process in processes:
             process.end(kill=True)
+
+    def _forget(self) -> None:
+        """After a fork, the processes belong to the parent, and the lock may be held."""
+        self._lock = threading.Lock()
+        for process in (*self._idle, *self._starting):
+            process.forget()
+        self._idle, self._starting = [], []

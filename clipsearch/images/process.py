@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import select
+import signal
 import sys
 import time
 from typing import IO
 
 from clipsearch.errors import ClipsearchError, ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.images.limits import Limits
-from clipsearch.images.requests import Answer, Request
+from clipsearch.images.requests import READING, Answer, Request
 
 WALL_FACTOR = 10
 """A request may take as many times the limit of its CPU time before its process is ended."""
+
+_END_S = 5
+"""Seconds for a process to end."""
 
 _PIPE_BYTES = 2**20
 """What a pipe holds, where the system lets it grow: so a process hands over an image without waiting."""
@@ -28,7 +33,8 @@ _ERRORS: dict[str, type[ClipsearchError]] = {
 
 
 class Process:
-    """`deadline`: when its request must be answered; None while it has none. `ready`: whether it has started.
+    """`asked`: when it got its request. `deadline`: until when it must answer; None without a request. `ready`: whether
+    it has started.
 
     again: it is for one file, on which another process has ended. It may take twice the memory: so that a decoder that
     aborts for lack of memory can be told from one that crashes. prepare: it loads the decoders before it is asked to.
@@ -51,12 +57,14 @@ class Process:
             stderr=subprocess.DEVNULL,
             env=environment,
             cwd="/",
+            process_group=0,  # What the terminal sends to the program's group is not for it: it may just be starting.
         )
         assert self._popen.stdin is not None and self._popen.stdout is not None
         self._requests: IO[bytes] = self._popen.stdin
         self._answers: IO[bytes] = self._popen.stdout
         _widen(self._answers.fileno())
         self.ready = False
+        self.asked = 0.0
         self.deadline: float | None = None
 
     def fileno(self) -> int:
@@ -65,12 +73,14 @@ class Process:
 
     def send(self, request: Request) -> None:
         """Raises OSError where the process has ended."""
-        size = 0 if request.data is None else len(request.data)
+        size = None if request.data is None else len(request.data)
         self._requests.write(json.dumps({**request.fields, "bytes": size}).encode() + b"\n")
         if request.data is not None:
             self._requests.write(request.data)
         self._requests.flush()
-        self.deadline = time.monotonic() + WALL_FACTOR * self.limits.seconds
+        reads = request.fields["do"] in READING and "image" not in request.fields
+        self.asked = time.monotonic()
+        self.deadline = math.inf if reads else self.asked + WALL_FACTOR * self.limits.seconds
 
     def receive(self) -> Answer | BaseException | None:
         """The next answer, or what it reports as raised; None for the sign that the process has started.
@@ -93,7 +103,7 @@ class Process:
             self._read(pixels.data.cast("B"))
         self.deadline = None
         error = self._error(fields)
-        if self.again and (error or pixels is not None) and 0 < self.limits.memory < fields["peak"]:
+        if (error or pixels is not None) and 0 < self.limits.memory < fields.get("peak", 0):
             return self.limits.too_large()
         return error or Answer(fields, pixels)
 
@@ -115,12 +125,26 @@ class Process:
 
     def end(self, *, kill: bool = False) -> int:
         """Wait for the end of the process; its exit code, or the negative number of the signal that ended it."""
+        import subprocess
+
         if kill:
             self._popen.kill()
+        self._close()
+        for _ in range(2):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._popen.wait(timeout=_END_S)
+            self._popen.kill()
+        return -signal.SIGKILL  # It waits for a disk; it ends once that answers.
+
+    def forget(self) -> None:
+        """Let go of a process of the parent, after a fork."""
+        self._close()
+        self._popen.returncode = 0  # Or it would be waited for, in vain.
+
+    def _close(self) -> None:
         for pipe in (self._requests, self._answers):
             with contextlib.suppress(OSError):
                 pipe.close()
-        return self._popen.wait()
 
     def _read(self, into: bytearray | memoryview) -> None:
         left = memoryview(into)

@@ -31,8 +31,11 @@ class Answer(NamedTuple):
 Steps = Generator[Request, Answer, Result]
 Task = Callable[[], Steps[Result]]
 
-READING = ("open", "read", "about")
+READING = ("open", "read")
 """Requests that do not reach any decoder."""
+
+SMALL = 64 * 2**20
+"""Bytes: images that hold less while they are decoded need not wait for room."""
 
 
 def next_request(steps: Steps[Any], answer: Answer | BaseException | None) -> Request:

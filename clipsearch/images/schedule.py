@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 from clipsearch.errors import ImageError
-from clipsearch.images.pool import Pool
+from clipsearch.images.pool import Pool, WorkerError
 from clipsearch.images.process import WALL_FACTOR, Process
 from clipsearch.images.requests import (
     READING,
@@ -45,12 +45,12 @@ class NotHereError(Exception):
 
 
 class WorkerLostError(OSError):
-    """A decoder process has ended for reasons of its own, or took too long; its file can be tried again."""
+    """A decoder process was ended from outside, or took too long; its file can be tried again."""
 
 
 @dataclass(eq=False)
 class _Job(Generic[Result]):
-    """A task on its way. waiting: a request for which there is no room yet; faults: how its processes ended."""
+    """A task on its way. waiting: a request for which there is no room yet; faults: exit codes of its processes."""
 
     task: Task[Result]
     steps: Steps[Result]
@@ -58,8 +58,7 @@ class _Job(Generic[Result]):
     waiting: Request | None = None
     views: int = 0
     holds: int = 0
-    began: float = field(default_factory=time.monotonic)
-    told: bool = False
+    is_reported: bool = False
     faults: list[int] = field(default_factory=list)
     done: bool = False
     result: Any = None
@@ -74,13 +73,13 @@ class _Slow(Generic[Result]):
 class Schedule(Generic[Result]):
     """One run through tasks (see Workers.run). `memory`: bytes that their images may hold together.
 
-    The caller's thread takes tasks from their iterator and gives results away; another one does the rest. They share
+    The caller's thread takes tasks from their iterator and yields results; another one does the rest. They share
     `_next`, `_taken` and `_done`, and `_changes`, which tells the other one of news in the first two.
     """
 
     def __init__(self, pool: Pool, memory: int, tasks: Iterable[Task[Result]], *, ahead: int, views: int) -> None:
         self._pool, self._memory, self._tasks = pool, memory, iter(tasks)
-        self._ahead, self._limit = ahead, views
+        self._ahead, self._max_views = ahead, views
         self._next: deque[Task[Result]] = deque()
         self._taken: deque[int] = deque()  # the views of each job that the caller has used
         self._done: queue.SimpleQueue[_Job[Result] | _Slow[Result] | BaseException | None] = queue.SimpleQueue()
@@ -190,8 +189,7 @@ class Schedule(Generic[Result]):
             process = self._pool.new(again=True) if is_faulty else self._pool.take()
             if process is None:
                 wanted = min(len(self._again) + len(self._next), self._pool.count - len(self._begun))
-                for _ in range(wanted - len(self._pool.starting())):
-                    self._pool.start()
+                self._start(wanted - len(self._pool.starting()))
                 break
             job = self._again.popleft() if self._again else self._new_job()
             job.process = process
@@ -201,6 +199,14 @@ class Schedule(Generic[Result]):
             return False
         self._read_here(self._new_job())
         return True
+
+    def _start(self, count: int) -> None:
+        try:
+            for _ in range(count):
+                self._pool.start()
+        except WorkerError:
+            if not self._begun and not self._pool.starting():
+                raise  # Otherwise, there are fewer.
 
     def _may_begin(self) -> bool:
         return bool(self._next) and self._untaken < self._ahead
@@ -226,7 +232,7 @@ class Schedule(Generic[Result]):
         """Wait for answers, and go on with their tasks."""
         asked = {job.process.fileno(): job for job in self._begun if job.process and job.process.deadline}
         poll = select.poll()
-        for number in (self._awake, *asked, *(process.fileno() for process in self._pool.starting())):
+        for number in (self._awake, *asked, *self._pool.starting()):
             poll.register(number, select.POLLIN)
         self._is_waiting = len(asked) < self._pool.count
         ready = poll.poll(1000 * _POLL_S if wait and changes == self._changes else 0)
@@ -245,8 +251,8 @@ class Schedule(Generic[Result]):
                 self._pool.ended(process, kill=True)
                 late = f"decoding it took more than {process.limits.seconds * WALL_FACTOR:g} seconds"
                 self._go_on(job, WorkerLostError(late))
-            elif not job.told and now > job.began + SLOW_S:
-                job.told = True
+            elif process is not None and process.deadline and not job.is_reported and now > process.asked + SLOW_S:
+                job.is_reported = True
                 self._done.put(_Slow(job.task))
 
     def _receive(self, job: _Job[Result], process: Process) -> None:
@@ -282,18 +288,24 @@ class Schedule(Generic[Result]):
     def _has_room(self, job: _Job[Result], request: Request) -> bool:
         if job is self._order[0] and self._untaken == len(self._order):
             return True  # The caller waits for it.
-        views, held = self._views + request.views, self._holds + request.holds
-        return (not request.views or views <= self._limit) and (not request.holds or held <= self._memory)
+        views, holds = self._extra(job, request)
+        return (not views or self._views + views <= self._max_views) and (
+            not holds or self._holds + holds <= self._memory
+        )
 
     def _send(self, job: _Job[Result], request: Request) -> None:
         job.waiting = None
-        self._reserve(job, request.views, request.holds)
+        self._reserve(job, *self._extra(job, request))
         if job.process is None:
             job.process = self._pool.new(again=bool(job.faults))
         try:
             job.process.send(request)
         except OSError:
             self._ended(job, job.process)
+
+    def _extra(self, job: _Job[Result], request: Request) -> tuple[int, int]:
+        """The views and the bytes that a request takes beyond those of the job's earlier ones."""
+        return max(0, request.views - job.views), max(0, request.holds - job.holds)
 
     def _reserve(self, job: _Job[Result], views: int, holds: int) -> None:
         job.views += views
@@ -302,7 +314,7 @@ class Schedule(Generic[Result]):
         self._holds += holds
 
     def _ended(self, job: _Job[Result], process: Process) -> None:
-        """The process has ended: begin the task anew, or tell it why it cannot be."""
+        """The process has ended: start the task again, or throw the reason into it."""
         job.process = None
         how = self._pool.ended(process)
         own_fault = how >= 0 or -how in _OWN_FAULTS

@@ -8,6 +8,7 @@ the parent itself.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.files import mtime_of
 from clipsearch.images.open import IN_MEMORY_BYTES, open_image
-from clipsearch.images.requests import READING
+from clipsearch.images.requests import READING, SMALL
 from clipsearch.types import Preprocess
 
 _COMPARED = 512
@@ -33,10 +34,7 @@ _PIECE = 4 * 2**20
 _OPENED_BYTES = 2**30
 """More than any decoder holds only to open an image of 64 megapixels."""
 
-_MAXRSS_BYTES = 1024 if sys.platform == "linux" else 1
-"""The unit of the peak of memory that the system reports (getrusage)."""
-
-Answer = tuple[dict[str, Any], list[bytes]]
+Reply = tuple[dict[str, Any], list[bytes]]
 """The fields, with the `shape` of the pixels that follow if there are any; and these."""
 
 
@@ -52,14 +50,14 @@ class Session:
         self._picture: Any = None
         self._max_pixels = 0
 
-    def do(self, request: dict[str, Any], data: bytes | None = None) -> Answer:
+    def do(self, request: dict[str, Any], data: bytes | None = None) -> Reply:
         """Answer a request; `data`: the bytes that came with it."""
         arguments = {name: value for name, value in request.items() if name not in ("do", "bytes")}
         if data is not None:
             self.close()
             self._data = data
             return {}, []
-        answer: Answer = getattr(self, f"_do_{request['do']}")(**arguments)
+        answer: Reply = getattr(self, f"_do_{request['do']}")(**arguments)
         return answer
 
     def close(self) -> None:
@@ -72,9 +70,11 @@ class Session:
         """Whether decoding may hold `size` bytes; what cannot even be opened may hold a little."""
         return size < _OPENED_BYTES if self._picture is None else self._picture.holds() > size
 
-    def _do_open(self, path: str) -> Answer:
+    def _do_open(self, path: str) -> Reply:
         self.close()
         # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
+        if "\0" in path:  # For `os.open`, that is a ValueError.
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         descriptor = os.open(os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -82,7 +82,7 @@ class Session:
         self._file = os.fdopen(descriptor, "rb")
         return self._about(), []
 
-    def _do_read(self, path: str, image: dict[str, Any] | None = None) -> Answer:
+    def _do_read(self, path: str, image: dict[str, Any] | None = None) -> Reply:
         """Open a file and read it once; what it was like before, and whether it has changed since.
 
         `image`: what `image` would be asked. If that fails, the answer is without it.
@@ -106,15 +106,12 @@ class Session:
                 return {**answer, "image": fields, "shape": fields.pop("shape", None)}, pixels
         return answer, []
 
-    def _do_about(self) -> Answer:
-        return self._about(), []
-
     def _do_image(
-        self, max_pixels: int, truncated: bool, since: int | None, preprocess: dict[str, Any] | None, room: int
-    ) -> Answer:
+        self, max_pixels: int, truncated: bool, since: int | None, preprocess: dict[str, Any] | None
+    ) -> Reply:
         """The facts, and whether readers before the revision `since` gave other pixels.
 
-        With `preprocess`, the pixels of the whole image come along, unless decoding holds more than `room` bytes.
+        With `preprocess`, the pixels of the whole image come along, unless decoding holds more than SMALL bytes.
         """
         self._max_pixels = max_pixels
         self._picture = open_image(self._source(), max_pixels=max_pixels, truncated=truncated)
@@ -122,12 +119,12 @@ class Session:
         whole = None if preprocess is None else Preprocess(**preprocess)
         holds = self._picture.holds(whole)
         answer = {"facts": asdict(self._picture.facts), "changed": changed, "holds": holds}
-        if preprocess is None or holds > room:
+        if preprocess is None or holds > SMALL:
             return answer, []
         more, pixels = self._do_pixels(preprocess, [None])
         return {**answer, **more}, pixels
 
-    def _do_pixels(self, preprocess: dict[str, Any], boxes: list[list[int] | None]) -> Answer:
+    def _do_pixels(self, preprocess: dict[str, Any], boxes: list[list[int] | None]) -> Reply:
         """Pixels (n, 3, S, S) of the boxes: decoded once, or twice where a box needs a larger draft than the whole.
 
         Where that is too large for the limit, the whole image stands in for the box; its place is in `whole`. `blank`:
@@ -148,23 +145,23 @@ class Session:
         planes = [channel.tobytes() for square in squares for channel in square.split()]
         return {"whole": whole, "blank": is_blank, "shape": shape}, planes
 
-    def _do_blank(self) -> Answer:
+    def _do_blank(self) -> Reply:
         return {"blank": self._picture.is_blank()}, []
 
-    def _do_same_cut(self) -> Answer:
+    def _do_same_cut(self) -> Reply:
         """Whether a decode that allows for a truncated file gives the same pixels."""
         cut = open_image(self._source(), max_pixels=self._max_pixels, truncated=True)
         here, there = (image.upright(max_side=_COMPARED).tobytes() for image in (self._picture, cut))
         return {"same": here == there}, []
 
-    def _do_upright(self, max_side: int | None) -> Answer:
+    def _do_upright(self, max_side: int | None) -> Reply:
         image = self._picture.upright(max_side=max_side)
         return {"shape": (image.height, image.width, 3)}, [image.tobytes()]
 
     def _about(self) -> dict[str, Any]:
         assert self._file is not None
         about = os.fstat(self._file.fileno())
-        return {"size": about.st_size, "mtime_ns": mtime_of(about), "inode": about.st_ino, "regular": True}
+        return {"size": about.st_size, "mtime_ns": mtime_of(about), "regular": True}
 
     def _source(self) -> bytes | BinaryIO:
         if self._data is not None:
@@ -196,10 +193,10 @@ def main() -> None:
         decodes = request["do"] not in READING or "image" in request
         if decodes and not loaded:
             loaded = _load(memory)
-        data = requests.read(request["bytes"]) if request["bytes"] else None
+        data = None if request["bytes"] is None else requests.read(request["bytes"])
         # Default actions end the process even inside a decoder's loop, and even if the parent is gone.
         signal.setitimer(signal.ITIMER_PROF, seconds if decodes else 0)
-        signal.setitimer(signal.ITIMER_REAL, 10 * seconds + 5)
+        signal.setitimer(signal.ITIMER_REAL, 10 * seconds + 5 if decodes else 0)
         answer: dict[str, Any]
         pixels: list[bytes] = []
         try:
@@ -208,7 +205,8 @@ def main() -> None:
             answer = _error(exc)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        answer["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
+        if memory and memory == more:
+            answer["peak"] = _peak()
         try:
             _answer(answers, answer, pixels)
         except BrokenPipeError:
@@ -224,7 +222,7 @@ def _load(memory: int) -> bool:
     return True
 
 
-def _done(session: Session, request: dict[str, Any], data: bytes | None, memory: int, more: int) -> Answer:
+def _done(session: Session, request: dict[str, Any], data: bytes | None, memory: int, more: int) -> Reply:
     """What `Session.do` answers. Raises its errors; MemoryError also where the image needs more than `memory` bytes.
 
     Many decoders take the lack of memory for damage. Then the image can be decoded if there is more.
@@ -250,7 +248,16 @@ def _done(session: Session, request: dict[str, Any], data: bytes | None, memory:
 def _limit(memory: int) -> None:
     """Limit the memory of this process, without what it has mapped from files."""
     kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS  # Elsewhere, DATA is not enforced.
-    resource.setrlimit(kind, (memory, resource.getrlimit(kind)[1]))
+    most = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (memory if most == resource.RLIM_INFINITY else min(memory, most), most))
+
+
+def _peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open("/proc/self/status") as status:  # Linux's ru_maxrss begins with that of the parent.
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
 def _answer(answers: BinaryIO, fields: dict[str, Any], pixels: list[bytes]) -> None:

@@ -12,8 +12,8 @@ A task is a generator: it yields requests about one file and receives the answer
         for pixels in workers.run([functools.partial(shown, path) for path in paths]):
             ...
 
-Where a process ends, its task begins anew in another one. If it ends again by a signal that only a decoder's own fault
-sends, the task gets an ImageError; if something outside ended it, an OSError.
+Where a process ends, its task starts again in another one. If that ends, too, by an exit or a signal that only a
+decoder's own fault causes, the task gets an ImageError; if something outside ended it, an OSError.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable
 from typing import Self
 
@@ -76,13 +77,13 @@ class Workers:
         """The results in the order of `tasks`; what a task raises is raised at its turn. Close it to stop early.
 
         Meanwhile, up to `ahead` tasks (0: twice the number of processes) are begun and not yet taken from here, and at
-        most `views` views of them are decoded; the one that is waited for always gets its own. Tasks run in another
-        thread, their iterator and the callbacks in the caller's. `stop` may end it while this waits for
-        a process. `slow` is told a task that takes more than ten seconds.
+        most `views` views of them are decoded (0: no limit); the one that is waited for always gets its own. Tasks run
+        in another thread, their iterator and the callbacks in the caller's. `stop` may end it while this waits for a
+        process. `slow` receives each task that takes more than ten seconds.
         """
         if self.limits.count is None:
             return (do_here(task()) for task in tasks)
-        schedule = Schedule(self._pool, self._memory, tasks, ahead=ahead or 2 * self.count, views=views)
+        schedule = Schedule(self._pool, self._memory, tasks, ahead=ahead or 2 * self.count, views=views or sys.maxsize)
         return schedule.results(stop, slow)
 
 

@@ -162,8 +162,8 @@ class Reader:
             return (yield from self._read(work, at_once=is_first and self._tiles == "none" and self.is_new(work)))
         except FileNotFoundError:
             return Unread(work, "it vanished before it was read", vanished=True)
-        except OSError as exc:
-            return Unread(work, reason(exc))
+        except (OSError, ImageError) as exc:  # One about the image would be `Broken`.
+            return Unread(work, exc.reason if isinstance(exc, ImageError) else reason(exc))
         except MemoryError:
             return Unread(work, "not enough memory to decode it now")
 
@@ -197,7 +197,7 @@ class Reader:
         if not file.size:
             return Broken(*hashed, "failed", "the file is empty")
         outcome = yield from self._decode(hashed, kept, image=file.image if kept is None else None)
-        if file.size > IN_MEMORY_BYTES and (yield from decode.changed(file)):
+        if file.size > IN_MEMORY_BYTES and (yield from decode.changed(work.path, file)):
             return Changing(work)
         return outcome
 

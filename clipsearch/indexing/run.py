@@ -46,7 +46,7 @@ _LOOKED_AT = 1000
 """Files of a run of which one must be new to load the encoder at once."""
 
 MAX_WORKERS = 256
-"""More than the machines of users have cores; each thread also holds a decoded image."""
+"""More than the machines of users have cores; each process also holds a decoded image."""
 
 MAX_BATCH = 4096
 """Images of 224 × 224 pixels that are in such a batch or wait for the next one take 2 GB."""

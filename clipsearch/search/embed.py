@@ -6,7 +6,6 @@ import contextlib
 import functools
 import itertools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -91,8 +90,6 @@ class Embedder:
         self.cache = cache
         self.catalog = catalog
         self.notices = list(notices)
-        self._reading = threading.Lock()
-        """Held by the thread that reads the catalog."""
 
     def load(self) -> Encoder:
         self.loaded = True
@@ -160,7 +157,7 @@ class Embedder:
         """
         workers = shared()
         tasks = (functools.partial(self._loaded, path) for path in paths)
-        ahead = workers.run(tasks, ahead=BATCH + workers.count, views=BATCH + workers.count)
+        ahead = workers.run(tasks, ahead=BATCH + workers.count)
         while batch := list(itertools.islice(ahead, BATCH)):
             vectors = iter(self._encoded([each for each in batch if each.error is None]))
             for each in batch:
@@ -185,8 +182,9 @@ class Embedder:
         name = os.fsdecode(path)
         try:
             file = yield from decode.read(path)
-        except OSError as exc:
-            return _Loaded(path, error=UsageError(reason(exc), path=name))
+        except (OSError, ImageError) as exc:
+            why = exc.reason if isinstance(exc, ImageError) else reason(exc)
+            return _Loaded(path, error=UsageError(why, path=name))
         if not file.regular:
             return _Loaded(path, error=UsageError("not a regular file", path=name))
         stored = self._stored(lambda catalog: _content_with(file.digest, catalog))
@@ -211,9 +209,8 @@ class Embedder:
         """The stored vector of the content that `find` finds, where it has one."""
         if self.catalog is None:
             return None
-        with self._reading:
-            content_id = find(self.catalog)
-            return None if content_id is None else self.catalog.embeddings.vector_of(content_id, self.row.id)
+        content_id = find(self.catalog)
+        return None if content_id is None else self.catalog.embeddings.vector_of(content_id, self.row.id)
 
     def _prepared(self, path: bytes, region: Region | None = None) -> Steps[_Loaded]:
         """The pixels of the image in the open file, or of a part of it, as far as it goes."""

@@ -137,6 +137,9 @@ def index(
 
     Only what changed since the last run is read. Ctrl-C keeps what is done; the next run picks up where it left off.
     """
+    for option, number, unit in (("--max-pixels", max_pixels, "megapixels"), ("--decode-memory", decode_memory, "GiB")):
+        if not math.isfinite(number):
+            raise UsageError(f"{option} {number:g}: must be a number of {unit}")
     folder = place.place_for_index(index)
     limits = Limits(
         _count(workers if threads is None else threads),
@@ -155,8 +158,6 @@ def index(
     from clipsearch.library.library import Library
     from clipsearch.vectors.engines import check_choice
 
-    if not math.isfinite(max_pixels):
-        raise UsageError(f"--max-pixels {max_pixels:g}: must be a number of megapixels")
     if engine is not None:
         check_choice(engine)
     if model is not None and precision is None and model.endswith(INT8_SUFFIX):
@@ -203,7 +204,7 @@ def index(
 
 
 def _count(workers: str) -> int | None:
-    if workers == "none":
+    if workers.lower() == "none":
         return None
     if not workers.isdecimal():
         raise UsageError(f"--workers {workers}: a number, or none")

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +26,6 @@ from clipsearch.encoders.onnx.tower import Build, Tower
 from clipsearch.encoders.specs import BUILTIN_SPEC
 from clipsearch.errors import EncoderError
 from clipsearch.types import EncoderInfo, Preprocess, Seen
-
-if TYPE_CHECKING:
-    pass
 
 DATA = Path(__file__).parent / "data"
 DIM = 384
