@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -33,7 +34,7 @@ from clipsearch.types import Preprocess
 
 SMALL = Preprocess(32)
 
-SITE = """
+SITE = r"""
 import os, sys, time
 
 def change() -> None:
@@ -51,6 +52,11 @@ def change() -> None:
             case 105: os._exit(3)
             case 106: os.kill(os.getpid(), 9)
             case 108: bytearray(1 << 62)
+            case 110:
+                for number in range(3, 8):
+                    try: os.write(number, b"\xff\xff\xff\xff and so on")
+                    except OSError: pass
+            case 111: raise OSError("weird \udce9 text")
             case 109 if not os.path.exists(os.environ["MARK"]):
                 open(os.environ["MARK"], "w").close()
                 os.abort()
@@ -196,6 +202,35 @@ def test_a_crash_in_a_process_of_a_large_program_is_not_taken_for_a_lack_of_memo
     with Workers(Limits(1, memory=2**29)) as workers:
         assert workers.do(functools.partial(pixels, faulty / "109.png")).shape == (3, 32, 32)
     assert own.all()
+
+
+def test_what_a_decoder_writes_and_says_costs_only_its_file(faulty: Path, tmp_path: Path) -> None:
+    paths = [faulty / "100.png", *(faulty / f"{width}.png" for width in (110, 111))]
+    for path in paths[1:]:
+        Image.linear_gradient("L").resize((int(path.stem), 80)).save(path)
+        os.utime(path, (1e9, 1e9))
+    with Library.create(tmp_path / "index", model="builtin") as library:
+        assert library.index(paths).indexed == 1
+        again = library.index()
+    assert (again.failed_before, again.failed) == (2, ())
+
+
+def test_limits_that_are_no_round_numbers_are_remembered(faulty: Path, tmp_path: Path) -> None:
+    run = RunOptions(decode_memory=357_913_941, decode_timeout=0.1234567)
+    with Library.create(tmp_path / "index", model="builtin") as library:
+        assert len(library.index([faulty / "102.png", faulty / "103.png"], run=run).failed) == 2
+        assert library.index(run=run).failed_before == 2
+
+
+@pytest.mark.parametrize("width", [102, 104])
+def test_a_process_at_work_ends_with_its_parent(width: int, faulty: Path, cli: Cli, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "clipsearch", "index", str(faulty / f"{width}.png"), "--model", "builtin"]
+    parent = subprocess.Popen([*command, "--index", str(tmp_path / "index")], stderr=subprocess.DEVNULL)
+    wait_for(lambda: any(cpu_or_sleep(pid) for pid in children(parent.pid)))
+    orphans = children(parent.pid)
+    parent.kill()
+    parent.wait(30)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), seconds=3)
 
 
 def test_a_very_large_file_that_fails_costs_only_itself(faulty: Path, tmp_path: Path) -> None:
@@ -362,6 +397,14 @@ def test_a_parent_that_is_killed_leaves_no_process(how: signal.Signals, tmp_path
     parent.send_signal(how)
     parent.wait(30)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
+
+
+def cpu_or_sleep(pid: int) -> bool:
+    """Whether a decoder process has had its file for a while: it loops, or waits for something else than a request."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]
+        return int(ticks) > 50 or "nanosleep" in Path(f"/proc/{pid}/wchan").read_text()
+    return False
 
 
 def children(parent: int = 0) -> set[int]:

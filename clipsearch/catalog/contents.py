@@ -91,6 +91,8 @@ class Contents:
 
     def put(self, digest: bytes, *, size: int, state: ContentState, reason: str | None, decoder: str, now: str) -> int:
         """Record a content, or the state that a later decode gave it; its id, which stays the same, like its facts."""
+        if reason is not None:  # A decoder's message may hold anything.
+            reason = reason.encode(errors="backslashreplace").decode()
         row = self._conn.execute(
             """INSERT INTO contents (digest, bytes, state, reason, decoder, added_at) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (digest) DO UPDATE SET

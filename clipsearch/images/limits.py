@@ -35,13 +35,14 @@ class Limits:
     def too_large(self) -> LimitError:
         """The error for an image that takes more memory."""
         mib = f"{self.memory / 2**20:g} MiB"
-        return LimitError(f"decoding it takes more than {mib} (`decode_memory`)", limit=_EXCEEDED + mib)
+        exact = f"{_EXCEEDED}{self.memory / 2**20!r} MiB"
+        return LimitError(f"decoding it takes more than {mib} (`decode_memory`)", limit=exact)
 
     def too_slow(self) -> LimitError:
         """The error for an image that takes more CPU time."""
         seconds = f"{self.seconds:g} s"
         reason = f"decoding it takes more than {seconds} of CPU time (`decode_timeout`)"
-        return LimitError(reason, limit=_EXCEEDED + seconds)
+        return LimitError(reason, limit=f"{_EXCEEDED}{self.seconds!r} s")
 
 
 class LimitError(ImageError):

@@ -20,6 +20,12 @@ from clipsearch.images.requests import READING, Answer, Request
 WALL_FACTOR = 10
 """A request may take as many times the limit of its CPU time before its process is ended."""
 
+_ANSWER_S = 10
+"""Seconds between two pieces of an answer, which a process writes in one go."""
+
+_MAX_TEXT = 16 * 2**20
+"""Bytes of JSON in an answer; the facts of an image take a few thousand."""
+
 _END_S = 5
 """Seconds for a process to end."""
 
@@ -85,11 +91,14 @@ class Process:
     def receive(self) -> Answer | BaseException | None:
         """The next answer, or what it reports as raised; None for the sign that the process has started.
 
-        Waits for it. Raises EOFError where the process has ended.
+        Waits for it. Raises EOFError where the process has ended, ValueError for what is no answer or stops half way.
         """
-        length = bytearray(4)  # No more is read than one message has, or `poll` would not report the next one.
-        self._read(length)
-        text = bytearray(int.from_bytes(length, "big"))
+        head = bytearray(4)  # No more is read than one message has, or `poll` would not report the next one.
+        self._read(head)
+        length = int.from_bytes(head, "big")
+        if length > _MAX_TEXT:
+            raise ValueError("a decoder has written into the answers")
+        text = bytearray(length)
         self._read(text)
         fields = json.loads(text)
         if not self.ready:
@@ -113,11 +122,11 @@ class Process:
             self._requests.write(b'{"do": "close"}\n')
             self._requests.flush()
 
-    def has_answer(self) -> bool:
-        """Whether `receive` would not wait, or only for the rest of an answer."""
+    def has_answer(self, seconds: float = 0) -> bool:
+        """Whether something of an answer, or the end of the process, comes within so many seconds."""
         poll = select.poll()
         poll.register(self, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(1000 * seconds))
 
     def is_alive(self) -> bool:
         """Whether it has not ended."""
@@ -149,6 +158,8 @@ class Process:
     def _read(self, into: bytearray | memoryview) -> None:
         left = memoryview(into)
         while left:
+            if not self.has_answer(_ANSWER_S):
+                raise ValueError("an answer stops half way")
             count = os.readv(self._answers.fileno(), [left])
             if not count:
                 raise EOFError

@@ -258,8 +258,10 @@ class Schedule(Generic[Result]):
     def _receive(self, job: _Job[Result], process: Process) -> None:
         try:
             answer = process.receive()
-        except (EOFError, OSError, ValueError):
+        except (EOFError, OSError):
             self._ended(job, process)
+        except ValueError:
+            self._ended(job, process, is_confused=True)
         else:
             if answer is not None:
                 self._go_on(job, answer)
@@ -313,11 +315,11 @@ class Schedule(Generic[Result]):
         self._views += views
         self._holds += holds
 
-    def _ended(self, job: _Job[Result], process: Process) -> None:
+    def _ended(self, job: _Job[Result], process: Process, *, is_confused: bool = False) -> None:
         """The process has ended: start the task again, or throw the reason into it."""
         job.process = None
-        how = self._pool.ended(process)
-        own_fault = how >= 0 or -how in _OWN_FAULTS
+        how = self._pool.ended(process, kill=is_confused)
+        own_fault = is_confused or how >= 0 or -how in _OWN_FAULTS
         if not process.ready or (own_fault and not job.faults):
             if process.ready:
                 job.faults.append(how)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import resource
+import select
 import signal
 import stat
 import sys
@@ -179,6 +181,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what an interrupted run still does.
     seconds, memory, more = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):  # A decoder that prints must not be taken for an answer.
         os.dup2(null, standard)
@@ -197,6 +200,7 @@ def main() -> None:
         # Default actions end the process even inside a decoder's loop, and even if the parent is gone.
         signal.setitimer(signal.ITIMER_PROF, seconds if decodes else 0)
         signal.setitimer(signal.ITIMER_REAL, 10 * seconds + 5 if decodes else 0)
+        _end_with_parent(requests, armed=True)
         answer: dict[str, Any]
         pixels: list[bytes] = []
         try:
@@ -205,12 +209,27 @@ def main() -> None:
             answer = _error(exc)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        _end_with_parent(requests, armed=False)
         if memory and memory == more:
             answer["peak"] = _peak()
         try:
             _answer(answers, answer, pixels)
         except BrokenPipeError:
             return
+
+
+def _end_with_parent(requests: BinaryIO, *, armed: bool) -> None:
+    """Let the kernel end this process (SIGIO) if the other end of its stdin is closed, even inside a decoder's loop.
+
+    It does the same for every request that comes, so this must be off when one may.
+    """
+    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
+    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC if armed else flags & ~os.O_ASYNC)
+    if armed:
+        poll = select.poll()
+        poll.register(requests, 0)
+        if poll.poll(0):
+            sys.exit()
 
 
 def _load(memory: int) -> bool:

@@ -77,7 +77,7 @@ class RunOptions:
         for name, value, least, most in (
             ("workers", self.workers or 0, 0, MAX_WORKERS),
             ("decode_timeout", self.decode_timeout, 0.1, 1e6),
-            ("decode_memory", self.decode_memory or LEAST_MEMORY_BYTES, LEAST_MEMORY_BYTES, MAX_INTEGER),
+            ("decode_memory", self.decode_memory or LEAST_MEMORY_BYTES, LEAST_MEMORY_BYTES, MAX_INTEGER // 4),
             ("batch_size", self.batch_size, 0, MAX_BATCH),
             ("max_pixels", self.max_pixels, 1, MAX_INTEGER),
         ):

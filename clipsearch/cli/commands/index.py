@@ -16,7 +16,7 @@ from clipsearch.cli.exits import INTERRUPTED, SOME_FAILED
 from clipsearch.cli.options import flag, value
 from clipsearch.errors import LockedError, UsageError
 from clipsearch.files import absolute
-from clipsearch.images.limits import MEMORY_BYTES, SECONDS, Limits
+from clipsearch.images.limits import LEAST_MEMORY_BYTES, MEMORY_BYTES, SECONDS, Limits
 from clipsearch.images.sniff import MAX_PIXELS
 from clipsearch.images.tiles import Tiles
 from clipsearch.types import MAX_INTEGER, Precision
@@ -64,7 +64,8 @@ def index(
         value("--decode-timeout", "S", "Give up a picture after so many seconds of CPU time.", min=0.1),
     ] = SECONDS,
     decode_memory: Annotated[
-        float, value("--decode-memory", "GIB", "Memory limit of a decoder process, in GiB; 0: none.", min=0)
+        float,
+        value("--decode-memory", "GIB", "Memory limit of a decoder process, in GiB (0.25 or more); 0: none.", min=0),
     ] = MEMORY_BYTES / 2**30,
     exclude: Annotated[
         list[str] | None,
@@ -140,11 +141,13 @@ def index(
     for option, number, unit in (("--max-pixels", max_pixels, "megapixels"), ("--decode-memory", decode_memory, "GiB")):
         if not math.isfinite(number):
             raise UsageError(f"{option} {number:g}: must be a number of {unit}")
+    if 0 < decode_memory < LEAST_MEMORY_BYTES / 2**30:
+        raise UsageError(f"--decode-memory {decode_memory:g}: must be at least {LEAST_MEMORY_BYTES / 2**30:g}, or 0")
     folder = place.place_for_index(index)
     limits = Limits(
         _count(workers if threads is None else threads),
         decode_timeout,
-        round(min(decode_memory * 2**30, MAX_INTEGER)),
+        round(min(decode_memory * 2**30, MAX_INTEGER // 4)),
     )
     if not dry_run and not place.has_library(folder):
         from clipsearch.images.workers import shared
