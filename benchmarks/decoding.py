@@ -137,14 +137,17 @@ def rate(files: list[Path], count: int) -> float:
 
 
 def share(files: list[Path], index: Path) -> float:
-    """CPU seconds of this process for one image of an index run."""
+    """CPU seconds of this process for one image of an index run.
+
+    With as many processes as there would be cores: the parent then handles several answers each time it wakes up.
+    """
     encoder: Any = NoEncoder()
     catalog = Catalog.create(index)
     try:
         with catalog.transaction():
             row = catalog.add_encoder(INFO)
             catalog.set_meta("encoder_id", str(row.id))
-        run = IndexRun(catalog, lambda: encoder, row, RunOptions(workers=2, batch_size=128, engine="exact"))
+        run = IndexRun(catalog, lambda: encoder, row, RunOptions(workers=CORES, batch_size=128, engine="exact"))
         begun = time.process_time()
         report = run.run([os.fsencode(files[0].parent)])
         taken = time.process_time() - begun
