@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -13,6 +16,13 @@ import pytest
 import test_raws
 import tifffile
 from PIL import Image
+
+from clipsearch.images import decode
+from clipsearch.images.limits import Limits
+from clipsearch.images.requests import SMALL, Steps
+from clipsearch.images.worker import Session
+from clipsearch.images.workers import Workers
+from clipsearch.types import Preprocess
 
 SIDE = 3000
 
@@ -92,6 +102,28 @@ def test_so_is_that_of_a_raw_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_raws, "scene", lambda: scene)
     estimate, peak = measured(test_raws.dng(preview=None))
     assert estimate == pytest.approx(peak, rel=0.2)
+
+
+def test_a_large_jpeg_xl_is_not_even_opened_before_there_is_room() -> None:
+    data = FILES["JPEG XL"](colours().convert("RGB"), colours())
+    request = {"do": "image", "max_pixels": 10**8, "truncated": False, "since": None, "preprocess": None}
+    with contextlib.closing(Session()) as session:
+        session.do({"do": "take"}, data)
+        answer, _ = session.do({**request, "granted": 0})
+        assert answer.keys() == {"holds"} and answer["holds"] > SMALL
+        answer, _ = session.do({**request, "granted": answer["holds"]})
+        assert answer["facts"]["width"] == SIDE
+
+
+def test_a_jpeg_xl_that_waited_for_room_is_decoded(tmp_path: Path) -> None:
+    (tmp_path / "large.jxl").write_bytes(FILES["JPEG XL"](colours().convert("RGB"), colours()))
+
+    def pixels() -> Steps[tuple[int, ...]]:
+        yield from decode.opened(os.fsencode(tmp_path / "large.jxl"))
+        return (yield from decode.whole_pixels(Preprocess(32)))[0].shape
+
+    with Workers(Limits(2), memory=1) as workers:
+        assert list(workers.run([pixels, pixels, pixels])) == [(3, 32, 32)] * 3
 
 
 def measured(data: bytes) -> tuple[int, int]:

@@ -129,7 +129,11 @@ def image(
     pixels of the whole image come along, if that takes little memory; `counted`: they are a view of a run.
     """
     fields = _image_fields(max_pixels, truncated=truncated, since=since, preprocess=preprocess)
-    answer = yield Request({"do": "image", **fields}, views=int(counted and preprocess is not None))
+    views = int(counted and preprocess is not None)
+    answer = yield Request({"do": "image", **fields}, views=views)
+    if "facts" not in answer.fields:  # Even opening it must wait for room.
+        granted = answer.fields["holds"]
+        answer = yield Request({"do": "image", **fields, "granted": granted}, views=views, holds=granted)
     return _image(answer.fields, answer)
 
 
@@ -141,6 +145,7 @@ def _image_fields(
         "truncated": truncated,
         "since": since,
         "preprocess": None if preprocess is None else _fields(preprocess),
+        "granted": 0,
     }
 
 

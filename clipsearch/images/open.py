@@ -56,3 +56,17 @@ def open_image(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, trunca
     stream.seek(0)
     kind = sniff(stream.read(HEAD_BYTES))
     return picture.Picture(stream, kind, max_pixels=max_pixels, truncated=truncated)
+
+
+def bytes_to_open(source: bytes | BinaryIO) -> int:
+    """About how many bytes `open_image` holds at its peak, where that is as much as for decoding: JPEG XL; else 0.
+
+    Raises ImageError for what is not an image.
+    """
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    stream.seek(0)
+    if sniff(stream.read(HEAD_BYTES)) != "JXL":
+        return 0
+    from clipsearch.images import jxl, pillow
+
+    return pillow.holds("JXL", "RGB", jxl.read_header(stream).pixels)

@@ -7,6 +7,7 @@ import os
 import queue
 import select
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -124,7 +125,7 @@ class Schedule(Generic[Result]):
         finally:
             self._is_closed = True
             os.write(self._wake, b".")
-            if thread.ident is not None:
+            if thread.ident is not None and not sys.is_finalizing():  # Then, it has stopped for good.
                 thread.join()
             self._end()
 

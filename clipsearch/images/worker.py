@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
 from clipsearch.files import mtime_of
-from clipsearch.images.open import IN_MEMORY_BYTES, open_image
+from clipsearch.images.open import IN_MEMORY_BYTES, bytes_to_open, open_image
 from clipsearch.images.requests import READING, SMALL
 from clipsearch.types import Preprocess
 
@@ -105,16 +105,22 @@ class Session:
         if image is not None and before["size"] and not changed:
             with contextlib.suppress(Exception):  # Asked for alone, it says what is wrong.
                 fields, pixels = self._do_image(**image)
+                if "facts" not in fields:
+                    return answer, []
                 return {**answer, "image": fields, "shape": fields.pop("shape", None)}, pixels
         return answer, []
 
     def _do_image(
-        self, max_pixels: int, truncated: bool, since: int | None, preprocess: dict[str, Any] | None
+        self, max_pixels: int, truncated: bool, since: int | None, preprocess: dict[str, Any] | None, granted: int
     ) -> Reply:
         """The facts, and whether readers before the revision `since` gave other pixels.
 
-        With `preprocess`, the pixels of the whole image come along, unless decoding holds more than SMALL bytes.
+        With `preprocess`, the pixels of the whole image come along, unless decoding holds more than SMALL bytes. If
+        opening already does, and more than `granted`, the answer has only `holds`.
         """
+        holds = bytes_to_open(self._source())
+        if holds > max(SMALL, granted):
+            return {"holds": holds}, []
         self._max_pixels = max_pixels
         self._picture = open_image(self._source(), max_pixels=max_pixels, truncated=truncated)
         changed = since is not None and self._picture.changed_since(since)
