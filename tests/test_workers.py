@@ -35,7 +35,7 @@ from clipsearch.types import Preprocess
 SMALL = Preprocess(32)
 
 SITE = r"""
-import os, sys, time
+import mmap, os, sys, time
 
 def change() -> None:
     from PIL import ImageFile
@@ -57,6 +57,7 @@ def change() -> None:
                     try: os.write(number, b"\xff\xff\xff\xff and so on")
                     except OSError: pass
             case 111: raise OSError("weird \udce9 text")
+            case 112: mmap.mmap(-1, 8 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             case 109 if not os.path.exists(os.environ["MARK"]):
                 open(os.environ["MARK"], "w").close()
                 os.abort()
@@ -217,9 +218,16 @@ def test_what_a_decoder_writes_and_says_costs_only_its_file(faulty: Path, tmp_pa
 
 def test_limits_that_are_no_round_numbers_are_remembered(faulty: Path, tmp_path: Path) -> None:
     run = RunOptions(decode_memory=357_913_941, decode_timeout=0.1234567)
+    Image.linear_gradient("L").resize((112, 80)).save(faulty / "112.png")
+    os.utime(faulty / "112.png", (1e9, 1e9))
     with Library.create(tmp_path / "index", model="builtin") as library:
-        assert len(library.index([faulty / "102.png", faulty / "103.png"], run=run).failed) == 2
-        assert library.index(run=run).failed_before == 2
+        report = library.index([faulty / f"{width}.png" for width in (102, 103, 112)], run=run)
+        assert [problem.reason.rpartition(" (")[2] for problem in report.failed] == [
+            "`decode_timeout`)",
+            "`decode_memory`)",
+            "`decode_memory`)",
+        ]
+        assert library.index(run=run).failed_before == 3
 
 
 @pytest.mark.parametrize("width", [102, 104])

@@ -295,6 +295,8 @@ def _answer(answers: BinaryIO, fields: dict[str, Any], pixels: list[bytes]) -> N
 
 def _error(exc: Exception) -> dict[str, Any]:
     cause = exc.__cause__ if isinstance(exc, ImageError) else exc
+    if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
+        return {"error": "MemoryError", "reason": ""}
     if isinstance(cause, OSError) and cause.errno is not None:
         return {"error": "OSError", "reason": os.strerror(cause.errno), "errno": cause.errno}
     if isinstance(exc, ImageError | MemoryError):
