@@ -101,6 +101,8 @@ class StoppedError(ClipsearchError):
     exit_code = 130
 
 
-def reason(exc: OSError) -> str:
-    """Why the system refused, as the middle of a sentence: "no such file or directory"."""
+def reason(exc: OSError | ClipsearchError) -> str:
+    """Why the system refused, or what an error of ours says, to continue a sentence: "no such file or directory"."""
+    if isinstance(exc, ClipsearchError):
+        return exc.reason
     return (exc.strerror or str(exc) or type(exc).__name__).lower()

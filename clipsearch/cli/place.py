@@ -38,13 +38,6 @@ def find_library(given: str | None) -> Path | None:
     return None
 
 
-def has_library(folder: Path) -> bool:
-    """Whether there is a library in a folder, complete or not."""
-    from clipsearch.catalog.catalog import CATALOG_NAME
-
-    return (folder / CATALOG_NAME).exists()
-
-
 def require_library(given: str | None) -> Path:
     """As `find_library`. Raises NoLibraryError where there is none."""
     library = find_library(given)

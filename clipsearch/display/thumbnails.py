@@ -84,7 +84,7 @@ def _thumbnail(hit: Hit, side: int) -> Steps[Thumbnail]:
                 why = "not a regular file"
                 continue
         except (OSError, ImageError) as exc:
-            why = exc.reason if isinstance(exc, ImageError) else reason(exc)
+            why = reason(exc)
             continue
         try:
             (pixels, width), _ = yield from decode.as_far_as_it_goes(functools.partial(_upright, side))

@@ -23,7 +23,6 @@ from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError
-from clipsearch.files import mtime_of
 from clipsearch.images.open import IN_MEMORY_BYTES, bytes_to_open, open_image
 from clipsearch.images.requests import READING, SMALL
 from clipsearch.types import Preprocess
@@ -169,7 +168,7 @@ class Session:
     def _about(self) -> dict[str, Any]:
         assert self._file is not None
         about = os.fstat(self._file.fileno())
-        return {"size": about.st_size, "mtime_ns": mtime_of(about), "regular": True}
+        return {"size": about.st_size, "mtime_ns": about.st_mtime_ns, "regular": True}
 
     def _source(self) -> bytes | BinaryIO:
         if self._data is not None:

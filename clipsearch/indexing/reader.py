@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.contents import BLANK, Entry
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
-from clipsearch.files import UNKNOWN_MTIME
+from clipsearch.files import EARLIEST, LATEST, UNKNOWN_MTIME
 from clipsearch.images import decode, tiles
 from clipsearch.images.limits import LimitError, Limits
 from clipsearch.images.open import IN_MEMORY_BYTES, READER_REVISION, decoder_version
@@ -163,14 +163,14 @@ class Reader:
         except FileNotFoundError:
             return Unread(work, "it vanished before it was read", vanished=True)
         except (OSError, ImageError) as exc:  # One about the image would be `Broken`.
-            return Unread(work, exc.reason if isinstance(exc, ImageError) else reason(exc))
+            return Unread(work, reason(exc))
         except MemoryError:
             return Unread(work, "not enough memory to decode it now")
 
     def _reread(self, work: Work, entry: Entry) -> Steps[Reread | None]:
         """The facts in the header of an unchanged file; None where the whole file must be read."""
         file = yield from decode.opened(work.path)
-        if entry.state != "ok" or not file.regular or (file.size, file.mtime_ns) != (work.size, work.mtime_ns):
+        if entry.state != "ok" or not file.regular or (file.size, _mtime(file)) != (work.size, work.mtime_ns):
             return None
         try:
             image = yield from decode.image(max_pixels=self._max_pixels, since=entry.revision)
@@ -189,8 +189,9 @@ class Reader:
             return Unread(work, "no longer a regular file")
         if file.changed:
             return Changing(work)
-        racy = file.started_ns - RACY_NS < file.mtime_ns < file.started_ns + SKEW_NS
-        hashed = work, file.size, UNKNOWN_MTIME if racy else file.mtime_ns, file.digest
+        mtime_ns = _mtime(file)
+        racy = file.started_ns - RACY_NS < mtime_ns < file.started_ns + SKEW_NS
+        hashed = work, file.size, UNKNOWN_MTIME if racy else mtime_ns, file.digest
         kept = self._kept(digest=file.digest)
         if kept is not None and kept.need is None:
             return Known(*hashed, kept.entry.id, kept.entry.state)
@@ -279,3 +280,8 @@ class Reader:
         if self._catalog.embeddings.has_pending_views(entry.id, self._encoder_id, self._tiles):
             return _Kept(entry, "pixels")
         return _Kept(entry, "facts" if entry.revision < READER_REVISION else None)
+
+
+def _mtime(file: decode.Stored) -> int:
+    """A file's modification time as the catalog keeps it (`files.mtime_of`)."""
+    return min(max(file.mtime_ns, EARLIEST), LATEST)

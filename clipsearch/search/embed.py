@@ -183,8 +183,7 @@ class Embedder:
         try:
             file = yield from decode.read(path)
         except (OSError, ImageError) as exc:
-            why = exc.reason if isinstance(exc, ImageError) else reason(exc)
-            return _Loaded(path, error=UsageError(why, path=name))
+            return _Loaded(path, error=UsageError(reason(exc), path=name))
         if not file.regular:
             return _Loaded(path, error=UsageError("not a regular file", path=name))
         stored = self._stored(lambda catalog: _content_with(file.digest, catalog))

@@ -143,13 +143,15 @@ def index(
             raise UsageError(f"{option} {number:g}: must be a number of {unit}")
     if 0 < decode_memory < LEAST_MEMORY_BYTES / 2**30:
         raise UsageError(f"--decode-memory {decode_memory:g}: must be at least {LEAST_MEMORY_BYTES / 2**30:g}, or 0")
+    from clipsearch.catalog.catalog import CATALOG_NAME, exists
+
     folder = place.place_for_index(index)
     limits = Limits(
         _count(workers if threads is None else threads),
         decode_timeout,
         round(min(decode_memory * 2**30, MAX_INTEGER // 4)),
     )
-    if not dry_run and not place.has_library(folder):
+    if not dry_run and not exists(folder / CATALOG_NAME):
         from clipsearch.images.workers import shared
 
         shared(limits).warm_up(2)  # They start while the model is loaded; the others once there is enough work.
