@@ -309,9 +309,9 @@ class Searcher:
         ids, vectors = [np.empty(0, np.int64)], [np.empty((0, row.info.dim), np.float32)]
         last = int(allowed[-1]) if len(allowed) else 0
         for some, rows in self._catalog.embeddings.chunks(row.id, until=last):
-            chosen = exact.members(some, allowed)
-            ids.append(some[chosen])
-            vectors.append(rows[chosen])
+            names = allowed[exact.members(allowed, some)]  # The few looked up among the many: chunks stay cheap.
+            ids.append(names)
+            vectors.append(rows[np.searchsorted(some, names)])
         return np.concatenate(ids), np.concatenate(vectors)
 
     def _best_contents(
