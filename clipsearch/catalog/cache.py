@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS texts (
 CREATE TABLE IF NOT EXISTS prototypes (
     fingerprint TEXT, key BLOB, vector BLOB, kept INTEGER, PRIMARY KEY (fingerprint, key)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS texts_by_age ON texts (fingerprint, kept DESC, text);
+CREATE INDEX IF NOT EXISTS prototypes_by_age ON prototypes (fingerprint, kept DESC, key);
 CREATE TABLE IF NOT EXISTS facts (
     fingerprint TEXT, name TEXT, count INTEGER, data BLOB, PRIMARY KEY (fingerprint, name)
 ) WITHOUT ROWID;

@@ -371,5 +371,6 @@ CREATE TEMP TABLE unseen (
     moved INTEGER DEFAULT 0, zone INTEGER DEFAULT 0
 );
 CREATE INDEX temp.unseen_content ON unseen (content_id);
+CREATE INDEX temp.unseen_area ON unseen (area, path);
 CREATE TEMP TABLE back (file_id INTEGER PRIMARY KEY)
 """
