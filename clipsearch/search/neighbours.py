@@ -67,7 +67,7 @@ class Neighbour:
 
 
 class _Tail(NamedTuple):
-    """The vectors that are newer than a snapshot, kept while neither end of the range moves."""
+    """The vectors that are newer than a snapshot, up to `last`."""
 
     encoder_id: int
     watermark: int
@@ -294,10 +294,16 @@ class Searcher:
         return best.result()
 
     def _load_tail(self, row: EncoderRow, watermark: int, last: int) -> _Tail:
-        tail = self._tail
-        if tail is None or (tail.encoder_id, tail.watermark, tail.last) != (row.id, watermark, last):
-            found = self._catalog.embeddings.between(row.id, dim=row.info.dim, after=watermark, until=last)
-            tail = self._tail = _Tail(row.id, watermark, last, *found)
+        import numpy as np
+
+        tail = self._tail  # Of one that has grown, only the new rows are read.
+        if tail is None or (tail.encoder_id, tail.watermark) != (row.id, watermark) or tail.last > last:
+            tail = _Tail(row.id, watermark, watermark, np.empty(0, np.int64), np.empty((0, row.info.dim), np.float32))
+        if tail.last < last:
+            ids, vectors = self._catalog.embeddings.between(row.id, dim=row.info.dim, after=tail.last, until=last)
+            vectors = np.concatenate([tail.vectors, vectors])
+            tail = _Tail(row.id, watermark, last, np.concatenate([tail.ids, ids]), vectors)
+        self._tail = tail
         return tail
 
     def _gather(self, row: EncoderRow, allowed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
