@@ -59,7 +59,7 @@ def offset(text: str) -> int | None:
     if text.strip() == "Z":
         return 0
     match = re.fullmatch(r"\s*([+-])(\d\d):?(\d\d)\s*", text)
-    if match is None:
+    if match is None or int(match[3]) > 59:
         return None
     minutes = int(match[2]) * 60 + int(match[3])
     return (-minutes if match[1] == "-" else minutes) if minutes <= _WIDEST_OFFSET else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import math
 import re
@@ -15,12 +14,20 @@ from typing import Any, BinaryIO, TypeVar
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from clipsearch.images.dates import Moment, offset, parse
 from clipsearch.types import ImageFacts
 
 MAX_CHARACTERS = 500
 
-_DATES = ((Base.DateTimeOriginal, Base.OffsetTimeOriginal), (Base.DateTimeDigitized, Base.OffsetTimeDigitized))
-"""Date and offset of the exposure, then of its digitising. Base.DateTime is when a program last wrote the file."""
+_DATES = (
+    (Base.DateTimeOriginal, Base.OffsetTimeOriginal, Base.SubsecTimeOriginal),
+    (Base.DateTimeDigitized, Base.OffsetTimeDigitized, Base.SubsecTimeDigitized),
+)
+"""Date, offset and fraction of the exposure, then of its digitising. Base.DateTime is when a program last wrote the
+file. They belong in the Exif directory; some write them in the main one."""
+
+_UNSET = ("1970-01-01T00:00:00", "1980-01-01T00:00:00", "2002-12-08T12:00:00")
+"""What the clocks of cameras begin with."""
 
 _KEPT = (
     *(Base.ImageDescription, Base.Software, Base.DateTime, Base.Artist, Base.Rating, Base.Copyright),
@@ -32,7 +39,6 @@ _KEPT = (
 """Taken from the Exif directory, or else from the main one. Names: Exif 3.0, tables 4–16 (CIPA DC-008)."""
 
 _UTF16 = (Base.XPTitle, Base.XPComment, Base.XPKeywords, Base.XPSubject)
-_DATE = re.compile(r"\s*(\d{4})[:/-](\d\d)[:/-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 _T = TypeVar("_T")
@@ -66,10 +72,13 @@ def image_facts(kind: str, width: int, height: int, exif: Image.Exif | None) -> 
         return ImageFacts(kind, width, height)
     detail: Mapping[int, Any] = attempt(lambda: exif.get_ifd(IFD.Exif)) or {}
     gps: Mapping[int, Any] = attempt(lambda: exif.get_ifd(IFD.GPSInfo)) or {}
-    taken_at, taken_offset = _taken(detail)
     lat, lon = attempt(lambda: _position(gps)) or (None, None)
     camera = _camera(_text(_get(exif, Base.Make)), _text(_get(exif, Base.Model)))
-    return ImageFacts(kind, width, height, taken_at, taken_offset, camera, lat, lon, _tags(exif, detail))
+    taken = _taken(exif, detail)
+    if taken is not None and camera is not None and taken.text in _UNSET:
+        taken = None
+    at, zone = taken or (None, None)
+    return ImageFacts(kind, width, height, at, zone, camera, lat, lon, _tags(exif, detail))
 
 
 def attempt(read: Callable[[], _T]) -> _T | None:
@@ -102,24 +111,14 @@ def _text(value: object) -> str:
     return "".join(kept).strip()[:MAX_CHARACTERS].rstrip()
 
 
-def _taken(detail: Mapping[int, Any]) -> tuple[str | None, int | None]:
-    for date_tag, offset_tag in _DATES:
-        match = _DATE.match(_text(_get(detail, date_tag)))
-        if match is None:
-            continue
-        try:
-            moment = datetime.datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
-        except ValueError:
-            continue
-        return moment.isoformat(timespec="seconds"), _offset(_text(_get(detail, offset_tag)))
-    return None, None
-
-
-def _offset(text: str) -> int | None:
-    moment = attempt(lambda: datetime.datetime.strptime(text, "%z"))
-    seconds = moment.utcoffset().total_seconds() if moment else math.inf  # type: ignore[union-attr]
-    # The widest offset in use is +14:00.
-    return int(seconds / 60) if abs(seconds) <= 14 * 3600 and not seconds % 60 else None
+def _taken(main: Mapping[int, Any], detail: Mapping[int, Any]) -> Moment | None:
+    for date_tag, offset_tag, fraction_tag in _DATES:
+        for directory in (detail, main):
+            text, zone, fraction = (_text(_get(directory, tag)) for tag in (date_tag, offset_tag, fraction_tag))
+            moment = parse(text, fraction=fraction)
+            if moment is not None:
+                return Moment(moment.text, offset(zone) if moment.offset is None else moment.offset)
+    return None
 
 
 def _camera(make: str, model: str) -> str | None:
