@@ -129,24 +129,24 @@ def _camera(make: str, model: str) -> str | None:
 
 
 def _position(gps: Mapping[int, Any]) -> tuple[float, float] | None:
-    lat = _degrees(gps.get(2), gps.get(1), "N", "S", 90)
-    lon = _degrees(gps.get(4), gps.get(3), "E", "W", 180)
+    lat = _degrees(gps.get(2), gps.get(1), "S", 90)
+    lon = _degrees(gps.get(4), gps.get(3), "W", 180)
     # A receiver without a fix writes zeros, which name a point in the Gulf of Guinea.
     if lat is None or lon is None or (lat == 0 and lon == 0):
         return None
     return lat, lon
 
 
-def _degrees(value: object, reference: object, positive: str, negative: str, limit: int) -> float | None:
-    sign = {positive: 1, negative: -1}.get(_text(reference)[:1].upper())
+def _degrees(value: object, reference: object, negative: str, limit: int) -> float | None:
+    """Degrees from degrees, minutes and seconds; a sign counts more than the reference; without either, positive."""
     parts = value if isinstance(value, tuple | list) else (value,)
-    numbers = [_number(part) for part in parts[:3]]
-    if numbers and sign and None in numbers[1:]:
-        # Some write 0/0 for the seconds, or for minutes and seconds, where the part before has a fraction.
-        numbers = numbers[:1] + [number or 0.0 for number in numbers[1:]]
-    if sign is None or not numbers or any(number is None or number < 0 for number in numbers):
+    # Some write 0/0 for the seconds, or for minutes and seconds, where the part before has a fraction.
+    numbers = [_number(part) for part in parts[:1]] + [_number(part) or 0.0 for part in parts[1:3]]
+    if not numbers or numbers[0] is None:
         return None
-    degrees = sum((number or 0.0) / 60**place for place, number in enumerate(numbers))
+    degrees = sum(abs(number or 0.0) / 60**place for place, number in enumerate(numbers))
+    signed = any(number is not None and number < 0 for number in numbers)
+    sign = -1 if signed or _text(reference)[:1].upper() == negative else 1
     return round(sign * degrees, 7) if degrees <= limit else None
 
 
