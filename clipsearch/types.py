@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, NamedTuple, Self, TypeVar, overload
 
 MAX_INTEGER = 2**63 - 1
 """What SQLite can count to: what is larger is in no library."""
@@ -123,12 +123,20 @@ class ImageFacts:
     width: int
     height: int
     taken_at: str | None = None
-    """Local time of the exposure, ISO 8601 without an offset: "2021-05-03T14:02:11"."""
+    """The exposure, as far as it is known: a date in the form of `images.dates`, in local time or UTC."""
     taken_offset: int | None = None
     """Minutes east of UTC, where the file names a time zone."""
+    taken_source: str | None = None
+    """Where the date was found: "exif", "xmp", "iptc", "png", "gps"; the last is in UTC."""
     camera: str | None = None
     lat: float | None = None
     lon: float | None = None
+    place_source: str | None = None
+    """Where the place was found: "exif" or "xmp"."""
+    caption: str | None = None
+    keywords: tuple[str, ...] = ()
+    rating: int | None = None
+    """Stars from 0 to 5; −1 for a rejected image."""
     exif: Mapping[str, str | int | float] = field(default_factory=dict)
     """The other tags worth keeping, by their EXIF names; bounded in number and length."""
 
@@ -154,13 +162,18 @@ class EncoderInfo:
     """JSON-able facts that the encoder needs to load again: architecture, tag, tokenizer, source, precision …"""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A file that a scan found. `path` is absolute, as `os.fsencode` gives it."""
+class Candidate(NamedTuple):
+    """A file that a scan found. `path` is absolute, as `os.fsencode` gives it.
+
+    sidecars: the names and stamps of the files beside it that say something about it, as the catalog keeps them; empty
+    where there are none.
+    """
 
     path: bytes
     size: int
     mtime_ns: int
+    ctime_ns: int | None = None
+    sidecars: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +182,14 @@ class Seen:
 
     label: str
     score: float
+
+
+class Partner(NamedTuple):
+    """Another file of the same shot, which a hit stands for: the raw file of a JPEG, say."""
+
+    id: int
+    path: str
+    format: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +216,15 @@ class Hit:
     """Number of the view that the score is of: 0 for the whole image, another one in a library with tiles."""
     box: Box | None = None
     """The part of the image that this view shows; None for the whole."""
+    taken_offset: int | None = None
+    """Minutes east of UTC, where they are known; `taken_at` is in local time, unless its source tells UTC only."""
+    taken_source: str | None = None
+    """Where the date was found: see `catalog.facts`."""
+    caption: str | None = None
+    keywords: tuple[str, ...] = ()
+    rating: int | None = None
+    also: tuple[Partner, ...] = ()
+    """The other files of the same shot, which are no hits of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,17 @@ class Files:
         content_id: int | None,
         size: int,
         mtime_ns: int,
+        ctime_ns: int | None = None,
         state: FileState = "present",
         reason: str | None = None,
     ) -> None:
         self._conn.execute(
-            """INSERT INTO files (path, content_id, size, mtime_ns, state, reason) VALUES (?, ?, ?, ?, ?, ?)
+            """INSERT INTO files (path, content_id, size, mtime_ns, ctime_ns, state, reason)
+            VALUES (?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (path) DO UPDATE SET content_id = excluded.content_id, size = excluded.size,
-                mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason""",
-            (path, content_id, size, mtime_ns, state, reason),
+                mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, state = excluded.state,
+                reason = excluded.reason""",
+            (path, content_id, size, mtime_ns, ctime_ns, state, reason),
         )
 
     # Looking files up

@@ -78,7 +78,19 @@ def image_facts(kind: str, width: int, height: int, exif: Image.Exif | None) -> 
     if taken is not None and camera is not None and taken.text in _UNSET:
         taken = None
     at, zone = taken or (None, None)
-    return ImageFacts(kind, width, height, at, zone, camera, lat, lon, _tags(exif, detail))
+    return ImageFacts(
+        kind,
+        width,
+        height,
+        taken_at=at,
+        taken_offset=zone,
+        taken_source=at and "exif",
+        camera=camera,
+        lat=lat,
+        lon=lon,
+        place_source="exif" if lat is not None else None,
+        exif=_tags(exif, detail),
+    )
 
 
 def attempt(read: Callable[[], _T]) -> _T | None:

@@ -58,6 +58,8 @@ class Work:
     state: FileState | None
     pending: bool
     elsewhere: bool = False
+    ctime_ns: int | None = None
+    sidecars: str = ""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,11 @@ class Counts:
     pictures: int = 0
     corrected: int = 0
     reread: int = 0
+
+
+_Row = tuple[int, bytes, int, int, FileState, int | None, int | None, str | None]
+"""A file of the catalog:
+id, path, size, mtime_ns, state, content_id, ctime_ns, sidecars. The last two may be unknown."""
 
 
 # What a content needs, one byte each: a library of a million is compared with a megabyte.
@@ -184,7 +191,7 @@ class Reconciler:
             if row is None or row[1] != path:
                 self._add_work(candidate, None, None, False)
                 continue
-            file_id, _, size, mtime_ns, state, content_id = row
+            file_id, _, size, mtime_ns, state, content_id, _ctime_ns, _sidecars = row
             row = next(rows, None)
             same = mtime_ns == candidate.mtime_ns and size == candidate.size and content_id is not None
             known = states[content_id] if same and content_id is not None else _PENDING
@@ -213,25 +220,27 @@ class Reconciler:
                 yield from walked.walk
                 return
             if stat.S_ISREG(about.st_mode) and (root.is_file or start != root.path):
-                yield Candidate(start, about.st_size, mtime_of(about))
+                yield Candidate(start, about.st_size, mtime_of(about), about.st_ctime_ns)
         except OSError:
             pass  # `missing` looks at what is gone once more.
         walked.walk.complete = True
 
-    def _rows(self, area: Area) -> Iterator[tuple[int, bytes, int, int, FileState, int | None]]:
+    def _rows(self, area: Area) -> Iterator[_Row]:
         """The catalog's files in an area, less those that belong to areas inside it, in the byte order of paths."""
         for where, values in (
             ("path = ?", (area.start,)),
             ("path >= ? AND path < ?", span(area.start)),
         ):
             for row in self.catalog.conn.execute(
-                f"SELECT id, path, size, mtime_ns, state, content_id FROM files WHERE {where} ORDER BY path", values
+                "SELECT id, path, size, mtime_ns, state, content_id, ctime_ns, sidecars FROM files "
+                f"WHERE {where} ORDER BY path",
+                values,
             ):
                 if not area.skip or not any(at in area.skip for at in upwards(row[1])):
                     yield row
 
-    def _add_unseen(self, row: tuple[int, bytes, int, int, FileState, int | None]) -> None:
-        file_id, path, _, _, state, content_id = row
+    def _add_unseen(self, row: _Row) -> None:
+        file_id, path, _, _, state, content_id, *_ = row
         self.catalog.conn.execute(
             "INSERT INTO temp.unseen (file_id, path, content_id, state, area) VALUES (?, ?, ?, ?, ?)",
             (file_id, path, content_id, state, len(self._walked) - 1),
@@ -239,9 +248,13 @@ class Reconciler:
 
     def _add_work(self, candidate: Candidate, content_id: int | None, state: FileState | None, unchanged: bool) -> None:
         self.catalog.conn.execute(
-            "INSERT OR IGNORE INTO temp.work (path, size, mtime_ns, content_id, state, pending, elsewhere) "
-            "VALUES (?, ?, ?, ?, ?, ?, 0)",
-            (candidate.path, candidate.size, candidate.mtime_ns, content_id, state, unchanged),
+            "INSERT OR IGNORE INTO temp.work "
+            "(path, size, mtime_ns, content_id, state, pending, elsewhere, ctime_ns, sidecars) "
+            "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+            (
+                *(candidate.path, candidate.size, candidate.mtime_ns, content_id, state, unchanged),
+                *(candidate.ctime_ns, candidate.sidecars),
+            ),
         )
 
     # Files to read
@@ -249,8 +262,9 @@ class Reconciler:
     def add_pending_elsewhere(self) -> None:
         """Also read every other file whose content is pending, wherever it is."""
         self.catalog.conn.execute(
-            f"""INSERT OR IGNORE INTO temp.work (path, size, mtime_ns, content_id, state, pending, elsewhere)
-            SELECT f.path, f.size, f.mtime_ns, f.content_id, f.state, 1, 1
+            f"""INSERT OR IGNORE INTO temp.work
+                (path, size, mtime_ns, content_id, state, pending, elsewhere, ctime_ns, sidecars)
+            SELECT f.path, f.size, f.mtime_ns, f.content_id, f.state, 1, 1, f.ctime_ns, coalesce(f.sidecars, '')
             FROM files f JOIN contents c ON c.id = f.content_id
             WHERE f.state IN ('present', 'unreadable') AND c.state IN ('ok', 'partial')
               AND f.id NOT IN (SELECT file_id FROM temp.unseen)
@@ -263,15 +277,16 @@ class Reconciler:
         last: bytes = b""
         while True:
             rows = self.catalog.conn.execute(
-                "SELECT path, size, mtime_ns, content_id, state, pending, elsewhere FROM temp.work WHERE path > ? "
-                "ORDER BY path LIMIT ?",
+                "SELECT path, size, mtime_ns, content_id, state, pending, elsewhere, ctime_ns, sidecars "
+                "FROM temp.work WHERE path > ? ORDER BY path LIMIT ?",
                 (last, chunk),
             ).fetchall()
             if not rows:
                 return
             last = rows[-1][0]
-            for path, size, mtime_ns, content_id, state, unchanged, elsewhere in rows:
-                yield Work(path, size, mtime_ns, content_id, state, bool(unchanged), bool(elsewhere))
+            for path, size, mtime_ns, content_id, state, unchanged, elsewhere, ctime_ns, sidecars in rows:
+                changed = bool(unchanged), bool(elsewhere)
+                yield Work(path, size, mtime_ns, content_id, state, *changed, ctime_ns, sidecars)
 
     def count_work(self) -> int:
         return int(self.catalog.conn.execute("SELECT count(*) FROM temp.work").fetchone()[0])
@@ -364,7 +379,7 @@ DROP TABLE IF EXISTS temp.unseen;
 DROP TABLE IF EXISTS temp.back;
 CREATE TEMP TABLE work (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, content_id INTEGER, state TEXT, pending INTEGER,
-    elsewhere INTEGER
+    elsewhere INTEGER, ctime_ns INTEGER, sidecars TEXT
 ) WITHOUT ROWID;
 CREATE TEMP TABLE unseen (
     file_id INTEGER PRIMARY KEY, path BLOB UNIQUE, content_id INTEGER, state TEXT, area INTEGER,

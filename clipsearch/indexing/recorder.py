@@ -205,7 +205,10 @@ class Recorder:
             self._counts.failed_before += 1
 
     def _put_file(self, outcome: Known | Reread | Broken | Decoded, content_id: int) -> None:
-        self._catalog.files.put(outcome.work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns)
+        work = outcome.work
+        self._catalog.files.put(
+            work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns, ctime_ns=work.ctime_ns
+        )
 
 
 def now() -> str:

@@ -244,7 +244,7 @@ class Walk:
             # A folder that may be listed but not searched hides all its files, not only this one.
             self._cannot(entry.path if entry.is_symlink() else os.path.dirname(entry.path), exc)
             return None
-        return Candidate(entry.path, about.st_size, mtime_of(about))
+        return Candidate(entry.path, about.st_size, mtime_of(about), about.st_ctime_ns)
 
     def _ignore(self, entry: os.DirEntry[bytes]) -> None:
         """Count what is not an image, if it is a file that the rules allow."""
