@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from clipsearch.catalog.files import LIVE, batches
+from clipsearch.catalog import facts
+from clipsearch.catalog.files import LIVE, ORDER, batches
 from clipsearch.types import ContentState, FileState, HitState, ImageFacts
 
 PathBytes = bytes  # where a field is called `bytes`
@@ -16,16 +17,26 @@ PathBytes = bytes  # where a field is called `bytes`
 
 @dataclass(frozen=True, slots=True)
 class ContentRow:
-    """What a search result shows of a content; `files` are its live ones as (path, state), present ones first."""
+    """What a search result shows of a content; `files` are its live ones as (path, state), present ones first.
+
+    The date, the place and the words are those of `catalog.facts`.
+    """
 
     id: int
     bytes: int
     format: str | None
     width: int | None
     height: int | None
-    taken_at: str | None
     state: ContentState
-    files: tuple[tuple[PathBytes, FileState], ...] = ()
+    taken_at: str | None
+    taken_offset: int | None
+    taken_source: str | None
+    lat: float | None
+    lon: float | None
+    caption: str | None
+    rating: int | None
+    keywords: tuple[str, ...]
+    files: tuple[tuple[PathBytes, FileState], ...]
 
 
 class Content(NamedTuple):
@@ -58,6 +69,9 @@ BLANK = "blank"
 
 _FACTS = ("format", "width", "height", "taken_at", "taken_offset", "camera", "lat", "lon")
 """The columns of `contents` that hold the attributes of `ImageFacts` of the same names."""
+
+_SHOWN = ("taken_at", "taken_offset", "taken_source", "lat", "lon", "caption", "rating", "keywords")
+"""The facts that a result shows, in the order of `ContentRow`."""
 
 
 class Contents:
@@ -139,15 +153,20 @@ class Contents:
         files: dict[int, list[tuple[bytes, FileState]]] = {}
         for part, marks in batches(ids):
             for content_id, path, state in self._conn.execute(
-                f"""SELECT content_id, path, state FROM files WHERE content_id IN ({marks}) AND state IN {LIVE}
-                ORDER BY state != 'present', path""",
+                f"SELECT content_id, path, state FROM files WHERE content_id IN ({marks}) AND state IN {LIVE} "
+                f"ORDER BY {ORDER}",
                 part,
             ):
                 files.setdefault(content_id, []).append((path, state))
         rows: dict[int, ContentRow] = {}
+        columns = ", ".join(facts.EXPRESSIONS[name] for name in _SHOWN)
         for part, marks in batches(ids):
-            for row in self._conn.execute(
-                f"SELECT id, bytes, format, width, height, taken_at, state FROM contents WHERE id IN ({marks})", part
+            for content_id, *known, words in self._conn.execute(
+                f"SELECT c.id, c.bytes, c.format, c.width, c.height, c.state, {columns} "
+                f"FROM contents c {facts.PATH} WHERE c.id IN ({marks})",
+                part,
             ):
-                rows[row[0]] = replace(ContentRow(*row), files=tuple(files.get(row[0], ())))
+                keywords = tuple(json.loads(words)) if words else ()
+                live = tuple(files.get(content_id, ()))
+                rows[content_id] = ContentRow(content_id, *known, keywords, live)
         return rows

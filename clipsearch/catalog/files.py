@@ -13,6 +13,9 @@ from clipsearch.types import MAX_INTEGER, Candidate, ContentState, FileState
 LIVE = "('present', 'offline', 'unreadable')"
 """File states that make a content a hit, as SQL. Missing files are no hits."""
 
+ORDER = "state != 'present', path"
+"""The order of a content's files, as SQL: the first one stands for it."""
+
 Value = TypeVar("Value", int, bytes)
 
 

@@ -121,7 +121,14 @@ def _add_columns(columns: Mapping[str, Sequence[str]]) -> str:
     return ";".join(f"ALTER TABLE {table} ADD COLUMN {each}" for table, added in columns.items() for each in added)
 
 
-_STEPS = (("0001_initial", _INITIAL), ("0002_facts", _add_columns(_FACTS)))
+_CAPTION_SOURCE = {"files": ("caption_source TEXT",)}
+"""A sidecar's caption comes before that of the bytes, Takeout's after it."""
+
+_STEPS = (
+    ("0001_initial", _INITIAL),
+    ("0002_facts", _add_columns(_FACTS)),
+    ("0003_caption_source", _add_columns(_CAPTION_SOURCE)),
+)
 
 SCHEMA_VERSION = len(_STEPS)
 
@@ -132,8 +139,10 @@ def read_older(conn: sqlite3.Connection) -> None:
     Temporary views stand in front of its tables; the columns that these lack read as null.
     """
     for table, columns in _FACTS.items():
-        nulls = ", ".join(f"NULL AS {column.split()[0]}" for column in columns)
-        conn.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {nulls} FROM main.{table}")
+        known = {name for _, name, *_ in conn.execute(f"PRAGMA main.table_info({table})")}
+        names = [column.split()[0] for column in (*columns, *_CAPTION_SOURCE.get(table, ()))]
+        nulls = "".join(f", NULL AS {name}" for name in names if name not in known)
+        conn.execute(f"CREATE TEMP VIEW {table} AS SELECT *{nulls} FROM main.{table}")
 
 
 def _run(statements: str, db: Database) -> None:

@@ -55,6 +55,11 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
         relevance=neighbour.relevance,
         view=neighbour.view,
         box=neighbour.box,
+        taken_offset=row.taken_offset,
+        taken_source=row.taken_source,
+        caption=row.caption,
+        keywords=row.keywords,
+        rating=row.rating,
     )
 
 

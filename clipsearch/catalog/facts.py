@@ -1,0 +1,54 @@
+"""Which date, place, caption, keywords and rating an image has: those of its bytes, or those of its first path.
+
+A row of `files` holds the best that belongs to its path: from a sidecar, otherwise from Takeout's JSON, otherwise from
+the name. A sidecar is what people correct a file with, so it comes before the bytes; everything else comes after them.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Final
+
+from clipsearch.catalog.files import LIVE, ORDER
+
+SIDECAR = "sidecar"
+
+PATH: Final = (
+    f"LEFT JOIN files p ON p.id = (SELECT id FROM files WHERE content_id = c.id AND state IN {LIVE} "
+    f"ORDER BY {ORDER} LIMIT 1)"
+)
+"""Joins the first path of a content `c` as `p`; what the expressions below need."""
+
+
+def _of(column: str, known: str, source: str) -> str:
+    return f"CASE WHEN p.{source} = '{SIDECAR}' OR c.{known} IS NULL THEN p.{column} ELSE c.{column} END"
+
+
+EXPRESSIONS: Final = {
+    **{name: _of(name, "taken_at", "taken_source") for name in ("taken_at", "taken_offset", "taken_source")},
+    **{name: _of(name, "lat", "place_source") for name in ("lat", "lon", "place_source")},
+    "caption": _of("caption", "caption", "caption_source"),
+    "keywords": "coalesce(p.keywords, c.keywords)",  # Only sidecars give these to a path.
+    "rating": "coalesce(p.rating, c.rating)",
+}
+"""SQL for each fact that a content shows, by its name in `types.ImageFacts`."""
+
+_UTC = ("gps", "takeout")
+"""Sources that tell the time in UTC only."""
+
+
+def is_utc(source: str | None, offset: int | None) -> bool:
+    """Whether a date is in UTC, so that the local time of the exposure is unknown. Pixel phones name files by UTC."""
+    return source in _UTC or (source == "name" and offset == 0)
+
+
+def local_text(taken_at: str, offset: int | None, source: str | None) -> str:
+    """A date in local time: one in UTC is brought to this machine's zone."""
+    if not is_utc(source, offset) or "T" not in taken_at:
+        return taken_at
+    moment, _, fraction = taken_at.partition(".")
+    try:
+        local = datetime.datetime.fromisoformat(f"{moment}+00:00").astimezone()
+    except (ValueError, OverflowError, OSError):
+        return taken_at
+    return local.strftime("%Y-%m-%dT%H:%M:%S") + f".{fraction}" * bool(fraction)
