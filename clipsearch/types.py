@@ -141,6 +141,21 @@ class ImageFacts:
     """The other tags worth keeping, by their EXIF names; bounded in number and length."""
 
 
+class Facts(NamedTuple):
+    """What one source says of an image: its XMP or IPTC, a sidecar, a name. None and () where it says nothing.
+
+    The meanings are those of the fields of `ImageFacts`.
+    """
+
+    taken_at: str | None = None
+    taken_offset: int | None = None
+    lat: float | None = None
+    lon: float | None = None
+    caption: str | None = None
+    keywords: tuple[str, ...] = ()
+    rating: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
     """What identifies an encoder and what a caller must know to use its vectors.

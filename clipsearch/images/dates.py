@@ -11,13 +11,14 @@ import re
 from typing import NamedTuple
 
 _MOMENT = re.compile(
-    r"""\s*(\d{4})
+    r"""\s*([1-9]\d{3})(?!\d)
     (?:\s*[:./-]\s*(\d{1,2}))?(?:\s*[:./-]\s*(\d{1,2}))?
     (?:[T\s]\s*(\d{1,2})\s*[:.]\s*(\d{1,2})(?:\s*[:.]\s*(\d{1,2})(?:[.,](\d{1,9}))?)?)?
-    \s*(Z|[+-]\d\d:?\d\d)?""",
+    \s*(Z|[+-]\d\d(?::?\d\d)?)?""",
     re.VERBOSE,
 )
-"""The parts of a date: year, month, day, hour, minute, second, fraction, offset. EXIF has colons in its days."""
+"""The parts of a date: year, month, day, hour, minute, second, fraction, offset. EXIF has colons in its days. The years
+of three digits are no photographs': year 1 is what some libraries begin with."""
 
 _WIDEST_OFFSET = 14 * 60
 """Minutes: the offset of Kiribati, the widest in use."""
@@ -55,18 +56,18 @@ def parse(text: str, *, fraction: str = "") -> Moment | None:
 
 
 def offset(text: str) -> int | None:
-    """Minutes from UTC of "+02:00", "-0530" or "Z"; None for anything else."""
+    """Minutes from UTC of "+02:00", "-0530", "+02" or "Z"; None for anything else."""
     if text.strip() == "Z":
         return 0
-    match = re.fullmatch(r"\s*([+-])(\d\d):?(\d\d)\s*", text)
-    if match is None or int(match[3]) > 59:
+    match = re.fullmatch(r"\s*([+-])(\d\d)(?::?([0-5]\d))?\s*", text)
+    if match is None:
         return None
-    minutes = int(match[2]) * 60 + int(match[3])
+    minutes = int(match[2]) * 60 + int(match[3] or 0)
     return (-minutes if match[1] == "-" else minutes) if minutes <= _WIDEST_OFFSET else None
 
 
 def _incomplete(year: int, month: int) -> Moment | None:
-    if not 1 <= year <= 9999 or month > 12:
+    if month > 12:
         return None
     return Moment(f"{year:04}-{month:02}" if month else f"{year:04}")
 
