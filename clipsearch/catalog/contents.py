@@ -161,12 +161,11 @@ class Contents:
         rows: dict[int, ContentRow] = {}
         columns = ", ".join(facts.EXPRESSIONS[name] for name in _SHOWN)
         for part, marks in batches(ids):
-            for content_id, *known, words in self._conn.execute(
+            for row in self._conn.execute(
                 f"SELECT c.id, c.bytes, c.format, c.width, c.height, c.state, {columns} "
                 f"FROM contents c {facts.PATH} WHERE c.id IN ({marks})",
                 part,
             ):
-                keywords = tuple(json.loads(words)) if words else ()
-                live = tuple(files.get(content_id, ()))
-                rows[content_id] = ContentRow(content_id, *known, keywords, live)
+                keywords = tuple(json.loads(row[-1])) if row[-1] else ()
+                rows[row[0]] = ContentRow(*row[:-1], keywords, tuple(files.get(row[0], ())))
         return rows
