@@ -166,6 +166,7 @@ class Contents:
                 f"FROM contents c {facts.PATH} WHERE c.id IN ({marks})",
                 part,
             ):
-                keywords = tuple(json.loads(row[-1])) if row[-1] else ()
-                rows[row[0]] = ContentRow(*row[:-1], keywords, tuple(files.get(row[0], ())))
+                *known, words = row
+                known += [tuple(json.loads(words)) if words else (), tuple(files.get(row[0], ()))]
+                rows[row[0]] = ContentRow(*known)
         return rows
