@@ -11,7 +11,8 @@ from typing import Final
 
 from clipsearch.catalog.files import LIVE, ORDER
 
-SIDECAR = "sidecar"
+SIDECAR, TAKEOUT, NAME = "sidecar", "takeout", "name"
+"""Sources of the facts of a path."""
 
 PATH: Final = (
     f"LEFT JOIN files p ON p.id = (SELECT id FROM files WHERE content_id = c.id AND state IN {LIVE} "
@@ -33,13 +34,13 @@ EXPRESSIONS: Final = {
 }
 """SQL for each fact that a content shows, by its name in `types.ImageFacts`."""
 
-_UTC = ("gps", "takeout")
+_UTC = ("gps", TAKEOUT)
 """Sources that tell the time in UTC only."""
 
 
 def is_utc(source: str | None, offset: int | None) -> bool:
     """Whether a date is in UTC, so that the local time of the exposure is unknown. Pixel phones name files by UTC."""
-    return source in _UTC or (source == "name" and offset == 0)
+    return source in _UTC or (source == NAME and offset == 0)
 
 
 def local_text(taken_at: str, offset: int | None, source: str | None) -> str:

@@ -25,6 +25,24 @@ class FileRow(NamedTuple):
     state: FileState
 
 
+class PathFacts(NamedTuple):
+    """The facts that belong to a path: columns of `files`. `keywords` is a JSON list.
+
+    The sources are those of `catalog.facts`.
+    """
+
+    taken_at: str | None
+    taken_offset: int | None
+    taken_source: str | None
+    lat: float | None
+    lon: float | None
+    place_source: str | None
+    caption: str | None
+    caption_source: str | None
+    keywords: str | None
+    rating: int | None
+
+
 class Files:
     """The files of one catalog, through its connection. What changes them belongs into a transaction."""
 
@@ -50,6 +68,11 @@ class Files:
                 reason = excluded.reason""",
             (path, content_id, size, mtime_ns, ctime_ns, state, reason),
         )
+
+    def put_facts(self, path: bytes, sidecars: str, facts: PathFacts) -> None:
+        """Replace the facts that belong to the path of a known file. sidecars: see `Candidate`."""
+        columns = ", ".join(f"{name} = ?" for name in PathFacts._fields)
+        self._conn.execute(f"UPDATE files SET sidecars = ?, {columns} WHERE path = ?", (sidecars, *facts, path))
 
     # Looking files up
 

@@ -17,6 +17,9 @@ _OTHERS = (
     "pgm ppm pnm pbm avif avifs heic heif heics heifs hif jxl"
 )
 
+RAW_SUFFIXES = frozenset(f".{suffix}" for suffix in _RAW.split())
+"""Those of raw files of cameras."""
+
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_RAW} {_OTHERS}".split())
 """Suffixes that a scan considers; the content alone decides how a file is read."""
 

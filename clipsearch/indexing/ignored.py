@@ -7,13 +7,16 @@ OTHER = "other"
 UNREADABLE = "unreadable"
 """A file whose content had to be examined and cannot be read."""
 
+SIDECAR = "sidecar"
+"""Also JSON that belongs to an image."""
+
 _SUFFIXES = {
     "video": "3g2 3gp asf avi dv f4v flv insv lrv m2ts m4v mkv mov mp4 mpe mpeg mpg mts mxf ogv vob webm wmv",
     "audio": "aac aif aiff flac m4a mka mp3 oga ogg opus wav wma",
     "pdf": "pdf",
     "photoshop": "psb psd",
     "drawing": "ai cdr emf eps ps svg svgz wmf",
-    "sidecar": "aae dop pp3 thm xmp",
+    SIDECAR: "aae dop pp3 thm xmp",
     "archive": "7z bz2 gz rar tar tgz xz zip zst",
 }
 

@@ -11,7 +11,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
@@ -21,9 +21,11 @@ from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing import skipped
 from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
-from clipsearch.indexing.results import Problem
+from clipsearch.indexing.path_facts import PathFactsReader
+from clipsearch.indexing.results import Counts
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk
+from clipsearch.indexing.sidecars import beside_files
 from clipsearch.types import Candidate, FileState
 
 RACY_NS = 2_000_000_000
@@ -62,32 +64,6 @@ class Work:
     sidecars: str = ""
 
 
-@dataclass(slots=True)
-class Counts:
-    """The counts of a run so far, as `IndexReport` has them; the comparison adds to them, then the recorder."""
-
-    indexed: int = 0
-    unchanged: int = 0
-    moved: int = 0
-    copied: int = 0
-    restored: int = 0
-    missing: int = 0
-    offline: int = 0
-    excluded: int = 0
-    unsupported: int = 0
-    unsupported_reasons: dict[str, int] = field(default_factory=dict)
-    ignored: dict[str, int] = field(default_factory=dict)
-    without_images: list[str] = field(default_factory=list)
-    failed: list[Problem] = field(default_factory=list)
-    failed_before: int = 0
-    changing: list[Problem] = field(default_factory=list)
-    partial: list[Problem] = field(default_factory=list)
-    encoded: int = 0
-    pictures: int = 0
-    corrected: int = 0
-    reread: int = 0
-
-
 _Row = tuple[int, bytes, int, int, FileState, int | None, int | None, str | None]
 """A file of the catalog:
 id, path, size, mtime_ns, state, content_id, ctime_ns, sidecars. The last two may be unknown."""
@@ -120,6 +96,7 @@ class Reconciler:
     ) -> None:
         self.counts = Counts()
         self.catalog = catalog
+        self.path_facts = PathFactsReader(catalog)
         self._encoder_id = encoder_id or 0
         self._pending_condition = pending.condition(tiles)
         self._decoder = decoder
@@ -129,6 +106,7 @@ class Reconciler:
         self._rehash = rehash
         self._stop = stop
         self._walked: list[Walked] = []
+        self._beside = functools.lru_cache(maxsize=16)(beside_files)  # Named files share their folders.
         self._missing = MissingFiles(catalog, roots, self._walked, suffixes)
         for statement in _TEMPORARY.split(";"):
             catalog.conn.execute(statement)
@@ -191,14 +169,18 @@ class Reconciler:
             if row is None or row[1] != path:
                 self._add_work(candidate, None, None, False)
                 continue
-            file_id, _, size, mtime_ns, state, content_id, _ctime_ns, _sidecars = row
+            file_id, _, size, mtime_ns, state, content_id, _ctime_ns, sidecars = row
             row = next(rows, None)
             same = mtime_ns == candidate.mtime_ns and size == candidate.size and content_id is not None
             known = states[content_id] if same and content_id is not None else _PENDING
             if known >= _PENDING or self._rehash:
                 again = known == _PENDING or (known == _STALE and not self._rehash)
                 self._add_work(candidate, content_id, state, same and again)
-            elif state == "present":
+                continue
+            if sidecars != candidate.sidecars:
+                self.catalog.conn.execute("INSERT INTO temp.beside VALUES (?, ?)", (path, candidate.sidecars))
+                self.counts.facts += 1
+            if state == "present":
                 tallies[known] += 1
             else:
                 self.catalog.conn.execute("INSERT INTO temp.back (file_id) VALUES (?)", (file_id,))
@@ -220,7 +202,9 @@ class Reconciler:
                 yield from walked.walk
                 return
             if stat.S_ISREG(about.st_mode) and (root.is_file or start != root.path):
-                yield Candidate(start, about.st_size, mtime_of(about), about.st_ctime_ns)
+                folder, name = os.path.split(start)
+                own = self._beside(folder, follow_symlinks=root.options.follow_symlinks).get(name, "")
+                yield Candidate(start, about.st_size, mtime_of(about), about.st_ctime_ns, own)
         except OSError:
             pass  # `missing` looks at what is gone once more.
         walked.walk.complete = True
@@ -377,6 +361,7 @@ _TEMPORARY = """
 DROP TABLE IF EXISTS temp.work;
 DROP TABLE IF EXISTS temp.unseen;
 DROP TABLE IF EXISTS temp.back;
+DROP TABLE IF EXISTS temp.beside;
 CREATE TEMP TABLE work (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, content_id INTEGER, state TEXT, pending INTEGER,
     elsewhere INTEGER, ctime_ns INTEGER, sidecars TEXT
@@ -387,5 +372,6 @@ CREATE TEMP TABLE unseen (
 );
 CREATE INDEX temp.unseen_content ON unseen (content_id);
 CREATE INDEX temp.unseen_area ON unseen (area, path);
-CREATE TEMP TABLE back (file_id INTEGER PRIMARY KEY)
+CREATE TEMP TABLE back (file_id INTEGER PRIMARY KEY);
+CREATE TEMP TABLE beside (path BLOB PRIMARY KEY, sidecars TEXT) WITHOUT ROWID
 """

@@ -129,6 +129,7 @@ class Recorder:
         path = os.fsdecode(work.path)
         if isinstance(outcome, Done):
             self._counts.unchanged += 1
+            self._put_path_facts(work)
         elif isinstance(outcome, Known):
             if outcome.state in ("ok", "partial"):
                 self._count_known(work, outcome.content_id)
@@ -209,6 +210,11 @@ class Recorder:
         self._catalog.files.put(
             work.path, content_id=content_id, size=outcome.size, mtime_ns=outcome.mtime_ns, ctime_ns=work.ctime_ns
         )
+        self._put_path_facts(work)
+
+    def _put_path_facts(self, work: Work) -> None:
+        if not work.elsewhere:  # No walk has looked for its sidecars.
+            self._reconciler.path_facts.record(work.path, work.sidecars)
 
 
 def now() -> str:

@@ -81,6 +81,8 @@ class IndexReport:
     """Images among these that earlier versions had decoded differently; their old vectors are gone."""
     reread: int = 0
     """Known images whose facts (size, date, place …) were read again from their headers, without encoding them."""
+    facts: int = 0
+    """Known files whose sidecars changed: what these say was read again, and the images were not opened."""
     deleted: int = 0
     """Vectors of tiles that this run deleted because of `tiles`."""
     tiles: str = "none"
@@ -97,3 +99,30 @@ class IndexReport:
     """Whether the run wrote a new snapshot of the vector index."""
     seconds: float = 0.0
     notices: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Counts:
+    """The counts of a run so far, as `IndexReport` has them; `reconcile` adds to them, then `recorder`."""
+
+    indexed: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    copied: int = 0
+    restored: int = 0
+    missing: int = 0
+    offline: int = 0
+    excluded: int = 0
+    unsupported: int = 0
+    unsupported_reasons: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
+    without_images: list[str] = field(default_factory=list)
+    failed: list[Problem] = field(default_factory=list)
+    failed_before: int = 0
+    changing: list[Problem] = field(default_factory=list)
+    partial: list[Problem] = field(default_factory=list)
+    encoded: int = 0
+    pictures: int = 0
+    corrected: int = 0
+    reread: int = 0
+    facts: int = 0

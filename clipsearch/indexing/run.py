@@ -27,9 +27,9 @@ from clipsearch.images.tiles import Tiles
 from clipsearch.images.workers import shared as workers_of
 from clipsearch.indexing.progress import Meter
 from clipsearch.indexing.reader import Broken, Decoded, Done, Outcome, Reader, Unread, work_of
-from clipsearch.indexing.reconcile import Counts, Reconciler
+from clipsearch.indexing.reconcile import Reconciler
 from clipsearch.indexing.recorder import Batch, Recorder, now
-from clipsearch.indexing.results import IndexReport, Progress
+from clipsearch.indexing.results import Counts, IndexReport, Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
 from clipsearch.types import MAX_INTEGER
 from clipsearch.vectors import engines
@@ -187,6 +187,7 @@ class IndexRun:
             if filling is not None or self._options.tiles is not None:
                 self._reconciler.add_pending_elsewhere()
             self._reconciler.restore()
+        self._reconciler.counts.facts = self._reconciler.path_facts.update(self._stop)
         self._pending = pending.count(catalog, self._row.id) if filling is not None else 0
         self._meter.start(self._reconciler.count_work())
         self._work_through()
@@ -327,7 +328,7 @@ class IndexRun:
             interrupted=interrupted,
             published=self._published,
             seconds=seconds,
-            notices=(*self._notices, *self._reconciler.clamped_times()),
+            notices=(*self._notices, *self._reconciler.clamped_times(), *self._reconciler.path_facts.notices()),
             **_counted(self._reconciler.counts),
         )
 
@@ -350,6 +351,7 @@ class IndexRun:
             "pictures": report.pictures,
             "corrected": report.corrected,
             "reread": report.reread,
+            "facts": report.facts,
             "deleted": report.deleted,
             "opened": report.opened,
             "filling_left": report.filling_left,

@@ -11,7 +11,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -19,7 +19,8 @@ from clipsearch.errors import UsageError, reason
 from clipsearch.files import below, is_within, mtime_of
 from clipsearch.images.open import HEAD_BYTES
 from clipsearch.images.sniff import image_format
-from clipsearch.indexing.ignored import KINDS, UNREADABLE, kind_of
+from clipsearch.indexing import sidecars
+from clipsearch.indexing.ignored import KINDS, SIDECAR, UNREADABLE, kind_of
 from clipsearch.indexing.results import Problem
 from clipsearch.types import Candidate
 
@@ -130,6 +131,8 @@ class Walk:
     _visited: set[tuple[int, int]] = field(default_factory=set)
     _endings: frozenset[bytes] = frozenset()
     _examines: bool = False
+    _sidecars: dict[bytes, str] = field(default_factory=dict)
+    """Those of the images that were listed and not yet yielded, by path."""
 
     def __iter__(self) -> Iterator[Candidate]:
         """Images in the byte order of their paths. Raises OSError where `start` itself is not there."""
@@ -170,6 +173,7 @@ class Walk:
         rules, follow, all_files = self.rules, self.rules.options.follow_symlinks, self.rules.options.all_files
         hidden, excludes, endings = rules.options.hidden, rules.excludes, self._endings
         entries = []
+        beside = []
         seen_any = False
         try:
             with os.scandir(folder) as listing:
@@ -184,9 +188,13 @@ class Walk:
                     else:
                         key = name
                         stem, _, ending = name.rpartition(b".")
-                        if (ending.lower() not in endings or not stem.strip(b".")) and not all_files:
-                            self._ignore(entry)
-                            continue
+                        if ending.lower() not in endings or not stem.strip(b"."):
+                            if ending.lower() in sidecars.ENDINGS:
+                                beside.append(entry)
+                                continue
+                            if not all_files:
+                                self._ignore(entry)
+                                continue
                     if not excludes or rules.allows(entry.path, name):
                         entries.append((key, entry))
         except OSError as exc:
@@ -194,8 +202,26 @@ class Walk:
             return iter(())
         if not seen_any:
             self.empty.add(folder)
+        if beside:
+            entries += self._attach(entries, beside)
         entries.sort(key=itemgetter(0))
         return iter(entries)
+
+    def _attach(
+        self, entries: Sequence[tuple[bytes, os.DirEntry[bytes]]], beside: Sequence[os.DirEntry[bytes]]
+    ) -> Listing:
+        """Note the sidecars of the images in a folder. What is left of `beside`, and may be an image, is returned."""
+        allowed = [entry for entry in beside if self._is_file(entry)]
+        images = {key: entry.path for key, entry in entries if not key.endswith(b"/")}
+        found, used = sidecars.of_folder(images, allowed)
+        self._sidecars |= {images[name]: stamps for name, stamps in found.items()}
+        for entry in allowed:
+            if entry.name in used:
+                self.ignored[SIDECAR] += 1
+            elif self._examines:
+                yield entry.name, entry
+            else:
+                self.ignored[kind_of(_ending(entry.name))] += 1
 
     def _is_dir(self, entry: os.DirEntry[bytes], follow: bool) -> bool:
         try:
@@ -244,15 +270,21 @@ class Walk:
             # A folder that may be listed but not searched hides all its files, not only this one.
             self._cannot(entry.path if entry.is_symlink() else os.path.dirname(entry.path), exc)
             return None
-        return Candidate(entry.path, about.st_size, mtime_of(about), about.st_ctime_ns)
+        beside = self._sidecars.pop(entry.path, "") if self._sidecars else ""
+        return Candidate(entry.path, about.st_size, mtime_of(about), about.st_ctime_ns, beside)
 
     def _ignore(self, entry: os.DirEntry[bytes]) -> None:
         """Count what is not an image, if it is a file that the rules allow."""
+        if self._is_file(entry):
+            self.ignored[kind_of(_ending(entry.name))] += 1
+
+    def _is_file(self, entry: os.DirEntry[bytes]) -> bool:
+        """Whether the rules allow an entry, and it is a file."""
         rules = self.rules
         with contextlib.suppress(OSError):  # A link that `_is_dir` has reported.
             is_file = entry.is_file(follow_symlinks=rules.options.follow_symlinks) and entry.path not in self.skip
-            if is_file and (not rules.excludes or rules.allows(entry.path, entry.name)):
-                self.ignored[kind_of(_ending(entry.name))] += 1
+            return is_file and (not rules.excludes or rules.allows(entry.path, entry.name))
+        return False
 
     def _is_image(self, entry: os.DirEntry[bytes]) -> bool:
         """Whether a file has an image's suffix or content. Others are counted."""

@@ -55,7 +55,7 @@ def index_json(report: IndexReport) -> dict[str, Any]:
         "failed_before": report.failed_before,
         "changing": problems_json(report.changing),
         "partial": problems_json(report.partial),
-        **fields(report, "encoded pictures corrected reread deleted tiles opened filling filling_left"),
+        **fields(report, "encoded pictures corrected reread facts deleted tiles opened filling filling_left"),
         **fields(report, "switched interrupted dry_run published seconds"),
         "notices": [clean(text) for text in report.notices],
     }
@@ -81,6 +81,7 @@ def index_text(report: IndexReport) -> str:
         (report.encoded * with_tiles, "vectors computed, of whole pictures and of parts"),
         (report.corrected, "corrected: earlier versions decoded them wrongly; encoded again"),
         (report.reread, "known pictures whose metadata was read again, without encoding them"),
+        (report.facts, "known files whose sidecars changed; their dates, places and captions were read again"),
         (report.deleted, "vectors of parts deleted"),
     ):
         if count:
