@@ -110,6 +110,16 @@ class Embeddings:
             found.update((content_id, from_bytes(vector)) for content_id, vector in rows if is_finite(vector))
         return found
 
+    def seqs_of(self, ids: Sequence[int], encoder_id: int) -> dict[int, int]:
+        """The seq of whole images by content, for those that this encoder has a vector of."""
+        found: dict[int, int] = {}
+        for part, marks in batches(ids):
+            found |= self._conn.execute(
+                f"SELECT content_id, seq FROM embeddings WHERE encoder_id = ? AND view = 0 AND content_id IN ({marks})",
+                (encoder_id, *part),
+            ).fetchall()
+        return found
+
     def live_contents(self, encoder_id: int) -> list[int]:
         """The ids of the live contents that this encoder has a vector of, ascending."""
         rows = self._conn.execute(

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar, get_args
 
-from clipsearch.files import mtime_of, span
+from clipsearch.files import below, mtime_of, span
 from clipsearch.types import MAX_INTEGER, Candidate, ContentState, FileState
 
 LIVE = "('present', 'offline', 'unreadable')"
@@ -41,6 +41,15 @@ class PathFacts(NamedTuple):
     caption_source: str | None
     keywords: str | None
     rating: int | None
+
+
+class Beside(NamedTuple):
+    """A live file among those of one stem: its content, with the format and, unless it is in UTC, the exposure."""
+
+    path: bytes
+    content_id: int
+    format: str | None
+    taken_at: str | None
 
 
 class Files:
@@ -94,6 +103,23 @@ class Files:
             "SELECT path, content_id, state FROM files WHERE content_id = ? ORDER BY path", (content_id,)
         )
         return [FileRow(*row) for row in rows]
+
+    def live_paths(self, content_id: int) -> list[bytes]:
+        query = f"SELECT path FROM files WHERE content_id = ? AND state IN {LIVE} ORDER BY path"
+        return [path for (path,) in self._conn.execute(query, (content_id,))]
+
+    def beside(self, folder: bytes, stem: bytes) -> list[Beside]:
+        """The live images in a folder whose names are `stem` and a suffix; those of one colour not among them."""
+        start = below(folder) + stem
+        rows = self._conn.execute(
+            "SELECT f.path, c.id, c.format, iif(c.taken_source IN ('gps', 'modified'), NULL, c.taken_at) "
+            "FROM files f JOIN contents c ON c.id = f.content_id WHERE f.path > ? AND f.path < ? "
+            f"AND f.state IN {LIVE} AND c.state IN ('ok', 'partial') AND c.reason IS NOT 'blank'",
+            (start + b".", start + b"/"),
+        )
+        return [
+            Beside(*row) for row in rows if b"." not in row[0][len(start) + 1 :] and b"/" not in row[0][len(start) :]
+        ]
 
     def in_state(self, state: FileState) -> list[tuple[bytes, str | None]]:
         """(path, reason) of files, by path."""

@@ -15,6 +15,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.search import baselines
 from clipsearch.search.embed import Embedder
 from clipsearch.search.neighbours import Neighbour, Searcher
+from clipsearch.search.pairs import Shots
 from clipsearch.search.relevance import FEWEST, Baseline, relevance
 from clipsearch.search.selection import Question, select
 from clipsearch.types import Notice, Total
@@ -35,23 +36,24 @@ def judge(
     searcher: Searcher,
     question: Question,
     found: Sequence[Neighbour],
+    shots: Shots,
     *,
     wanted: int | None = None,
 ) -> tuple[list[Neighbour], Total | None]:
     """`found`, the nearest images in descending order of their scores, with their relevance.
 
-    With `wanted`, the best so many relevant images instead, and how many there are in all; `found` must have the three
-    nearest. Where there is no baseline, all of `found` is returned, and a notice tells why. The baseline is measured
-    where relevant images are wanted, and measured again where the model is loaded anyway.
+    With `wanted`, the best so many relevant shots instead, and how many there are in all; `found` must have the three
+    nearest single images. Where there is no baseline, what is found is returned, and a notice tells why. The baseline
+    is measured where relevant images are wanted, and measured again where the model is loaded anyway.
     """
     library = _of_library(catalog, embedder, searcher, relevant=wanted is not None)
     if library is None or not found:
-        return list(found[:wanted]), None
+        return list(found) if wanted is None else shots.fold(found, wanted), None
     narrow = _of_filter(catalog, embedder, searcher, question, library) if question.where else None
     baseline, scope = narrow or library, question.where if narrow else None
     hits, total = list(found), None
     if wanted is not None:
-        hits, total = select(catalog, embedder.row, searcher, question, baseline, found, wanted, scope=scope)
+        hits, total = select(catalog, embedder.row, searcher, question, baseline, found, shots, wanted, scope=scope)
     scores = np.array([each.score for each in hits], np.float32)
     values = relevance(baseline, question.vector, scores, kind=question.kind).tolist()
     return [replace(each, relevance=value) for each, value in zip(hits, values, strict=True)], total

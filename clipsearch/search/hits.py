@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from clipsearch.catalog import filters
 from clipsearch.catalog.catalog import Catalog
@@ -20,11 +21,22 @@ def make_hits(
     *,
     where: Filter | None = None,
     encoder: Encoder | None = None,
+    unfold: bool = False,
 ) -> tuple[Hit, ...]:
-    """Hits in the order of `neighbours`; paths that match `where` come first. `encoder` adds what it recognised."""
+    """Hits in the order of `neighbours`; paths that match `where` come first. `encoder` adds what it recognised.
+
+    `unfold`: one hit for each file that matches `where` and exists.
+    """
     rows = catalog.contents.with_files([n.content_id for n in neighbours])
     inside = filters.paths_inside(catalog, list(rows), where)
-    return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
+    if not unfold:
+        return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
+    return tuple(
+        _hit(replace(rows[n.content_id], files=(file,)), n, inside, encoder)
+        for n in neighbours
+        for file in rows[n.content_id].files
+        if file[1] == "present" and (inside is None or file[0] in inside) and os.path.lexists(file[0])
+    )
 
 
 def make_many_hits(
@@ -60,6 +72,7 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
         caption=row.caption,
         keywords=row.keywords,
         rating=row.rating,
+        also=neighbour.also,
     )
 
 

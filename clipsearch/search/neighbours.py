@@ -16,7 +16,7 @@ from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.embeddings import LiveView, read_box
 from clipsearch.catalog.filters import Filter
-from clipsearch.types import Box, Notice, NoticeKind
+from clipsearch.types import Box, Notice, NoticeKind, Partner
 from clipsearch.vectors.engines import EXACT_LIMIT
 from clipsearch.vectors.index import DamagedSnapshot, VectorIndex
 
@@ -54,7 +54,7 @@ ATTEMPTS = 3
 class Neighbour:
     """A content by its best view: that view's score, embedding id and, where it was read, vector (dim,).
 
-    `view` is its number, 0 for the whole image; `box` is the part that another view shows. `relevance`: see types.Hit.
+    `view` is its number, 0 for the whole image; `box` is the part of another view. `relevance`, `also`: see Hit.
     """
 
     content_id: int
@@ -64,6 +64,7 @@ class Neighbour:
     view: int = 0
     box: Box | None = None
     relevance: float | None = None
+    also: tuple[Partner, ...] = ()
 
 
 class _Tail(NamedTuple):
@@ -362,8 +363,7 @@ class Searcher:
         return list(best.values()), set(live)
 
     def _notify(self, kind: NoticeKind, text: str) -> None:
-        notice = Notice(kind, text)
-        if notice not in self.notices:
+        if (notice := Notice(kind, text)) not in self.notices:
             self.notices.append(notice)
 
 

@@ -23,6 +23,7 @@ from clipsearch.search.combine import balanced_sum, penalised, score_kind
 from clipsearch.search.embed import Embedder, indistinct, unseen
 from clipsearch.search.hits import make_hits, make_many_hits, sort_hits
 from clipsearch.search.neighbours import Neighbour, Searcher
+from clipsearch.search.pairs import Shots
 from clipsearch.search.terms import Indexed, Term, Text, as_term
 from clipsearch.types import Hit, Notice, QueryResult, ScoreKind, Sort, Total
 
@@ -47,8 +48,9 @@ class QueryOptions:
     negative: terms that lower the score of an image. match_all: every term must match, where a sum would let one win;
     such terms have no weights. page: 2 for the next `k` best, and so on. sort: how a page is arranged. relevant: only
     relevant hits (`search.evidence`); where the library has no baseline yet, it is measured now, once. model: another
-    encoder that the library holds. explain: add what the built-in encoder recognised. judge: add the relevance of each
-    hit. use_cache: False neither reads nor writes embeddings of texts.
+    encoder that the library holds. unfold: one hit for each file that passes the filter and exists, where otherwise a
+    hit has all its paths, and a raw file and its JPEG, say, are one. explain: add what the built-in encoder
+    recognised. judge: add the relevance of each hit. use_cache: False neither reads nor writes embeddings of texts.
     """
 
     negative: Sequence[AnyTerm] = ()
@@ -57,6 +59,7 @@ class QueryOptions:
     sort: Sort = "score"
     relevant: bool = False
     model: str | None = None
+    unfold: bool = False
     explain: bool = True
     judge: bool = True
     use_cache: bool = True
@@ -100,20 +103,27 @@ def answer(
     weights = [term.weight for term in negative]
     encoder = embedder.load() if options.explain and not is_clip else None
 
+    def find(count: int) -> list[Neighbour]:
+        if background is None or kind == "combined":
+            return searcher.nearest(row, vector, count, where=where)
+        return _scored(searcher, row, background, queries, weights, count, where)
+
     def search() -> tuple[tuple[Hit, ...], Total | None]:
         last = k * options.page
-        count = max(last, FIRST) if options.relevant else last
-        if background is None or kind == "combined":
-            found = searcher.nearest(row, vector, count, where=where)
-        else:
-            found = _scored(searcher, row, background, queries, weights, count, where)
+        shots = Shots(catalog, row, searcher.allowed(row, where), strict=options.unfold)
         total = None
-        if kind in ("cosine", "combined") and (options.judge or options.relevant):
+        if options.relevant:
             question = _question(terms, vector, where, centred=means is not None)
-            found, total = _judged(
-                catalog, embedder, searcher, question, found, wanted=last if options.relevant else None
-            )
-        return make_hits(catalog, found[last - k : last], where=where, encoder=encoder), total
+            found, total = _judged(catalog, embedder, searcher, question, find(max(last, FIRST)), shots, wanted=last)
+        else:
+            found = shots.nearest(find, last)
+        if options.judge and not options.relevant and kind in ("cosine", "combined"):
+            question = _question(terms, vector, where, centred=means is not None)
+            found, _ = _judged(catalog, embedder, searcher, question, found, shots)
+        page = found[last - k : last]
+        if options.unfold:
+            page = shots.unfold(page, find)
+        return make_hits(catalog, page, where=where, encoder=encoder, unfold=options.unfold), total
 
     hits, total = searcher.consistently(search)
     about = (*_alike(row, (*terms, *negative), (*vectors, *excluded)), *_unknown(embedder, negative, excluded))
@@ -149,7 +159,9 @@ def answer_many(
     row, vectors = embedder.row, embedder.texts(texts)
 
     def search() -> list[tuple[Hit, ...]]:
-        return make_many_hits(catalog, searcher.nearest_many(row, vectors, k, where=where), where=where)
+        shots = Shots(catalog, row, searcher.allowed(row, where))
+        found = shots.nearest_many(lambda count: searcher.nearest_many(row, vectors, count, where=where), k)
+        return make_many_hits(catalog, found, where=where)
 
     hits = searcher.consistently(search)
     notices = (*embedder.notices, *searcher.take_notices())
@@ -232,9 +244,10 @@ def _judged(
     searcher: Searcher,
     question: Question,
     found: list[Neighbour],
+    shots: Shots,
     *,
-    wanted: int | None,
+    wanted: int | None = None,
 ) -> tuple[list[Neighbour], Total | None]:
     from clipsearch.search.confidence import judge
 
-    return judge(catalog, embedder, searcher, question, found, wanted=wanted)
+    return judge(catalog, embedder, searcher, question, found, shots, wanted=wanted)

@@ -19,6 +19,7 @@ from clipsearch.search import fitted
 from clipsearch.search.baselines import FILTERED
 from clipsearch.search.evidence import Cut, Scores, evidence, scored
 from clipsearch.search.neighbours import Neighbour, Searcher
+from clipsearch.search.pairs import Shots
 from clipsearch.search.relevance import Baseline, Kind
 from clipsearch.search.terms import Term, Text
 from clipsearch.types import Total
@@ -78,14 +79,15 @@ def select(
     question: Question,
     baseline: Baseline,
     found: Sequence[Neighbour],
+    shots: Shots,
     wanted: int,
     *,
     scope: Filter | None,
 ) -> tuple[list[Neighbour], Total]:
-    """The best `wanted` of the relevant images, and how many there are in all.
+    """The best `wanted` of the relevant shots, and how many there are in all.
 
-    `found`: the nearest images, best first, at least three if there are as many. `scope`: the filter of the baseline's
-    images; None where it is the library's, even if `question` has a filter, which few images pass then.
+    `found`: the nearest single images, best first, at least three if there are as many. `scope`: the filter of the
+    baseline's images; None where it is the library's, even if `question` has a filter, which few images pass then.
     """
     query, kind = question.vector, question.kind
     best = _scores(found, question, baseline)
@@ -94,20 +96,21 @@ def select(
         return [], Total(0, exact=True)
     if question.where and scope is None:
         inside = searcher.nearest(row, query, FILTERED, where=question.where)
-        hits = _passing(inside, question, baseline, cut)
+        hits = shots.fold(_passing(inside, question, baseline, cut))
         return hits[:wanted], Total(len(hits), exact=True)
     if baseline.count > SCANNED:
         sample = baseline.sample
         share = np.average(cut.passes(scored(baseline, query, sample.vectors, kind=kind)), weights=sample.counts)
         estimate = round(float(share) * baseline.count)
-        return _nearest_passing(row, searcher, question, baseline, found, wanted, cut, estimate)
+        return _nearest_passing(row, searcher, question, baseline, found, shots, wanted, cut, estimate)
     seqs, scores = _images(catalog, row, searcher, baseline, kind, scope).best_views(query)
     chosen = catalog.embeddings.live_views(row.id, seqs[cut.passes(scores)].tolist(), with_blank=bool(question.where))
+    total = shots.count(about.content_id for about in chosen.values())
     count = len(found)
     while True:
-        hits = [each for each in found if each.seq in chosen]
-        if len(hits) >= min(wanted, len(chosen)) or len(found) < count:
-            return hits[:wanted], Total(len(chosen), exact=True)
+        hits = shots.fold(each for each in found if each.seq in chosen)
+        if len(hits) >= min(wanted, total) or len(found) < count:
+            return hits[:wanted], Total(total, exact=True)
         count *= DEEPER
         found = searcher.nearest(row, query, count, where=question.where)
 
@@ -118,18 +121,24 @@ def _nearest_passing(
     question: Question,
     baseline: Baseline,
     found: Sequence[Neighbour],
+    shots: Shots,
     wanted: int,
     cut: Cut,
     estimate: int,
 ) -> tuple[list[Neighbour], Total]:
-    """As `select`, of so many images that only the nearest are looked at, until hardly any of these pass."""
+    """As `select`, of so many images that only the nearest are looked at, until hardly any of these pass.
+
+    `estimate`: how many single images are relevant.
+    """
     count = len(found)
     while True:
-        hits = _passing(found, question, baseline, cut)
+        passing = _passing(found, question, baseline, cut)
+        hits = shots.fold(passing)
         is_all = len(found) < count or found[-1].score <= cut.least
         last = {each.seq for each in found[len(found) // 2 :]}
-        if is_all or len(hits) >= wanted or not any(each.seq in last for each in hits):
-            return hits[:wanted], Total(len(hits) if is_all else max(len(hits), estimate), exact=is_all)
+        if is_all or len(hits) >= wanted or not any(each.seq in last for each in passing):
+            about = round(estimate * len(hits) / max(1, len(passing)))
+            return hits[:wanted], Total(len(hits) if is_all else max(len(hits), about), exact=is_all)
         count *= DEEPER
         found = searcher.nearest(row, question.vector, count, where=question.where)
 

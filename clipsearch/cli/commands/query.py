@@ -71,7 +71,7 @@ def query(
     state: options.State = None,
     relevant: Annotated[bool, flag("--relevant", "Only relevant pictures; not with --without or --all.")] = False,
     sort: Annotated[Sort, typer.Option("--sort", help="Order of the hits.")] = "score",
-    unfold: Annotated[bool, flag("--unfold", "List every path of a picture separately.")] = False,
+    unfold: Annotated[bool, flag("--unfold", "List every file of a picture separately.")] = False,
     model: options.LibraryModel = None,
     no_cache: Annotated[bool, flag("--no-cache", "Do not read or write the query cache.")] = False,
     preview: Annotated[bool, flag("--preview", "Show the pictures in the terminal.")] = False,
@@ -131,13 +131,12 @@ def query(
                 sort=sort,
                 relevant=relevant,
                 model=model,
+                unfold=unfold,
                 explain=json or jsonl,
                 judge=json or jsonl or csv or html is not None or output.to_terminal(),
                 use_cache=not no_cache,
             ),
         )
-    if unfold:
-        result = _unfolded(result)
     _write(result, json=json, jsonl=jsonl, csv=csv, null=null)
     if preview:
         _preview(result)
@@ -193,13 +192,6 @@ def _ask_file(library: Library, name: str, *, k: int, where: Filter | None, mode
 
 
 # What comes back
-
-
-def _unfolded(result: QueryResult) -> QueryResult:
-    from dataclasses import replace
-
-    hits = tuple(replace(hit, path=path, paths=(path,)) for hit in result.hits for path in hit.paths)
-    return replace(result, hits=hits)
 
 
 def _write(result: QueryResult, *, json: bool, jsonl: bool, csv: bool, null: bool) -> None:

@@ -23,6 +23,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
         value["paths_b64"] = [in_base64(path) for path in hit.paths]
     value |= fields(hit, "score bytes format width height taken_at state offline")
     value["explain"] = [fields(seen, "label score") for seen in hit.explain]
+    value["also"] = [{"id": each.id, **path_keys(each.path), "format": each.format} for each in hit.also]
     return value | fields(hit, "relevance view box")
 
 
@@ -44,6 +45,8 @@ def query_text(result: QueryResult) -> str:
     rows = []
     for hit in result.hits:
         more = f"  (+{len(hit.paths) - 1} more)" if len(hit.paths) > 1 else ""
+        if hit.also:
+            more += f"  (+ {', '.join(each.format or '?' for each in hit.also)})"
         mark = "  (offline)" if hit.offline else "  (truncated)" if hit.state == "partial" else ""
         if hit.box is not None:
             mark = f"  (part {part_of(hit.box)}){mark}"
