@@ -67,7 +67,10 @@ class Entry(NamedTuple):
 BLANK = "blank"
 """The reason recorded for an image of one colour. It is not a hit: all blank images look alike."""
 
-_FACTS = ("format", "width", "height", "taken_at", "taken_offset", "camera", "lat", "lon")
+_FACTS = (
+    *("format", "width", "height", "taken_at", "taken_offset", "taken_source", "camera", "lat", "lon", "place_source"),
+    *("caption", "rating"),
+)
 """The columns of `contents` that hold the attributes of `ImageFacts` of the same names."""
 
 _SHOWN = ("taken_at", "taken_offset", "taken_source", "lat", "lon", "caption", "rating", "keywords")
@@ -122,9 +125,10 @@ class Contents:
 
     def put_facts(self, content_id: int, facts: ImageFacts | None, *, revision: int) -> None:
         """Replace the facts of a content by those that the reader of a `revision` read; None clears them."""
-        columns = (*_FACTS, "exif", "facts_revision")
+        columns = (*_FACTS, "keywords", "exif", "facts_revision")
+        keywords = json.dumps(facts.keywords, ensure_ascii=False) if facts and facts.keywords else None
         exif = json.dumps(dict(facts.exif)) if facts and facts.exif else None
-        values = (*(getattr(facts, name, None) for name in _FACTS), exif, revision)
+        values = (*(getattr(facts, name, None) for name in _FACTS), keywords, exif, revision)
         self._conn.execute(
             f"UPDATE contents SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?", (*values, content_id)
         )
@@ -132,14 +136,16 @@ class Contents:
     def get(self, content_id: int) -> Content | None:
         """All that is recorded of a content, but its files and vectors."""
         row = self._conn.execute(
-            f"SELECT digest, bytes, state, reason, decoder, added_at, exif, {', '.join(_FACTS)} "
+            f"SELECT digest, bytes, state, reason, decoder, added_at, keywords, exif, {', '.join(_FACTS)} "
             "FROM contents WHERE id = ?",
             (content_id,),
         ).fetchone()
         if row is None:
             return None
-        digest, size, state, reason, decoder, added_at, exif, *known = row
-        facts = ImageFacts(**dict(zip(_FACTS, known, strict=True)), exif=json.loads(exif) if exif else {})
+        digest, size, state, reason, decoder, added_at, words, exif, *known = row
+        keywords = tuple(json.loads(words)) if words else ()
+        named = dict(zip(_FACTS, known, strict=True))
+        facts = ImageFacts(**named, keywords=keywords, exif=json.loads(exif) if exif else {})
         return Content(content_id, digest, size, state, reason, decoder, added_at, facts if facts.format else None)
 
     def drop_orphans(self) -> tuple[int, int]:

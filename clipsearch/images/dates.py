@@ -20,6 +20,17 @@ _MOMENT = re.compile(
 """The parts of a date: year, month, day, hour, minute, second, fraction, offset. EXIF has colons in its days. The years
 of three digits are no photographs': year 1 is what some libraries begin with."""
 
+_WRITTEN = re.compile(
+    r"""\s*(?:[a-z]{3,9}\.?,?\s+)?
+    (?:(?P<day>\d{1,2})[\s-]+(?P<month>[a-z]{3})[a-z]*\.?,?[\s-]+(?P<year>\d{4})
+      (?:,?\s+(?P<time>\d{1,2}:\d\d(?::\d\d)?)\s*(?P<zone>[+-]\d{4}|gmt|utc?|z)?)?
+    |(?P<month2>[a-z]{3})[a-z]*\s+(?P<day2>\d{1,2})\s+(?P<time2>\d{1,2}:\d\d:\d\d)\s+(?P<year2>\d{4}))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Dates of RFC 822 and its successors, as the PNG specification recommends them, and those of C's `ctime`."""
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
 _WIDEST_OFFSET = 14 * 60
 """Minutes: the offset of Kiribati, the widest in use."""
 
@@ -53,6 +64,19 @@ def parse(text: str, *, fraction: str = "") -> Moment | None:
         return None
     parts = (digits or _digits(fraction)).rstrip("0")[:6]
     return Moment(date.isoformat(timespec="seconds") + f".{parts}" * bool(parts), offset(zone or ""))
+
+
+def parse_written(text: str) -> Moment | None:
+    """`parse`, or what can be read of "Mon, 03 May 2021 14:02:11 +0200" or "Mon May  3 14:02:11 2021"."""
+    match = _WRITTEN.match(text)
+    if match is None:
+        return parse(text)
+    year, month, day, time = (match[name] or match[f"{name}2"] for name in ("year", "month", "day", "time"))
+    if month.lower() not in _MONTHS:
+        return None
+    zone = match["zone"] or ""
+    at = f" {time} {zone if zone[:1] in ('+', '-') else 'Z' * bool(zone)}" if time else ""
+    return parse(f"{year}-{_MONTHS.index(month.lower()) + 1}-{day}{at}")
 
 
 def offset(text: str) -> int | None:

@@ -150,7 +150,8 @@ def _image_fields(
 
 
 def _image(fields: dict[str, Any], answer: Answer) -> Image:
-    return Image(ImageFacts(**fields["facts"]), fields["changed"], fields["holds"], _pixels(fields, answer))
+    facts = ImageFacts(**{**fields["facts"], "keywords": tuple(fields["facts"]["keywords"])})
+    return Image(facts, fields["changed"], fields["holds"], _pixels(fields, answer))
 
 
 @functools.lru_cache(maxsize=16)

@@ -6,25 +6,27 @@ import contextlib
 import functools
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
-from PIL.ExifTags import IFD, Base
+from PIL.ExifTags import GPS, IFD, Base
 
+from clipsearch.images import text
 from clipsearch.images.dates import Moment, offset, parse
-from clipsearch.types import ImageFacts
-
-MAX_CHARACTERS = 500
+from clipsearch.images.places import position
+from clipsearch.types import Facts
 
 _DATES = (
     (Base.DateTimeOriginal, Base.OffsetTimeOriginal, Base.SubsecTimeOriginal),
     (Base.DateTimeDigitized, Base.OffsetTimeDigitized, Base.SubsecTimeDigitized),
 )
-"""Date, offset and fraction of the exposure, then of its digitising. Base.DateTime is when a program last wrote the
-file. They belong in the Exif directory; some write them in the main one."""
+"""Date, offset and fraction of the exposure, then of its digitising. They belong in the Exif directory; some write them
+in the main one."""
+
+_MODIFIED = ((Base.DateTime, Base.OffsetTime, Base.SubsecTime),)
+"""When a camera, or a program, last wrote the file."""
 
 _UNSET = ("1970-01-01T00:00:00", "1980-01-01T00:00:00", "2002-12-08T12:00:00")
 """What the clocks of cameras begin with."""
@@ -39,9 +41,30 @@ _KEPT = (
 """Taken from the Exif directory, or else from the main one. Names: Exif 3.0, tables 4–16 (CIPA DC-008)."""
 
 _UTF16 = (Base.XPTitle, Base.XPComment, Base.XPKeywords, Base.XPSubject)
-_DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_CAPTIONS = (Base.ImageDescription, Base.XPTitle, Base.XPSubject, Base.XPComment)
+
+_MAKERS = "olympus|konica|minolta|pentax|kodak|casio|fujifilm|samsung|vivitar|polaroid|ricoh|nikon|canon|sony|panasonic"
+_NO_CAPTION = re.compile(
+    rf"""(?:(?:(?:{_MAKERS})\ ?)*(?:digital\ (?:still\ )?camera|dsc)? | <[^<>]*> | .{{0,3}}\bdcim\b.* | \W*
+    | default | untitled | null | none | n/a | exif[_ ]?jpeg(?:[_ ]picture)? | jpeg | image | picture | photo
+    | (?:oz|rpt|nor|cof|fil|dav|mde|edf|hdr|sdr|rhdr|btf|ptr|ptfbty|fbt|bst|pl|_cuhappy|_)+
+    | (?:dscf?|dscn|img|pict|p|dji|gopr|mvc|cimg|sdc|sam|wp)[_-]?\d+(?:\.\w{{3,4}})?)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What cameras and programs write for a caption themselves: "OLYMPUS DIGITAL CAMERA", "SONY DSC", the file's name."""
 
 _T = TypeVar("_T")
+
+
+class Found(NamedTuple):
+    """What the EXIF of a file says. `taken_gps`: by the satellites' clock, in UTC; `modified`: by DateTime, and only
+    where a camera is named, as otherwise any program may have written the file."""
+
+    facts: Facts = Facts()
+    camera: str | None = None
+    taken_gps: Moment | None = None
+    modified: Moment | None = None
+    tags: Mapping[str, str | int | float] = {}
 
 
 def from_tiff(stream: BinaryIO) -> Image.Exif:
@@ -66,31 +89,27 @@ def orientation_in_revision_1(exif: Image.Exif | None) -> int:
     return 1 if isinstance(_get(exif or {}, Base.Orientation), bytes) else orientation(exif)
 
 
-def image_facts(kind: str, width: int, height: int, exif: Image.Exif | None) -> ImageFacts:
-    """The facts of an upright image of width × height pixels, from Pillow's EXIF mapping where there is one."""
+def read(exif: Image.Exif | None) -> Found:
+    """The facts in Pillow's EXIF mapping, where there is one."""
     if not exif:
-        return ImageFacts(kind, width, height)
+        return Found()
     detail: Mapping[int, Any] = attempt(lambda: exif.get_ifd(IFD.Exif)) or {}
     gps: Mapping[int, Any] = attempt(lambda: exif.get_ifd(IFD.GPSInfo)) or {}
-    lat, lon = attempt(lambda: _position(gps)) or (None, None)
     camera = _camera(_text(_get(exif, Base.Make)), _text(_get(exif, Base.Model)))
-    taken = _taken(exif, detail)
-    if taken is not None and camera is not None and taken.text in _UNSET:
-        taken = None
-    at, zone = taken or (None, None)
-    return ImageFacts(
-        kind,
-        width,
-        height,
-        taken_at=at,
-        taken_offset=zone,
-        taken_source=at and "exif",
-        camera=camera,
+    taken = _taken(_DATES, detail, exif, camera)
+    lat, lon = attempt(lambda: _position(gps)) or (None, None)
+    tags = _tags(exif, detail)
+    facts = Facts(
+        taken_at=taken and taken.text,
+        taken_offset=taken and taken.offset,
         lat=lat,
         lon=lon,
-        place_source="exif" if lat is not None else None,
-        exif=_tags(exif, detail),
+        caption=next((each for tag in _CAPTIONS if (each := _caption(tags.get(tag.name)))), None),
+        keywords=text.keywords(re.split("[;\0]", _utf16(_get(exif, Base.XPKeywords)))),
+        rating=text.rating(str(tags.get("Rating")), percent=str(_plain(0, _get(exif, Base.RatingPercent)))),
     )
+    modified = None if camera is None else _taken(_MODIFIED, exif, detail, camera)
+    return Found(facts, camera, attempt(lambda: _taken_gps(gps)), modified, tags)
 
 
 def attempt(read: Callable[[], _T]) -> _T | None:
@@ -115,22 +134,40 @@ def _text(value: object) -> str:
         value = value.decode("latin-1")
     if not isinstance(value, str):
         return ""
-    value = value.split("\0")[0][: 4 * MAX_CHARACTERS]
+    value = value.split("\0")[0][: 4 * text.MAX_CHARACTERS]
     with contextlib.suppress(UnicodeError):
         value = value.encode("latin-1").decode()
-    spaced = re.sub(r"\s+", " ", value)
-    kept = (c for c in spaced if unicodedata.category(c) not in ("Cc", "Cs", "Cn") and c not in _DIRECTION_MARKS)
-    return "".join(kept).strip()[:MAX_CHARACTERS].rstrip()
+    return text.printable(value)
 
 
-def _taken(main: Mapping[int, Any], detail: Mapping[int, Any]) -> Moment | None:
-    for date_tag, offset_tag, fraction_tag in _DATES:
-        for directory in (detail, main):
-            text, zone, fraction = (_text(_get(directory, tag)) for tag in (date_tag, offset_tag, fraction_tag))
-            moment = parse(text, fraction=fraction)
-            if moment is not None:
+def _taken(
+    tags: tuple[tuple[int, int, int], ...], first: Mapping[int, Any], second: Mapping[int, Any], camera: str | None
+) -> Moment | None:
+    """The first date of `tags`, each looked up in both directories; not the one that a camera's clock begins with."""
+    for date_tag, offset_tag, fraction_tag in tags:
+        for directory in (first, second):
+            zone, fraction = (_text(_get(first, tag)) or _text(_get(second, tag)) for tag in (offset_tag, fraction_tag))
+            moment = parse(_text(_get(directory, date_tag)), fraction=fraction)
+            if moment is not None and not (camera and moment.text[:19] in _UNSET):
                 return Moment(moment.text, offset(zone) if moment.offset is None else moment.offset)
     return None
+
+
+def _taken_gps(gps: Mapping[int, Any]) -> Moment | None:
+    day = parse(_text(_get(gps, GPS.GPSDateStamp)))
+    if day is None:
+        return None
+    numbers = [_number(part) for part in _get(gps, GPS.GPSTimeStamp) or ()]
+    if len(numbers) != 3 or None in numbers:
+        return Moment(day.text, 0)
+    hour, minute, second = (number or 0.0 for number in numbers)
+    time = parse(f"{day.text[:10]}T{hour:.0f}:{minute:.0f}:{second:09.6f}")
+    return Moment((time or day).text, 0)
+
+
+def _caption(value: object) -> str | None:
+    """A text that somebody may have written, and no camera."""
+    return value if isinstance(value, str) and not _NO_CAPTION.fullmatch(value) else None
 
 
 def _camera(make: str, model: str) -> str | None:
@@ -141,25 +178,20 @@ def _camera(make: str, model: str) -> str | None:
 
 
 def _position(gps: Mapping[int, Any]) -> tuple[float, float] | None:
-    lat = _degrees(gps.get(2), gps.get(1), "S", 90)
-    lon = _degrees(gps.get(4), gps.get(3), "W", 180)
-    # A receiver without a fix writes zeros, which name a point in the Gulf of Guinea.
-    if lat is None or lon is None or (lat == 0 and lon == 0):
-        return None
-    return lat, lon
+    return position(_degrees(gps.get(2), gps.get(1), "S"), _degrees(gps.get(4), gps.get(3), "W"))
 
 
-def _degrees(value: object, reference: object, negative: str, limit: int) -> float | None:
+def _degrees(value: object, reference: object, negative: str) -> float | None:
     """Degrees from degrees, minutes and seconds; a sign counts more than the reference; without either, positive."""
     parts = value if isinstance(value, tuple | list) else (value,)
     # Some write 0/0 for the seconds, or for minutes and seconds, where the part before has a fraction.
     numbers = [_number(part) for part in parts[:1]] + [_number(part) or 0.0 for part in parts[1:3]]
     if not numbers or numbers[0] is None:
         return None
-    degrees = sum(abs(number or 0.0) / 60**place for place, number in enumerate(numbers))
+    degrees = sum(abs(number or 0.0) / 60.0**place for place, number in enumerate(numbers))
     signed = any(number is not None and number < 0 for number in numbers)
     sign = -1 if signed or _text(reference)[:1].upper() == negative else 1
-    return round(sign * degrees, 7) if degrees <= limit else None
+    return sign * degrees
 
 
 def _number(value: object) -> float | None:
@@ -180,10 +212,15 @@ def _tags(main: Mapping[int, Any], detail: Mapping[int, Any]) -> dict[str, str |
     return kept
 
 
+def _utf16(value: object) -> str:
+    """The text of Windows' tags."""
+    raw = attempt(lambda: bytes(value)) if isinstance(value, tuple | list | bytes) else None
+    return (raw or b"")[:100_000].decode("utf-16-le", "ignore").rstrip("\0")
+
+
 def _plain(tag: int, value: object) -> str | int | float | None:
     if tag in _UTF16:
-        raw = bytes(value) if isinstance(value, tuple | list | bytes) else b""
-        return _text(raw.decode("utf-16-le", "ignore")) or None
+        return _text(_utf16(value)) or None
     if tag == Base.UserComment and isinstance(value, bytes):
         text = value[8:]
         # UNICODE has either byte order, whatever the file's is: Latin letters have their zeros first or last.

@@ -17,11 +17,14 @@ HEAD_BYTES = 4096
 IN_MEMORY_BYTES = 256 * 2**20
 """Larger files are hashed in pieces and decoded from their descriptor."""
 
-READER_REVISION = 2
+READER_REVISION = 3
 """Increases with a change in what is read from files: facts, the pixels of some kinds, or what can be decoded at all.
 
 The next run reads the headers of contents with a lower revision, decodes those again whose pixels have changed
 (`Picture.changed_since`), and retries failures."""
+
+PIXELS_REVISION = 2
+"""The last of these revisions that changed pixels, or what can be decoded."""
 
 _DECODERS = ("pillow", "pi-heif", "rawpy", "tifffile", "imagecodecs", "pillow-jxl-plugin")
 
@@ -39,7 +42,7 @@ def _version(package: str) -> str | None:
 def decoder_version(max_pixels: int = MAX_PIXELS) -> str:
     """Everything that decides whether an image can be decoded; a failure is retried once this has changed."""
     parts = [f"{name} {version}" if (version := _version(name)) else f"no {name}" for name in _DECODERS]
-    return f"images {READER_REVISION}, {', '.join(parts)}; {max_pixels / 1e6:g} MP"
+    return f"images {PIXELS_REVISION}, {', '.join(parts)}; {max_pixels / 1e6:g} MP"
 
 
 def open_image(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, truncated: bool = False) -> Picture:

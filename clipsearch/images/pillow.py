@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from clipsearch.errors import ImageError, UnsupportedImageError
-from clipsearch.images import colour, exif, jpeg, jpeg2000, jxl, png
+from clipsearch.images import colour, exif, facts, jpeg, jpeg2000, jxl, png
 from clipsearch.images.extras import decoder
 from clipsearch.types import ImageFacts
 
@@ -148,13 +148,13 @@ class PillowSource:
         self._mode = "RGBA" if image.mode == "RGB" and colour.has_alpha(image) else image.mode
         self._coefficients = _bytes_of_coefficients(image)
         self.metadata_bytes = _metadata_bytes(image)
-        found = exif.attempt(self.exif)
+        found = exif.attempt(lambda: self._exif(image))
         # Pillow turns a TIFF itself while decoding it, and reports the upright size from the start. A JPEG XL comes
         # upright, whatever its EXIF says, unless it is a JPEG in another form.
         turned = kind == "TIFF" or (kind == "JXL" and not image.jpeg)  # type: ignore[attr-defined]
         self.orientation = 1 if turned else exif.orientation(found)
         width, height = image.size[::-1] if self.orientation >= 5 else image.size
-        self.facts = exif.image_facts(kind, width, height, found)
+        self.facts = facts.image_facts(kind, width, height, found, image.info)
         self._bits = jpeg2000.count_bits(stream) if kind == "JPEG2000" and image.mode in jpeg2000.MODES else 0
         self._deep = 8 < self._bits <= 16 and image.mode != "L"
         self.pixels_since = self._pixels_since(image, found)
@@ -281,14 +281,12 @@ class PillowSource:
                 pass  # The frames behind a damaged one cannot be reached.
         return first
 
-    def exif(self) -> Image.Exif:
-        image = self._fresh if self._fresh is not None else self._open()
-        if self._kind == "PNG" and "exif" not in image.info:
-            # Pillow itself would decode all pixels here, to find EXIF after them.
-            if (late := png.late_exif(self._stream)) is not None:
-                image.info["exif"] = late
-            return Image.Image.getexif(image)
-        return image.getexif()
+    def _exif(self, image: Image.Image) -> Image.Exif:
+        if self._kind != "PNG":
+            return image.getexif()
+        # Pillow itself would decode all pixels here, to find EXIF after them.
+        image.info = {**png.late_metadata(self._stream), **image.info}
+        return Image.Image.getexif(image)
 
 
 def _check_text(stream: BinaryIO) -> None:

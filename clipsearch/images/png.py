@@ -10,7 +10,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -19,6 +19,8 @@ from clipsearch.images import exif
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FRAMES = (b"fcTL", b"fdAT")
 """Chunks of the frames of an animation. They are kept unchecked: Pillow ignores them where there is no acTL."""
+
+_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 _MAX_PROFILE = 16 * 2**20
 """Bytes of a decompressed colour profile; those for printers take 2–3 MB."""
@@ -47,7 +49,7 @@ def without_faults(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
         whole += struct.pack(">L", zlib.crc32(name + data))
         if name not in _FRAMES:
             others, size = others + 1, size + len(data)
-            if others > _MAX_KEPT or size > _MAX_BYTES or not _is_accepted(header, whole):
+            if others > _MAX_KEPT or size > _MAX_BYTES or _opened(header, whole) is None:
                 continue
         kept.append(whole)
     return io.BytesIO(b"".join(kept)), profile
@@ -72,10 +74,10 @@ def refit_transparency(image: Image.Image, stream: BinaryIO) -> bool:
     return (kind, depth) in ((0, 2), (0, 4), (0, 16), (2, 16))
 
 
-def _is_accepted(header: bytes, chunk: bytes) -> bool:
-    """Whether Pillow opens a file with only this chunk before its pixels, where it stops reading."""
+def _opened(header: bytes, chunk: bytes) -> Image.Image | None:
+    """A file with only this chunk before its pixels, where Pillow stops reading; None if it refuses the chunk."""
     file = io.BytesIO(_SIGNATURE + header + chunk + b"\0\0\0\0IDAT")
-    return exif.attempt(lambda: Image.open(file, formats=("PNG",))) is not None
+    return exif.attempt(lambda: Image.open(file, formats=("PNG",)))
 
 
 def _profile(data: bytes) -> bytes | None:
@@ -88,13 +90,27 @@ def _profile(data: bytes) -> bytes | None:
     return profile if unpacked.eof else None
 
 
-def late_exif(stream: BinaryIO) -> bytes | None:
-    """The eXIf chunk of a PNG that has it after its pixels, as some editors write it."""
+def late_metadata(stream: BinaryIO) -> dict[Any, Any]:
+    """What Pillow's `info` would have of EXIF, XMP and texts if they were not after the pixels, as many programs do."""
     back = stream.tell()
+    header, found, count = b"", {}, 0
     try:
-        return next((b"Exif\0\0" + stream.read(length) for name, length in _chunks(stream) if name == b"eXIf"), None)
+        for name, length in _chunks(stream):
+            if name == b"IHDR":
+                header = _whole(stream, name, length)
+            elif name == b"IDAT":
+                count = max(count, 1)
+            elif count and name in _METADATA and length <= _MAX_BYTES and count <= _MAX_KEPT:
+                count += 1
+                if (image := _opened(header, _whole(stream, name, length))) is not None:
+                    found.update(image.info)
+        return found
     finally:
         stream.seek(back)
+
+
+def _whole(stream: BinaryIO, name: bytes, length: int) -> bytes:
+    return struct.pack(">L", length) + name + stream.read(length + 4)
 
 
 def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import re
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from clipsearch.errors import ImageError
 from clipsearch.images import exif
 from clipsearch.images.extras import decoder
+from clipsearch.images.facts import image_facts
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, check_count
 from clipsearch.types import ImageFacts
 
@@ -79,8 +81,7 @@ class RawSource:
             shown = self._preview.facts
             if self._preview_turn == 1 and (shown.width > shown.height) != (width > height):
                 self._preview_turn = turn
-        found = exif.attempt(lambda: self._exif(stream))
-        self.facts: ImageFacts = exif.image_facts("RAW", int(width), int(height), found)
+        self.facts = self._facts(stream, int(width), int(height))
         self._developed: Frame | None = None
 
     def decode(self, reduction: float) -> Frame:
@@ -157,12 +158,12 @@ class RawSource:
             pass
         return None
 
-    def _exif(self, stream: BinaryIO) -> Image.Exif:
-        """The file's own EXIF if it is TIFF-based, otherwise its preview's."""
+    def _facts(self, stream: BinaryIO, width: int, height: int) -> ImageFacts:
+        """Those in the file itself if it is TIFF-based, otherwise its preview's."""
         stream.seek(0)
         if stream.read(4) not in _TIFF and self._preview is not None:
-            return self._preview.exif()
-        return exif.from_tiff(stream)
+            return replace(self._preview.facts, format="RAW", width=width, height=height)
+        return image_facts("RAW", width, height, exif.attempt(lambda: exif.from_tiff(stream)))
 
 
 def preview_source(stream: BinaryIO, max_pixels: int) -> PillowSource | None:
@@ -189,7 +190,11 @@ def preview_source(stream: BinaryIO, max_pixels: int) -> PillowSource | None:
             if tags and preview.facts.format == "JPEG" and preview.orientation == 1:
                 preview.orientation = exif.orientation(tags)
                 width, height = (height, width) if preview.orientation >= 5 else (width, height)
-            preview.facts = exif.image_facts("RAW", width, height, tags or exif.attempt(preview.exif))
+            preview.facts = (
+                image_facts("RAW", width, height, tags)
+                if tags
+                else replace(preview.facts, format="RAW", width=width, height=height)
+            )
             return preview
     return None
 

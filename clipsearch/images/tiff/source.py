@@ -14,6 +14,7 @@ from typing import BinaryIO
 from clipsearch.errors import ImageError
 from clipsearch.images import exif
 from clipsearch.images.extras import decoder
+from clipsearch.images.facts import image_facts
 from clipsearch.images.pillow import DECODE_ERRORS, Frame, PillowSource, frame_of
 from clipsearch.images.tiff.directories import (
     BITS,
@@ -67,7 +68,7 @@ class TiffSource:
         if self._pillow is not None and is_first:
             self.facts = replace(self._pillow.facts, width=width, height=height)
         else:
-            self.facts = exif.image_facts("TIFF", width, height, exif.attempt(lambda: exif.from_tiff(stream)))
+            self.facts = image_facts("TIFF", width, height, exif.attempt(lambda: exif.from_tiff(stream)))
 
     def decode(self, reduction: float) -> Frame:
         """See ImageSource.decode."""
