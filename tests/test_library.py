@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import skimage
+from helpers import draw
 
 from clipsearch import Label, Library
 from clipsearch.catalog import snapshots
@@ -205,6 +206,7 @@ def test_reroot_keeps_the_row_that_is_there(library: Library, photos: Path, tmp_
 def test_doctor_finds_a_damaged_cache_and_prune_removes_it(library: Library) -> None:
     library.close()
     (library.path / CACHE_NAME).write_bytes(b"not a database" * 100)
+    library = Library(library.path)
     note = next(f for f in library.doctor() if f.level == "note")
     assert "query cache cannot be read" in note.text and "`cache=True`" in note.advice
     library.prune(cache=True)
@@ -229,7 +231,7 @@ def test_mended_preparation_is_said_by_index_and_never_stops_a_query(
 
     with contextlib.closing(Catalog.open(library.path, writable=True)) as catalog:
         catalog.conn.execute("UPDATE encoders SET fingerprint = 'older', details = replace(details, ?, ?)", _OLDER)
-    library.close()
+    library = Library.open(library.path)
     assert library.query("a cat", k=1).hits
     [notice] = library.index().notices
     assert "prepared better" in notice
@@ -292,6 +294,47 @@ def test_threads_may_share_a_library(library: Library) -> None:
     assert len(set(answers)) == 1
 
 
+def test_a_preview_of_a_run_is_no_part_of_another_threads_answer(library: Library, photos: Path) -> None:
+    """It fills temporary tables, which every thread of one connection would share."""
+    for seed in range(40):
+        draw(photos / "more" / f"{seed}.png", seed)
+
+    def work(number: int) -> object:
+        if number % 2:
+            return library.query("a cat", k=1, options=QueryOptions(explain=False)).hits[0].path
+        report = library.index(dry_run=True)
+        return report.indexed, report.unchanged
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = set(pool.map(work, range(120)))
+    assert answers == {(40, 3), str(photos / "chelsea.png")}
+
+
+def test_closing_waits_for_the_query_that_runs_and_refuses_the_next(library: Library) -> None:
+    begun = threading.Event()
+
+    def ask() -> int:
+        answered = 0
+        while True:
+            try:
+                library.query("a cat", k=3, options=QueryOptions(explain=False, use_cache=False))
+            except UsageError as exc:
+                assert "closed" in str(exc)
+                return answered
+            answered += 1
+            begun.set()
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        begun.wait()
+        library.close()
+        library.close()  # again: nothing to do
+        assert sum(each.result() for each in asking) > 0
+    for use in (library.index, library.info, library.prune, lambda: library.index(dry_run=True)):
+        with pytest.raises(UsageError, match="is closed"):
+            use()
+
+
 def test_a_snapshots_name_may_come_again_for_another_encoder(library: Library) -> None:
     from clipsearch.catalog.catalog import Catalog
 
@@ -315,6 +358,7 @@ def test_damage_inside_the_catalog_is_known_as_such(library: Library) -> None:
     data = bytearray(catalog.read_bytes())
     data[3 * 16384 :] = os.urandom(len(data) - 3 * 16384)
     catalog.write_bytes(data)
+    library = Library(library.path)
     with pytest.raises(DamagedError, match="doctor"):
         library.query("a cat")
     with pytest.raises(DamagedError):

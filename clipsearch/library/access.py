@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import threading
@@ -33,6 +34,7 @@ class Access:
         self._cache: QueryCache | None = None
         self._searcher: Searcher | None = None
         self._answering = threading.RLock()
+        self._closed = False
 
     @property
     def exists(self) -> bool:
@@ -41,7 +43,8 @@ class Access:
         return exists(catalog) and catalog.stat().st_size > 0
 
     def require(self) -> None:
-        """Raise NoLibraryError where there is no catalog."""
+        """Raise UsageError once the library was closed, NoLibraryError where there is no catalog."""
+        self._refuse_closed()
         if not self.exists:
             raise NoLibraryError(f"no library in {self.path}", advice="`clipsearch index FOLDER` creates one")
 
@@ -63,10 +66,20 @@ class Access:
             raise UsageError(f"cannot make a library in {self.path}: {reason(exc)}") from exc
         made = self.reader().active()
         if made is None or made.info.fingerprint != info.fingerprint:
-            self.close()
+            self._drop()
             self.refuse_existing()
 
     def close(self) -> None:
+        """Wait for the thread that reads the catalog now, and refuse what comes later."""
+        with self._answering:
+            self._closed = True
+            self._drop()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UsageError(f"the library in {self.path} is closed", advice="open it again")
+
+    def _drop(self) -> None:
         if self._catalog is not None:
             self._catalog.close()
         if self._cache is not None:
@@ -75,8 +88,9 @@ class Access:
 
     def reader(self) -> Catalog:
         """The catalog for reading; opened again where it was read without SQLite's locks and has changed since."""
+        self._refuse_closed()
         if self._catalog is not None and self._catalog.is_stale():
-            self.close()
+            self._drop()
         if self._catalog is None:
             self._catalog = Catalog.open(self.path)
         return self._catalog
@@ -89,7 +103,7 @@ class Access:
                 answer = question(catalog)
                 if not catalog.is_stale():
                     break
-                self.close()
+                self._drop()
             return answer
 
     def search_tools(self, catalog: Catalog) -> tuple[QueryCache, Searcher]:
@@ -119,16 +133,17 @@ class Access:
 
     @contextmanager
     def reader_or_empty(self) -> Iterator[Catalog]:
-        """The catalog, or an empty one elsewhere while there is none."""
+        """The catalog through a connection of its own, or an empty one elsewhere while there is none."""
+        self._refuse_closed()
         if self.exists:
-            yield self.reader()
-            return
-        with tempfile.TemporaryDirectory(prefix="clipsearch-") as folder:
-            catalog = Catalog.create(Path(folder))
-            try:
+            with contextlib.closing(Catalog.open(self.path)) as catalog, damage_translated(self.path):
                 yield catalog
-            finally:
-                catalog.close()
+            return
+        with (
+            tempfile.TemporaryDirectory(prefix="clipsearch-") as folder,
+            contextlib.closing(Catalog.create(Path(folder))) as catalog,
+        ):
+            yield catalog
 
 
 def _make_catalog(folder: Path, info: EncoderInfo, fallback: str | None) -> None:
