@@ -191,6 +191,11 @@ def mount_above(path: bytes) -> bytes | None:
     return None
 
 
+def may_be_mount(folder: bytes) -> bool:
+    """Whether a folder is a mount point, or so empty or absent that it may be one."""
+    return _Looks().is_away(folder) or _is_mount(folder)
+
+
 def _is_mount(folder: bytes) -> bool:
     try:
         return os.stat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev

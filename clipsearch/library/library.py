@@ -370,7 +370,7 @@ class Library:
 
     def reroot(self, old: PathLike, new: PathLike, *, wait: bool = False) -> int:
         """Tell the library that the folder `old` is now at `new`; returns the number of files."""
-        from clipsearch.library.maintenance import reroot
+        from clipsearch.library.reroot import reroot
 
         with self._access.writer(wait=wait) as catalog:
             return reroot(catalog, absolute(old), absolute(new))

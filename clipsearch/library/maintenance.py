@@ -1,4 +1,4 @@
-"""Maintenance of a library: prune, forget, reroot."""
+"""Maintenance of a library: prune and forget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipsearch.catalog.cache import CACHE_NAME
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.files import below, is_within
-from clipsearch.indexing.roots import Root, Roots
+from clipsearch.indexing.roots import Roots
 from clipsearch.library.results import Pruned
 
 FREE_SHARE = 4
@@ -71,33 +71,3 @@ def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:
             forgotten += gone
         roots.save()
     return forgotten
-
-
-def reroot(catalog: Catalog, old: bytes, new: bytes) -> int:
-    """Move what is known below `old` to `new`; how many files that were. Needs the lock.
-
-    An existing row below `new` is kept. Raises UsageError where `new` is not a folder or nothing is below `old`.
-    """
-    if not os.path.isdir(new):
-        raise UsageError("no such folder", path=os.fsdecode(new), advice="mount or create it first")
-    if is_within(old, new) or is_within(new, old):
-        raise UsageError("one of the two folders is inside the other", advice="index the new one instead")
-    roots = Roots(catalog)
-    moved = 0
-    with catalog.transaction():
-        files = catalog.files.below(old)
-        inside = [r for r in roots.all.values() if is_within(r.path, old)]
-        if not files and not inside:
-            raise UsageError("the library has no files there", path=os.fsdecode(old))
-        for path, _, state in files:
-            target = new + path[len(old) :]
-            back = state in ("offline", "missing") and os.path.isfile(target)
-            moved += catalog.files.move(path, target, "present" if back else state)
-        for root in inside:
-            del roots.all[root.path]
-            target = new + root.path[len(old) :]
-            if target not in roots.all:
-                mounts = tuple(new + m[len(old) :] for m in root.mounts if is_within(m, old))
-                roots.put(Root(target, root.options, root.is_file, mounts))
-        roots.save()
-    return moved

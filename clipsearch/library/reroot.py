@@ -1,0 +1,99 @@
+"""`reroot`: a folder has moved, with its files, its roots, and what the options of the root around it mean there."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.errors import UsageError
+from clipsearch.files import below, is_within
+from clipsearch.indexing.missing import may_be_mount
+from clipsearch.indexing.roots import Root, Roots
+from clipsearch.indexing.scanner import Rules, ScanOptions, has_slash
+
+
+def reroot(catalog: Catalog, old: bytes, new: bytes) -> int:
+    """Move what is known below `old` to `new`; how many files that were. Needs the lock.
+
+    An existing row below `new` is kept. Where no root's walk comes to `new`, it becomes a root. Raises UsageError where
+    `new` is not a folder or nothing is below `old`.
+    """
+    if not os.path.isdir(new):
+        raise UsageError("no such folder", path=os.fsdecode(new), advice="mount or create it first")
+    if is_within(old, new) or is_within(new, old):
+        raise UsageError("one of the two folders is inside the other", advice="index the new one instead")
+    roots = Roots(catalog)
+    with catalog.transaction():
+        files = [file for file in catalog.files.below(old) if file.path != old]
+        inside = [root for root in roots.all.values() if _is_folder_in(root, old)]
+        if not files and not inside:
+            raise UsageError("the library has no files there", path=os.fsdecode(old))
+        around = roots.owner(old)
+        needs_root = around is not None or any(roots.owner(path) is None for path, _, _ in files)
+        moved = 0
+        for path, _, state in files:
+            target = new + path[len(old) :]
+            back = state in ("offline", "missing") and os.path.isfile(target)
+            moved += catalog.files.move(path, target, "present" if back else state)
+        for root in inside:
+            del roots.all[root.path]
+            target = new + root.path[len(old) :]
+            if target not in roots.all:
+                roots.put(Root(target, root.options, root.is_file, _mounts(root, old, new)))
+        if needs_root and not _is_walked(roots, new):
+            options = _options(around, old) if around else ScanOptions()
+            roots.put(Root(new, options, mounts=_mounts(around, old, new) if around else ()))
+        roots.save()
+    return moved
+
+
+def _is_folder_in(root: Root, old: bytes) -> bool:
+    """Whether a root moves with the folder `old`; a file that was named and had the same path does not."""
+    return is_within(root.path, old) and not (root.is_file and root.path == old)
+
+
+def _is_walked(roots: Roots, folder: bytes) -> bool:
+    owner = roots.owner(folder)
+    return owner is not None and not owner.is_file and Rules(owner.path, owner.options).reaches(folder)
+
+
+def _mounts(root: Root, old: bytes, new: bytes) -> tuple[bytes, ...]:
+    """The mount points of a root below `old`, at their new places; not those that are plain folders there."""
+    moved = (new + mount[len(old) :] for mount in root.mounts if is_within(mount, old))
+    return tuple(mount for mount in moved if may_be_mount(mount))
+
+
+def _options(around: Root, old: bytes) -> ScanOptions:
+    """The options for a folder `old` that leaves the root around it."""
+    parts = os.fsdecode(old[len(below(around.path)) :]).split("/") if old != around.path else []
+    exclude = (kept for pattern in around.options.exclude for kept in _patterns(pattern, parts))
+    return replace(around.options, exclude=tuple(dict.fromkeys(exclude)))
+
+
+def _patterns(pattern: str, parts: list[str]) -> Iterator[str]:
+    """What an exclusion of a root means for its folder at the path `parts`: one with a slash belongs to the root."""
+    if not has_slash(pattern):
+        yield pattern
+        return
+    negated = "!" * pattern.startswith("!")
+    names = pattern.removeprefix("!").lstrip("/").split("/")
+    if names[0] in ("*", "**"):  # At any depth, the top included.
+        yield pattern
+        yield f"{negated}/{'/'.join(names[1:])}"
+        return
+    for place, name in enumerate(names[: len(parts)]):
+        if name == "**":
+            yield f"{negated}/{'/'.join(names[place:])}"
+            return
+        if not _names(name, parts[place]):
+            return
+    if any(names[len(parts) :]):
+        yield f"{negated}/{'/'.join(names[len(parts) :])}"
+
+
+def _names(pattern: str, name: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) or re.sub(r"\\(.)", r"\1", pattern) == name
