@@ -24,7 +24,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.images import worker
 from clipsearch.indexing import reader
-from clipsearch.indexing.results import IndexReport
+from clipsearch.indexing.results import IndexReport, Unreachable
 from clipsearch.library.doctor import doctor
 from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Indexed
@@ -271,6 +271,7 @@ def test_a_vanished_root_leaves_its_files_offline(shelf: Shelf, photos: Path, tm
     photos.rename(tmp_path / "away")
     report = shelf.index()
     assert (report.offline, report.missing) == (5, 0)
+    assert report.unreachable == (Unreachable(str(photos), 5, "gone"),)
     assert set(shelf.states().values()) == {"offline"}
     assert len(shelf.hits()) == 5
     (tmp_path / "away").rename(photos)
@@ -282,7 +283,8 @@ def test_an_emptied_root_leaves_its_files_offline(shelf: Shelf, photos: Path) ->
     shelf.index(photos)
     for path in photos.iterdir():
         path.unlink()
-    assert shelf.index().offline == 5
+    report = shelf.index()
+    assert (report.offline, report.unreachable) == (5, (Unreachable(str(photos), 5, "empty"),))
 
 
 def test_a_root_that_may_not_be_read_leaves_its_files_offline(shelf: Shelf, photos: Path) -> None:
@@ -307,14 +309,27 @@ def test_an_unreadable_folder_inside_leaves_its_files_offline(shelf: Shelf, phot
     assert (report.offline, report.missing) == (1, 1)
 
 
-def test_an_empty_folder_leaves_its_files_offline(shelf: Shelf, photos: Path) -> None:
-    """A mount point that nobody knew as one looks like this."""
+@pytest.mark.parametrize("removed", ["sub/deep", "sub"])
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_folder_that_was_emptied_or_removed_has_missing_files(
+    shelf: Shelf, photos: Path, removed: str, empty: bool
+) -> None:
+    """Only a root, and a folder that was a mount point, may be one whose drive is away."""
     for i in range(4):
         draw(photos / "sub" / "deep" / f"{i}.png", 20 + i)
     shelf.index(photos)
-    shutil.rmtree(photos / "sub" / "deep")
+    kept = (photos / removed).rename(photos.parent / "kept")
+    if empty:
+        (photos / removed).mkdir()
+    for preview in (True, False):
+        report = shelf.index(preview=preview)
+        assert (report.offline, report.missing, report.unreachable) == (0, 4, ())
+    assert len(shelf.hits()) == 5
+    if empty:
+        (photos / removed).rmdir()
+    kept.rename(photos / removed)
     report = shelf.index()
-    assert (report.offline, report.missing) == (4, 0)
+    assert (report.restored, report.opened) == (4, 0)
 
 
 def test_a_folder_that_was_emptied_by_moving_its_files_has_missing_ones(shelf: Shelf, photos: Path) -> None:
@@ -326,24 +341,6 @@ def test_a_folder_that_was_emptied_by_moving_its_files_has_missing_ones(shelf: S
     (photos / "sub" / "3.png").unlink()
     report = shelf.index()
     assert (report.moved, report.missing, report.offline) == (3, 1, 0)
-
-
-def test_one_file_that_turned_up_does_not_make_a_whole_folder_missing(shelf: Shelf, photos: Path) -> None:
-    for i in range(4):
-        draw(photos / "sub" / f"{i}.png", 20 + i)
-    shelf.index(photos)
-    (photos / "sub" / "0.png").rename(photos / "moved.png")
-    for i in range(1, 4):
-        (photos / "sub" / f"{i}.png").unlink()
-    report = shelf.index()
-    assert (report.moved, report.missing, report.offline) == (1, 0, 3)
-
-
-def test_a_removed_folder_has_missing_files(shelf: Shelf, photos: Path) -> None:
-    draw(photos / "sub" / "x.png", 20)
-    shelf.index(photos)
-    shutil.rmtree(photos / "sub")
-    assert shelf.index().missing == 1
 
 
 def test_an_unplugged_drive_inside_a_root_marks_nothing_missing(shelf: Shelf, drive: Drive) -> None:
@@ -368,6 +365,58 @@ def test_an_unplugged_drive_inside_a_root_marks_nothing_missing(shelf: Shelf, dr
     (drive.at / "sub" / "0.png").unlink()
     report = shelf.index()
     assert (report.missing, report.offline) == (1, 0)
+
+
+def test_an_unplugged_drive_is_told_from_a_deleted_folder(shelf: Shelf, drive: Drive) -> None:
+    photos = drive.at.parent
+    draw(photos / "own.png", 1)
+    draw(photos / "sub" / "x.png", 2)
+    draw(drive.at / "deep" / "y.png", 3)
+    shelf.index(photos, follow=True)
+    drive.unplug()
+    shutil.rmtree(photos / "sub")
+    for preview in (True, False):
+        report = shelf.index(preview=preview)
+        assert (report.offline, report.missing) == (1, 1)
+        why = "empty" if drive.kind == "tmpfs" else "gone"
+        assert report.unreachable == (Unreachable(str(drive.at), 1, why),)
+    if drive.kind == "tmpfs":
+        (drive.at / "left-behind.txt").touch()
+        assert shelf.index().unreachable == (Unreachable(str(drive.at), 1, "unmounted"),)
+        (drive.at / "left-behind.txt").unlink()
+    drive.plug()
+    assert shelf.index().restored == 1
+    shutil.rmtree(drive.at / "deep")
+    draw(drive.at / "other.png", 4)
+    report = shelf.index()
+    assert (report.offline, report.missing) == (0, 1)
+
+
+def test_a_drive_is_remembered_by_a_run_over_it_alone_and_by_one_that_was_stopped(shelf: Shelf, drive: Drive) -> None:
+    photos = drive.at.parent
+    draw(photos / "own.png", 1)
+    shelf.index(photos, follow=True)
+    for i in range(3):
+        draw(drive.at / "sub" / f"{i}.png", 10 + i)
+    shelf.index(drive.at / "sub" if drive.kind == "tmpfs" else photos)
+    for i in range(3, 9):
+        draw(drive.at / "sub" / f"{i}.png", 10 + i)
+    drive.unplug()
+    report = shelf.index()
+    assert (report.offline, report.missing) == (3, 0)
+
+
+def test_a_drive_that_only_a_stopped_run_has_seen_is_known_as_one(shelf: Shelf, drive: Drive) -> None:
+    photos = drive.at.parent
+    draw(photos / "own.png", 1)
+    for i in range(30):
+        draw(drive.at / f"{i}.png", 10 + i)
+    answers = iter([False] * 12 + [True] * 1000)
+    report = shelf.index(photos, follow=True, stop=lambda: next(answers), batch_size=2)
+    assert report.interrupted and report.indexed > 1
+    drive.unplug()
+    report = shelf.index()
+    assert report.offline > 0 and report.missing == 0
 
 
 def test_a_root_on_a_drive_is_offline_with_it(shelf: Shelf, drive: Drive) -> None:

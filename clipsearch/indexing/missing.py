@@ -1,7 +1,8 @@
 """Decides about files that no walk found: excluded by the scan options, offline, or missing.
 
-An unplugged drive must not empty a library. So a file counts as missing only where its folder exists without it;
-whatever looks like an absent drive leaves its files offline, and they stay hits.
+An unplugged drive must not empty a library. So the files of a root that is gone or empty are offline, as are those of a
+folder that cannot be read and of one that was a mount point, and they stay hits. Any other file that is gone is
+missing, with or without its folder.
 """
 
 from __future__ import annotations
@@ -9,23 +10,26 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import is_within, span, upwards
-from clipsearch.indexing.roots import Area, Roots
+from clipsearch.indexing.results import Unreachable
+from clipsearch.indexing.roots import Area, Root, Roots
 from clipsearch.indexing.scanner import GONE, Walk, begins_as_image, has_suffix
 from clipsearch.types import FileState
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """A walk with the area it was for. `mount` is the mount point that held the area's root when the walk began."""
+    """A walk with the area it was for. `mounts` are the mount points that held its start when the walk began."""
 
     area: Area
     walk: Walk
-    mount: bytes | None
+    mounts: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class _Unseen:
     file_id: int
     path: bytes
     state: FileState
-    zone: bool
+    zone: int
+    """0, or the number of what keeps the file from being missing, counted from 1."""
 
 
 class MissingFiles:
@@ -44,28 +49,30 @@ class MissingFiles:
         self._roots = roots
         self._walked = walked
         self._suffixes = suffixes
+        self._causes: list[bytes] = []
+        self._offline: Counter[bytes] = Counter()
 
     def mark_zones(self) -> None:
         """Mark what is below a root, mount point or folder that cannot be read now."""
         looks = _Looks()
         for index, walked in enumerate(self._walked):
-            for folder in self._zones(walked, looks):
+            for folder, cause in self._zones(walked, looks).items():
+                self._causes.append(cause)
                 self._catalog.conn.execute(
-                    "UPDATE temp.unseen SET zone = 1 WHERE area = ? AND (path = ? OR (path >= ? AND path < ?))",
-                    (index, folder, *span(folder)),
+                    "UPDATE temp.unseen SET zone = ? WHERE area = ? AND (path = ? OR (path >= ? AND path < ?))",
+                    (len(self._causes), index, folder, *span(folder)),
                 )
 
-    def _zones(self, walked: Walked, looks: _Looks) -> set[bytes]:
-        """Folders below which no file counts as missing, possibly the root or a named file."""
+    def _zones(self, walked: Walked, looks: _Looks) -> dict[bytes, bytes]:
+        """Folders below which no file counts as missing, possibly the root or a named file, and the cause of each."""
         root = walked.area.root
-        zones = set(walked.walk.unreadable)
+        zones = {folder: folder for folder in walked.walk.unreadable}
         # A named file is missing when its folder exists and is not empty.
-        if looks.is_away(os.path.dirname(root.path) if root.is_file else root.path):
-            zones.add(root.path)
-        mounts = {*root.mounts, *walked.walk.mounts}
-        if walked.mount is not None:
-            mounts.add(walked.mount)
-        return zones | {mount for mount in mounts if looks.is_unmounted(mount)}
+        place = os.path.dirname(root.path) if root.is_file else root.path
+        if looks.is_away(place):
+            zones[root.path] = place
+        mounts = {*root.mounts, *walked.walk.mounts, *walked.mounts}
+        return zones | {mount: mount for mount in mounts if looks.is_unmounted(mount)}
 
     def decide(self, *, record: bool = False) -> dict[str, int]:
         """How many files are excluded, offline and missing, without those that were missing before.
@@ -73,30 +80,42 @@ class MissingFiles:
         `record` stores it, and drops the rows of excluded files; call inside a transaction then.
         """
         counts = {"excluded": 0, "offline": 0, "missing": 0}
+        self._offline.clear()
         for index, walked in enumerate(self._walked):
             if not walked.walk.complete:
                 continue
-            emptied = self._emptied(index, walked)
             for unseen in self._unseen(index):
-                decision = self._decision(walked, unseen, emptied)
+                decision = self._decision(walked, unseen)
                 if decision is None:
                     continue
-                counts[decision] += unseen.state != "missing"
+                if unseen.state != "missing":
+                    counts[decision] += 1
+                    if decision == "offline":
+                        self._offline[self._causes[unseen.zone - 1]] += 1
                 if record:
                     self._record(unseen, decision)
         return counts
+
+    def unreachable(self) -> list[Unreachable]:
+        """The folders whose files were found offline, but for those that a walk has reported as unreadable."""
+        told = {folder for walked in self._walked for folder in walked.walk.unreadable}
+        return [
+            Unreachable(os.fsdecode(folder), files, _why(folder))
+            for folder, files in sorted(self._offline.items())
+            if folder not in told
+        ]
 
     def _unseen(self, index: int) -> Iterator[_Unseen]:
         for file_id, path, state, zone in self._catalog.conn.execute(
             "SELECT file_id, path, state, zone FROM temp.unseen WHERE area = ? AND NOT moved ORDER BY path", (index,)
         ):
-            yield _Unseen(file_id, path, state, bool(zone))
+            yield _Unseen(file_id, path, state, zone)
 
-    def _decision(self, walked: Walked, unseen: _Unseen, emptied: Collection[bytes]) -> str | None:
+    def _decision(self, walked: Walked, unseen: _Unseen) -> str | None:
         """None: undecided, for instance a file that came after the walk."""
         if not walked.walk.rules.reaches(unseen.path):
             return "excluded"
-        if unseen.zone or (emptied and any(at in emptied for at in upwards(unseen.path))):
+        if unseen.zone:
             return "offline"
         if _is_gone(unseen.path):
             return "missing"
@@ -123,17 +142,12 @@ class MissingFiles:
         elif unseen.state != "missing":  # A missing file stays missing when its drive goes away.
             conn.execute("UPDATE files SET state = ?, reason = NULL WHERE id = ?", (decision, unseen.file_id))
 
-    def _emptied(self, index: int, walked: Walked) -> set[bytes]:
-        """Folders that are empty now and whose files mostly were not found elsewhere: something is not mounted."""
-        balance = dict.fromkeys(walked.walk.empty, 0)
-        if balance:
-            for path, moved in self._catalog.conn.execute(
-                "SELECT path, moved FROM temp.unseen WHERE area = ? AND state != 'missing'", (index,)
-            ):
-                for at in upwards(path):
-                    if at in balance:
-                        balance[at] += -1 if moved else 1
-        return {folder for folder, count in balance.items() if count > 0}
+    def add_mounts(self) -> None:
+        """Store with each root the mount points that its walk has seen, before anything can go away."""
+        for walked in self._walked:
+            root = self._roots.all.get(walked.area.root.path)
+            if root is not None:
+                self._put_mounts(root, {*root.mounts, *walked.walk.mounts, *walked.mounts})
 
     def remember_mounts(self) -> None:
         """Store with each root the mount points that were seen, and absent ones with offline files below."""
@@ -142,15 +156,16 @@ class MissingFiles:
             root = self._roots.all.get(walked.area.root.path)
             if root is None or not walked.walk.complete:
                 continue
-            mounts = set(walked.walk.mounts)
-            if walked.mount is not None and not looks.is_unmounted(walked.mount):
-                mounts.add(walked.mount)
+            mounts = {*walked.walk.mounts, *(mount for mount in walked.mounts if not looks.is_unmounted(mount))}
             for mount in root.mounts:
                 passed_by = is_within(mount, root.path) and not is_within(mount, walked.area.start)
                 if passed_by or (looks.is_unmounted(mount) and self._holds_offline(mount)):
                     mounts.add(mount)
-            if mounts != set(root.mounts):
-                self._roots.put(replace(root, mounts=tuple(sorted(mounts))))
+            self._put_mounts(root, mounts)
+
+    def _put_mounts(self, root: Root, mounts: set[bytes]) -> None:
+        if mounts != set(root.mounts):
+            self._roots.put(replace(root, mounts=tuple(sorted(mounts))))
 
     def _holds_offline(self, folder: bytes) -> bool:
         return (
@@ -183,12 +198,23 @@ class _Looks:
         return self.is_away(mount) or not _is_mount(mount)
 
 
-def mount_above(path: bytes) -> bytes | None:
-    """The innermost mount point that contains `path`, itself included; None for the top of the file system."""
+def mounts_above(path: bytes, root: bytes) -> frozenset[bytes]:
+    """The mount points from `path` up to `root`, both included, and the innermost one above the root."""
+    found = set()
     for at in upwards(path):
         if _is_mount(at):
-            return at
-    return None
+            found.add(at)
+            if not is_within(at, root) or at == root:
+                break
+    return frozenset(found)
+
+
+def _why(folder: bytes) -> Literal["gone", "empty", "unmounted"]:
+    try:
+        with os.scandir(folder) as entries:
+            return "empty" if next(entries, None) is None else "unmounted"
+    except OSError as exc:
+        return "gone" if exc.errno in GONE else "unmounted"
 
 
 def may_be_mount(folder: bytes) -> bool:

@@ -20,7 +20,7 @@ from clipsearch.images.limits import Limits
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing import skipped
-from clipsearch.indexing.missing import MissingFiles, Walked, mount_above
+from clipsearch.indexing.missing import MissingFiles, Walked, mounts_above
 from clipsearch.indexing.path_facts import PathFactsReader
 from clipsearch.indexing.results import Counts
 from clipsearch.indexing.roots import Area, Roots
@@ -116,7 +116,7 @@ class Reconciler:
     def scan(self, areas: list[Area], *, found: Callable[[int], None] = lambda n: None) -> None:
         """Walk all areas. `found` receives the number of files so far. Ends early when `stop()` is true."""
         states = self._content_states()
-        mount_of = functools.lru_cache(maxsize=256)(mount_above)  # Named files share their folders.
+        mounts_of = functools.lru_cache(maxsize=256)(mounts_above)  # Named files share their folders.
         total = 0
         for area in areas:
             if self._stop():
@@ -124,12 +124,15 @@ class Reconciler:
             root = area.root
             rules = Rules(root.path, root.options)
             walk = Walk(area.start, rules, self._suffixes, area.skip, self._never, self._stop)
-            walked = Walked(area, walk, mount_of(os.path.dirname(root.path) if root.is_file else root.path))
+            place = os.path.dirname(root.path) if root.is_file else root.path
+            start = area.start if os.path.isdir(area.start) else os.path.dirname(area.start)
+            walked = Walked(area, walk, mounts_of(start, place))
             self._walked.append(walked)
             total = self._merge(walked, states, total, found)
             self.counts.failed += walk.problems()
         found(total)
         self._missing.mark_zones()
+        self._missing.add_mounts()
 
     def _content_states(self) -> bytearray:
         """What every content needs, by its id."""
@@ -334,6 +337,7 @@ class Reconciler:
         self.counts.missing += decisions["missing"]
         self.counts.offline += decisions["offline"]
         self.counts.excluded += decisions["excluded"]
+        self.counts.unreachable = self._missing.unreachable()
 
     # What was skipped
 

@@ -21,6 +21,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreachable:
+    """A folder with `files` that are offline: it does not exist, is empty, or is not the mounted drive that it was."""
+
+    path: str
+    files: int
+    why: Literal["gone", "empty", "unmounted"]
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run is. `total` and `seconds_left` are None while the walk still goes on."""
 
@@ -54,7 +63,9 @@ class IndexReport:
     missing: int = 0
     """Files that were deleted since the last run."""
     offline: int = 0
-    """Files on a drive or in a folder that is unreachable now; they stay hits."""
+    """Files on a drive, in a root or in a folder that is unreachable now; they stay hits."""
+    unreachable: tuple[Unreachable, ...] = ()
+    """Where these files are; folders that cannot be read are in `failed`."""
     excluded: int = 0
     """Files that the scan options now exclude; they are not hits any more."""
     unsupported: int = 0
@@ -112,6 +123,7 @@ class Counts:
     restored: int = 0
     missing: int = 0
     offline: int = 0
+    unreachable: list[Unreachable] = field(default_factory=list)
     excluded: int = 0
     unsupported: int = 0
     unsupported_reasons: dict[str, int] = field(default_factory=dict)

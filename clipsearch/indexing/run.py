@@ -187,6 +187,7 @@ class IndexRun:
             if filling is not None or self._options.tiles is not None:
                 self._reconciler.add_pending_elsewhere()
             self._reconciler.restore()
+            roots.save()
         self._reconciler.counts.facts = self._reconciler.path_facts.update(self._stop)
         self._pending = pending.count(catalog, self._row.id) if filling is not None else 0
         self._meter.start(self._reconciler.count_work())

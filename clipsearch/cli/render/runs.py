@@ -21,10 +21,11 @@ from clipsearch.cli.render.tables import counted, duration, short_path
 if TYPE_CHECKING:
     from clipsearch.indexing.results import IndexReport, Problem
 
-OFFLINE = (
-    "offline: unreachable now, kept in results (moved? `clipsearch reroot OLD NEW`; deleted? `clipsearch forget OLD`)"
-)
-
+UNREACHABLE = {
+    "gone": "does not exist (moved? `clipsearch reroot OLD NEW`; deleted? `clipsearch forget OLD`)",
+    "empty": "is empty, as if its drive were not mounted",
+    "unmounted": "is not mounted (mounted elsewhere? `clipsearch reroot OLD NEW`)",
+}
 
 IGNORED = {
     "video": "video",
@@ -46,6 +47,7 @@ def index_json(report: IndexReport) -> dict[str, Any]:
         **path_keys(report.library, name="library"),
         "model": report.model.spec if report.model else None,
         **fields(report, "indexed unchanged moved copied restored missing offline excluded unsupported"),
+        "unreachable": [{**path_keys(folder.path), **fields(folder, "files why")} for folder in report.unreachable],
         "unsupported_reasons": [
             {"reason": clean(why), "files": files} for why, files in report.unsupported_reasons.items()
         ],
@@ -74,7 +76,7 @@ def index_text(report: IndexReport) -> str:
         (report.copied, "duplicates of pictures already in the library"),
         (report.restored, "restored: available again, unchanged"),
         (report.missing, "missing: deleted since the last run, removed from results"),
-        (report.offline, OFFLINE),
+        (report.offline, "offline: unreachable now, kept in results"),
         (report.excluded, "excluded by the scan options, removed from results"),
         *((files, f"not indexed: {message(why)}") for why, files in report.unsupported_reasons.items()),
         (report.failed_before, "failed earlier and unchanged since; not retried"),
@@ -94,6 +96,7 @@ def index_text(report: IndexReport) -> str:
         if problems:
             lines.append(f"  {len(problems):>7,}  {text}:")
             lines += _listed(problems)
+    lines += _unreachable(report)
     lines += _skipped(report)
     if report.switched and report.model:
         lines.append(f"{report.model.spec} is now the active model")
@@ -102,6 +105,15 @@ def index_text(report: IndexReport) -> str:
     if report.model:
         lines.append(f"library: {short_path(report.library)}, {spec_text(report.model.spec)}")
     return "\n".join(lines) + "\n"
+
+
+def _unreachable(report: IndexReport) -> list[str]:
+    """Lines about the folders whose files are offline."""
+    folders = report.unreachable
+    lines = [f"{short_path(folder.path)} {UNREACHABLE[folder.why]}" for folder in folders[:SHOWN_PROBLEMS]]
+    if len(folders) > SHOWN_PROBLEMS:
+        lines.append(f"… nor can {counted(len(folders) - SHOWN_PROBLEMS, 'other folder')} be reached; --json lists all")
+    return lines
 
 
 def _skipped(report: IndexReport) -> list[str]:
