@@ -24,7 +24,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.images import worker
 from clipsearch.indexing import reader
-from clipsearch.indexing.results import IndexReport, Unreachable
+from clipsearch.indexing.results import IndexReport, Progress, Unreachable
 from clipsearch.library.doctor import doctor
 from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Indexed
@@ -263,6 +263,33 @@ def test_a_missing_file_that_comes_back_with_another_time_is_restored_too(shelf:
     assert (report.restored, report.opened, report.encoded) == (1, 1, 0)
 
 
+@pytest.mark.parametrize("between", [0, 60])
+@pytest.mark.parametrize("state", ["missing", "offline"])
+def test_a_file_that_returns_beside_a_new_copy_of_it_is_present(
+    shelf: Shelf, photos: Path, tmp_path: Path, between: int, state: str
+) -> None:
+    """Whether the copy was encoded long before it is its turn, or in the same batch."""
+    away = draw(tmp_path / "zoo" / "x.png", 90)
+    shelf.index(photos, away.parent)
+    if state == "missing":
+        draw(away.parent / "y.png", 91)
+    away.rename(tmp_path / "x.png")
+    if state == "missing":
+        shelf.index()
+    shelf.index()
+    assert shelf.states()[str(away)] == state
+    shutil.copy2(tmp_path / "x.png", photos / "copy.png")
+    for i in range(between):
+        draw(photos / "more" / f"{i}.png", 200 + i)
+    (tmp_path / "x.png").rename(away)
+    before = len(shelf.states())
+    report = shelf.index(encoder=TinyEncoder("other"), batch_size=2)
+    assert (report.restored, report.moved, report.missing, report.offline) == (1, 0, 0, 0)
+    assert set(shelf.states().values()) == {"present"}
+    assert len(shelf.states()) == before + 1 + between
+    assert shelf.index().unchanged == before + 1 + between
+
+
 # Missing or offline
 
 
@@ -492,6 +519,57 @@ def test_the_first_path_of_a_hit_is_one_that_is_there(shelf: Shelf, photos: Path
     shutil.rmtree(tmp_path / "aaa")
     shelf.index()
     assert nearest(shelf, photos / "0.png") == [str(photos / "0.png")]
+
+
+@pytest.mark.parametrize("kind", ["root", "folder", "emptied root"])
+def test_a_folder_that_disappears_during_a_run_is_reported_in_one_line(
+    shelf: Shelf, photos: Path, tmp_path: Path, kind: str
+) -> None:
+    for i in range(120):
+        draw(photos / "sub" / str(i % 3) / f"{i}.png", 10 + i)
+    draw(tmp_path / "zoo" / "last.png", 300)
+
+    def go_away(progress: Progress) -> None:
+        if progress.done > 4 and (photos / "sub" / "2").exists():
+            if kind == "emptied root":
+                (tmp_path / "away").mkdir()
+                for path in photos.iterdir():
+                    path.rename(tmp_path / "away" / path.name)
+            else:
+                (photos if kind == "root" else photos / "sub").rename(tmp_path / "away")
+
+    report = shelf.index(photos, tmp_path / "zoo", progress=go_away, batch_size=2, workers=None)
+    [problem] = report.failed
+    lost = 126 - report.indexed
+    assert problem.path == str(photos / "sub" if kind == "folder" else photos)
+    assert problem.reason == f"it disappeared during the run; {lost} files in it were not read"
+    assert lost > 20
+    assert str(tmp_path / "zoo" / "last.png") in shelf.hits()
+    for path in (tmp_path / "away").iterdir() if kind == "emptied root" else ():
+        path.rename(photos / path.name)
+    if kind != "emptied root":
+        (tmp_path / "away").rename(photos if kind == "root" else photos / "sub")
+    report = shelf.index()
+    assert (report.indexed, report.unchanged, report.failed) == (lost, 126 - lost, ())
+
+
+def test_a_drive_that_is_unplugged_during_a_run_is_reported_in_one_line(shelf: Shelf, drive: Drive) -> None:
+    photos = drive.at.parent
+    draw(photos / "own.png", 1)
+    for i in range(120):
+        draw(drive.at / "sub" / f"{i}.png", 10 + i)
+
+    def unplug(progress: Progress) -> None:
+        if progress.done > 4 and (drive.at / "sub").exists():
+            drive.unplug()
+
+    with contextlib.suppress(subprocess.CalledProcessError):  # A file on it is just being read: it is busy.
+        report = shelf.index(photos, follow=True, progress=unplug, batch_size=2, workers=None)
+    [problem] = report.failed
+    assert problem.path == str(drive.at)
+    drive.plug()
+    report = shelf.index()
+    assert (report.missing, report.failed, set(shelf.states().values())) == (0, (), {"present"})
 
 
 def test_a_run_that_is_stopped_judges_nothing(shelf: Shelf, photos: Path) -> None:

@@ -184,6 +184,10 @@ class Files:
         self._conn.execute("UPDATE files SET path = ?, state = ? WHERE path = ?", (target, state, path))
         return True
 
+    def restore(self, path: bytes) -> None:
+        """Record that a file is back, as it was."""
+        self._conn.execute("UPDATE files SET state = 'present', reason = NULL WHERE path = ?", (path,))
+
     def remove_below(self, path: bytes) -> int:
         """Remove the file at a path, or the files below it; how many."""
         return self._conn.execute(

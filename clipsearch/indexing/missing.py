@@ -50,6 +50,7 @@ class MissingFiles:
         self._walked = walked
         self._suffixes = suffixes
         self._causes: list[bytes] = []
+        self._lost: set[bytes] = set()
         self._offline: Counter[bytes] = Counter()
 
     def mark_zones(self) -> None:
@@ -104,6 +105,22 @@ class MissingFiles:
             for folder, files in sorted(self._offline.items())
             if folder not in told
         ]
+
+    def lost_above(self, path: bytes) -> bytes | None:
+        """The root, mount point or folder above a file that has disappeared since the walk; None for none."""
+        known = next((at for at in upwards(path) if at in self._lost), None)
+        if known is not None:
+            return known
+        root, looks = self._roots.owner(path), _Looks()
+        places: list[bytes] = []
+        if root is not None:
+            places += [root.path] if not root.is_file and looks.is_away(root.path) else []
+            places += [mount for mount in root.mounts if is_within(path, mount) and looks.is_unmounted(mount)]
+        places += [at for at in upwards(os.path.dirname(path)) if not os.path.lexists(at)]
+        if not places:
+            return None
+        self._lost.add(min(places, key=len))
+        return min(places, key=len)
 
     def _unseen(self, index: int) -> Iterator[_Unseen]:
         for file_id, path, state, zone in self._catalog.conn.execute(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from clipsearch.images.tiles import Tiles
 from clipsearch.indexing import skipped
 from clipsearch.indexing.missing import MissingFiles, Walked, mounts_above
 from clipsearch.indexing.path_facts import PathFactsReader
-from clipsearch.indexing.results import Counts
+from clipsearch.indexing.results import Counts, Problem
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk
 from clipsearch.indexing.sidecars import beside_files
@@ -107,6 +108,7 @@ class Reconciler:
         self._stop = stop
         self._walked: list[Walked] = []
         self._beside = functools.lru_cache(maxsize=16)(beside_files)  # Named files share their folders.
+        self._lost: Counter[bytes] = Counter()
         self._missing = MissingFiles(catalog, roots, self._walked, suffixes)
         for statement in _TEMPORARY.split(";"):
             catalog.conn.execute(statement)
@@ -299,7 +301,7 @@ class Reconciler:
     def take_moved(self, content_id: int, path: bytes) -> bool:
         """Whether a file with this content vanished from another path; that file's row is removed, as it moved.
 
-        A file on an offline drive has not vanished: then this one is a copy.
+        A file on an offline drive has not vanished, nor has one that this run has found again: then this is a copy.
         """
         conn = self.catalog.conn
         row = conn.execute(
@@ -309,7 +311,8 @@ class Reconciler:
         ).fetchone()
         if row is None:
             row = conn.execute(
-                "SELECT id FROM files WHERE content_id = ? AND state = 'missing' AND path != ? ORDER BY id LIMIT 1",
+                "SELECT id FROM files f WHERE content_id = ? AND state = 'missing' AND path != ? "
+                "AND NOT EXISTS (SELECT 1 FROM temp.work w WHERE w.path = f.path) ORDER BY id LIMIT 1",
                 (content_id, path),
             ).fetchone()
         if row is None:
@@ -317,6 +320,13 @@ class Reconciler:
         conn.execute("UPDATE temp.unseen SET moved = 1 WHERE file_id = ?", row)
         conn.execute("DELETE FROM files WHERE id = ?", row)
         return True
+
+    def is_lost(self, path: bytes) -> bool:
+        """Whether a file cannot be read because a folder above it has disappeared; such folders are reported."""
+        folder = self._missing.lost_above(path)
+        if folder is not None:
+            self._lost[folder] += 1
+        return folder is not None
 
     # Missing files
 
@@ -342,8 +352,9 @@ class Reconciler:
     # What was skipped
 
     def count_skipped(self) -> None:
-        """Count the files that are not images, and why files are not supported. Call it at the end of a run."""
+        """Count what is no image, was lost with its folder, or is not supported, and why. Call it once, at the end."""
         conn, counts = self.catalog.conn, self.counts
+        counts.failed += [_lost(folder, files) for folder, files in sorted(self._lost.items())]
         counts.ignored = skipped.ignored(self._walked)
         counts.without_images = skipped.without_images(self._walked, conn)
         if counts.unsupported:
@@ -351,6 +362,11 @@ class Reconciler:
 
     def scanned_roots(self) -> list[bytes]:
         return [w.area.root.path for w in self._walked if w.walk.complete and w.area.start == w.area.root.path]
+
+
+def _lost(folder: bytes, files: int) -> Problem:
+    what = "one file in it was" if files == 1 else f"{files:,} files in it were"
+    return Problem(os.fsdecode(folder), f"it disappeared during the run; {what} not read")
 
 
 def _identity(folder: bytes) -> tuple[int, int] | None:

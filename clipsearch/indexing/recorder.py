@@ -128,7 +128,7 @@ class Recorder:
         work = outcome.work
         path = os.fsdecode(work.path)
         if isinstance(outcome, Done):
-            self._counts.unchanged += 1
+            self._count_unopened(work)
             self._put_path_facts(work)
         elif isinstance(outcome, Known):
             if outcome.state in ("ok", "partial"):
@@ -147,6 +147,8 @@ class Recorder:
         elif isinstance(outcome, Unread):
             if outcome.vanished and work.elsewhere:
                 return  # Its drive may be offline; a run that walks its root decides.
+            if self._reconciler.is_lost(work.path):
+                return
             self._counts.failed.append(Problem(path, outcome.reason))
             if not outcome.vanished:
                 self._catalog.files.put(
@@ -186,6 +188,14 @@ class Recorder:
         else:
             self._counts.failed.append(Problem(os.fsdecode(broken.work.path), broken.reason))
         self._put_file(broken, content_id)
+
+    def _count_unopened(self, work: Work) -> None:
+        """A file as the catalog has it, of which a copy was encoded in its place; it may be back in this run."""
+        if work.state in ("missing", "offline"):
+            self._catalog.files.restore(work.path)
+            self._counts.restored += 1
+        else:
+            self._counts.unchanged += 1
 
     def _count_known(self, work: Work, content_id: int) -> None:
         """A file whose content was known already: unchanged, restored, moved or copied."""
