@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 _XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 """Tags of a TIFF."""
 
+_KEYS = {
+    *("xmp", "photoshop", "Creation Time", "Description", "Title"),
+    *("Raw profile type xmp", "Raw profile type iptc"),
+}
+"""What may hold facts in Pillow's `info`."""
+
 _MAX_PROFILE = 1_000_000
 """Characters of metadata that ImageMagick writes as text."""
 
@@ -26,6 +32,8 @@ def image_facts(
 
     tags: Pillow's EXIF mapping, which has the other metadata of a TIFF, too. info: what else Pillow has read.
     """
+    if not tags and (not info or info.keys().isdisjoint(_KEYS)):
+        return ImageFacts(kind, width, height)
     found = exif.read(tags)
     sources = {"exif": found.facts, **_others(tags or {}, info or {})}
     dates = [(name, facts.taken_at, facts.taken_offset) for name, facts in sources.items()]

@@ -16,7 +16,9 @@ _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 
 def printable(text: str, most: int = MAX_CHARACTERS) -> str:
     """At most `most` characters of a text, without control characters; each run of white space becomes one space."""
-    spaced = re.sub(r"\s+", " ", text[: 4 * most])
+    spaced = " ".join(text[: 4 * most].split())
+    if spaced.isprintable():  # Nearly always.
+        return spaced[:most].rstrip()
     kept = (c for c in spaced if unicodedata.category(c) not in ("Cc", "Cs", "Cn") and c not in _DIRECTION_MARKS)
     return "".join(kept).strip()[:most].rstrip()
 

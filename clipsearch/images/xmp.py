@@ -55,10 +55,10 @@ _BYTE_ORDERS = (
 )
 _SINGLE_BYTE = re.compile(rb"<\?xml[^>]*encoding\s*=\s*['\"](iso-8859-1|windows-1252|us-ascii|latin-?1)['\"]", re.I)
 
-_NO_XML = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF))
+_NO_XML = bytes((*range(9), 11, 12, *range(14, 32)))
 """Characters that XML does not allow, and that some programs write all the same."""
 
-_DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+_DECLARATION = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 class XmpError(ValueError):
@@ -69,24 +69,23 @@ def read(data: bytes, *, limit_bytes: int = MAX_EMBEDDED_BYTES) -> Facts:
     """The facts in an XMP packet or sidecar; empty ones where it names none. Raises XmpError, and nothing else."""
     if len(data) > limit_bytes:
         raise XmpError(f"the XMP has more than {limit_bytes / 1e6:g} MB")
-    document = _decoded(data).translate(_NO_XML)
+    document = _utf8(data).translate(None, _NO_XML)
     if declared := _DECLARATION.search(document):
-        raise XmpError(f"the XMP declares {declared[1].upper()}, which is refused")
-    start = document.find("<")
+        raise XmpError(f"the XMP declares {declared[1].upper().decode()}, which is refused")
+    start = document.find(b"<")
     if start < 0:
         raise XmpError("the file is not XMP")
     return _facts(_Properties(document[start:]).found)
 
 
-def _decoded(data: bytes) -> str:
-    """The text, whose encoding a byte order mark or the first letter tells: else UTF-8, or Latin-1 if it says so."""
-    for mark, name in _BYTE_ORDERS:
-        if data.startswith(mark):
-            return data.decode(name, "replace")
+def _utf8(data: bytes) -> bytes:
+    """The text in UTF-8. A byte order mark or the first letter tells its encoding; some say that they are Latin-1."""
+    name = next((name for mark, name in _BYTE_ORDERS if data.startswith(mark)), "utf-8")
     try:
-        return data.decode()
+        text = data.decode(name)
     except UnicodeDecodeError:
-        return data.decode("cp1252" if _SINGLE_BYTE.match(data.lstrip()) else "utf-8", "replace")
+        text = data.decode("cp1252" if _SINGLE_BYTE.match(data.lstrip()) else name, "replace")
+    return text.encode()
 
 
 class _Properties:
@@ -96,14 +95,14 @@ class _Properties:
     ingredients, its history.
     """
 
-    def __init__(self, document: str) -> None:
+    def __init__(self, document: bytes) -> None:
         self.found: dict[str, list[tuple[str, str]]] = {}
         self._open: list[str] = []
         self._root = _MAX_DEPTH
         """How many elements are open inside rdf:RDF, itself included."""
         self._count = 0
         self._items: list[tuple[str, list[str]]] = []
-        parser = expat.ParserCreate(namespace_separator=" ")
+        parser = expat.ParserCreate("utf-8", namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
