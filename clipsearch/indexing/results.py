@@ -45,33 +45,6 @@ class Progress:
     """The path of a file that takes long to decode."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """The counts of a run so far, as `IndexReport` has them; the comparison adds to them, then the recorder."""
-
-    indexed: int = 0
-    unchanged: int = 0
-    moved: int = 0
-    copied: int = 0
-    restored: int = 0
-    missing: int = 0
-    offline: int = 0
-    unreachable: list[Unreachable] = field(default_factory=list)
-    excluded: int = 0
-    unsupported: int = 0
-    unsupported_reasons: dict[str, int] = field(default_factory=dict)
-    ignored: dict[str, int] = field(default_factory=dict)
-    without_images: list[str] = field(default_factory=list)
-    failed: list[Problem] = field(default_factory=list)
-    failed_before: int = 0
-    changing: list[Problem] = field(default_factory=list)
-    partial: list[Problem] = field(default_factory=list)
-    encoded: int = 0
-    pictures: int = 0
-    corrected: int = 0
-    reread: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class IndexReport:
     """What an index run did. The counts are disjoint: every image that was found or known is in exactly one."""
