@@ -33,6 +33,7 @@ class ContentRow:
     taken_source: str | None
     lat: float | None
     lon: float | None
+    place_source: str | None
     caption: str | None
     rating: int | None
     keywords: tuple[str, ...]
@@ -72,9 +73,6 @@ _FACTS = (
     *("caption", "rating"),
 )
 """The columns of `contents` that hold the attributes of `ImageFacts` of the same names."""
-
-_SHOWN = ("taken_at", "taken_offset", "taken_source", "lat", "lon", "caption", "rating", "keywords")
-"""The facts that a result shows, in the order of `ContentRow`."""
 
 
 class Contents:
@@ -165,7 +163,7 @@ class Contents:
             ):
                 files.setdefault(content_id, []).append((path, state))
         rows: dict[int, ContentRow] = {}
-        columns = ", ".join(facts.EXPRESSIONS[name] for name in _SHOWN)
+        columns = ", ".join(facts.EXPRESSIONS.values())  # In the order of `ContentRow`.
         for part, marks in batches(ids):
             for row in self._conn.execute(
                 f"SELECT c.id, c.bytes, c.format, c.width, c.height, c.state, {columns} "
@@ -176,3 +174,9 @@ class Contents:
                 known += [tuple(json.loads(words)) if words else (), tuple(files.get(row[0], ()))]
                 rows[row[0]] = ContentRow(*known)
         return rows
+
+    def sources(self, content_id: int) -> dict[str, str]:
+        """Where the facts that a content shows were found, by their names in `facts.SOURCES`; only the known ones."""
+        columns = ", ".join(facts.SOURCES.values())
+        row = self._conn.execute(f"SELECT {columns} FROM contents c {facts.PATH} WHERE c.id = ?", (content_id,))
+        return {name: found for name, found in zip(facts.SOURCES, row.fetchone(), strict=True) if found}

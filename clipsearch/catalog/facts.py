@@ -29,10 +29,25 @@ EXPRESSIONS: Final = {
     **{name: _of(name, "taken_at", "taken_source") for name in ("taken_at", "taken_offset", "taken_source")},
     **{name: _of(name, "lat", "place_source") for name in ("lat", "lon", "place_source")},
     "caption": _of("caption", "caption", "caption_source"),
-    "keywords": "coalesce(p.keywords, c.keywords)",  # Only sidecars give these to a path.
-    "rating": "coalesce(p.rating, c.rating)",
+    "rating": "coalesce(p.rating, c.rating)",  # Only sidecars give these to a path.
+    "keywords": "coalesce(p.keywords, c.keywords)",
 }
-"""SQL for each fact that a content shows, by its name in `types.ImageFacts`."""
+"""SQL for each fact that a content shows, by its name in `types.ImageFacts`; `keywords` is a JSON list."""
+
+BYTES = "image"
+"""The source of captions, keywords and ratings in an image's bytes: which of them is not recorded."""
+
+SOURCES: Final = {
+    "taken": EXPRESSIONS["taken_source"],
+    "place": EXPRESSIONS["place_source"],
+    "caption": f"CASE WHEN p.caption_source = '{SIDECAR}' OR c.caption IS NULL THEN p.caption_source "
+    f"ELSE '{BYTES}' END",
+    **{
+        name: f"CASE WHEN p.{name} IS NOT NULL THEN '{SIDECAR}' WHEN c.{name} IS NOT NULL THEN '{BYTES}' END"
+        for name in ("keywords", "rating")
+    },
+}
+"""SQL for where these facts were found."""
 
 _UTC = ("gps", TAKEOUT)
 """Sources that tell the time in UTC only."""

@@ -6,6 +6,8 @@ import os
 import re
 import unicodedata
 
+from clipsearch.catalog.facts import is_utc
+
 # Control characters (C0, DEL, C1), line separators, marks that change the direction of text, and the surrogates that
 # stand for bytes that are not UTF-8.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -70,3 +72,45 @@ def part_of(box: tuple[int, int, int, int]) -> str:
     """A part of an image in the form that a query accepts after a path: `#x,y,width,height`, in pixels."""
     left, top, right, bottom = box
     return f"#{left},{top},{right - left},{bottom - top}"
+
+
+_SOURCES = {
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "iptc": "IPTC",
+    "png": "PNG text",
+    "gps": "the GPS date",
+    "modified": "the EXIF modification date",
+    "sidecar": "the sidecar",
+    "takeout": "Google Takeout",
+    "name": "the file name",
+    "image": "the image",
+}
+"""What the sources of `catalog.facts` are called."""
+
+
+def from_source(source: str | None) -> str:
+    """Where a fact was found, in brackets behind it; empty where that is unknown."""
+    return f" (from {_SOURCES.get(source, source)})" if source else ""
+
+
+def date_text(taken_at: str, offset: int | None, source: str | None) -> str:
+    """A date with its zone, as far as that is known: "2021-05-03T14:02:11, UTC+2"."""
+    zone = ""
+    if "T" in taken_at:
+        if is_utc(source, offset):
+            zone = " UTC"
+        elif offset is not None:
+            hours, minutes = divmod(abs(offset), 60)
+            zone = f", UTC{'-' if offset < 0 else '+'}{hours}" + f":{minutes:02}" * bool(minutes)
+    return taken_at + zone
+
+
+def day_text(taken_at: str | None, offset: int | None, source: str | None) -> str:
+    """The day of a date; a dash where there is none. It is marked where it is that of UTC."""
+    return (taken_at or "–")[:10] + (" UTC" if taken_at and is_utc(source, offset) else "")
+
+
+def stars(rating: int) -> str:
+    """A rating from −1 (rejected) to 5."""
+    return "rejected" if rating < 0 else "★" * rating + "☆" * (5 - rating)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from clipsearch.catalog import pending, snapshots
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
+from clipsearch.catalog.facts import EXPRESSIONS
 from clipsearch.errors import UsageError
 from clipsearch.indexing.roots import Roots
 from clipsearch.library.results import EncoderStatus, LibraryInfo, ListedFile, ListedState, Shown
@@ -78,11 +80,14 @@ def describe(catalog: Catalog, content_id: int) -> Shown:
     content = catalog.contents.get(content_id) if 0 < content_id <= MAX_INTEGER else None
     if content is None:
         raise UsageError("the library has no such image", path=f"id:{content_id}")
+    row = catalog.contents.with_files([content_id])[content_id]
+    facts = content.facts and replace(content.facts, **{name: getattr(row, name) for name in EXPRESSIONS})
     return Shown(
         id=content_id,
         digest=content.digest.hex(),
         bytes=content.size,
-        facts=content.facts,
+        facts=facts,
+        sources=catalog.contents.sources(content_id),
         state=content.state,
         reason=content.reason,
         decoder=content.decoder,

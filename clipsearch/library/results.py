@@ -18,6 +18,7 @@ class Shown:
     """SHA-256 of its bytes, in hex."""
     bytes: int
     facts: ImageFacts | None
+    """Date, place, caption, keywords and rating are those that its first file has in results."""
     state: ContentState
     reason: str | None
     decoder: str
@@ -25,6 +26,8 @@ class Shown:
     files: tuple[tuple[str, FileState], ...]
     views: tuple[tuple[str, int, Box | None], ...]
     """Spec of the encoder, number of the view (0: the whole image) and its box, for every vector."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where its date ("taken"), place, caption, keywords and rating were found: see `catalog.facts`."""
     neighbours: tuple[Hit, ...] = ()
     """The images nearest to it, best first, by the encoder that answers."""
 

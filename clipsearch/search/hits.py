@@ -9,6 +9,7 @@ from dataclasses import replace
 from clipsearch.catalog import filters
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.contents import ContentRow
+from clipsearch.catalog.facts import local_text
 from clipsearch.catalog.filters import Filter
 from clipsearch.encoders.base import Encoder
 from clipsearch.search.neighbours import Neighbour
@@ -79,5 +80,12 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
 def sort_hits(hits: tuple[Hit, ...], sort: Sort) -> tuple[Hit, ...]:
     """A page of hits in another order."""
     if sort == "taken":
-        return tuple(sorted(hits, key=lambda hit: (hit.taken_at is None, hit.taken_at)))
+        return tuple(sorted(hits, key=_time))
     return tuple(sorted(hits, key=lambda hit: hit.path)) if sort == "path" else hits
+
+
+def _time(hit: Hit) -> tuple[bool, str]:
+    """What hits are sorted by: local time as text, in which a day comes before the moments of that day."""
+    if hit.taken_at is None:
+        return True, ""
+    return False, local_text(hit.taken_at, hit.taken_offset, hit.taken_source)

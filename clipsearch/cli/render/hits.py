@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.cli import output
 from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, fields, in_base64, message, path_keys
 from clipsearch.cli.render.tables import bar, short_path, table
-from clipsearch.display.text import part_of, size
+from clipsearch.display.text import date_text, day_text, from_source, part_of, size, stars
 
 if TYPE_CHECKING:
-    from clipsearch.library.results import Shown
-    from clipsearch.types import Hit, QueryResult
+    from collections.abc import Mapping
 
-FACTS = "format width height taken_at taken_offset camera lat lon exif"
+    from clipsearch.library.results import Shown
+    from clipsearch.types import Hit, ImageFacts, QueryResult
+
+FACTS = "format width height taken_at taken_offset taken_source camera lat lon place_source"
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
@@ -24,7 +26,8 @@ def hit_json(hit: Hit) -> dict[str, Any]:
     value |= fields(hit, "score bytes format width height taken_at state offline")
     value["explain"] = [fields(seen, "label score") for seen in hit.explain]
     value["also"] = [{"id": each.id, **path_keys(each.path), "format": each.format} for each in hit.also]
-    return value | fields(hit, "relevance view box")
+    value |= fields(hit, "relevance view box taken_offset taken_source caption")
+    return value | {"keywords": list(hit.keywords), "rating": hit.rating}
 
 
 def query_json(result: QueryResult) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def query_text(result: QueryResult) -> str:
         if hit.box is not None:
             mark = f"  (part {part_of(hit.box)}){mark}"
         pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
-        taken = (hit.taken_at or "–")[:10]
+        taken = day_text(hit.taken_at, hit.taken_offset, hit.taken_source)
         sure = "" if hit.relevance is None else bar(hit.relevance)
         rows.append([sure, f"{hit.score:.3f}", taken, pixels, size(hit.bytes), short_path(hit.path) + more + mark])
     if not rows:
@@ -65,7 +68,7 @@ def query_text(result: QueryResult) -> str:
 
 CSV_COLUMNS = (
     *("rank", "score", "relevance", "id", "path", "taken_at", "format", "width", "height", "bytes", "state"),
-    "part",
+    *("part", "taken_offset", "taken_source", "caption", "keywords", "rating"),
 )
 
 
@@ -74,7 +77,7 @@ def query_csv(result: QueryResult) -> str:
     rows: list[list[object]] = [[*CSV_COLUMNS]]
     for rank, hit in enumerate(result.hits, 1):
         part = None if hit.box is None else part_of(hit.box)
-        values = {"rank": rank, **hit_json(hit), "part": part}
+        values = {"rank": rank, **hit_json(hit), "part": part, "keywords": "; ".join(hit.keywords) or None}
         rows.append([values[name] for name in CSV_COLUMNS])
     return csv_text(rows, end="\r\n")
 
@@ -83,12 +86,19 @@ def show_json(shown: Shown) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         **fields(shown, "id digest bytes"),
-        "facts": shown.facts and fields(shown.facts, FACTS),
+        "facts": shown.facts and _facts_json(shown.facts, shown.sources),
         **fields(shown, "state reason decoder added_at"),
         "files": [{**path_keys(path), "state": state} for path, state in shown.files],
         "views": [{"model": spec, "view": view, "box": box} for spec, view, box in shown.views],
         "neighbours": [hit_json(hit) for hit in shown.neighbours],
     }
+
+
+def _facts_json(facts: ImageFacts, sources: Mapping[str, str]) -> dict[str, Any]:
+    value = fields(facts, FACTS)
+    for name in ("caption", "keywords", "rating"):
+        value |= {name: getattr(facts, name), f"{name}_source": sources.get(name)}
+    return value | {"keywords": list(facts.keywords), "exif": facts.exif}
 
 
 def show_text(shown: Shown) -> str:
@@ -99,10 +109,7 @@ def show_text(shown: Shown) -> str:
     lines.append(("size", size(shown.bytes)))
     if facts is not None:
         lines.append(("picture", f"{facts.format}, {facts.width}×{facts.height}"))
-        place = f"{facts.lat:.5f}, {facts.lon:.5f}" if facts.lat is not None and facts.lon is not None else None
-        zone = "" if facts.taken_offset is None else f" (UTC{facts.taken_offset / 60:+g} h)"
-        taken = f"{facts.taken_at}{zone}" if facts.taken_at else None
-        lines += [(n, v) for n, v in (("taken", taken), ("camera", facts.camera), ("place", place)) if v]
+        lines += _facts_text(facts, shown.sources)
         lines += [(name, str(value)) for name, value in facts.exif.items()]
     lines += [
         ("vector", f"{spec}, view {view}" + (f", part {part_of(box)}" if box else ""))
@@ -112,3 +119,12 @@ def show_text(shown: Shown) -> str:
     lines += [("nearest", f"{hit.score:.3f}  {short_path(hit.path)}") for hit in shown.neighbours]
     width = max(len(name) for name, _ in lines)
     return "".join(f"{name:<{width}}  {output.printable(value)}\n" for name, value in lines)
+
+
+def _facts_text(facts: ImageFacts, sources: Mapping[str, str]) -> list[tuple[str, str]]:
+    taken = facts.taken_at and date_text(facts.taken_at, facts.taken_offset, facts.taken_source)
+    place = f"{facts.lat:.5f}, {facts.lon:.5f}" if facts.lat is not None and facts.lon is not None else None
+    rating = None if facts.rating is None else stars(facts.rating)
+    values = {"taken": taken, "camera": facts.camera, "place": place, "caption": facts.caption}
+    values |= {"keywords": ", ".join(facts.keywords), "rating": rating}
+    return [(name, value + from_source(sources.get(name))) for name, value in values.items() if value]

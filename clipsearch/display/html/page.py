@@ -19,8 +19,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipsearch import files
-from clipsearch.display.text import home_path, model_name, part_of, printable, size
-from clipsearch.types import EncoderInfo
+from clipsearch.display.text import (
+    date_text,
+    day_text,
+    from_source,
+    home_path,
+    model_name,
+    part_of,
+    printable,
+    size,
+    stars,
+)
+from clipsearch.types import EncoderInfo, Hit
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,6 +94,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "basename": os.path.basename,
         "data_url": _data_url,
+        "day": lambda hit: day_text(hit.taken_at, hit.taken_offset, hit.taken_source),
         "dirname": os.path.dirname,
         "file_url": _file_url,
         "home_path": home_path,
@@ -91,6 +102,8 @@ def _environment() -> Environment:
         "part_of": part_of,
         "sha256": _sha256,
         "size": size,
+        "stars": stars,
+        "taken": _taken,
         "thousands": "{:,}".format,
     }
     return environment
@@ -99,6 +112,13 @@ def _environment() -> Environment:
 def _finalize(value: object) -> object:
     """What a template shows of any value: text without control characters and direction marks, before escaping."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _taken(hit: Hit) -> str:
+    if hit.taken_at is None:
+        return ""
+    when = date_text(hit.taken_at, hit.taken_offset, hit.taken_source).replace("T", " ", 1)
+    return when + from_source(hit.taken_source)
 
 
 def _file_url(path: str) -> str:
