@@ -177,6 +177,44 @@ def test_the_xmp_of_a_whole_name_comes_before_that_of_a_stem(shelf: Shelf, photo
 # Which fact is shown
 
 
+def test_the_first_source_that_has_a_fact_is_shown(shelf: Shelf, photos: Path) -> None:
+    name = "IMG-20040506-WA0001.jpg"
+    draw(photos / name, exif=exif("2003:04:05 06:07:08"))
+    full = xmp(date="2001-02-03T04:05:06", caption="corrected", rating="3", lat="10,0N", lon="20,0E", tag="barn")
+    (photos / f"{name}.xmp").write_text(full)
+    (photos / f"{name}.json").write_text(record(words="as Google has it"))
+    shelf.index(photos)
+
+    def now() -> tuple[object, ...]:
+        row = shown(shelf)[name]
+        return row.taken_at, row.taken_offset, row.taken_source, row.lat, row.caption, row.keywords, row.rating
+
+    assert now() == ("2001-02-03T04:05:06", None, "sidecar", 10.0, "corrected", ("barn",), 3)
+    (photos / f"{name}.xmp").write_text(xmp(tag="house"))
+    assert shelf.index().facts == 1
+    assert now() == ("2003-04-05T06:07:08", None, "exif", 48.85, "as Google has it", ("house",), None)
+    draw(photos / name)
+    shelf.index()
+    assert now()[:3] == ("2021-05-03T10:20:30", 0, "takeout")
+    (photos / f"{name}.json").unlink()
+    (photos / f"{name}.xmp").unlink()
+    shelf.index()
+    assert now() == ("2004-05-06", None, "name", None, None, (), None)
+
+
+def test_takeouts_description_comes_after_the_caption_of_the_bytes(shelf: Shelf, photos: Path) -> None:
+    own = Image.Exif()
+    own[0x010E] = "a title of the camera's owner"
+    draw(photos / "a.jpg", exif=own)
+    (photos / "a.jpg.json").write_text(record(words="as Google has it"))
+    (photos / "a.jpg.xmp").write_text(xmp(rating="1"))
+    shelf.index(photos)
+    assert shown(shelf)["a.jpg"].caption == "a title of the camera's owner"
+    (photos / "a.jpg.xmp").write_text(xmp(caption="corrected"))
+    shelf.index()
+    assert shown(shelf)["a.jpg"].caption == "corrected"
+
+
 def test_copies_show_the_facts_of_the_first_path_that_is_present(shelf: Shelf, photos: Path) -> None:
     draw(photos / "a.jpg"), draw(photos / "b.jpg")
     (photos / "b.jpg.xmp").write_text(xmp(date="2002-02-03"))
