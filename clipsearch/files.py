@@ -49,7 +49,35 @@ def absolute(path: PathLike) -> bytes:
     if b"\0" in name:
         raise UsageError("a path cannot contain a zero byte", path=os.fsdecode(name))
     # As text, because `expanduser` fails on bytes with a user's name that is not ASCII.
-    return os.path.abspath(os.fsencode(os.path.expanduser(os.fsdecode(name))))
+    return _normal(os.path.abspath(os.fsencode(os.path.expanduser(os.fsdecode(name)))))
+
+
+def _normal(path: bytes) -> bytes:
+    path = os.path.normpath(path)
+    return path[1:] if path.startswith(b"//") else path  # POSIX lets two slashes stand for something else.
+
+
+def ways(path: PathLike) -> tuple[bytes, ...]:
+    """`absolute`, and what the path means where a shell followed a link to the working folder. Raises UsageError."""
+    place, name = absolute(path), os.fsencode(path)
+    shown = os.environb.get(b"PWD", b"")
+    if name.startswith((b"/", b"~")) or not shown.startswith(b"/"):
+        return (place,)
+    try:
+        is_here = os.path.samefile(shown, b".")
+    except OSError:
+        return (place,)
+    logical = _normal(os.path.join(shown, name))
+    return (place,) if logical == place or not is_here else (place, logical)
+
+
+def composed(name: bytes) -> str:
+    """A name with composed letters (Unicode NFC): some systems write "é" as one character, and some as two."""
+    if name.isascii():
+        return name.decode()
+    import unicodedata  # Few names need it.
+
+    return unicodedata.normalize("NFC", os.fsdecode(name))
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

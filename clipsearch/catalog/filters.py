@@ -17,7 +17,7 @@ from clipsearch.catalog.contents import BLANK
 from clipsearch.catalog.embeddings import CHUNK, finite_rows, stacked
 from clipsearch.catalog.files import LIVE
 from clipsearch.errors import UsageError
-from clipsearch.files import span
+from clipsearch.files import composed, span
 from clipsearch.types import MAX_INTEGER, HitState, is_text
 
 if TYPE_CHECKING:
@@ -27,8 +27,22 @@ if TYPE_CHECKING:
 EARTH_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""
 
-GLOB = re.compile(r"[*?\[]")
-"""What tells a glob from a folder in `Filter.within`."""
+_GLOB, _ESCAPED = re.compile(rb"[*?\[]"), re.compile(rb"\[([*?\[])\]")
+
+
+def has_glob(place: bytes) -> bool:
+    """Whether a place of `Filter.within` may be a glob, by what is not escaped in it."""
+    return _GLOB.search(_ESCAPED.sub(b"", place)) is not None
+
+
+def escaped(folder: bytes) -> bytes:
+    """A folder as a glob that stands for nothing else: "[", "*" and "?" in brackets."""
+    return _GLOB.sub(rb"[\g<0>]", folder)
+
+
+def unescaped(place: bytes) -> bytes:
+    """The folder that `escaped` was given."""
+    return _ESCAPED.sub(rb"\1", place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,8 @@ class Near:
 class Filter:
     """All given conditions must hold; `within` and `formats` list alternatives.
 
-    within: folders (all below them), or globs over whole paths, where `*` also matches slashes.
+    within: folders (all below them), or globs over whole paths, where `*` also matches slashes. A name that contains
+    "[", "*" or "?" is tried as both; `escaped` makes it a folder only.
     taken: ISO moments [from, to), compared as text with an image's local time.
     indexed_since: ISO, compared with when a content was added (UTC).
     blank: also images of one colour, which match only with this or with `state`.
@@ -118,10 +133,11 @@ class Filter:
         terms: list[str] = []
         values: list[object] = []
         for place in self.within:
+            folder = unescaped(place)
             terms.append("f.path = ? OR (f.path >= ? AND f.path < ?)")
-            values += [place, *span(place)]
+            values += [folder, *span(folder)]
             # A folder may have such characters in its name, and be offline: what looks like a glob is tried as both.
-            if GLOB.search(os.fsdecode(place)):
+            if has_glob(place):
                 terms.append("path_matches(f.path, ?)")
                 values.append(place)
         return f"({' OR '.join(terms)})" if terms else "1", values
@@ -149,12 +165,14 @@ def _contains_folded(text: str | None, part: str) -> bool:
 
 
 def _path_matches(path: bytes, glob: bytes) -> bool:
-    return _compiled(glob).match(os.fsdecode(path)) is not None
+    if _compiled(os.fsdecode(glob)).match(os.fsdecode(path)):
+        return True
+    return not (glob.isascii() or path.isascii()) and _compiled(composed(glob)).match(composed(path)) is not None
 
 
 @lru_cache(maxsize=64)
-def _compiled(glob: bytes) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(os.fsdecode(glob)))
+def _compiled(glob: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(glob))
 
 
 def matching(catalog: Catalog, encoder_id: int, chosen: Filter) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.catalog import filters, pending
+from clipsearch.catalog import filters, pending, places
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.classify.prototypes import Report, Step, quiet
@@ -57,6 +57,7 @@ class Gathered:
 
 def whole_library(catalog: Catalog, row: EncoderRow, *, where: Filter | None = None) -> Gathered:
     """Every live image of a library that `where` leaves, by path; exact copies are one image."""
+    where = places.resolved(catalog, where)
     ids, vectors = filters.matching_vectors(catalog, row, where or Filter())
     rows = {content_id: place for place, content_id in enumerate(ids)}
     contents = catalog.contents.with_files(ids)

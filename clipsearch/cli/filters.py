@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 
-from clipsearch.catalog.filters import GLOB, Filter, Near
+from clipsearch.catalog.filters import Filter, Near, escaped, has_glob
 from clipsearch.errors import UsageError
-from clipsearch.files import absolute
+from clipsearch.files import below, ways
 from clipsearch.types import HitState, whole_number
 
 FORMAT_NAMES = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF", "JP2": "JPEG2000", "DNG": "RAW"}
@@ -49,9 +49,22 @@ def read_filter(
 
 def parse_within(places: Sequence[str]) -> tuple[bytes, ...]:
     """Folders and globs, relative to the current folder; a glob without a slash matches at any depth."""
-    return tuple(
-        b"*/" + os.fsencode(place) if GLOB.search(place) and "/" not in place else absolute(place) for place in places
-    )
+    return tuple(dict.fromkeys(name for place in places for name in _names(place)))
+
+
+def _names(place: str) -> Iterator[bytes]:
+    """A place as `Filter.within` has it; twice where a shell shows another name of the current folder."""
+    yield from map(escaped, ways(place))  # What looks like a glob may be the name of a folder.
+    name = os.fsencode(place)
+    if not has_glob(name):
+        return
+    if b"/" not in name:
+        yield b"*/" + name
+        return
+    folder = re.split(rb"[*?\[]", name)[0].rpartition(b"/")
+    plain = folder[0] + folder[1]
+    for way in ways(plain or b"."):
+        yield below(escaped(way)) + os.path.normpath(name[len(plain) :])
 
 
 def parse_taken(text: str) -> tuple[str, str]:

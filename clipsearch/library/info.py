@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from clipsearch.catalog import pending, snapshots
+from clipsearch.catalog import pending, places, snapshots
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.catalog.facts import EXPRESSIONS
 from clipsearch.errors import UsageError
+from clipsearch.files import PathLike, ways
 from clipsearch.indexing.roots import Roots
 from clipsearch.library.results import EncoderStatus, LibraryInfo, ListedFile, ListedState, Shown
 from clipsearch.types import MAX_INTEGER
@@ -67,8 +68,9 @@ def list_files(catalog: Catalog, state: ListedState) -> Iterator[ListedFile]:
         yield ListedFile(os.fsdecode(path), reason)
 
 
-def content_at(catalog: Catalog, path: bytes) -> int:
-    """The id of the content that was last seen at `path`. Raises UsageError where none was."""
+def content_at(catalog: Catalog, image: PathLike) -> int:
+    """The id of the content that was last seen at a path. Raises UsageError where none was."""
+    path = places.known(catalog, ways(image))
     file = catalog.files.at(path)
     if file is None or file.content_id is None:
         raise UsageError("not in the library", path=os.fsdecode(path), advice="`clipsearch index` adds it")

@@ -233,7 +233,7 @@ class Library:
         from clipsearch.library.info import content_at, describe
 
         def question(catalog: Catalog) -> tuple[Shown, bool]:
-            content_id = image if isinstance(image, int) else content_at(catalog, absolute(image))
+            content_id = image if isinstance(image, int) else content_at(catalog, image)
             row, _ = self._models.active(catalog, model)
             return describe(catalog, content_id), catalog.embeddings.vector_of(content_id, row.id) is not None
 
@@ -366,14 +366,14 @@ class Library:
         from clipsearch.library.maintenance import forget
 
         with self._access.writer(wait=wait) as catalog:
-            return forget(catalog, [absolute(p) for p in paths])
+            return forget(catalog, list(paths))
 
     def reroot(self, old: PathLike, new: PathLike, *, wait: bool = False) -> int:
         """Tell the library that the folder `old` is now at `new`; returns the number of files."""
         from clipsearch.library.reroot import reroot
 
         with self._access.writer(wait=wait) as catalog:
-            return reroot(catalog, absolute(old), absolute(new))
+            return reroot(catalog, old, new)
 
     def doctor(self) -> tuple[Finding, ...]:
         """Check the catalog, its snapshots and the versions of packages, and suggest fixes."""

@@ -7,11 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clipsearch.catalog import snapshots
+from clipsearch.catalog import places, snapshots
 from clipsearch.catalog.cache import CACHE_NAME
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
-from clipsearch.files import below, is_within
+from clipsearch.files import PathLike, below, is_within, ways
 from clipsearch.indexing.roots import Roots
 from clipsearch.library.results import Pruned
 
@@ -47,7 +47,7 @@ def _drop_encoder(catalog: Catalog, spec: str) -> int:
     return sum(catalog.drop_encoder(row.id) for row in unused)
 
 
-def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:
+def forget(catalog: Catalog, paths: Sequence[PathLike]) -> int:
     """Drop files and folders, and never scan them again; how many files that were. Needs the lock.
 
     A folder inside a root becomes an exclusion of that root. Raises UsageError for a path that nothing is known of.
@@ -55,7 +55,7 @@ def forget(catalog: Catalog, paths: Sequence[bytes]) -> int:
     roots = Roots(catalog)
     forgotten = 0
     with catalog.transaction():
-        for path in paths:
+        for path in (places.known(catalog, ways(given)) for given in paths):
             inside = [r for r in roots.all.values() if is_within(r.path, path)]
             for root in inside:
                 del roots.all[root.path]

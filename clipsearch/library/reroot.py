@@ -8,20 +8,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from clipsearch.catalog import places
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
-from clipsearch.files import below, is_within
+from clipsearch.files import PathLike, absolute, below, is_within, ways
 from clipsearch.indexing.missing import may_be_mount
 from clipsearch.indexing.roots import Root, Roots
 from clipsearch.indexing.scanner import Rules, ScanOptions, has_slash
 
 
-def reroot(catalog: Catalog, old: bytes, new: bytes) -> int:
-    """Move what is known below `old` to `new`; how many files that were. Needs the lock.
+def reroot(catalog: Catalog, before: PathLike, now: PathLike) -> int:
+    """Move what is known below a folder to where it is now; how many files that were. Needs the lock.
 
-    An existing row below `new` is kept. Where no root's walk comes to `new`, it becomes a root. Raises UsageError where
-    `new` is not a folder or nothing is below `old`.
+    An existing row at the new place is kept. Where no root's walk comes there, it becomes a root. Raises UsageError
+    where the new place is not a folder or nothing is below the old one.
     """
+    old, new = places.known(catalog, ways(before)), absolute(now)
     if not os.path.isdir(new):
         raise UsageError("no such folder", path=os.fsdecode(new), advice="mount or create it first")
     if is_within(old, new) or is_within(new, old):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipsearch.catalog import places
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.errors import UsageError
@@ -91,6 +92,7 @@ def answer(
     kind = score_kind(terms, negative, match_all=options.match_all)
     _check(k, terms, kind, options)
     row, is_clip = embedder.row, embedder.row.info.is_clip
+    where = places.resolved(catalog, where)
 
     vectors = [embedder.term(term) for term in terms]
     if any(isinstance(term, Indexed) and catalog.contents.is_blank(term.id) for term in terms):
@@ -157,6 +159,7 @@ def answer_many(
     if not texts:
         return ()
     row, vectors = embedder.row, embedder.texts(texts)
+    where = places.resolved(catalog, where)
 
     def search() -> list[tuple[Hit, ...]]:
         shots = Shots(catalog, row, searcher.allowed(row, where))
