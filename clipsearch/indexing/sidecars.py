@@ -80,7 +80,7 @@ def _matches(images: list[str], sidecars: Iterable[str]) -> dict[str, list[str]]
     known = _Images(images)
     found: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for name in sidecars:
-        base, ending = os.path.splitext(name)
+        base, ending = _split(name)
         rank, owners = known.of_xmp(base) if ending.lower() == ".xmp" else known.of_json(base)
         for image in owners:
             found[image].append((rank, name))
@@ -91,26 +91,27 @@ class _Images:
     """The images of a folder, by what the names of their sidecars begin with."""
 
     def __init__(self, names: list[str]) -> None:
-        self._names = names
         self._by_name: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
         for name in names:
-            self._by_name[_key(name)].append(name)
-            self._by_stem[_key(os.path.splitext(name)[0])].append(name)
+            key = _key(name)
+            self._by_name[key].append(name)
+            self._by_stem[_split(key)[0]].append(name)
 
     def of_xmp(self, base: str) -> tuple[int, list[str]]:
         """The images that "<base>.xmp" belongs to, and its rank among their sidecars."""
-        if named := self._by_name.get(_key(base)):
+        key = _key(base)
+        if named := self._by_name.get(key):
             return 0, _exact(named, base, whole=True)
-        same = self._by_stem.get(_key(base), [])
-        raw = [name for name in same if os.path.splitext(name)[1].lower() in RAW_SUFFIXES]
+        same = self._by_stem.get(key, [])
+        raw = [name for name in same if _split(name)[1].lower() in RAW_SUFFIXES]
         return 1, _exact(raw or same, base)
 
     def of_json(self, base: str) -> tuple[int, list[str]]:
         """The images that "<base>.json" belongs to if it is Takeout's, and its rank among their sidecars."""
         titles = list(_titles(base))
         for title, number in titles:
-            stem, ending = os.path.splitext(title)
+            stem, ending = _split(title)
             named = self._by_name.get(_key(stem + number + ending), [])
             edited = self._edited.get(_key(stem + number), [])
             if named or edited:
@@ -128,7 +129,7 @@ class _Images:
         """Edited copies by the stems of their originals."""
         found: defaultdict[str, list[str]] = defaultdict(list)
         for stem, names in self._by_stem.items():
-            if match := _EDITED.fullmatch(stem):
+            if "-" in stem and (match := _EDITED.fullmatch(stem)):
                 found[match[1] + (match[2] or "")] += names
         return found
 
@@ -141,7 +142,7 @@ class _Images:
                 stem = match[1] + (match[2] or "")
             match = _NUMBERED.fullmatch(stem)
             bare, number = (match[1], match[2]) if match else (stem, "")
-            found += [(number, bare + os.path.splitext(_key(name))[1], bare, name) for name in names]
+            found += [(number, bare + _split(_key(name))[1], bare, name) for name in names]
         return sorted(found)
 
     def _cut(self, title: str, number: str) -> list[str]:
@@ -170,7 +171,15 @@ def _titles(base: str) -> Iterator[tuple[str, str]]:
 
 def _exact(names: list[str], base: str, *, whole: bool = False) -> list[str]:
     """Those of `names` that are written as `base` is, capitals included; all if none is."""
-    return [name for name in names if (name if whole else os.path.splitext(name)[0]) == base] or names
+    if len(names) == 1:
+        return names
+    return [name for name in names if (name if whole else _split(name)[0]) == base] or names
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A name without its suffix, and that suffix; like os.path.splitext, but fast, and only for single names."""
+    stem, dot, ending = name.rpartition(".")
+    return (stem, dot + ending) if stem else (name, "")
 
 
 def _utf16(text: str) -> int:
