@@ -14,7 +14,9 @@ from PIL import Image
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.contents import ContentRow
 from clipsearch.indexing import takeout
-from clipsearch.indexing.sidecars import beside_files
+from clipsearch.indexing.path_facts import sidecars_in
+from clipsearch.indexing.scanner import ScanOptions
+from clipsearch.indexing.sidecars import Beside
 from clipsearch.types import Facts
 
 
@@ -68,6 +70,10 @@ def taken(shelf: Shelf) -> dict[str, tuple[str | None, str | None]]:
     return {name: (row.taken_at, row.taken_source) for name, row in shown(shelf).items()}
 
 
+def beside(folder: Path) -> Beside:
+    return sidecars_in(os.fsencode(folder), os.fsencode(folder), ScanOptions())
+
+
 # Which file belongs to which image
 
 
@@ -106,7 +112,7 @@ def taken(shelf: Shelf) -> dict[str, tuple[str | None, str | None]]:
 def test_a_sidecar_is_known_by_its_name(tmp_path: Path, image: str, sidecar: str) -> None:
     for name in (image, sidecar):
         (tmp_path / name).write_bytes(b"x")
-    found = beside_files(os.fsencode(tmp_path), follow_symlinks=False)
+    found = beside(tmp_path)
     assert {os.fsdecode(name): list(json.loads(stamps)) for name, stamps in found.items()} == {image: [sidecar]}
 
 
@@ -131,19 +137,19 @@ def test_a_sidecar_is_known_by_its_name(tmp_path: Path, image: str, sidecar: str
 def test_a_file_with_another_name_is_not_a_sidecar(tmp_path: Path, image: str, sidecar: str) -> None:
     for name in (image, sidecar):
         (tmp_path / name).write_bytes(b"x")
-    assert not beside_files(os.fsencode(tmp_path), follow_symlinks=False)
+    assert not beside(tmp_path)
 
 
 def test_a_cut_name_that_fits_several_images_belongs_to_none(tmp_path: Path) -> None:
     for name in (f"{'n' * 46}a.jpg", f"{'n' * 46}b.jpg", f"{'n' * 46}.json"):
         (tmp_path / name).write_bytes(b"x")
-    assert not beside_files(os.fsencode(tmp_path), follow_symlinks=False)
+    assert not beside(tmp_path)
 
 
 def test_names_that_differ_in_capitals_have_sidecars_of_their_own(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.JPG", "a.jpg.xmp", "a.JPG.xmp", "a.jpg.s.json", "a.JPG.s.json"):
         (tmp_path / name).write_bytes(b"x")
-    found = beside_files(os.fsencode(tmp_path), follow_symlinks=False)
+    found = beside(tmp_path)
     assert {name: list(json.loads(stamps)) for name, stamps in found.items()} == {
         b"a.jpg": ["a.jpg.xmp", "a.jpg.s.json"],
         b"a.JPG": ["a.JPG.xmp", "a.JPG.s.json"],
@@ -240,13 +246,13 @@ def test_a_moved_file_has_the_facts_of_its_new_path(shelf: Shelf, photos: Path) 
 
 @pytest.mark.parametrize("how", ["folder", "file", "all files"])
 def test_a_changed_sidecar_is_read_without_the_image(shelf: Shelf, photos: Path, how: str) -> None:
-    image, beside = draw(photos / "a.jpg"), photos / "a.xmp"
+    image, sidecar = draw(photos / "a.jpg"), photos / "a.xmp"
     first = shelf.index(image if how == "file" else photos, all_files=how == "all files")
     assert (first.indexed, first.facts) == (1, 0)
     for write, expected in (
-        (lambda: beside.write_text(xmp(date="2001-02-03")), ("2001-02-03", "sidecar")),
-        (lambda: beside.write_text(xmp(date="2001-02-03T04:05:06")), ("2001-02-03T04:05:06", "sidecar")),
-        (lambda: beside.unlink(), (None, None)),
+        (lambda: sidecar.write_text(xmp(date="2001-02-03")), ("2001-02-03", "sidecar")),
+        (lambda: sidecar.write_text(xmp(date="2001-02-03T04:05:06")), ("2001-02-03T04:05:06", "sidecar")),
+        (lambda: sidecar.unlink(), (None, None)),
     ):
         write()
         preview = shelf.index(preview=True)
@@ -345,16 +351,27 @@ def test_a_sidecar_behind_a_link_is_read_where_links_are_followed(shelf: Shelf, 
     assert taken(shelf) == {"a.jpg": ("2001-02-03", "sidecar")}
 
 
+def test_an_excluded_sidecar_is_not_read(shelf: Shelf, photos: Path) -> None:
+    image = draw(photos / "a.jpg")
+    (photos / "a.jpg.xmp").write_text(xmp(date="2001-02-03"))
+    shelf.index(photos, exclude=["*.xmp"])
+    assert taken(shelf) == {"a.jpg": (None, None)}
+    assert shelf.index(image).facts == 0
+    assert shelf.index(photos, exclude=[]).facts == 1
+    assert shelf.index(image).facts == 0
+    assert taken(shelf) == {"a.jpg": ("2001-02-03", "sidecar")}
+
+
 def test_an_unreadable_sidecar_is_tried_again(shelf: Shelf, photos: Path) -> None:
     draw(photos / "a.jpg")
-    beside = photos / "a.xmp"
-    beside.write_text(xmp(date="2001-02-03"))
-    beside.chmod(0)
+    sidecar = photos / "a.xmp"
+    sidecar.write_text(xmp(date="2001-02-03"))
+    sidecar.chmod(0)
     with without_privileges():
         first, second = shelf.index(photos), shelf.index()
     assert "permission denied" in first.notices[0]
     assert "permission denied" in second.notices[0]
-    beside.chmod(0o600)
+    sidecar.chmod(0o600)
     assert not shelf.index().notices
     assert taken(shelf) == {"a.jpg": ("2001-02-03", "sidecar")}
 

@@ -15,7 +15,8 @@ from clipsearch.errors import reason
 from clipsearch.indexing import takeout
 from clipsearch.indexing.names import date_in
 from clipsearch.indexing.results import Problem
-from clipsearch.indexing.scanner import GONE
+from clipsearch.indexing.scanner import GONE, Rules, ScanOptions
+from clipsearch.indexing.sidecars import ENDINGS, Beside, of_folder
 from clipsearch.types import Facts
 
 NAMED = 5
@@ -77,6 +78,21 @@ class PathFactsReader:
                 self._problems.append(Problem(os.fsdecode(file), str(exc)))
             else:
                 yield source, facts
+
+
+def sidecars_in(folder: bytes, root: bytes, options: ScanOptions) -> Beside:
+    """The sidecars of all files in a folder that the options of a root allow; nothing where it cannot be read."""
+    rules, images, others = Rules(root, options), [], []
+    try:
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                if entry.name.rpartition(b".")[2].lower() not in ENDINGS:
+                    images.append(entry.name)
+                elif entry.is_file(follow_symlinks=options.follow_symlinks) and rules.allows(entry.path, entry.name):
+                    others.append(entry)
+    except OSError:
+        return {}
+    return of_folder(images, others)[0] if others else {}
 
 
 def _read(file: bytes) -> tuple[str, Facts]:

@@ -22,11 +22,10 @@ from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing import skipped
 from clipsearch.indexing.missing import MissingFiles, Walked, mounts_above
-from clipsearch.indexing.path_facts import PathFactsReader
+from clipsearch.indexing.path_facts import PathFactsReader, sidecars_in
 from clipsearch.indexing.results import Counts, Problem
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.scanner import Rules, Walk
-from clipsearch.indexing.sidecars import beside_files
 from clipsearch.types import Candidate, FileState
 
 RACY_NS = 2_000_000_000
@@ -107,7 +106,7 @@ class Reconciler:
         self._rehash = rehash
         self._stop = stop
         self._walked: list[Walked] = []
-        self._beside = functools.lru_cache(maxsize=16)(beside_files)  # Named files share their folders.
+        self._beside = functools.lru_cache(maxsize=16)(sidecars_in)  # Named files share their folders.
         self._lost: Counter[bytes] = Counter()
         self._missing = MissingFiles(catalog, roots, self._walked, suffixes)
         for statement in _TEMPORARY.split(";"):
@@ -208,7 +207,7 @@ class Reconciler:
                 return
             if stat.S_ISREG(about.st_mode) and (root.is_file or start != root.path):
                 folder, name = os.path.split(start)
-                own = self._beside(folder, follow_symlinks=root.options.follow_symlinks).get(name, "")
+                own = self._beside(folder, folder if root.is_file else root.path, root.options).get(name, "")
                 yield Candidate(start, about.st_size, mtime_of(about), about.st_ctime_ns, own)
         except OSError:
             pass  # `missing` looks at what is gone once more.

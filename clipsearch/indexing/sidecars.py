@@ -60,21 +60,6 @@ def of_folder(images: Iterable[bytes], others: Iterable[os.DirEntry[bytes]]) -> 
     return beside, used
 
 
-def beside_files(folder: bytes, *, follow_symlinks: bool) -> Beside:
-    """The sidecars of all files in a folder; nothing where it cannot be read."""
-    images, others = [], []
-    try:
-        with os.scandir(folder) as listing:
-            for entry in listing:
-                if entry.name.rpartition(b".")[2].lower() not in ENDINGS:
-                    images.append(entry.name)
-                elif entry.is_file(follow_symlinks=follow_symlinks):
-                    others.append(entry)
-    except OSError:
-        return {}
-    return of_folder(images, others)[0] if others else {}
-
-
 def _matches(images: list[str], sidecars: Iterable[str]) -> dict[str, list[str]]:
     """The sidecars of each image that has any, the most telling first."""
     known = _Images(images)
