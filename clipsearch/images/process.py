@@ -42,6 +42,8 @@ class Process:
     """`asked`: when it got its request. `deadline`: until when it must answer; None without a request. `ready`: whether
     it has started.
 
+    Nothing is written to the pipe `_life`: its end tells the process that its parent has ended.
+
     again: it is for one file, on which another process has ended. It may take twice the memory: so that a decoder that
     aborts for lack of memory can be told from one that crashes. prepare: it loads the decoders before it is asked to.
     """
@@ -56,15 +58,20 @@ class Process:
         }
         self.limits, self.again = limits, again
         sizes = limits.memory * 2 if again else limits.memory, limits.memory * 2
+        life, own_end = os.pipe()
+        self._life: IO[bytes] = os.fdopen(own_end, "wb", buffering=0)
+        arguments = limits.seconds, *sizes, int(prepare), life
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "clipsearch.images.worker", *map(str, (limits.seconds, *sizes, int(prepare)))],
+            [sys.executable, "-m", "clipsearch.images.worker", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
             cwd="/",
+            pass_fds=(life,),
             process_group=0,  # What the terminal sends to the program's group is not for it: it may just be starting.
         )
+        os.close(life)
         assert self._popen.stdin is not None and self._popen.stdout is not None
         self._requests: IO[bytes] = self._popen.stdin
         self._answers: IO[bytes] = self._popen.stdout
@@ -151,7 +158,7 @@ class Process:
         self._popen.returncode = 0  # Or it would be waited for, in vain.
 
     def _close(self) -> None:
-        for pipe in (self._requests, self._answers):
+        for pipe in (self._requests, self._answers, self._life):
             with contextlib.suppress(OSError):
                 pipe.close()
 

@@ -181,12 +181,14 @@ def main() -> None:
     """Answer requests until the end of stdin.
 
     Arguments: seconds of CPU time for a request; bytes of memory (0: no limit); bytes for another try, where a decoder
-    reports damage; 1 to load the decoders at once, and 0 to load them for the first file that is not only hashed.
+    reports damage; 1 to load the decoders at once, and 0 to load them for the first file that is not only hashed; the
+    pipe that is closed when the parent ends, if there is one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what an interrupted run still does.
     seconds, memory, more = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    if sys.argv[5:]:
+        _end_with_parent(int(sys.argv[5]))
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):  # A decoder that prints must not be taken for an answer.
         os.dup2(null, standard)
@@ -205,7 +207,6 @@ def main() -> None:
         # Default actions end the process even inside a decoder's loop, and even if the parent is gone.
         signal.setitimer(signal.ITIMER_PROF, seconds if decodes else 0)
         signal.setitimer(signal.ITIMER_REAL, 10 * seconds + 5 if decodes else 0)
-        _end_with_parent(requests, armed=True)
         answer: dict[str, Any]
         pixels: list[bytes] = []
         try:
@@ -214,7 +215,6 @@ def main() -> None:
             answer = _error(exc)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _end_with_parent(requests, armed=False)
         if memory and memory == more:
             answer["peak"] = _peak()
         try:
@@ -223,18 +223,17 @@ def main() -> None:
             return
 
 
-def _end_with_parent(requests: BinaryIO, *, armed: bool) -> None:
-    """Let the kernel end this process (SIGIO) if the other end of its stdin is closed, even inside a decoder's loop.
+def _end_with_parent(life: int) -> None:
+    """Let the kernel end this process (SIGIO) once the other end of a pipe is closed, even inside a decoder's loop.
 
-    It does the same for every request that comes, so this must be off when one may.
+    Nothing is ever written to it: that would end the process, too.
     """
-    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
-    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC if armed else flags & ~os.O_ASYNC)
-    if armed:
-        poll = select.poll()
-        poll.register(requests, 0)
-        if poll.poll(0):
-            sys.exit()
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(life, 0)
+    if poll.poll(0):
+        sys.exit()
 
 
 def _load(memory: int) -> bool:
