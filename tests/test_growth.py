@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Shelf, draw
+from helpers import Shelf, TinyEncoder, draw
+from numpy.typing import NDArray
 
-from clipsearch.catalog import cache
+from clipsearch.catalog import cache, embeddings
 from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.search.neighbours import Searcher
+from clipsearch.vectors import exact
 
 FOURFOLD = 7
 """The most that a cost may grow by when n grows fourfold; the square of n would make it sixteen times."""
@@ -88,3 +91,60 @@ def test_a_tail_that_has_grown_is_read_from_where_it_ended(tmp_path: Path) -> No
         catalog.close()
     parts = [text.partition("encoder_id = 1 AND ")[2] for text in read if "SELECT seq, vector FROM embeddings" in text]
     assert parts[-1] == "seq > 301 AND seq <= 302 ORDER BY seq"
+
+
+def test_images_that_a_filter_leaves_are_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For --without and --all: each chunk among the images, not all images in each chunk."""
+    monkeypatch.setattr(embeddings, "CHUNK", 16)
+    looked_up: list[int] = []
+    members = exact.members
+
+    def counting(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        looked_up.append(len(wanted))
+        return members(ids, wanted)
+
+    monkeypatch.setattr(exact, "members", counting)
+    costs = []
+    for count in (100, 400):
+        for number in range(count):
+            draw(tmp_path / f"photos {count}" / f"{number:03}.png", number, side=16)
+        shelf = Shelf(tmp_path / f"index {count}")
+        shelf.index(tmp_path / f"photos {count}")
+        looked_up.clear()
+        with contextlib.closing(Catalog.open(shelf.folder)) as catalog:
+            row = catalog.active()
+            assert row is not None
+            queries = np.eye(48, dtype=np.float32)[:2]
+            found = Searcher(catalog, QueryCache(None)).scored(row, queries, lambda q, scores: scores[0], 5, wanted=1)
+        assert len(found) == 5
+        costs.append(sum(looked_up))
+    assert costs[1] < FOURFOLD * costs[0], costs
+
+
+@pytest.mark.parametrize("kinds", [2, 3, 4])
+@pytest.mark.parametrize("step", [2, 3, 4, 6, 10, 30])
+def test_a_sample_has_images_of_each_kind_where_kinds_take_turns(tmp_path: Path, kinds: int, step: int) -> None:
+    """Every second file of a folder is a raw one, for example."""
+    count = 6000
+    with contextlib.closing(Catalog.create(tmp_path)) as catalog, catalog.transaction():
+        row = catalog.add_encoder(TinyEncoder().info)
+        ids = range(1, count + 1)
+        catalog.conn.executemany(
+            "INSERT INTO contents (id, digest, bytes, state, decoder, added_at) VALUES (?, ?, 1, 'ok', '', '')",
+            [(number, number.to_bytes(32, "big")) for number in ids],
+        )
+        catalog.conn.executemany(
+            "INSERT INTO files (path, content_id, size, mtime_ns, state) VALUES (?, ?, 1, 1, 'present')",
+            [(b"/%d" % number, number) for number in ids],
+        )
+        vector = embeddings.to_bytes(np.ones(48, np.float32))
+        catalog.conn.executemany(
+            "INSERT INTO embeddings (content_id, encoder_id, vector) VALUES (?, ?, ?)",
+            [(number, row.id, vector) for number in ids],
+        )
+        owners = catalog.embeddings.every(row.id, step, dim=48)[1]
+        live = catalog.embeddings.live_every(row.id, step, dim=48)[1]
+    assert owners.tolist() == live.tolist() == sorted(owners)
+    assert len(owners) == pytest.approx(count / step, rel=0.2)
+    shares = np.bincount(owners % kinds, minlength=kinds) / len(owners)
+    assert shares == pytest.approx(1 / kinds, rel=0.25)

@@ -26,6 +26,11 @@ CHUNK = 4096
 """Vectors that are read at a time."""
 
 
+_HASH = "((content_id * 1103515245 & 2147483647) * (content_id * 1103515245 & 2147483647) >> 24)"
+"""A hash of a content's id, as SQL. Images of one kind may have every second id, or every third: RAW beside JPEG, say.
+The square of a product spreads them evenly over the remainders, which the product alone does not."""
+
+
 class LiveView(NamedTuple):
     """A view of a live content; `box` as the catalog has it, JSON. A tuple: a batch of queries makes many thousands."""
 
@@ -131,11 +136,11 @@ class Embeddings:
         return [content_id for (content_id,) in rows]
 
     def every(self, encoder_id: int, step: int, *, dim: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The vectors of all views of every `step`-th content, shape (n, dim), and their contents' ids, shape (n,)."""
+        """The vectors of all views of one content in `step`, shape (n, dim), and their contents' ids, shape (n,)."""
         import numpy as np
 
         rows = self._conn.execute(
-            "SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND content_id % ? = 0 "
+            f"SELECT content_id, vector FROM embeddings WHERE encoder_id = ? AND {_HASH} % ? = 0 "
             "ORDER BY content_id, view",
             (encoder_id, step),
         ).fetchall()
@@ -146,11 +151,11 @@ class Embeddings:
     def live_every(
         self, encoder_id: int, step: int, *, dim: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """All views of every `step`-th content, if it is live: seq and content's id (n,), finite vectors (n, dim)."""
+        """All views of one content in `step`, if it is live: seq and content's id (n,), finite vectors (n, dim)."""
         import numpy as np
 
         rows = self._conn.execute(
-            f"""SELECT e.seq, e.content_id, e.vector FROM embeddings e WHERE e.encoder_id = ? AND e.content_id % ? = 0
+            f"""SELECT e.seq, e.content_id, e.vector FROM embeddings e WHERE e.encoder_id = ? AND {_HASH} % ? = 0
               AND EXISTS (SELECT 1 FROM files f WHERE f.content_id = e.content_id AND f.state IN {LIVE})
             ORDER BY e.content_id, e.view""",
             (encoder_id, step),
