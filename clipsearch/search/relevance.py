@@ -272,8 +272,9 @@ def measure(
         owners = np.arange(len(images))
     _, wholes, owners = np.unique(owners, return_index=True, return_inverse=True)
     mean = images.mean(axis=0)
-    step = -(-len(images) // max(FEWEST, KEPT_NUMBERS // images.shape[1]))
-    kept = Sample.of(images[::step].astype(np.float16).astype(np.float32))  # As it will come from the cache.
+    most = max(FEWEST, KEPT_NUMBERS // images.shape[1])
+    some = np.sort(np.random.default_rng(0).permutation(len(images))[:most])  # Kinds of files may take turns.
+    kept = Sample.of(images[some].astype(np.float16).astype(np.float32))  # As it will come from the cache.
     chosen = np.sort(wholes)[np.unique(np.linspace(0, len(wholes) - 1, len(texts)).astype(int))]
     beside = np.linspace(0, len(texts) - 1, len(chosen)).astype(int)
     centred = _unit(texts - texts.mean(axis=0)), _unit(images[chosen] - mean)
