@@ -235,6 +235,9 @@ class Hit:
     """Minutes east of UTC, where they are known; `taken_at` is in local time, unless its source tells UTC only."""
     taken_source: str | None = None
     """Where the date was found: see `catalog.facts`."""
+    lat: float | None = None
+    lon: float | None = None
+    place_source: str | None = None
     caption: str | None = None
     keywords: tuple[str, ...] = ()
     rating: int | None = None

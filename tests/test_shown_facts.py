@@ -87,15 +87,15 @@ def test_show_as_json_has_the_facts_and_their_sources(cli: Cli, library: Path) -
 
 def test_hits_have_the_facts_in_json_and_csv(cli: Cli, library: Path) -> None:
     found = {os.path.basename(hit["path"]): hit for hit in hits(cli, library)}
-    names = "taken_at", "taken_offset", "taken_source", "caption", "keywords", "rating"
+    names = "taken_at", "taken_offset", "taken_source", "lat", "place_source", "caption", "keywords", "rating"
     assert [found["sidecar.jpg"][name] for name in names] == [
-        *("2001-02-03T04:05:06", 120, "sidecar", "a <b>barn</b>", ["barn"], 4)
+        *("2001-02-03T04:05:06", 120, "sidecar", -10.5, "sidecar", "a <b>barn</b>", ["barn"], 4)
     ]
-    assert [found["unknown.jpg"][name] for name in names] == [None, None, None, None, [], None]
+    assert [found["unknown.jpg"][name] for name in names] == [None] * 6 + [[], None]
     table = csv.DictReader(io.StringIO(cli("query", "a photo", "--csv", cwd=library).text))
     rows = {os.path.basename(row["path"]): row for row in table}
     assert [rows["sidecar.jpg"][name] for name in names] == [
-        *("2001-02-03T04:05:06", "120", "sidecar", "a <b>barn</b>", "barn", "4")
+        *("2001-02-03T04:05:06", "120", "sidecar", "-10.5", "sidecar", "a <b>barn</b>", "barn", "4")
     ]
 
 
@@ -105,6 +105,7 @@ def test_a_page_shows_the_facts(cli: Cli, library: Path, tmp_path: Path) -> None
     for text in (
         "2001-02-03 04:05:06, UTC+2 (from the sidecar)",
         "2021-05-03 10:20:30 UTC (from Google Takeout)",
+        "-10.50000, 20.00000 (from the sidecar)",
         "a &lt;b&gt;barn&lt;/b&gt;",
         "★★★★☆",
     ):

@@ -111,6 +111,11 @@ def day_text(taken_at: str | None, offset: int | None, source: str | None) -> st
     return (taken_at or "–")[:10] + (" UTC" if taken_at and is_utc(source, offset) else "")
 
 
+def place_text(lat: float | None, lon: float | None) -> str:
+    """Latitude and longitude in degrees; empty where they are unknown."""
+    return "" if lat is None or lon is None else f"{lat:.5f}, {lon:.5f}"
+
+
 def stars(rating: int) -> str:
     """A rating from −1 (rejected) to 5."""
     return "rejected" if rating < 0 else "★" * rating + "☆" * (5 - rating)

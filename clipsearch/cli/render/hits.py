@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.cli import output
 from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, fields, in_base64, message, path_keys
 from clipsearch.cli.render.tables import bar, short_path, table
-from clipsearch.display.text import date_text, day_text, from_source, part_of, size, stars
+from clipsearch.display.text import date_text, day_text, from_source, part_of, place_text, size, stars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
     value |= fields(hit, "score bytes format width height taken_at state offline")
     value["explain"] = [fields(seen, "label score") for seen in hit.explain]
     value["also"] = [{"id": each.id, **path_keys(each.path), "format": each.format} for each in hit.also]
-    value |= fields(hit, "relevance view box taken_offset taken_source caption")
+    value |= fields(hit, "relevance view box taken_offset taken_source lat lon place_source caption")
     return value | {"keywords": list(hit.keywords), "rating": hit.rating}
 
 
@@ -68,7 +68,7 @@ def query_text(result: QueryResult) -> str:
 
 CSV_COLUMNS = (
     *("rank", "score", "relevance", "id", "path", "taken_at", "format", "width", "height", "bytes", "state"),
-    *("part", "taken_offset", "taken_source", "caption", "keywords", "rating"),
+    *("part", "taken_offset", "taken_source", "lat", "lon", "place_source", "caption", "keywords", "rating"),
 )
 
 
@@ -123,7 +123,7 @@ def show_text(shown: Shown) -> str:
 
 def _facts_text(facts: ImageFacts, sources: Mapping[str, str]) -> list[tuple[str, str]]:
     taken = facts.taken_at and date_text(facts.taken_at, facts.taken_offset, facts.taken_source)
-    place = f"{facts.lat:.5f}, {facts.lon:.5f}" if facts.lat is not None and facts.lon is not None else None
+    place = place_text(facts.lat, facts.lon)
     rating = None if facts.rating is None else stars(facts.rating)
     values = {"taken": taken, "camera": facts.camera, "place": place, "caption": facts.caption}
     values |= {"keywords": ", ".join(facts.keywords), "rating": rating}
