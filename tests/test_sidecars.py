@@ -294,6 +294,55 @@ def test_an_interrupted_run_leaves_the_other_sidecars_to_the_next_one(shelf: She
     assert shelf.index().facts == 1
 
 
+# Whole folders
+
+
+def test_a_folder_of_takeout(shelf: Shelf, photos: Path) -> None:
+    long = "a long name of a picture that Takeout cuts off somewhere"
+    pairs = {  # each image with its JSON; an edited copy has that of its original
+        "IMG_1.jpg": "IMG_1.jpg.supplemental-metadata.json",
+        "IMG_1(1).jpg": "IMG_1.jpg.supplemental-metadata(1).json",
+        "IMG_2.jpg": "IMG_2.jpg.json",
+        "IMG_2(1).jpg": "IMG_2.jpg(1).json",
+        "IMG_2-edited.jpg": "IMG_2.jpg.json",
+        "IMG_20190804_143558_PORTRAIT.jpg": "IMG_20190804_143558_PORTRAIT.jpg.supplemental-.json",
+        "B1A9C4E7-7D3F-4C7B-9A43-2E6B5D1F0A11.jpg": "B1A9C4E7-7D3F-4C7B-9A43-2E6B5D1F0A11.jpg.suppl.json",
+        f"{long[:47]}.jpg": f"{long[:46]}.json",
+        f"{long[:47]}(1).jpg": f"{long[:46]}(1).json",
+        f"{long[:47]}-edited.jpg": f"{long[:46]}.json",
+        "scan.jpg": "scan.jpg.s.json",
+    }
+    days = {name: day for day, name in enumerate(dict.fromkeys(pairs.values()), 1)}
+    for number, (image, name) in enumerate(pairs.items()):
+        draw(photos / image, number)
+        (photos / name).write_text(record(seconds=str(1577836800 + days[name] * 86_400), words=name))
+    for name in ("metadata.json", "shared_album_comments.json", "user-generated-memory-titles.json"):
+        (photos / name).write_text('{"title": "Photos of 2019"}')
+    report = shelf.index(photos)
+    assert (report.indexed, report.notices) == (len(pairs), ())
+    assert (report.ignored["sidecar"], report.ignored["other"]) == (len(days), 3)
+    found = {image: (row.caption, row.taken_at, row.lat) for image, row in shown(shelf).items()}
+    assert found == {image: (name, f"2020-01-{days[name] + 1:02}T00:00:00", 48.85) for image, name in pairs.items()}
+    assert shelf.index().facts == 0
+
+
+def test_a_folder_of_a_raw_developer(shelf: Shelf, photos: Path) -> None:
+    for number, stem in enumerate(("a", "b", "c")):
+        draw(photos / f"{stem}.jpg", number, exif=exif("2003:04:05 06:07:08"))
+        (photos / f"{stem}.nef").write_bytes(f"raw {stem}".encode())
+    (photos / "a.xmp").write_text(xmp(rating="5"))  # Lightroom: of the raw file
+    (photos / "b.nef.xmp").write_text(xmp(rating="4"))  # darktable
+    (photos / "b.jpg.xmp").write_text(xmp(rating="3"))
+    (photos / "b_01.nef.xmp").write_text(xmp(rating="1"))  # another edit of the raw file
+    (photos / "c.XMP").write_text(xmp(rating="2"))
+    shelf.index(photos)
+    rated = dict(shelf.rows("SELECT path, rating FROM files WHERE rating IS NOT NULL"))
+    assert {os.path.basename(path): rating for path, rating in rated.items()} == {
+        **{b"a.nef": 5, b"b.nef": 4, b"b.jpg": 3, b"c.nef": 2}
+    }
+    assert {row.taken_source for row in shown(shelf).values() if row.format} == {"exif"}
+
+
 # Sidecars that cannot be used
 
 

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import datetime
 import re
+import unicodedata
 
 from clipsearch.images.dates import Moment, parse
 
 _DAY = r"(?P<day>\d{4}-\d\d-\d\d)"
 _COMPACT = r"(?P<year>\d{4})(?P<month>\d\d)(?P<date>\d\d)"
 _TIME = r"(?P<hour>\d{1,2})[-.:]?(?P<minute>\d\d)[-.:]?(?P<second>\d\d)"
+_HALF = r"(?:[ \u00a0\u202f]?(?P<half>[AP]M))?"
+
+_SCREENSHOT = (
+    "Screen ?shot|Bildschirmfoto|Capture d.écran|Captura de pantalla|Captura de ecrã|Captura de Tela|Schermata|"
+    "Schermafbeelding|Skärmavbild|Skærmbillede|Skjermbilde|Zrzut ekranu|Снимок экрана|スクリーンショット|截屏|截圖"
+)
+_WHATSAPP = "WhatsApp Image|WhatsApp Bild|Image WhatsApp|Imagen de WhatsApp|Imagem do WhatsApp|Immagine WhatsApp"
+_FROM = "from |vom |du |de |del "
+_AT = "[-_ ]| (?:at|um|à|às|a las|alle|ore|om|kl[.]|o|в) "
+"""What stands before the day and before the time, in several languages."""
 
 _PATTERNS = tuple(
     (re.compile(pattern, re.IGNORECASE), is_utc)
     for pattern, is_utc in (
         (rf"(?:IMG|VID|STK|PTT)-{_COMPACT}-WA\d+", False),  # WhatsApp on Android
-        (rf"WhatsApp Image {_DAY} at {_TIME}(?: ?(?P<half>[AP]M))?", False),  # WhatsApp's desktop and web clients
         (rf"PXL_{_COMPACT}_{_TIME}(?P<fraction>\d{{3}})", True),  # Pixel phones: UTC
         (rf"signal-{_DAY}-{_TIME}(?:-(?P<fraction>\d{{3}}))?", False),
         (rf"(?:IMG|MVIMG|PANO|BURST|VID)_{_COMPACT}_{_TIME}", False),  # Android's cameras
         (rf"{_COMPACT}_{_TIME}", False),  # Samsung
         (rf"Screenshot[_ -]{_COMPACT}[-_]{_TIME}", False),  # Android
-        (rf"Screenshot[_ ](?:from )?{_DAY}(?:[-_ ]| at ){_TIME}(?: ?(?P<half>[AP]M))?", False),  # GNOME, macOS, Xiaomi
-        (rf"(?:Bildschirmfoto|Capture d.écran|Captura de pantalla) {_DAY} (?:um|à|a las) {_TIME}", False),  # macOS
+        # GNOME, macOS, Windows, Xiaomi; WhatsApp's desktop and web clients
+        (rf"(?:{_SCREENSHOT}|{_WHATSAPP})[_ ]?(?:{_FROM})?{_DAY}(?:{_AT}){_TIME}{_HALF}", False),
     )
 )
 """Patterns at the beginning of a name, and whether their times are in UTC."""
@@ -32,6 +42,7 @@ _EARLIEST = "1990"
 
 def date_in(name: str, *, today: datetime.date | None = None) -> Moment | None:
     """The date in a file's name. None where it has none, or one before 1990 or after tomorrow."""
+    name = name if name.isascii() else unicodedata.normalize("NFC", name)
     for pattern, is_utc in _PATTERNS:
         if match := pattern.match(name):
             parts = match.groupdict()

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from clipsearch.files import mtime_of
-from clipsearch.images.sniff import RAW_SUFFIXES
+from clipsearch.images.sniff import IMAGE_SUFFIXES, RAW_SUFFIXES
 
 ENDINGS = frozenset((b"xmp", b"json"))
 """Endings, in lower case, of the files that may be sidecars."""
@@ -98,7 +98,7 @@ class _Images:
         for title, number in titles:
             stem, ending = _split(title)
             named = self._by_name.get(_key(stem + number + ending), [])
-            edited = self._edited.get(_key(stem + number), [])
+            edited = self._edited.get(_key(stem + number), []) if ending.lower() in IMAGE_SUFFIXES else []
             if named or edited:
                 return 2, [*_exact(named, stem + number + ending, whole=True), *edited]
         for title, number in titles:
