@@ -121,6 +121,8 @@ class Shelf:
         hidden: bool | None = None,
         follow: bool | None = None,
         all_files: bool | None = None,
+        default_excludes: bool | None = None,
+        ignore_files: bool | None = None,
         stop: Callable[[], bool] = lambda: False,
         batch_size: int = 16,
         progress: Callable[[Progress], None] | None = None,
@@ -128,7 +130,9 @@ class Shelf:
         device: str = "cpu",
         **options: Any,
     ) -> IndexReport:
-        given = GivenOptions(None if exclude is None else tuple(exclude), hidden, follow, all_files)
+        given = GivenOptions(
+            None if exclude is None else tuple(exclude), hidden, follow, all_files, default_excludes, ignore_files
+        )
         run = RunOptions(given=given, batch_size=batch_size, **options)
         wanted = [absolute(p) for p in paths]
         catalog = Catalog.open(self.folder, writable=not preview)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -79,32 +80,41 @@ def test_it_takes_the_options_of_its_old_root_along(shelf: Shelf, photos: Path, 
     check_lives(shelf, tmp_path / "new", 5)
 
 
+BOTH = (
+    ("name", ("name",)),
+    ("name/", ("name/",)),
+    ("/one/two/x", ("/x",)),
+    ("one/two/x/*.png", ("/x/*.png",)),
+    ("/o*/t?o/x", ("/x",)),
+    ("/one/**/x", ("/**/x",)),
+    ("/one/two", ()),
+    ("/one/two/", ()),
+    ("/one", ()),
+    ("/one/three/x", ()),
+    ("!/one/two/x", ("!/x",)),
+)
+
+
 @pytest.mark.parametrize(
-    ("pattern", "kept"),
+    ("pattern", "kept", "style"),
     [
-        ("name", ("name",)),
-        ("name/", ("name/",)),
-        ("*/x", ("*/x", "/x")),
-        ("**/x", ("**/x", "/x")),
-        ("/one/two/x", ("/x",)),
-        ("one/two/x/*.png", ("/x/*.png",)),
-        ("/o*/t?o/x", ("/x",)),
-        ("/one/**/x", ("/**/x",)),
-        ("/one/two", ()),
-        ("/one/two/", ()),
-        ("/one", ()),
-        ("/one/three/x", ()),
-        ("!/one/two/x", ("!/x",)),
+        *((pattern, kept, style) for pattern, kept in BOTH for style in ("gitignore", "fnmatch")),
+        ("*/x", ("*/x", "/x"), "fnmatch"),
+        ("**/x", ("**/x", "/x"), "fnmatch"),
+        ("*/x", (), "gitignore"),
+        ("*/*/x", ("/x",), "gitignore"),
+        ("**/x", ("**/x",), "gitignore"),
+        ("!**/x", ("!**/x",), "gitignore"),
     ],
 )
 def test_an_exclusion_with_a_slash_is_kept_where_it_has_a_meaning(
-    shelf: Shelf, tmp_path: Path, pattern: str, kept: tuple[str, ...]
+    shelf: Shelf, tmp_path: Path, pattern: str, kept: tuple[str, ...], style: str
 ) -> None:
     draw(tmp_path / "photos" / "one" / "two" / "a.png")
     shelf.index(tmp_path / "photos")
     with contextlib.closing(Catalog.open(shelf.folder, writable=True)) as catalog, catalog.transaction():
         [row] = catalog.conn.execute("SELECT options FROM roots")
-        options = row[0].replace('"exclude": []', f'"exclude": ["{pattern}"]')
+        options = json.dumps(json.loads(row[0]) | {"exclude": [pattern], "exclude_style": style})
         catalog.conn.execute("UPDATE roots SET options = ?", (options,))
     assert move(shelf, tmp_path / "photos" / "one" / "two", tmp_path / "new") == 1
     assert roots(shelf)[str(tmp_path / "new")].options.exclude == kept

@@ -12,7 +12,8 @@ from helpers import Drive, draw, without_privileges
 from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing.ignored import KINDS
 from clipsearch.indexing.results import Problem
-from clipsearch.indexing.scanner import Rules, ScanOptions, Walk, images_in
+from clipsearch.indexing.rules import Rules, ScanOptions
+from clipsearch.indexing.scanner import Walk, images_in
 
 
 def walk(root: Path, *, start: Path | None = None, never: Path | None = None, **options: object) -> Walk:
@@ -120,8 +121,8 @@ def test_paths_come_in_byte_order_whatever_their_names(tmp_path: Path) -> None:
         path = os.path.join(os.fsencode(tmp_path), *parts)
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path + b".jpg", "wb"):
-                pass
+            with open(path + b".jpg", "wb") as file:
+                file.write(b"x")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             continue
     paths = [c.path for c in walk(tmp_path, hidden=True)]
@@ -146,23 +147,38 @@ def test_a_hidden_root_is_walked(tmp_path: Path) -> None:
     assert found(tmp_path / ".photos") == ["a.jpg"]
 
 
+ALL = ["a.png", "raw/a.jpg", "raw/old/a.jpg", "x/raw/a.jpg"]
+
+
 @pytest.mark.parametrize(
-    ("glob", "left"),
+    ("patterns", "left", "by_glob"),
     [
-        ("*.png", ["raw/a.jpg", "raw/old/a.jpg", "x/raw/a.jpg"]),
-        ("raw", ["a.png"]),
-        ("raw/", ["a.png"]),
-        ("/raw", ["a.png", "x/raw/a.jpg"]),
-        ("raw/old", ["a.png", "raw/a.jpg", "x/raw/a.jpg"]),
-        ("*/raw/*", ["a.png", "raw/a.jpg", "raw/old/a.jpg"]),
-        ("raw/*.jpg", ["a.png", "x/raw/a.jpg"]),
-        ("[ab].jpg", ["a.png"]),
-        ("", ["a.png", "raw/a.jpg", "raw/old/a.jpg", "x/raw/a.jpg"]),
+        ("*.png", ["raw/a.jpg", "raw/old/a.jpg", "x/raw/a.jpg"], None),
+        ("raw", ["a.png"], None),
+        ("raw/", ["a.png"], None),
+        ("a.jpg/", ALL, ["a.png"]),
+        ("/raw", ["a.png", "x/raw/a.jpg"], None),
+        ("raw/old", ["a.png", "raw/a.jpg", "x/raw/a.jpg"], None),
+        ("**/raw", ["a.png"], ["a.png", "raw/a.jpg", "raw/old/a.jpg"]),
+        ("*/raw", ["a.png", "raw/a.jpg", "raw/old/a.jpg"], None),
+        ("*/raw/*", ["a.png", "raw/a.jpg", "raw/old/a.jpg"], None),
+        ("raw/*.jpg", ["a.png", "raw/old/a.jpg", "x/raw/a.jpg"], ["a.png", "x/raw/a.jpg"]),
+        ("raw/**/*.jpg", ["a.png", "x/raw/a.jpg"], ["a.png", "raw/a.jpg", "x/raw/a.jpg"]),
+        ("[ab].jpg", ["a.png"], None),
+        ("/raw/* !/raw/old", ["a.png", "raw/old/a.jpg", "x/raw/a.jpg"], ["a.png", "x/raw/a.jpg"]),
+        ("*.jpg !a.jpg", ALL, ["a.png"]),
+        ("raw !raw/a.jpg", ["a.png"], None),  # What is in an excluded folder stays excluded.
+        ("{raw,x}", ALL, None),
+        ("", ALL, None),
     ],
 )
-def test_exclusions_match_names_or_paths_below_the_root(tmp_path: Path, glob: str, left: list[str]) -> None:
-    touch(*(tmp_path / n for n in ("a.png", "raw/a.jpg", "raw/old/a.jpg", "x/raw/a.jpg")))
-    assert found(tmp_path, exclude=(glob,)) == left
+def test_exclusions_follow_gitignore_and_those_of_older_libraries_stay_globs(
+    tmp_path: Path, patterns: str, left: list[str], by_glob: list[str] | None
+) -> None:
+    touch(*(tmp_path / name for name in ALL))
+    exclude = tuple(patterns.split(" "))
+    assert found(tmp_path, exclude=exclude) == left
+    assert found(tmp_path, exclude=exclude, exclude_style="fnmatch") == (left if by_glob is None else by_glob)
 
 
 def test_rules_agree_with_the_walk(tmp_path: Path) -> None:

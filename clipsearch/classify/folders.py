@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from clipsearch.classify.labels import Label, checked
 from clipsearch.errors import UsageError, reason
 from clipsearch.images.sniff import IMAGE_SUFFIXES
+from clipsearch.indexing import excludes
 from clipsearch.indexing.results import Problem
-from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
+from clipsearch.indexing.rules import Rules, ScanOptions
+from clipsearch.indexing.scanner import GONE, Walk
 from clipsearch.types import is_text
 
 
@@ -18,7 +20,8 @@ from clipsearch.types import is_text
 class ClassFolders:
     """The labels, and images with the index of each one's label.
 
-    problems: folders that could not be read. notice: how the labels were matched, where that is not obvious.
+    problems: folders that could not be read, and images without content. notice: how the labels were matched, where
+    that is not obvious.
     """
 
     labels: tuple[Label, ...]
@@ -62,13 +65,13 @@ def class_folders(
             )
         paths += found
         classes += [place] * len(found)
-        problems |= walk.unreadable
+        problems |= walk.unreadable | walk.placeholders
     unreadable = tuple(Problem(os.fsdecode(path), why) for path, why in sorted(problems.items()))
     return ClassFolders(chosen, tuple(paths), tuple(classes), unreadable, notice)
 
 
 def _folders_in(folder: bytes, problems: dict[bytes, str]) -> list[bytes]:
-    """The sorted names of folders and links to folders."""
+    """The sorted names of folders and links to folders, less those that are left out by default."""
     names = []
     try:
         with os.scandir(folder) as entries:
@@ -76,7 +79,7 @@ def _folders_in(folder: bytes, problems: dict[bytes, str]) -> list[bytes]:
                 if entry.name.startswith(b"."):
                     continue
                 try:
-                    if entry.is_dir():
+                    if entry.is_dir() and excludes.folder_kind(entry.name, os.path.basename(folder)) is None:
                         names.append(entry.name)
                 except OSError as exc:  # A link to itself is not a folder, and no reason to stop.
                     if exc.errno not in GONE:

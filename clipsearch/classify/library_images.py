@@ -22,7 +22,8 @@ from clipsearch.classify.prototypes import Report, Step, quiet
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import mtime_of
 from clipsearch.images.sniff import IMAGE_SUFFIXES
-from clipsearch.indexing.scanner import GONE, Rules, ScanOptions, Walk
+from clipsearch.indexing.rules import Rules, ScanOptions
+from clipsearch.indexing.scanner import GONE, Walk
 from clipsearch.types import Candidate, FileState, Notice
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _filled(
 def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
     """What is at a path: a file, the images in a folder, or what the library knows of either.
 
-    Folders that cannot be read come as items with a reason, so that they do not look empty.
+    Folders that cannot be read, and images without content, come as items with a reason.
     """
     try:
         about = os.stat(path)
@@ -159,7 +160,7 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
         return [Candidate(path, about.st_size, mtime_of(about))]
     walk = Walk(path, Rules(path, ScanOptions()), IMAGE_SUFFIXES)
     walked = list(walk)
-    shut = [Item(folder, (folder,), reason=why) for folder, why in sorted(walk.unreadable.items())]
+    shut = [Item(at, (at,), reason=why) for at, why in sorted((walk.unreadable | walk.placeholders).items())]
     there = {candidate.path for candidate in walked}
     away = [item for item in _remembered(path, catalog, away=True) if item.path not in there]
     return [*walked, *(item for item in away if not os.path.lexists(item.path)), *shut]

@@ -24,8 +24,20 @@ _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "decode_memory", "decode_timeout"),
-        *("device", "engine", "examples"),
-        *("exclude", "index", "indexed_since", "labels", "like", "link_to", "margin", "max_pixels", "min_size"),
+        *("default_excludes", "device", "engine", "examples"),
+        *(
+            "exclude",
+            "follow_symlinks",
+            "ignore_files",
+            "index",
+            "indexed_since",
+            "labels",
+            "like",
+            "link_to",
+            "margin",
+            "max_pixels",
+            "min_size",
+        ),
         *("model", "multi", "near", "open", "page", "plot", "precision", "relevant", "replace", "reset"),
         *("state", "taken", "template", "threshold", "tiles", "trust_checkpoint", "unknown", "wait", "workers"),
     )
@@ -46,7 +58,8 @@ class Unwritable(Exception):
 def as_options(text: str) -> str:
     """A message of the library for the command line: parameters in backquotes become options.
 
-    `batch_size` becomes --batch-size, `device="cpu"` becomes --device cpu, `relevant=True` becomes --relevant.
+    `batch_size` becomes --batch-size, `device="cpu"` becomes --device cpu, `relevant=True` becomes --relevant,
+    `ignore_files=False` becomes --no-ignore-files.
     """
     return _PARAMETER.sub(_option, text)
 
@@ -55,6 +68,8 @@ def _option(found: re.Match[str]) -> str:
     name, quoted, plain = found.groups()
     if name not in _OPTIONS:
         return found[0]
+    if plain == "False":
+        return _OPTIONS[name].replace("--", "--no-", 1)
     value = quoted or (plain if plain != "True" else None)
     return f"{_OPTIONS[name]} {value}" if value else _OPTIONS[name]
 

@@ -51,6 +51,7 @@ _REFUSED = (
     (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript"),
     (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg.*?)?<svg[\s>]", "SVG"),
     (rb"(?:\xef\xbb\xbf)?\s*<(?:!DOCTYPE html|html)", "HTML"),
+    (rb"\0\x05\x16[\0\x07]", "AppleDouble (metadata that macOS keeps beside a file)"),
     (rb"8BPS", "Photoshop's format"),
     (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", "video"),
     (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "this archive format"),

@@ -9,9 +9,10 @@ UNREADABLE = "unreadable"
 
 SIDECAR = "sidecar"
 """Also JSON that belongs to an image."""
+VIDEO = "video"
 
 _SUFFIXES = {
-    "video": "3g2 3gp asf avi dv f4v flv insv lrv m2ts m4v mkv mov mp4 mpe mpeg mpg mts mxf ogv vob webm wmv",
+    VIDEO: "3g2 3gp asf avi dv f4v flv insv lrv m2ts m4v mkv mov mp4 mpe mpeg mpg mts mxf ogv vob webm wmv",
     "audio": "aac aif aiff flac m4a mka mp3 oga ogg opus wav wma",
     "pdf": "pdf",
     "photoshop": "psb psd",
@@ -28,3 +29,13 @@ _KIND_OF = {suffix.encode(): kind for kind, suffixes in _SUFFIXES.items() for su
 def kind_of(suffix: bytes) -> str:
     """The kind of a file with this suffix, in lower case and without its dot."""
     return _KIND_OF.get(suffix, OTHER)
+
+
+def is_live_photo(suffix: bytes, *, beside: bytes) -> bool:
+    """Whether a video is the moving part of the image `beside` it, which has the same name and this suffix.
+
+    Apple's Live Photos are a HEIC or JPEG with a MOV; Google Takeout exports the latter as MP4.
+    """
+    return (suffix == b"mov" and beside in (b"heic", b"heif", b"jpg", b"jpeg")) or (
+        suffix == b"mp4" and beside in (b"heic", b"heif")
+    )

@@ -17,6 +17,7 @@ from typing import Literal
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import is_within, span, upwards
+from clipsearch.indexing.leaving import Leaving
 from clipsearch.indexing.results import Unreachable
 from clipsearch.indexing.roots import Area, Root, Roots
 from clipsearch.indexing.scanner import GONE, Walk, begins_as_image, has_suffix
@@ -39,6 +40,8 @@ class _Unseen:
     state: FileState
     zone: int
     """0, or the number of what keeps the file from being missing, counted from 1."""
+    is_picture: bool
+    """Whether it has been a hit, unlike a file that has failed."""
 
 
 class MissingFiles:
@@ -52,6 +55,7 @@ class MissingFiles:
         self._causes: list[bytes] = []
         self._lost: set[bytes] = set()
         self._offline: Counter[bytes] = Counter()
+        self.leaving = Leaving()
 
     def mark_zones(self) -> None:
         """Mark what is below a root, mount point or folder that cannot be read now."""
@@ -80,7 +84,7 @@ class MissingFiles:
 
         `record` stores it, and drops the rows of excluded files; call inside a transaction then.
         """
-        counts = {"excluded": 0, "offline": 0, "missing": 0}
+        counts = {"excluded": 0, "offline": 0, "missing": 0, "dropped": 0}
         self._offline.clear()
         for index, walked in enumerate(self._walked):
             if not walked.walk.complete:
@@ -91,10 +95,12 @@ class MissingFiles:
                     continue
                 if unseen.state != "missing":
                     counts[decision] += 1
-                    if decision == "offline":
+                    if decision == "offline" and unseen.zone:
                         self._offline[self._causes[unseen.zone - 1]] += 1
                 if record:
                     self._record(unseen, decision)
+        if record and counts["dropped"]:
+            self._drop_empty()
         return counts
 
     def unreachable(self) -> list[Unreachable]:
@@ -123,15 +129,22 @@ class MissingFiles:
         return min(places, key=len)
 
     def _unseen(self, index: int) -> Iterator[_Unseen]:
-        for file_id, path, state, zone in self._catalog.conn.execute(
-            "SELECT file_id, path, state, zone FROM temp.unseen WHERE area = ? AND NOT moved ORDER BY path", (index,)
+        for file_id, path, state, zone, is_picture in self._catalog.conn.execute(
+            "SELECT u.file_id, u.path, u.state, zone, c.state IN ('ok', 'partial') FROM temp.unseen u "
+            "LEFT JOIN contents c ON c.id = u.content_id WHERE area = ? AND NOT moved ORDER BY u.path",
+            (index,),
         ):
-            yield _Unseen(file_id, path, state, zone)
+            yield _Unseen(file_id, path, state, zone, bool(is_picture))
 
     def _decision(self, walked: Walked, unseen: _Unseen) -> str | None:
         """None: undecided, for instance a file that came after the walk."""
-        if not walked.walk.rules.reaches(unseen.path):
+        left = walked.walk.rules.left_out(unseen.path)
+        if left is not None:
+            if unseen.is_picture and unseen.state != "missing":
+                self.leaving.add(unseen.path, left, older=walked.area.root.older)
             return "excluded"
+        if unseen.path in walked.walk.emptied:
+            return "offline" if unseen.is_picture else "dropped"
         if unseen.zone:
             return "offline"
         if _is_gone(unseen.path):
@@ -152,9 +165,15 @@ class MissingFiles:
         # A file behind a link was skipped because the walk had another path to it.
         return os.path.realpath(path) == os.path.realpath(root.path) + path[len(root.path) :]
 
+    def _drop_empty(self) -> None:
+        """Forget the content of empty files, which older versions took for a damaged image, with the last of them."""
+        self._catalog.conn.execute(
+            "DELETE FROM contents WHERE bytes = 0 AND NOT EXISTS (SELECT 1 FROM files WHERE content_id = contents.id)"
+        )
+
     def _record(self, unseen: _Unseen, decision: str) -> None:
         conn = self._catalog.conn
-        if decision == "excluded":
+        if decision in ("excluded", "dropped"):
             conn.execute("DELETE FROM files WHERE id = ?", (unseen.file_id,))
         elif unseen.state != "missing":  # A missing file stays missing when its drive goes away.
             conn.execute("UPDATE files SET state = ?, reason = NULL WHERE id = ?", (decision, unseen.file_id))

@@ -16,16 +16,17 @@ from dataclasses import dataclass
 
 from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
-from clipsearch.files import EARLIEST, LATEST, mtime_of, span, upwards
+from clipsearch.files import mtime_of, span, upwards
 from clipsearch.images.limits import Limits
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
-from clipsearch.indexing import skipped
+from clipsearch.indexing import notices, placeholders, skipped
 from clipsearch.indexing.missing import MissingFiles, Walked, mounts_above
 from clipsearch.indexing.path_facts import PathFactsReader, sidecars_in
 from clipsearch.indexing.results import Counts, Problem
 from clipsearch.indexing.roots import Area, Roots
-from clipsearch.indexing.scanner import Rules, Walk
+from clipsearch.indexing.rules import Rules
+from clipsearch.indexing.scanner import Walk
 from clipsearch.types import Candidate, FileState
 
 RACY_NS = 2_000_000_000
@@ -33,13 +34,6 @@ RACY_NS = 2_000_000_000
 
 SKEW_NS = 24 * 3600 * 1_000_000_000
 """A file from the future is racy too, up to a day: its server's clock may be ahead of ours."""
-
-CLAMPED = (
-    "modification time outside the years 1678 to 2261; changes that keep the size go unnoticed until the time is "
-    "corrected (touch FILE)"
-)
-NAMED = 5
-"""Files that get a notice of their own; the others are counted."""
 
 FOUND_STEP = 500
 """Progress is reported once for this many files."""
@@ -206,9 +200,12 @@ class Reconciler:
                 yield from walked.walk
                 return
             if stat.S_ISREG(about.st_mode) and (root.is_file or start != root.path):
-                folder, name = os.path.split(start)
-                own = self._beside(folder, folder if root.is_file else root.path, root.options).get(name, "")
-                yield Candidate(start, about.st_size, mtime_of(about), about.st_ctime_ns, own)
+                if not about.st_size:
+                    walked.walk.stands_in(start, placeholders.EMPTY)
+                else:
+                    folder, name = os.path.split(start)
+                    own = self._beside(folder, folder if root.is_file else root.path, root.options).get(name, "")
+                    yield Candidate(start, about.st_size, mtime_of(about), about.st_ctime_ns, own)
         except OSError:
             pass  # `missing` looks at what is gone once more.
         walked.walk.complete = True
@@ -279,15 +276,6 @@ class Reconciler:
     def count_work(self) -> int:
         return int(self.catalog.conn.execute("SELECT count(*) FROM temp.work").fetchone()[0])
 
-    def clamped_times(self) -> list[str]:
-        """Notices about the files of this run whose times the catalog cannot hold."""
-        rows = self.catalog.conn.execute(
-            "SELECT path FROM temp.work WHERE mtime_ns IN (?, ?) ORDER BY path", (EARLIEST, LATEST)
-        ).fetchall()
-        found = [f"{os.fsdecode(path)}: {CLAMPED}" for (path,) in rows[:NAMED]]
-        more = len(rows) - NAMED
-        return [*found, f"{more:,} more {'file' if more == 1 else 'files'}: {CLAMPED}"] if more > 0 else found
-
     # Recording what the comparison found
 
     def restore(self) -> None:
@@ -355,9 +343,22 @@ class Reconciler:
         conn, counts = self.catalog.conn, self.counts
         counts.failed += [_lost(folder, files) for folder, files in sorted(self._lost.items())]
         counts.ignored = skipped.ignored(self._walked)
+        counts.left_out = skipped.left_out(self._walked)
+        counts.placeholders = skipped.placeholders(self._walked)
         counts.without_images = skipped.without_images(self._walked, conn)
         if counts.unsupported:
             counts.unsupported_reasons = skipped.unsupported_reasons(self._walked, conn, decoder=self._decoder)
+
+    def notices(self, given: Collection[str] | None) -> list[str]:
+        """What to say about the files of this run. `given`: the exclusions that it was given. Call it at its end."""
+        found = notices.about_exclusions(self._walked, given)
+        found += notices.about_ignore_files(self._walked)
+        return [
+            *self._missing.leaving.notices(),
+            *found,
+            *notices.about_times(self.catalog.conn),
+            *self.path_facts.notices(),
+        ]
 
     def scanned_roots(self) -> list[bytes]:
         return [w.area.root.path for w in self._walked if w.walk.complete and w.area.start == w.area.root.path]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from clipsearch.types import EncoderInfo
 
@@ -18,6 +18,13 @@ class Problem:
 
     path: str
     reason: str
+
+
+class LeftOut(NamedTuple):
+    """How many folders, and how many single images, were left out for one reason; folders are not looked into."""
+
+    folders: int
+    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,10 @@ class IndexReport:
     """Why, with the number of files; the most frequent reason first."""
     ignored: Mapping[str, int] = field(default_factory=dict)
     """Files that are not images, by kind (`ignored.KINDS`); hidden and excluded ones are not counted."""
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    """What the scan options leave out, by reason (`rules.COUNTED`); hidden files and links are not counted."""
+    placeholders: tuple[Problem, ...] = ()
+    """Files without content that probably stand for images in the cloud."""
     without_images: tuple[str, ...] = ()
     """Scanned folders that contain no image."""
     failed: tuple[Problem, ...] = ()
@@ -128,6 +139,8 @@ class Counts:
     unsupported: int = 0
     unsupported_reasons: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    placeholders: list[Problem] = field(default_factory=list)
     without_images: list[str] = field(default_factory=list)
     failed: list[Problem] = field(default_factory=list)
     failed_before: int = 0

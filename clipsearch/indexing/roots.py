@@ -10,11 +10,17 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import below, is_within, upwards
-from clipsearch.indexing.scanner import Rules, ScanOptions, begins_as_image, has_slash, has_suffix
+from clipsearch.indexing.patterns import Style, compiled, is_anchored
+from clipsearch.indexing.rules import Rules, ScanOptions
+from clipsearch.indexing.scanner import begins_as_image, has_suffix
+
+SWITCHES = ("hidden", "follow_symlinks", "all_files", "default_excludes", "ignore_files")
+"""The scan options that are on or off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +31,22 @@ class GivenOptions:
     hidden: bool | None = None
     follow_symlinks: bool | None = None
     all_files: bool | None = None
+    default_excludes: bool | None = None
+    ignore_files: bool | None = None
 
     def over(self, old: ScanOptions, root: bytes) -> ScanOptions:
-        """What the root at `root` has from now on; exclusions given as ./name or full paths become relative to it."""
+        """What the root at `root` has from now on; exclusions given as ./name or full paths become relative to it.
+
+        Raises UsageError for exclusions that cannot be used.
+        """
+        exclude = old.exclude if self.exclude is None else tuple(_relative(p, root) for p in self.exclude)
+        style: Style = old.exclude_style if self.exclude is None else "gitignore"
+        if exclude:
+            compiled(exclude, style)
         return ScanOptions(
-            exclude=old.exclude if self.exclude is None else tuple(_relative(g, root) for g in self.exclude),
-            hidden=old.hidden if self.hidden is None else self.hidden,
-            follow_symlinks=old.follow_symlinks if self.follow_symlinks is None else self.follow_symlinks,
-            all_files=old.all_files if self.all_files is None else self.all_files,
+            **{name: getattr(old, name) if (new := getattr(self, name)) is None else new for name in SWITCHES},
+            exclude=exclude,
+            exclude_style=style,
         )
 
 
@@ -45,6 +59,8 @@ class Root:
     is_file: bool = False
     mounts: tuple[bytes, ...] = ()
     """Mount points when they were last seen: folders in it, itself, or one above it."""
+    older: bool = False
+    """Last scanned completely by a version that had neither default excludes nor ignore files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +79,15 @@ class Roots:
         self._catalog = catalog
         self.all: dict[bytes, Root] = {}
         for path, options, mounts in catalog.conn.execute("SELECT path, options, mounts FROM roots"):
-            known = json.loads(options)
-            is_file = known.get("is_file", False)
-            scan = ScanOptions(
-                exclude=tuple(known["exclude"]),
-                hidden=known["hidden"],
-                follow_symlinks=known["follow_symlinks"],
-                all_files=known.get("all_files", False),  # Rows of schema 1 do not have it.
-            )
-            self.all[path] = Root(path, scan, is_file, tuple(os.fsencode(m) for m in json.loads(mounts)))
+            self.all[path] = _from_row(path, json.loads(options), json.loads(mounts))
         self._saved = dict(self.all)
+        self._compiled: dict[tuple[bytes, ScanOptions], Rules] = {}
 
     def save(self, *, scanned: Iterable[bytes] = (), now: str | None = None) -> None:
         """Write the roots that changed; `scanned` ones get `now` as the time of their last complete walk."""
+        scanned = list(scanned)
+        for path in scanned:
+            self.put(replace(self.all[path], older=False))
         conn = self._catalog.conn
         conn.executemany("DELETE FROM roots WHERE path = ?", [(path,) for path in self._saved if path not in self.all])
         conn.executemany(
@@ -123,7 +135,7 @@ class Roots:
     def _root_for(self, path: bytes, given: GivenOptions, suffixes: Collection[str]) -> Root:
         """The root of a named path: a known one if it walks there, or a new one."""
         known = self.all.get(path)
-        mounts = known.mounts if known else ()
+        mounts, older = (known.mounts, known.older) if known else ((), False)
         try:
             mode = os.stat(path).st_mode
         except OSError as exc:
@@ -135,13 +147,12 @@ class Roots:
             owner = None  # Where a named file was, a folder is now.
         if stat.S_ISDIR(mode):
             options = given.over(_inherited(owner, path) if owner else ScanOptions(), path)
-            if owner is not None and owner.path != path and given.over(owner.options, owner.path) == owner.options:
-                rules = Rules(owner.path, owner.options)
-                if rules.reaches(path):
-                    return owner
-            root = Root(path, options, mounts=mounts)
+            same = owner is not None and given.over(owner.options, owner.path) == owner.options
+            if owner is not None and same and owner.path != path and self._rules(owner).reaches(path, is_folder=True):
+                return owner
+            root = Root(path, options, mounts=mounts, older=older)
         elif stat.S_ISREG(mode):
-            if owner is not None and owner.path != path and _walks_to(owner, path, suffixes):
+            if owner is not None and owner.path != path and _walks_to(self._rules(owner), path, suffixes):
                 return owner
             root = Root(path, is_file=True, mounts=mounts)
         else:
@@ -157,58 +168,92 @@ class Roots:
             if owner is None or owner.is_file:
                 continue
             if root.is_file:
-                covered = _walks_to(owner, path, suffixes)
+                covered = _walks_to(self._rules(owner), path, suffixes)
             else:
-                covered = _covers(owner.options, root.options) and Rules(owner.path, owner.options).reaches(path)
+                covered = _covers(owner.options, root.options) and _reaches_all(self._rules(owner), path)
             if covered:
                 del self.all[path]
                 self.put(replace(owner, mounts=tuple(sorted({*owner.mounts, *root.mounts}))))
 
+    def _rules(self, root: Root) -> Rules:
+        """Those of a root, compiled once: many named files may ask for them."""
+        key = root.path, root.options
+        if key not in self._compiled:
+            self._compiled[key] = Rules(*key)
+        return self._compiled[key]
+
 
 def _relative(pattern: str, root: bytes) -> str:
+    sign, body = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
     for prefix in ("./", os.fsdecode(below(root))):
-        if pattern.startswith(prefix):
-            return "/" + pattern[len(prefix) :]
+        if body.startswith(prefix):
+            return f"{sign}/{body[len(prefix) :]}"
     return pattern
 
 
+def _from_row(path: bytes, known: dict[str, Any], mounts: list[str]) -> Root:
+    """A root as some version has stored it: those before default excludes had other patterns, too."""
+    exclude = tuple(known["exclude"])
+    options = ScanOptions(
+        exclude=exclude,
+        exclude_style=known.get("exclude_style", "fnmatch") if exclude else "gitignore",
+        hidden=known["hidden"],
+        follow_symlinks=known["follow_symlinks"],
+        all_files=known.get("all_files", False),  # Rows of schema 1 do not have it.
+        default_excludes=known.get("default_excludes", True),
+        ignore_files=known.get("ignore_files", True),
+    )
+    is_file = known.get("is_file", False)
+    older = not is_file and known.get("older", "default_excludes" not in known)
+    return Root(path, options, is_file, tuple(os.fsencode(m) for m in mounts), older)
+
+
 def _as_row(root: Root) -> tuple[bytes, str, str]:
-    options = {
-        "exclude": root.options.exclude,
-        "hidden": root.options.hidden,
-        "follow_symlinks": root.options.follow_symlinks,
-        "all_files": root.options.all_files,
-    } | ({"is_file": True} if root.is_file else {})
+    options: dict[str, Any] = {"exclude": root.options.exclude, "exclude_style": root.options.exclude_style}
+    options |= {name: getattr(root.options, name) for name in SWITCHES}
+    options |= {"is_file": True} if root.is_file else {}
+    options |= {"older": True} if root.older else {}
     return root.path, json.dumps(options), json.dumps([os.fsdecode(m) for m in root.mounts])
 
 
 def _covers(outer: ScanOptions, inner: ScanOptions) -> bool:
     """Whether a walk by `outer` comes to all that one by `inner` does, and takes in nothing that `inner` excludes.
 
-    An exclusion with a slash belongs to its root's folder and can stand for nothing in another one.
+    An exclusion with a slash belongs to its root's folder and can stand for nothing in another one. The order of
+    patterns matters where one takes in again what another one excludes.
     """
+    ordered = any(p.startswith("!") for p in outer.exclude)
     return (
-        set(outer.exclude) == set(inner.exclude)
-        and not any(has_slash(g) for g in outer.exclude)
+        (outer.exclude == inner.exclude if ordered else set(outer.exclude) == set(inner.exclude))
+        and outer.exclude_style == inner.exclude_style
+        and not any(is_anchored(p, outer.exclude_style) for p in outer.exclude)
         and outer.hidden >= inner.hidden
         and outer.follow_symlinks >= inner.follow_symlinks
         and outer.all_files >= inner.all_files
+        and outer.default_excludes <= inner.default_excludes
+        and outer.ignore_files <= inner.ignore_files
     )
+
+
+def _reaches_all(rules: Rules, folder: bytes) -> bool:
+    """Whether a walk comes to a folder, and no ignore file above it applies to what is inside."""
+    return rules.reaches(folder, is_folder=True) and not rules.inside(os.path.dirname(folder))
 
 
 def _inherited(owner: Root, path: bytes) -> ScanOptions:
     """The options of a root that is made inside `owner`: its own, less what has a meaning only there."""
     if owner.path == path:
         return owner.options
-    return replace(owner.options, exclude=tuple(g for g in owner.options.exclude if not has_slash(g)))
+    style = owner.options.exclude_style
+    return replace(owner.options, exclude=tuple(p for p in owner.options.exclude if not is_anchored(p, style)))
 
 
-def _walks_to(root: Root, path: bytes, suffixes: Collection[str]) -> bool:
+def _walks_to(rules: Rules, path: bytes, suffixes: Collection[str]) -> bool:
     is_image = has_suffix(path, suffixes)
-    if root.options.all_files and not is_image:
+    if rules.options.all_files and not is_image:
         with contextlib.suppress(OSError):
             is_image = begins_as_image(path)
-    return is_image and Rules(root.path, root.options).reaches(path)
+    return is_image and rules.reaches(path)
 
 
 def _inside(known: list[bytes], folder: bytes) -> list[bytes]:

@@ -51,6 +51,13 @@ MAX_WORKERS = 256
 MAX_BATCH = 4096
 """Images of 224 × 224 pixels that are in such a batch or wait for the next one take 2 GB."""
 
+_RECORDED = (
+    "indexed unchanged moved copied restored missing offline placeholders excluded unsupported failed failed_before "
+    "changing partial encoded pictures corrected reread facts deleted opened filling_left switched interrupted dry_run "
+    "published seconds"
+)
+"""What `info` knows of the last run: fields of its report, of lists their length."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -112,6 +119,7 @@ def dry_run(
         tiles=_tiles(catalog, options),
         dry_run=True,
         seconds=time.monotonic() - started,
+        notices=tuple(reconciler.notices(options.given.exclude)),
         **_counted(reconciler.counts),
     )
 
@@ -329,40 +337,14 @@ class IndexRun:
             interrupted=interrupted,
             published=self._published,
             seconds=seconds,
-            notices=(*self._notices, *self._reconciler.clamped_times(), *self._reconciler.path_facts.notices()),
+            notices=(*self._notices, *self._reconciler.notices(self._options.given.exclude)),
             **_counted(self._reconciler.counts),
         )
 
     def _record(self, report: IndexReport) -> None:
-        last_run = {
-            "indexed": report.indexed,
-            "unchanged": report.unchanged,
-            "moved": report.moved,
-            "copied": report.copied,
-            "restored": report.restored,
-            "missing": report.missing,
-            "offline": report.offline,
-            "excluded": report.excluded,
-            "unsupported": report.unsupported,
-            "failed": len(report.failed),
-            "failed_before": report.failed_before,
-            "changing": len(report.changing),
-            "partial": len(report.partial),
-            "encoded": report.encoded,
-            "pictures": report.pictures,
-            "corrected": report.corrected,
-            "reread": report.reread,
-            "facts": report.facts,
-            "deleted": report.deleted,
-            "opened": report.opened,
-            "filling_left": report.filling_left,
-            "switched": report.switched,
-            "interrupted": report.interrupted,
-            "dry_run": report.dry_run,
-            "published": report.published,
-            "seconds": report.seconds,
-            "finished_at": now(),
-        }
+        last_run = {name: getattr(report, name) for name in _RECORDED.split()}
+        last_run = {name: len(value) if isinstance(value, tuple) else value for name, value in last_run.items()}
+        last_run["finished_at"] = now()
         with self._catalog.transaction():
             self._catalog.set_meta("last_run", json.dumps(last_run))
 

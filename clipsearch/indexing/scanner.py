@@ -7,100 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fnmatch
 import os
-import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
 from clipsearch.errors import UsageError, reason
-from clipsearch.files import below, is_within, mtime_of
+from clipsearch.files import head, is_within, mtime_of
 from clipsearch.images.open import HEAD_BYTES
 from clipsearch.images.sniff import image_format
-from clipsearch.indexing import sidecars
-from clipsearch.indexing.ignored import KINDS, SIDECAR, UNREADABLE, kind_of
+from clipsearch.indexing import excludes, ignorefiles, placeholders, sidecars
+from clipsearch.indexing.ignored import KINDS, SIDECAR, UNREADABLE, VIDEO, is_live_photo, kind_of
+from clipsearch.indexing.ignorefiles import IgnoreFiles
 from clipsearch.indexing.results import Problem
+from clipsearch.indexing.rules import COUNTED, HIDDEN, IGNORE_FILE, LeftOut, Rules, ScanOptions
 from clipsearch.types import Candidate
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """Errors that say there is nothing at a path, rather than that it cannot be looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScanOptions:
-    """What a root's walk leaves out and goes into; stored with the root.
-
-    `exclude` holds globs: one without a slash is matched against every file and folder name, one with a slash
-    against the path below the root. `*` also matches slashes. `hidden` takes names that begin with a dot in,
-    `follow_symlinks` links to files and folders, and `all_files` images without an image's suffix, which are found by
-    their first bytes.
-    """
-
-    exclude: tuple[str, ...] = ()
-    hidden: bool = False
-    follow_symlinks: bool = False
-    all_files: bool = False
-
-
-class Rules:
-    """`ScanOptions`, compiled for one root: whether its walk reaches a path."""
-
-    def __init__(self, root: bytes, options: ScanOptions) -> None:
-        self.root = root
-        self.options = options
-        self._name = _compile([g for g in options.exclude if not has_slash(g)])
-        self._path = _compile([g.lstrip("/") for g in options.exclude if has_slash(g)])
-        self.excludes = bool(options.exclude)
-        self._judged = (b"", False)
-
-    def allows(self, path: bytes, name: bytes) -> bool:
-        """Whether the entry `name` at `path` passes, its parents taken for granted."""
-        if not self.options.hidden and name.startswith(b"."):
-            return False
-        if self._name is not None and self._name.match(os.fsdecode(name)):
-            return False
-        return not (self._path is not None and self._path.match(os.fsdecode(path[len(self.root) :].lstrip(b"/"))))
-
-    def reaches(self, path: bytes) -> bool:
-        """Whether the walk from the root would come to `path`; looks at the disk for symbolic links only."""
-        if path == self.root:
-            return True
-        if not path.startswith(below(self.root)):
-            return False
-        folder, name = os.path.split(path)
-        if self._judged[0] != folder:  # Files come folder by folder.
-            self._judged = (folder, self._enters(folder))
-        return self._judged[1] and self._passes(path, name)
-
-    def _enters(self, folder: bytes) -> bool:
-        at = below(self.root).rstrip(b"/")
-        for name in folder[len(at) + 1 :].split(b"/") if folder != self.root else ():
-            at = at + b"/" + name
-            if not self._passes(at, name):
-                return False
-        return True
-
-    def _passes(self, path: bytes, name: bytes) -> bool:
-        return self.allows(path, name) and (self.options.follow_symlinks or not os.path.islink(path))
-
-
-def has_slash(pattern: str) -> bool:
-    """Whether an exclusion is matched against paths below its root, not against single names."""
-    return "/" in pattern.rstrip("/")
-
-
-def _compile(globs: list[str]) -> re.Pattern[str] | None:
-    if not globs:
-        return None
-    try:
-        return re.compile("|".join(fnmatch.translate(g.rstrip("/")) for g in globs))
-    except re.error as exc:
-        raise UsageError(f"`exclude`: {' '.join(globs)} cannot be used as globs: {exc}") from exc
-
-
-Listing = Iterator[tuple[bytes, os.DirEntry[bytes]]]
+Entry = os.DirEntry[bytes]
+Listing = Iterator[tuple[bytes, Entry]]
 
 
 @dataclass(slots=True)
@@ -109,8 +39,10 @@ class Walk:
 
     `unreadable` are folders (or links) that could not be read, with the reason; `empty` folders without any
     entry; `mounts` folders on another device than their parent; `ignored` the number of files that the rules allow and
-    that are not images, by kind; `found` the number of images, which the caller sets. `complete` is true once the
-    iterator has been used up.
+    that are not images, by kind; `left_out` that of folders (True) and images (False) that the rules leave out, by
+    reason (`rules.COUNTED`), where what is in such a folder is not counted; `placeholders` are files without content,
+    with what they are, and `emptied` the images that they stand for; `found` is the number of images, which the caller
+    sets. `complete` is true once the iterator has been used up.
     """
 
     start: bytes
@@ -126,10 +58,16 @@ class Walk:
     empty: set[bytes] = field(default_factory=set)
     mounts: set[bytes] = field(default_factory=set)
     ignored: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    left_out: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    placeholders: dict[bytes, str] = field(default_factory=dict)
+    emptied: set[bytes] = field(default_factory=set)
     found: int = 0
     complete: bool = False
     _visited: set[tuple[int, int]] = field(default_factory=set)
+    _counting: set[int] = field(default_factory=set)
+    """Devices on which a file has been seen that occupies blocks."""
     _endings: frozenset[bytes] = frozenset()
+    _follows: bool = False
     _examines: bool = False
     _sidecars: dict[bytes, str] = field(default_factory=dict)
     """Those of the images that were listed and not yet yielded, by path."""
@@ -138,18 +76,19 @@ class Walk:
         """Images in the byte order of their paths. Raises OSError where `start` itself is not there."""
         about = os.stat(self.start)
         self._visited.add((about.st_dev, about.st_ino))
-        self._examines = self.rules.options.all_files
+        self._examines, self._follows = self.rules.options.all_files, self.rules.options.follow_symlinks
         self._endings = frozenset(os.fsencode(s[1:]) for s in self.suffixes)
-        stack: list[tuple[Listing, int]] = [(self._listing(self.start), about.st_dev)]
+        above = self.rules.inside(os.path.dirname(self.start)) if self.start != self.rules.root else ()
+        stack = [(*self._listing(self.start, () if isinstance(above, LeftOut) else above), about.st_dev)]
         while stack:
-            entries, device = stack[-1]
+            entries, files, device = stack[-1]
             for key, entry in entries:
                 if key.endswith(b"/"):
                     own = self._enter(entry, device)
                     if own is not None:
                         if self.stop():
                             return
-                        stack.append((self._listing(entry.path), own))
+                        stack.append((*self._listing(entry.path, files), own))
                         break
                 else:
                     candidate = self._candidate(entry)
@@ -165,85 +104,148 @@ class Walk:
             for path, reason in sorted(self.unreadable.items())
         ]
 
-    def _listing(self, folder: bytes) -> Listing:
+    def stands_in(self, path: bytes, what: str) -> None:
+        """Note a file that only stands for an image."""
+        self.placeholders[path] = what
+        self.emptied.add(placeholders.original(path))
+
+    def _listing(self, folder: bytes, outer: IgnoreFiles) -> tuple[Listing, IgnoreFiles]:
         """The folders and images in a folder that the rules allow, in the byte order of the paths below them.
 
-        With `all_files`, also the files that may be images.
+        With `all_files`, also the files that may be images. And the ignore files that apply in it, after `outer`.
         """
-        rules, follow, all_files = self.rules, self.rules.options.follow_symlinks, self.rules.options.all_files
-        hidden, excludes, endings = rules.options.hidden, rules.excludes, self._endings
-        entries = []
-        beside = []
-        seen_any = False
+        hidden, follow, endings, dot = self.rules.options.hidden, self._follows, self._endings, ord(".")
+        folders: list[Entry] = []
+        images: list[tuple[bytes, Entry]] = []
+        others: list[Entry] = []
+        dotted: list[Entry] = []
         try:
             with os.scandir(folder) as listing:
                 for entry in listing:
-                    seen_any = True
                     name = entry.name
-                    if name.startswith(b".") and not hidden:
+                    if name[0] == dot:
+                        dotted.append(entry)
+                        if not hidden:
+                            continue
+                    try:
+                        is_folder = entry.is_dir(follow_symlinks=follow)
+                    except OSError as exc:  # A link that leads through a folder that may not be searched, say.
+                        self._cannot(entry.path, exc)
+                        is_folder = False
+                    if is_folder:
+                        folders.append(entry)
                         continue
-                    # A folder sorts as its children do, with a slash behind its name: "a.jpg" comes before "a/x".
-                    if self._is_dir(entry, follow):
-                        key = name + b"/"
+                    stem, _, ending = name.rpartition(b".")
+                    if ending.lower() in endings and stem.strip(b"."):
+                        images.append((name, entry))
                     else:
-                        key = name
-                        stem, _, ending = name.rpartition(b".")
-                        if ending.lower() not in endings or not stem.strip(b"."):
-                            if ending.lower() in sidecars.ENDINGS:
-                                beside.append(entry)
-                                continue
-                            if not all_files:
-                                self._ignore(entry)
-                                continue
-                    if not excludes or rules.allows(entry.path, name):
-                        entries.append((key, entry))
+                        others.append(entry)
         except OSError as exc:
             self._cannot(folder, exc)
-            return iter(())
-        if not seen_any:
+            return iter(()), outer
+        if not (folders or images or others or dotted):
             self.empty.add(folder)
-        if beside:
-            entries += self._attach(entries, beside)
-        entries.sort(key=itemgetter(0))
-        return iter(entries)
+        return self._judged(folder, outer, folders, images, others, dotted)
 
-    def _attach(
-        self, entries: Sequence[tuple[bytes, os.DirEntry[bytes]]], beside: Sequence[os.DirEntry[bytes]]
-    ) -> Listing:
-        """Note the sidecars of the images in a folder. What is left of `beside`, and may be an image, is returned."""
-        allowed = [entry for entry in beside if self._is_file(entry)]
-        images = {key: entry.path for key, entry in entries if not key.endswith(b"/")}
-        found, used = sidecars.of_folder(images, allowed)
-        self._sidecars |= {images[name]: stamps for name, stamps in found.items()}
-        for entry in allowed:
-            if entry.name in used:
-                self.ignored[SIDECAR] += 1
+    def _judged(
+        self,
+        folder: bytes,
+        outer: IgnoreFiles,
+        folders: Sequence[Entry],
+        images: list[tuple[bytes, Entry]],
+        others: Sequence[Entry],
+        dotted: Sequence[Entry],
+    ) -> tuple[Listing, IgnoreFiles]:
+        """What the rules allow of a folder's entries; the rest is counted. `dotted` are those that begin with a dot."""
+        rules, hidden = self.rules, self.rules.options.hidden
+        names = [entry.name for entry in dotted if entry.name in ignorefiles.NAMES]
+        files = rules.files_inside(folder, names, outer)
+        if files is None:
+            self.left_out[IGNORE_FILE, True] += 1
+            return iter(()), outer
+        parent = os.path.basename(folder)
+        if not hidden:
+            for entry in dotted:
+                self._count_hidden(entry, parent, files)
+        each = bool(rules.judges_files or files or (hidden and dotted) or excludes.is_package(parent.lower()))
+        if each:
+            images = [item for item in images if self._allows(item[1], parent, files, is_folder=False)]
+        if others:
+            allowed = [e for e in others if self._is_file(e) and (not each or self._takes(e, parent, files))]
+            rest = self._without_sidecars(allowed, images)
+            images += [(entry.name, entry) for entry in self._maybe_images(rest, images)]
+        # A folder sorts as its children do, with a slash behind its name: "a.jpg" comes before "a/x".
+        images += [(e.name + b"/", e) for e in folders if self._allows(e, parent, files, is_folder=True)]
+        images.sort(key=itemgetter(0))
+        return iter(images), files
+
+    def _allows(self, entry: Entry, parent: bytes, files: IgnoreFiles, *, is_folder: bool) -> bool:
+        """Whether the rules allow a folder or an image; it is counted if they do not."""
+        why = self.rules.judge(entry.path, entry.name, parent, files, is_folder=is_folder)
+        if why in COUNTED and entry.path not in self.skip:
+            self.left_out[why, is_folder] += 1
+        return why is None
+
+    def _takes(self, entry: Entry, parent: bytes, files: IgnoreFiles) -> bool:
+        """Whether the rules allow a file that need not be an image."""
+        return self.rules.judge(entry.path, entry.name, parent, files, is_folder=False) is None
+
+    def _count_hidden(self, entry: Entry, parent: bytes, files: IgnoreFiles) -> None:
+        """Count an entry that begins with a dot, if it is left out by default or stands for a file in the cloud."""
+        with contextlib.suppress(OSError):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            why = self.rules.judge(entry.path, entry.name, parent, files, is_folder=is_folder)
+            is_image = _ending(entry.name) in self._endings
+            if why == HIDDEN and not is_folder:
+                # Without opening it: it is not indexed in any case.
+                if is_image and self.rules.options.default_excludes and excludes.may_be_apple_double(entry.name):
+                    why = excludes.APPLE_DOUBLE
+                elif is_stub := placeholders.stands_for(entry.name, self._endings):
+                    self.stands_in(entry.path, is_stub)
+            if why in COUNTED and (is_folder or is_image):
+                self.left_out[why, is_folder] += 1
+
+    def _without_sidecars(self, others: list[Entry], images: Sequence[tuple[bytes, Entry]]) -> list[Entry]:
+        """Note the sidecars of the images in a folder; what is left of its `others` is returned."""
+        beside = [entry for entry in others if entry.name.rpartition(b".")[2].lower() in sidecars.ENDINGS]
+        if not beside:
+            return others
+        paths = {name: entry.path for name, entry in images}
+        found, used = sidecars.of_folder(paths, beside)
+        self._sidecars |= {paths[name]: stamps for name, stamps in found.items()}
+        self.ignored[SIDECAR] += len(used)
+        return [entry for entry in others if entry.name not in used]
+
+    def _maybe_images(self, others: Sequence[Entry], images: Sequence[tuple[bytes, Entry]]) -> Iterator[Entry]:
+        """Of a folder's files without an image's suffix, those that may be images; the others are counted."""
+        stems: dict[bytes, bytes] = {}
+        for entry in others:
+            ending = _ending(entry.name)
+            kind = kind_of(ending)
+            if kind == VIDEO and not stems:
+                stems.update(_stem_and_ending(name) for name, _ in images)
+            if kind == VIDEO and is_live_photo(ending, beside=stems.get(_stem_and_ending(entry.name)[0], b"")):
+                continue
+            if stub := placeholders.stands_for(entry.name, self._endings):
+                self.stands_in(entry.path, stub)
             elif self._examines:
-                yield entry.name, entry
+                yield entry
             else:
-                self.ignored[kind_of(_ending(entry.name))] += 1
+                self.ignored[kind] += 1
 
-    def _is_dir(self, entry: os.DirEntry[bytes], follow: bool) -> bool:
-        try:
-            return entry.is_dir(follow_symlinks=follow)
-        except OSError as exc:  # A link that leads through a folder that may not be searched, say.
-            self._cannot(entry.path, exc)
-            return False
-
-    def _enter(self, entry: os.DirEntry[bytes], parent_device: int) -> int | None:
+    def _enter(self, entry: Entry, parent_device: int) -> int | None:
         """The device of a folder that is to be walked, None for one that is not."""
         if entry.path in self.skip:
             return None
-        follow = self.rules.options.follow_symlinks
         try:
-            about = entry.stat(follow_symlinks=follow)
+            about = entry.stat(follow_symlinks=self._follows)
         except OSError as exc:
             self._cannot(entry.path, exc)
             return None
         identity = (about.st_dev, about.st_ino)
         if identity == self.never:
             return None
-        if follow:
+        if self._follows:
             if (entry.is_symlink() and self._reached_anyway(entry.path)) or identity in self._visited:
                 return None
             self._visited.add(identity)
@@ -257,11 +259,11 @@ class Walk:
         root = os.path.realpath(self.rules.root)
         if is_within(root, target):
             return True
-        return is_within(target, root) and self.rules.reaches(self.rules.root + target[len(root) :])
+        return is_within(target, root) and self.rules.reaches(self.rules.root + target[len(root) :], is_folder=True)
 
-    def _candidate(self, entry: os.DirEntry[bytes]) -> Candidate | None:
+    def _candidate(self, entry: Entry) -> Candidate | None:
         try:
-            if not entry.is_file(follow_symlinks=self.rules.options.follow_symlinks) or entry.path in self.skip:
+            if not entry.is_file(follow_symlinks=self._follows) or (self.skip and entry.path in self.skip):
                 return None
             if self._examines and not self._is_image(entry):
                 return None
@@ -270,28 +272,29 @@ class Walk:
             # A folder that may be listed but not searched hides all its files, not only this one.
             self._cannot(entry.path if entry.is_symlink() else os.path.dirname(entry.path), exc)
             return None
+        if not about.st_size:
+            self.stands_in(entry.path, placeholders.EMPTY)
+            return None
         beside = self._sidecars.pop(entry.path, "") if self._sidecars else ""
         return Candidate(entry.path, about.st_size, mtime_of(about), about.st_ctime_ns, beside)
 
-    def _ignore(self, entry: os.DirEntry[bytes]) -> None:
-        """Count what is not an image, if it is a file that the rules allow."""
-        if self._is_file(entry):
-            self.ignored[kind_of(_ending(entry.name))] += 1
-
-    def _is_file(self, entry: os.DirEntry[bytes]) -> bool:
-        """Whether the rules allow an entry, and it is a file."""
-        rules = self.rules
-        with contextlib.suppress(OSError):  # A link that `_is_dir` has reported.
-            is_file = entry.is_file(follow_symlinks=rules.options.follow_symlinks) and entry.path not in self.skip
-            return is_file and (not rules.excludes or rules.allows(entry.path, entry.name))
+    def _is_file(self, entry: Entry) -> bool:
+        with contextlib.suppress(OSError):  # A link that `_listing` has reported.
+            return entry.is_file(follow_symlinks=self._follows) and entry.path not in self.skip
         return False
 
-    def _is_image(self, entry: os.DirEntry[bytes]) -> bool:
+    def _is_image(self, entry: Entry) -> bool:
         """Whether a file has an image's suffix or content. Others are counted."""
         ending = _ending(entry.name)
+        about = entry.stat()
+        if about.st_blocks:
+            self._counting.add(about.st_dev)
         if ending in self._endings:
             return True
         try:
+            if placeholders.is_hollow(entry.path, about, counted=about.st_dev in self._counting):
+                self.stands_in(entry.path, placeholders.HOLLOW)
+                return False
             if begins_as_image(entry.path):
                 return True
         except OSError as exc:
@@ -313,12 +316,13 @@ def has_suffix(path: bytes, suffixes: Collection[str]) -> bool:
 
 def begins_as_image(path: bytes) -> bool:
     """Whether the first bytes of a regular file are those of an image. Raises OSError where it cannot be read."""
-    # A FIFO that took the file's place since the walk would block without O_NONBLOCK.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    try:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode) and image_format(os.read(descriptor, HEAD_BYTES)) is not None
-    finally:
-        os.close(descriptor)
+    return image_format(head(path, HEAD_BYTES)) is not None
+
+
+def _stem_and_ending(name: bytes) -> tuple[bytes, bytes]:
+    """Both in lower case, without the dot between them."""
+    stem, _, ending = name.lower().rpartition(b".")
+    return stem, ending
 
 
 def _ending(name: bytes) -> bytes:
@@ -330,7 +334,8 @@ def _ending(name: bytes) -> bytes:
 def images_in(paths: Iterable[bytes], *, suffixes: Collection[str], problems: list[Problem]) -> Iterator[bytes]:
     """Files as they are named, and the images in folders, each folder in the byte order of its paths.
 
-    Adds folders that cannot be read to `problems`. Raises UsageError for a path that does not exist.
+    Adds folders that cannot be read, and images without content, to `problems`. Raises UsageError for a path that does
+    not exist.
     """
     for path in paths:
         try:
@@ -342,4 +347,4 @@ def images_in(paths: Iterable[bytes], *, suffixes: Collection[str], problems: li
             continue
         walk = Walk(path, Rules(path, ScanOptions()), suffixes)
         yield from (c.path for c in walk)
-        problems += [Problem(os.fsdecode(folder), why) for folder, why in sorted(walk.unreadable.items())]
+        problems += [Problem(os.fsdecode(at), why) for at, why in sorted((walk.unreadable | walk.placeholders).items())]

@@ -21,13 +21,15 @@ from clipsearch.types import MAX_INTEGER
 def info(catalog: Catalog) -> LibraryInfo:
     """Counts, encoders, sizes and roots; call inside one reading transaction."""
     last_run = catalog.meta("last_run")
+    roots = Roots(catalog).all
     return LibraryInfo(
         path=str(catalog.folder),
         library_id=catalog.meta("library_id") or "",
         schema_version=int(catalog.meta("schema_version") or 0),
         contents=catalog.count_by_state("contents"),
         files=catalog.count_by_state("files"),
-        roots=tuple(os.fsdecode(path) for path in sorted(Roots(catalog).all)),
+        roots=tuple(os.fsdecode(path) for path in sorted(roots)),
+        scans={os.fsdecode(path): root.options for path, root in roots.items() if not root.is_file},
         encoders=tuple(_encoder_status(catalog, row) for row in catalog.encoders()),
         catalog_bytes=sum(
             p.stat().st_size for p in catalog.folder.glob(f"{CATALOG_NAME}*") if not p.name.endswith("-shm")

@@ -24,7 +24,8 @@ from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.images.workers import shared
 from clipsearch.indexing.results import Progress
 from clipsearch.indexing.roots import GivenOptions, Roots
-from clipsearch.indexing.scanner import Rules, Walk
+from clipsearch.indexing.rules import Rules
+from clipsearch.indexing.scanner import Walk
 from clipsearch.types import EncoderInfo
 
 if TYPE_CHECKING:

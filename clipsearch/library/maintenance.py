@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from clipsearch.catalog.cache import CACHE_NAME
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, below, is_within, ways
+from clipsearch.indexing.patterns import literal
 from clipsearch.indexing.roots import Roots
 from clipsearch.library.results import Pruned
 
@@ -62,7 +62,7 @@ def forget(catalog: Catalog, paths: Sequence[PathLike]) -> int:
             owner = roots.owner(path)
             if owner is not None:
                 relative = os.fsdecode(path[len(below(owner.path)) :])
-                pattern = "/" + glob.escape(relative)
+                pattern = literal(relative, owner.options.exclude_style)
                 options = replace(owner.options, exclude=(*owner.options.exclude, pattern))
                 roots.put(replace(owner, options=options))
             gone = catalog.files.remove_below(path)

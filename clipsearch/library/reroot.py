@@ -13,8 +13,9 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, absolute, below, is_within, ways
 from clipsearch.indexing.missing import may_be_mount
+from clipsearch.indexing.patterns import Style, is_anchored
 from clipsearch.indexing.roots import Root, Roots
-from clipsearch.indexing.scanner import Rules, ScanOptions, has_slash
+from clipsearch.indexing.rules import Rules, ScanOptions
 
 
 def reroot(catalog: Catalog, before: PathLike, now: PathLike) -> int:
@@ -45,7 +46,7 @@ def reroot(catalog: Catalog, before: PathLike, now: PathLike) -> int:
             del roots.all[root.path]
             target = new + root.path[len(old) :]
             if target not in roots.all:
-                roots.put(Root(target, root.options, root.is_file, _mounts(root, old, new)))
+                roots.put(replace(root, path=target, mounts=_mounts(root, old, new)))
         if needs_root and not _is_walked(roots, new):
             options = _options(around, old) if around else ScanOptions()
             roots.put(Root(new, options, mounts=_mounts(around, old, new) if around else ()))
@@ -60,7 +61,7 @@ def _is_folder_in(root: Root, old: bytes) -> bool:
 
 def _is_walked(roots: Roots, folder: bytes) -> bool:
     owner = roots.owner(folder)
-    return owner is not None and not owner.is_file and Rules(owner.path, owner.options).reaches(folder)
+    return owner is not None and not owner.is_file and Rules(owner.path, owner.options).reaches(folder, is_folder=True)
 
 
 def _mounts(root: Root, old: bytes, new: bytes) -> tuple[bytes, ...]:
@@ -72,18 +73,19 @@ def _mounts(root: Root, old: bytes, new: bytes) -> tuple[bytes, ...]:
 def _options(around: Root, old: bytes) -> ScanOptions:
     """The options for a folder `old` that leaves the root around it."""
     parts = os.fsdecode(old[len(below(around.path)) :]).split("/") if old != around.path else []
-    exclude = (kept for pattern in around.options.exclude for kept in _patterns(pattern, parts))
+    style = around.options.exclude_style
+    exclude = (kept for pattern in around.options.exclude for kept in _patterns(pattern, parts, style))
     return replace(around.options, exclude=tuple(dict.fromkeys(exclude)))
 
 
-def _patterns(pattern: str, parts: list[str]) -> Iterator[str]:
+def _patterns(pattern: str, parts: list[str], style: Style) -> Iterator[str]:
     """What an exclusion of a root means for its folder at the path `parts`: one with a slash belongs to the root."""
-    if not has_slash(pattern):
+    if not is_anchored(pattern, style):
         yield pattern
         return
     negated = "!" * pattern.startswith("!")
     names = pattern.removeprefix("!").lstrip("/").split("/")
-    if names[0] in ("*", "**"):  # At any depth, the top included.
+    if names[0] in ("*", "**") and style == "fnmatch":  # At any depth, the top included.
         yield pattern
         yield f"{negated}/{'/'.join(names[1:])}"
         return

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from clipsearch.types import Box, ContentState, EncoderInfo, FileState, Hit, ImageFacts
+
+if TYPE_CHECKING:
+    from clipsearch.indexing.rules import ScanOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class LibraryInfo:
     files: Mapping[str, int]
     """Files by state."""
     roots: tuple[str, ...]
+    scans: Mapping[str, ScanOptions]
+    """The scan options of the roots that are folders, by their paths."""
     encoders: tuple[EncoderStatus, ...]
     catalog_bytes: int
     last_run: Mapping[str, Any] | None

@@ -71,8 +71,8 @@ def index(
         list[str] | None,
         value(
             "--exclude",
-            "GLOB",
-            "Skip names that match or, with a slash, paths below the folder; repeatable. Remembered for later runs.",
+            "PATTERN",
+            "Skip what matches, as in a .gitignore file; repeatable. Remembered for later runs.",
         ),
     ] = None,
     no_exclude: Annotated[bool, flag("--no-exclude", "Forget the exclusions of earlier runs.")] = False,
@@ -97,6 +97,23 @@ def index(
         flag(
             "--all-files/--no-all-files",
             "Find images by their content, whatever the file is called. Remembered for later runs.",
+            show_default=False,
+        ),
+    ] = None,
+    default_excludes: Annotated[
+        bool | None,
+        flag(
+            "--default-excludes/--no-default-excludes",
+            "Skip recycle bins, thumbnails, previews and system folders (the default). Remembered for later runs.",
+            show_default=False,
+        ),
+    ] = None,
+    ignore_files: Annotated[
+        bool | None,
+        flag(
+            "--ignore-files/--no-ignore-files",
+            "Skip folders with a .nomedia or .noimage file, and what .immichignore and .ppignore files exclude (the "
+            "default). Remembered for later runs.",
             show_default=False,
         ),
     ] = None,
@@ -173,6 +190,8 @@ def index(
             hidden=hidden,
             follow_symlinks=follow_symlinks,
             all_files=all_files,
+            default_excludes=default_excludes,
+            ignore_files=ignore_files,
         ),
         workers=limits.count,
         decode_timeout=limits.seconds,

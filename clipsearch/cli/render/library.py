@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from clipsearch.display.text import size
 
 if TYPE_CHECKING:
     from clipsearch.encoders.known import KnownModel
+    from clipsearch.indexing.rules import ScanOptions
     from clipsearch.library.results import EncoderStatus, Finding, LibraryInfo, ListedFile, Pruned
 
 
@@ -21,7 +23,7 @@ SHOWN_ROOTS = 20
 
 RUN_COUNTS = (
     *("indexed", "unchanged", "moved", "copied", "restored", "missing", "offline", "excluded", "unsupported"),
-    *("failed", "failed_before", "partial", "changing"),
+    *("placeholders", "failed", "failed_before", "partial", "changing"),
 )
 """Counts of the last run that `info` shows, where they are not zero."""
 
@@ -34,10 +36,27 @@ def info_json(info: LibraryInfo) -> dict[str, Any]:
         "catalog_version": info.schema_version,
         **path_keys(info.path),
         **fields(info, "library_id contents files"),
-        "roots": [path_keys(root) for root in info.roots],
+        "roots": [{**path_keys(root), **_scan_json(info.scans.get(root))} for root in info.roots],
         "encoders": [_status_json(status) for status in info.encoders],
         **fields(info, "catalog_bytes last_run fallback tiles"),
     }
+
+
+SCAN = "hidden follow_symlinks all_files default_excludes ignore_files exclude_style"
+
+
+def _scan_json(options: ScanOptions | None) -> dict[str, Any]:
+    """The scan options of a root; nothing for a named file."""
+    return {} if options is None else {"exclude": [clean(p) for p in options.exclude], **fields(options, SCAN)}
+
+
+def _scan_text(options: ScanOptions) -> str:
+    """What is in force in a root, as the options of `index` would put it."""
+    switches = {name: getattr(options, name) for name in SCAN.split()[:-1]}
+    parts = [f"--{'' if on else 'no-'}{name.replace('_', '-')}" for name, on in switches.items()]
+    parts += [f"--exclude {output.printable(shlex.quote(pattern))}" for pattern in options.exclude]
+    older = options.exclude and options.exclude_style == "fnmatch"
+    return " ".join(parts) + (" (as in earlier versions: * also matches slashes)" if older else "")
 
 
 def _status_json(status: EncoderStatus) -> dict[str, Any]:
@@ -72,7 +91,10 @@ def info_text(info: LibraryInfo) -> str:
     if info.fallback:
         rows.append(("", f"chosen because {message(info.fallback)}"))
         rows.append(("", "`clipsearch index --model default` switches to CLIP"))
-    rows += [("root", short_path(root)) for root in info.roots[:SHOWN_ROOTS]]
+    for root in info.roots[:SHOWN_ROOTS]:
+        rows.append(("root", short_path(root)))
+        if options := info.scans.get(root):
+            rows.append(("", _scan_text(options)))
     if len(info.roots) > SHOWN_ROOTS:
         rows.append(
             ("", f"… and {len(info.roots) - SHOWN_ROOTS:,} more folders and single files; --json lists them all")

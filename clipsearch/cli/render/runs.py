@@ -19,7 +19,7 @@ from clipsearch.cli.render.shared import (
 from clipsearch.cli.render.tables import counted, duration, short_path
 
 if TYPE_CHECKING:
-    from clipsearch.indexing.results import IndexReport, Problem
+    from clipsearch.indexing.results import IndexReport, LeftOut, Problem
 
 UNREACHABLE = {
     "gone": "does not exist (moved? `clipsearch reroot OLD NEW`; deleted? `clipsearch forget OLD`)",
@@ -40,6 +40,16 @@ IGNORED = {
 }
 """What the kinds of ignored files are called."""
 
+LEFT_OUT = {
+    "trash": "of trash",
+    "previews": "of previews",
+    "system": "of the system",
+    "apple_double": "of macOS metadata",
+    "ignore_file": "by .nomedia and similar files",
+    "exclude": "by --exclude",
+}
+"""What the reasons to leave out folders and files are called."""
+
 
 def index_json(report: IndexReport) -> dict[str, Any]:
     return {
@@ -52,6 +62,8 @@ def index_json(report: IndexReport) -> dict[str, Any]:
             {"reason": clean(why), "files": files} for why, files in report.unsupported_reasons.items()
         ],
         "ignored": dict(report.ignored),
+        "left_out": {why: {"folders": count.folders, "files": count.files} for why, count in report.left_out.items()},
+        "placeholders": problems_json(report.placeholders),
         "without_images": [path_keys(folder) for folder in report.without_images],
         "failed": problems_json(report.failed),
         "failed_before": report.failed_before,
@@ -89,6 +101,7 @@ def index_text(report: IndexReport) -> str:
         if count:
             lines.append(f"  {count:>7,}  {text}")
     for problems, text in (
+        (report.placeholders, "placeholders without content, not indexed; once it is on this computer, index again"),
         (report.partial, "partially indexed (truncated files)"),
         (report.changing, "changed while they were read; left for the next run"),
         (report.failed, "failed"),
@@ -120,11 +133,21 @@ def _skipped(report: IndexReport) -> list[str]:
     """Lines about files that are not images, and about folders without any image."""
     ignored = ", ".join(counted(report.ignored[kind], noun) for kind, noun in IGNORED.items() if report.ignored[kind])
     lines = [f"{ignored} ignored"] if ignored else []
+    left_out = ", ".join(filter(None, (_left_out(noun, report.left_out.get(why)) for why, noun in LEFT_OUT.items())))
+    lines += [f"left out: {left_out}"] if left_out else []
     folders = report.without_images
     lines += [f"no images in {short_path(folder)}" for folder in folders[:SHOWN_PROBLEMS]]
     if len(folders) > SHOWN_PROBLEMS:
         lines.append(f"… nor in {counted(len(folders) - SHOWN_PROBLEMS, 'other folder')}; --json lists them all")
     return lines
+
+
+def _left_out(noun: str, count: LeftOut | None) -> str:
+    """How much was left out for one reason: "2 folders and 1 file of trash"."""
+    if count is None or not any(count):
+        return ""
+    parts = [counted(number, unit) for number, unit in zip(count, ("folder", "file"), strict=True) if number]
+    return f"{' and '.join(parts)} {noun}"
 
 
 def _listed(problems: Sequence[Problem]) -> list[str]:
