@@ -15,7 +15,8 @@ from clipsearch.errors import reason
 from clipsearch.indexing import takeout
 from clipsearch.indexing.names import date_in
 from clipsearch.indexing.results import Problem
-from clipsearch.indexing.scanner import GONE, Rules, ScanOptions
+from clipsearch.indexing.rules import Rules, ScanOptions
+from clipsearch.indexing.scanner import GONE
 from clipsearch.indexing.sidecars import ENDINGS, Beside, of_folder
 from clipsearch.types import Facts
 
@@ -88,7 +89,7 @@ def sidecars_in(folder: bytes, root: bytes, options: ScanOptions) -> Beside:
             for entry in listing:
                 if entry.name.rpartition(b".")[2].lower() not in ENDINGS:
                     images.append(entry.name)
-                elif entry.is_file(follow_symlinks=options.follow_symlinks) and rules.allows(entry.path, entry.name):
+                elif entry.is_file(follow_symlinks=options.follow_symlinks) and rules.reaches(entry.path):
                     others.append(entry)
     except OSError:
         return {}
