@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 from PIL import Image, ImageOps
+from test_xmp import packet
 
 from clipsearch.cli.commands import demo
 
@@ -198,3 +199,29 @@ def test_no_size_is_too_large_to_ask_for(cli: Cli, indexed: Path) -> None:
 def test_a_weak_match_goes_by_the_best_hit(cli: Cli, indexed: Path) -> None:
     assert "weak match" not in cli("query", "a cat", "-k", "15", "--sort", "path", cwd=indexed).err
     assert "weak match" not in cli("query", "a cat", "-k", "3", "--page", "3", cwd=indexed).err
+
+
+def test_words_stars_and_names_are_filters(cli: Cli, tmp_path: Path) -> None:
+    words = "<dc:subject><rdf:Bag><rdf:li>Zoë</rdf:li><rdf:li>sea</rdf:li></rdf:Bag></dc:subject>"
+    caption = "<dc:description>Grandma dancing</dc:description>"
+    for name, attributes, elements in (
+        ("Fête.jpg", 'xmp:Rating="5" photoshop:DateCreated="2021-05-03"', caption),
+        ("beach.jpg", 'xmp:Rating="-1"', words),
+        ("plain.jpg", "", ""),
+    ):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        image = Image.effect_noise((64, 64), len(name) * 9).convert("RGB")
+        image.save(tmp_path / "photos" / name, xmp=packet(attributes, elements).encode())
+    cli("index", "photos", "--model", "builtin", cwd=tmp_path)
+
+    def found(*options: str) -> set[str]:
+        return set(names(cli("query", "a house", *options, cwd=tmp_path).lines))
+
+    assert found("--tag", "zoe") == found("--tag", "ZOË", "--tag", "sea") == {"beach.jpg"}
+    assert found("--rating", "4..5") == found("--caption", "GRANDMA") == found("--name", "fete") == {"Fête.jpg"}
+    assert found("--rating", "-1") == {"beach.jpg"} and found("--rating", "0") == {"plain.jpg"}
+    assert found("--taken", "2021-05-03") == found("--taken", "2021-05-03", "--name", ".jpg") == {"Fête.jpg"}
+    for option, value in (("--rating", "7"), ("--rating", "5..1"), ("--tag", ""), ("--caption", " "), ("--name", "")):
+        refused = cli("query", "a house", option, value, cwd=tmp_path)
+        assert refused.code == 2 and refused.err.count("\n") == 1 and option in refused.err
+    assert not found("--tag", "ze")

@@ -6,7 +6,6 @@ the name. A sidecar is what people correct a file with, so it comes before the b
 
 from __future__ import annotations
 
-import datetime
 from typing import Final
 
 from clipsearch.catalog.files import LIVE, ORDER
@@ -52,19 +51,13 @@ SOURCES: Final = {
 _UTC = ("gps", TAKEOUT)
 """Sources that tell the time in UTC only."""
 
+UTC: Final = (
+    "({taken_source} IN (" + ", ".join(f"'{source}'" for source in _UTC) + ") "
+    f"OR ({{taken_source}} = '{NAME}' AND {{taken_offset}} = 0))"
+)
+"""SQL for `is_utc`, with its columns in braces."""
+
 
 def is_utc(source: str | None, offset: int | None) -> bool:
     """Whether a date is in UTC, so that the local time of the exposure is unknown. Pixel phones name files by UTC."""
     return source in _UTC or (source == NAME and offset == 0)
-
-
-def local_text(taken_at: str, offset: int | None, source: str | None) -> str:
-    """A date in local time: one in UTC is brought to this machine's zone."""
-    if not is_utc(source, offset) or "T" not in taken_at:
-        return taken_at
-    moment, _, fraction = taken_at.partition(".")
-    try:
-        local = datetime.datetime.fromisoformat(f"{moment}+00:00").astimezone()
-    except (ValueError, OverflowError, OSError):
-        return taken_at
-    return local.strftime("%Y-%m-%dT%H:%M:%S") + f".{fraction}" * bool(fraction)

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
-import os
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from clipsearch.catalog import facts, on_facts
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.contents import BLANK
 from clipsearch.catalog.embeddings import CHUNK, finite_rows, stacked
 from clipsearch.catalog.files import LIVE
+from clipsearch.catalog.functions import folded, install
 from clipsearch.errors import UsageError
-from clipsearch.files import composed, span
+from clipsearch.files import span
 from clipsearch.types import MAX_INTEGER, HitState, is_text
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-EARTH_KM = 6371.0088
-"""Mean radius of the Earth (IUGG)."""
+_FEW = 4
+"""Files of a folder are looked up first if they are fewer than a quarter of all: then it is faster (`matching`)."""
 
 _GLOB, _ESCAPED = re.compile(rb"[*?\[]"), re.compile(rb"\[([*?\[])\]")
 
@@ -66,7 +65,11 @@ class Filter:
 
     within: folders (all below them), or globs over whole paths, where `*` also matches slashes. A name that contains
     "[", "*" or "?" is tried as both; `escaped` makes it a folder only.
-    taken: ISO moments [from, to), compared as text with an image's local time.
+    taken: dates or ISO moments [from, to), compared as text with an image's local time; a year, a month or a day passes
+    if all of it lies inside.
+    rating: the fewest and the most stars, from -1 (rejected) to 5; images without a rating have 0.
+    tags: whole keywords, which the image must all have. caption, name, camera: parts of the image's caption, of its
+    file's name and of its camera's. Case and accents do not matter.
     indexed_since: ISO, compared with when a content was added (UTC).
     blank: also images of one colour, which match only with this or with `state`.
     """
@@ -82,51 +85,81 @@ class Filter:
     indexed_since: str | None = None
     state: HitState | None = None
     blank: bool = False
+    tags: tuple[str, ...] = ()
+    rating: tuple[int, int] | None = None
+    caption: str | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a text that is not valid UTF-8."""
-        for text in (self.camera, self.indexed_since, *(self.taken or ()), *self.formats):
+        """Raises UsageError for a text that is empty or not valid UTF-8, and for ratings that do not exist."""
+        for parameter, words in (("caption", (self.caption,)), ("name", (self.name,)), ("tags", self.tags)):
+            if any(word is not None and not word.strip() for word in words):
+                raise UsageError(f"`{parameter}`: the text to look for is empty")
+        texts = (self.camera, self.indexed_since, self.caption, self.name, *(self.taken or ()), *self.formats)
+        for text in (*texts, *self.tags):
             if text is not None and not is_text(text):
                 raise UsageError(f"{text}: not valid UTF-8, and cannot be searched for")
+        if self.rating is not None and not -1 <= self.rating[0] <= self.rating[1] <= 5:
+            raise UsageError(f"`rating`: {self.rating[0]}..{self.rating[1]}: stars are from -1 to 5, the fewest first")
 
     def __bool__(self) -> bool:
         return any(getattr(self, f.name) for f in fields(self))
 
-    def where(self) -> tuple[str, list[object]]:
-        """The condition on `c` (contents), with its parameters: one of its live files must match `where_file`, too."""
+    def where(self, *, by_path: bool) -> tuple[str, str, list[object]]:
+        """What to join to `c` (contents), the condition, and its parameters. One of its live files must match
+        `where_file`, too; with `by_path`, those that do are looked up first.
+
+        Conditions are checked in this order: the cheap ones first.
+        """
         terms: list[str] = []
         values: list[object] = []
 
-        def add(term: str, *given: object) -> None:
+        def add(term: str, given: Iterable[object] = ()) -> None:
             terms.append(term)
             values.extend(given)
 
-        on_files, file_values = self.where_file()
-        add(
-            f"EXISTS (SELECT 1 FROM files f WHERE f.content_id = c.id AND f.state IN {LIVE} AND {on_files})",
-            *file_values,
-        )
-        if self.taken is not None:
-            add("c.taken_at >= ? AND c.taken_at < ?", *self.taken)
-        if self.camera is not None:
-            add("contains_folded(c.camera, ?)", self.camera.casefold())
-        if self.near is not None:
-            add("distance_km(c.lat, c.lon, ?, ?) <= ?", *map(float, (self.near.lat, self.near.lon, self.near.km)))
+        file_condition, file_values = self.where_file()
+        live = f"FROM files f WHERE f.state IN {LIVE} AND {file_condition}"
+        if by_path:
+            add(f"c.id IN (SELECT f.content_id {live})", file_values)
         if self.formats:
-            add(f"c.format IN ({','.join('?' * len(self.formats))})", *self.formats)
+            add(f"c.format IN ({','.join('?' * len(self.formats))})", self.formats)
         if self.min_size is not None:
-            add("c.width >= ? AND c.height >= ?", *(max(0, min(side, MAX_INTEGER)) for side in self.min_size))
+            add("c.width >= ? AND c.height >= ?", (max(0, min(side, MAX_INTEGER)) for side in self.min_size))
         if self.landscape:
             add("c.width > c.height")
         if self.portrait:
             add("c.width < c.height")
         if self.indexed_since is not None:
-            add("c.added_at >= ?", self.indexed_since)
+            add("c.added_at >= ?", [self.indexed_since])
         if self.state is not None:
-            add("c.state = ?", self.state)
+            add("c.state = ?", [self.state])
         elif not self.blank:
-            add("c.reason IS NOT ?", BLANK)
-        return " AND ".join(terms), values
+            add("c.reason IS NOT ?", [BLANK])
+        if self.camera is not None:
+            add("contains_folded(c.camera, ?)", [folded(self.camera)])
+        wanted = list(self._on_facts())
+        if not by_path:
+            for fact in wanted:
+                add(*fact.possible())
+            if wanted and file_condition == "1":
+                add("p.id IS NOT NULL")
+            else:
+                add(f"EXISTS (SELECT 1 {live} AND f.content_id = c.id)", file_values)
+        for fact in wanted:
+            add(*fact.exact())
+        return facts.PATH if wanted else "", " AND ".join(terms), values
+
+    def _on_facts(self) -> Iterator[on_facts.OnFact]:
+        if self.taken is not None:
+            yield on_facts.taken(*self.taken)
+        if self.near is not None:
+            yield on_facts.near(self.near.lat, self.near.lon, self.near.km)
+        if self.rating is not None:
+            yield on_facts.rated(*self.rating)
+        yield from map(on_facts.tagged, self.tags)
+        if self.caption is not None:
+            yield on_facts.captioned(self.caption)
 
     def where_file(self) -> tuple[str, list[object]]:
         """The condition on `f` (files) alone, with its parameters."""
@@ -140,39 +173,10 @@ class Filter:
             if has_glob(place):
                 terms.append("path_matches(f.path, ?)")
                 values.append(place)
-        return f"({' OR '.join(terms)})" if terms else "1", values
-
-
-def install(conn: sqlite3.Connection) -> None:
-    """Register the functions that `Filter.where` uses."""
-    conn.create_function("path_matches", 2, _path_matches, deterministic=True)
-    conn.create_function("distance_km", 4, distance_km, deterministic=True)
-    conn.create_function("contains_folded", 2, _contains_folded, deterministic=True)
-
-
-def distance_km(lat1: float | None, lon1: float | None, lat2: float, lon2: float) -> float | None:
-    """Great-circle distance of two places in degrees, by the haversine formula (Sinnott 1984); None without a place."""
-    if lat1 is None or lon1 is None:
-        return None
-    phi1, phi2 = math.radians(lat1), math.radians(lat2)
-    half = math.sin((phi2 - phi1) / 2) ** 2
-    half += math.cos(phi1) * math.cos(phi2) * math.sin(math.radians(lon2 - lon1) / 2) ** 2
-    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(half)))
-
-
-def _contains_folded(text: str | None, part: str) -> bool:
-    return text is not None and part in text.casefold()
-
-
-def _path_matches(path: bytes, glob: bytes) -> bool:
-    if _compiled(os.fsdecode(glob)).match(os.fsdecode(path)):
-        return True
-    return not (glob.isascii() or path.isascii()) and _compiled(composed(glob)).match(composed(path)) is not None
-
-
-@lru_cache(maxsize=64)
-def _compiled(glob: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(glob))
+        condition = f"({' OR '.join(terms)})" if terms else "1"
+        if self.name is not None:
+            return f"{condition} AND name_contains(f.path, ?)", [*values, folded(self.name)]
+        return condition, values
 
 
 def matching(catalog: Catalog, encoder_id: int, chosen: Filter) -> NDArray[np.int64]:
@@ -180,13 +184,27 @@ def matching(catalog: Catalog, encoder_id: int, chosen: Filter) -> NDArray[np.in
     import numpy as np
 
     install(catalog.conn)
-    condition, values = chosen.where()
-    rows = catalog.conn.execute(
-        f"SELECT e.seq FROM embeddings e JOIN contents c ON c.id = e.content_id "
-        f"WHERE e.encoder_id = ? AND {condition} ORDER BY e.seq",
-        (encoder_id, *values),
-    )
-    return np.array([seq for (seq,) in rows], np.int64)
+    by_path = _begins_with_files(catalog.conn, chosen)
+    join, condition, values = chosen.where(by_path=by_path)
+    # SQLite keeps the order of a CROSS JOIN. The index of embeddings that it then uses has all that is read of them.
+    if by_path or len(values) > 1:
+        tables = f"contents c {join} CROSS JOIN embeddings e ON e.encoder_id = ? AND e.content_id = c.id"
+    else:
+        tables = f"embeddings e CROSS JOIN contents c ON e.encoder_id = ? AND e.content_id = c.id {join}"
+    rows = catalog.conn.execute(f"SELECT e.seq FROM {tables} WHERE {condition}", (encoder_id, *values))
+    return np.sort(np.fromiter((seq for (seq,) in rows), np.int64))
+
+
+def _begins_with_files(conn: sqlite3.Connection, chosen: Filter) -> bool:
+    """Whether to look up the files that match first: where every file must be looked at, or few lie in a folder."""
+    condition, values = chosen.where_file()
+    if condition == "1":
+        return False
+    if "(f.path," in condition:  # A function.
+        return True
+    most = int(conn.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()[0]) // _FEW
+    some = f"SELECT 1 FROM files f WHERE {condition} LIMIT ?"
+    return int(conn.execute(f"SELECT count(*) FROM ({some})", (*values, most + 1)).fetchone()[0]) <= most
 
 
 def matching_vectors(catalog: Catalog, row: EncoderRow, chosen: Filter) -> tuple[list[int], NDArray[np.float32]]:
@@ -194,11 +212,11 @@ def matching_vectors(catalog: Catalog, row: EncoderRow, chosen: Filter) -> tuple
     import numpy as np
 
     install(catalog.conn)
-    condition, values = chosen.where()
+    join, condition, values = chosen.where(by_path=_begins_with_files(catalog.conn, chosen))
     vectors = np.empty((catalog.embeddings.count_images(row.id), row.info.dim), np.float32)
     ids: list[int] = []
     found = catalog.conn.execute(
-        "SELECT c.id, e.vector FROM embeddings e JOIN contents c ON c.id = e.content_id "
+        f"SELECT c.id, e.vector FROM embeddings e JOIN contents c ON c.id = e.content_id {join} "
         f"WHERE e.encoder_id = ? AND e.view = 0 AND {condition}",
         (row.id, *values),
     )
@@ -214,7 +232,7 @@ def matching_vectors(catalog: Catalog, row: EncoderRow, chosen: Filter) -> tuple
 
 def paths_inside(catalog: Catalog, content_ids: Sequence[int], chosen: Filter | None) -> set[bytes] | None:
     """The paths of these contents that lie where the filter looks; None where it looks everywhere."""
-    if chosen is None or not chosen.within:
+    if chosen is None or not (chosen.within or chosen.name):
         return None
     install(catalog.conn)
     condition, values = chosen.where_file()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from clipsearch.catalog.filters import Filter, Near, escaped, has_glob
 from clipsearch.errors import UsageError
@@ -28,6 +28,10 @@ def read_filter(
     portrait: bool = False,
     indexed_since: str | None = None,
     state: HitState | None = None,
+    tags: Sequence[str] | None = None,
+    rating: str | None = None,
+    caption: str | None = None,
+    name: str | None = None,
 ) -> Filter | None:
     """The filter that the options ask for, None without any. Raises UsageError."""
     if landscape and portrait:
@@ -43,6 +47,10 @@ def read_filter(
         portrait=portrait,
         indexed_since=None if indexed_since is None else parse_since(indexed_since),
         state=state,
+        tags=tuple(_given("--tag", tag) for tag in tags or ()),
+        rating=None if rating is None else parse_rating(rating),
+        caption=None if caption is None else _given("--caption", caption),
+        name=None if name is None else _given("--name", name),
     )
     return chosen or None
 
@@ -67,9 +75,15 @@ def _names(place: str) -> Iterator[bytes]:
         yield below(escaped(way)) + os.path.normpath(name[len(plain) :])
 
 
+def _given(option: str, text: str) -> str:
+    if not text.strip():
+        raise UsageError(f"{option}: the text to look for is empty")
+    return text
+
+
 def parse_taken(text: str) -> tuple[str, str]:
-    """ISO moments [from, to) of `2021`, `2021-05`, `2021-05-03`, or of a range `A..B` that includes both; A or B may
-    be missing.
+    """ISO moments [from, to) of `2021`, `2021-05`, `2021-05-03`, `2021-05-03T14`, `2021-05-03 14:02`, or of a range
+    `A..B` that includes both; A or B may be missing.
 
     Raises UsageError.
     """
@@ -86,14 +100,30 @@ def parse_taken(text: str) -> tuple[str, str]:
     return low, high
 
 
-def _checked(day: str, text: str) -> str:
+def _checked(date: str, text: str) -> str:
+    date = re.sub(r"(?<=\d) (?=\d)", "T", date.strip())
     try:
-        if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", day):
-            raise ValueError(day)
-        date.fromisoformat((day + "-01-01")[:10])
+        if not re.fullmatch(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?", date, re.ASCII):
+            raise ValueError(date)
+        datetime.fromisoformat(date + "2000-01-01T00:00:00"[len(date) :])
     except ValueError as exc:
-        raise UsageError(f"--taken {text}: {day!r} is not a date; write 2021, 2021-05 or 2021-05-03") from exc
-    return day
+        raise UsageError(
+            f"--taken {text}: {date!r} is not a date; write 2021, 2021-05, 2021-05-03 or 2021-05-03T14:02"
+        ) from exc
+    return date
+
+
+def parse_rating(text: str) -> tuple[int, int]:
+    """Stars, the fewest and the most: `4`, `4..5`, `4..`, `..2`. Raises UsageError."""
+    first, dots, last = (part.strip() for part in text.partition(".."))
+    stars = [part for part in (first, last) if part]
+    if not stars or not all(re.fullmatch(r"-1|[0-5]", part) for part in stars):
+        raise UsageError(f"--rating {text}: give stars from 0 to 5 (-1: rejected), such as 4, 4..5 or 4..")
+    low = int(first or -1)
+    high = int(last or 5) if dots else low
+    if low > high:
+        raise UsageError(f"--rating {text}: ends before it begins")
+    return low, high
 
 
 def parse_near(text: str) -> Near:

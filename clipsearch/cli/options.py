@@ -81,6 +81,10 @@ In = Annotated[Texts, value("--in", "FOLDER|GLOB", "Only pictures in this folder
 Taken = Annotated[
     str | None, value("--taken", "DATE", "Only pictures of 2021, 2021-05, 2021-05-03..2021-06, 2020.. or ..2019.")
 ]
+Tag = Annotated[Texts, value("--tag", "WORD", "Only pictures with this keyword; repeatable: all of them.")]
+Rating = Annotated[str | None, value("--rating", "STARS", "Only pictures with 4, 4..5, 4.. or ..2 stars.")]
+Caption = Annotated[str | None, value("--caption", "TEXT", "Only pictures whose caption contains TEXT.")]
+Name = Annotated[str | None, value("--name", "TEXT", "Only pictures whose file name contains TEXT.")]
 Camera = Annotated[str | None, value("--camera", "TEXT", "Only pictures whose camera name contains TEXT.")]
 Near = Annotated[str | None, value("--near", "LAT,LON,KM", "Only pictures taken within KM kilometres of a place.")]
 Format = Annotated[

@@ -18,13 +18,14 @@ _OPTIONS = {
     "k": "-k",
     "match_all": "--all",
     "negative": "--without",
+    "tags": "--tag",
     "templates": "--template",
     "within": "--in",
 } | {
     name: f"--{name.replace('_', '-')}"
     for name in (
         *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "decode_memory", "decode_timeout"),
-        *("default_excludes", "device", "engine", "examples"),
+        *("default_excludes", "device", "engine", "examples", "caption", "name", "rating"),
         *(
             "exclude",
             "follow_symlinks",

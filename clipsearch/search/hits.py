@@ -9,8 +9,8 @@ from dataclasses import replace
 from clipsearch.catalog import filters
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.contents import ContentRow
-from clipsearch.catalog.facts import local_text
 from clipsearch.catalog.filters import Filter
+from clipsearch.catalog.local_time import local_text
 from clipsearch.encoders.base import Encoder
 from clipsearch.search.neighbours import Neighbour
 from clipsearch.types import Hit, Sort
