@@ -116,10 +116,11 @@ def test_a_page_shows_the_facts(cli: Cli, library: Path, tmp_path: Path) -> None
 def test_hits_are_sorted_by_the_local_time_of_the_exposure(cli: Cli, library: Path) -> None:
     found = [os.path.basename(hit["path"]) for hit in hits(cli, library, "--sort", "taken")]
     assert found == [
-        *("sidecar.jpg", "earlier.jpg"),
-        "takeout.jpg",  # 19:20:30 there
+        "sidecar.jpg",
+        "takeout.jpg",  # 12:20:30 in Paris
+        "earlier.jpg",  # 19:00
         *("IMG-20210504-WA0001.jpg", "later.jpg"),  # the day before its moments, and 01:00
-        "PXL_20210503_160000123.jpg",  # 01:00:00.123 on the next day
+        "PXL_20210503_160000123.jpg",  # 01:00:00.123 on the next day, on this machine
         "unknown.jpg",
     ]
 

@@ -385,9 +385,10 @@ def test_what_is_not_a_file_is_not_a_sidecar(shelf: Shelf, photos: Path) -> None
     os.mkfifo(photos / "a.xmp")
     (photos / "b.jpg.json").mkdir()
     (photos / "c.xmp").symlink_to(photos / "nothing")
+    (photos / "c.jpg.xmp").symlink_to(photos / "c.jpg.xmp")
     report = shelf.index(photos, follow=True)
     assert (report.indexed, report.notices) == (3, ())
-    assert shelf.index(photos / "a.jpg", photos / "b.jpg").unchanged == 2
+    assert shelf.index(photos / "a.jpg", photos / "b.jpg", photos / "c.jpg").unchanged == 3
 
 
 def test_a_sidecar_behind_a_link_is_read_where_links_are_followed(shelf: Shelf, photos: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -89,8 +90,10 @@ def sidecars_in(folder: bytes, root: bytes, options: ScanOptions) -> Beside:
             for entry in listing:
                 if entry.name.rpartition(b".")[2].lower() not in ENDINGS:
                     images.append(entry.name)
-                elif entry.is_file(follow_symlinks=options.follow_symlinks) and rules.reaches(entry.path):
-                    others.append(entry)
+                    continue
+                with contextlib.suppress(OSError):  # A link that leads nowhere.
+                    if entry.is_file(follow_symlinks=options.follow_symlinks) and rules.reaches(entry.path):
+                        others.append(entry)
     except OSError:
         return {}
     return of_folder(images, others)[0] if others else {}

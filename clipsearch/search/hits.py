@@ -91,4 +91,4 @@ def _time(hit: Hit) -> tuple[bool, str]:
     """What hits are sorted by: local time as text, in which a day comes before the moments of that day."""
     if hit.taken_at is None:
         return True, ""
-    return False, local_text(hit.taken_at, hit.taken_offset, hit.taken_source)
+    return False, local_text(hit.taken_at, hit.taken_offset, hit.taken_source, lat=hit.lat, lon=hit.lon)
