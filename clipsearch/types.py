@@ -180,8 +180,9 @@ class EncoderInfo:
 class Candidate(NamedTuple):
     """A file that a scan found. `path` is absolute, as `os.fsencode` gives it.
 
-    sidecars: the names and stamps of the files beside it that say something about it, as the catalog keeps them; empty
-    where there are none.
+    ctime_ns: when it was last changed in any way, where its file system keeps that. sidecars: the names and stamps of
+    the files beside it that say something about it, as the catalog keeps them; empty where there are none. link: what
+    all names of a file have in common, if it has several.
     """
 
     path: bytes
@@ -189,6 +190,7 @@ class Candidate(NamedTuple):
     mtime_ns: int
     ctime_ns: int | None = None
     sidecars: str = ""
+    link: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

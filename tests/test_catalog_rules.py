@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from clipsearch import Library
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.images import worker
-from clipsearch.indexing import reader
+from clipsearch.indexing import filesystems, reader
 from clipsearch.indexing.results import IndexReport, Progress, Unreachable
 from clipsearch.library.doctor import doctor
 from clipsearch.search.query import QueryOptions
@@ -159,10 +159,153 @@ def test_a_file_from_the_far_future_is_not_read_over_and_over(shelf: Shelf, phot
 
 def test_rehash_reads_everything_and_encodes_what_changed_unseen(shelf: Shelf, photos: Path) -> None:
     shelf.index(photos)
-    draw(photos / "0.png", 50)  # same size, same time
+    draw(photos / "0.png", 50)  # same size, same modification time
+    forget_change_times(shelf)
     assert shelf.index().unchanged == 5
     report = shelf.index(rehash=True)
     assert (report.opened, report.encoded, report.indexed, report.unchanged) == (5, 1, 1, 4)
+
+
+def forget_change_times(shelf: Shelf) -> None:
+    """As if an earlier version had made the library, or its files were on a network drive."""
+    with contextlib.closing(Catalog.open(shelf.folder, writable=True)) as catalog, catalog.transaction():
+        catalog.conn.execute("UPDATE files SET ctime_ns = NULL")
+
+
+def test_a_change_that_keeps_size_and_time_is_noticed(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    draw(photos / "0.png", 50)
+    report = shelf.index()
+    assert (report.opened, report.encoded, report.indexed, report.unchanged) == (1, 1, 1, 4)
+    assert shelf.index().opened == 0
+
+
+def test_files_whose_mode_or_links_changed_are_hashed_once_and_not_decoded(
+    shelf: Shelf, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.index(photos)
+    before = (
+        shelf.rows("SELECT path, content_id, size, mtime_ns, state FROM files"),
+        shelf.rows("SELECT * FROM contents"),
+    )
+    os.chmod(photos / "0.png", 0o600)
+    os.link(photos / "1.png", photos.parent / "kept")
+    monkeypatch.setattr(worker, "open_image", None)  # Whoever decodes fails.
+    for opened_now in (2, 0):
+        report = shelf.index(workers=None)
+        assert (report.opened, report.unchanged, report.encoded, report.reread) == (opened_now, 5, 0, 0)
+    now = shelf.rows("SELECT path, content_id, size, mtime_ns, state FROM files"), shelf.rows("SELECT * FROM contents")
+    assert before == now
+
+
+def test_a_failure_whose_mode_changed_is_not_reported_again(shelf: Shelf, photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    age(photos / "bad.jpg")
+    shelf.index(photos)
+    os.chmod(photos / "bad.jpg", 0o600)
+    report = shelf.index()
+    assert (report.opened, report.failed, report.failed_before) == (1, (), 1)
+    assert shelf.index().opened == 0
+
+
+def test_a_folder_that_was_renamed_and_back_is_not_read(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    shelf.index(photos)
+    photos.rename(tmp_path / "other").rename(photos)
+    assert shelf.index().opened == 0
+
+
+def test_rows_of_an_earlier_version_take_the_change_time_without_reading(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    forget_change_times(shelf)
+    assert shelf.index(preview=True).unchanged == 5
+    assert shelf.index().opened == 0
+    assert {time for (time,) in shelf.rows("SELECT ctime_ns FROM files")} == {
+        path.stat().st_ctime_ns for path in photos.iterdir()
+    }
+    draw(photos / "0.png", 50)
+    assert shelf.index().indexed == 1
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "vfat", "unknown"])
+def test_change_times_of_other_than_local_file_systems_are_not_believed(
+    shelf: Shelf, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    place = str(photos).replace(photos.name, "with blank").replace(" ", "\\040")
+    photos = photos.rename(tmp_path / "with blank")
+    mounts = tmp_path / "mounts"
+    lines = ["1 0 8:1 / / rw - ext4 /dev/sda rw", f"2 1 0:9 / {place} rw shared:7 - {kind} server:/x rw"]
+    mounts.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(filesystems, "_MOUNTS", str(mounts))
+    os.link(photos / "0.png", photos / "link.png")
+    assert shelf.index(photos).opened == 6
+    os.chmod(photos / "0.png", 0o600)
+    assert shelf.index().opened == 0
+    mounts.write_text(lines[0] + "\n")
+    assert shelf.index().opened == 0  # it takes the times of now
+    os.chmod(photos / "1.png", 0o600)
+    assert shelf.index().opened == 1
+
+
+# Hard links
+
+
+@pytest.fixture
+def linked(photos: Path) -> Path:
+    for i in range(3):
+        os.link(photos / f"{i}.png", photos / f"a link to {i}.png")
+        (photos / "zoo").mkdir(exist_ok=True)
+        os.link(photos / f"{i}.png", photos / "zoo" / f"link {i}.png")
+    return photos
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_a_file_with_several_names_is_read_once(shelf: Shelf, linked: Path, batch_size: int) -> None:
+    report = shelf.index(linked, batch_size=batch_size)
+    assert (report.opened, report.encoded, report.indexed, report.copied, report.unchanged) == (5, 5, 5, 6, 0)
+    assert len(shelf.states()) == 11 and len(shelf.hits()) == 5
+    assert opened(shelf.index()) == (0, 0)
+    for i in range(3):
+        os.chmod(linked / f"{i}.png", 0o600)
+    report = shelf.index()
+    assert (report.opened, report.unchanged) == (3, 11)
+    assert (shelf.index(rehash=True).opened, shelf.index().opened) == (5, 0)
+
+
+def test_a_new_name_of_a_known_file_is_a_copy(shelf: Shelf, photos: Path) -> None:
+    shelf.index(photos)
+    os.link(photos / "0.png", photos / "also.png")
+    report = shelf.index()
+    assert (report.opened, report.copied, report.unchanged, report.encoded) == (1, 1, 5, 0)
+
+
+def test_a_failure_under_several_names_is_one_under_each(shelf: Shelf, photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    age(photos / "bad.jpg")
+    os.link(photos / "bad.jpg", photos / "worse.jpg")
+    report = shelf.index(photos)
+    assert ([Path(p.path).name for p in report.failed], report.opened) == (["bad.jpg", "worse.jpg"], 6)
+    assert shelf.index().failed_before == 2
+
+
+def test_a_name_that_is_lost_before_it_is_read_leaves_the_others_to_the_next_run(shelf: Shelf, linked: Path) -> None:
+    for i in range(30):
+        draw(linked / f"0{i:02}.png", 300 + i)
+
+    def lose(progress: Progress) -> None:
+        if progress.stage == "encoding":
+            (linked / "2.png").unlink(missing_ok=True)
+
+    report = shelf.index(linked, progress=lose, batch_size=2, workers=None)
+    assert len(report.failed) == 1 and len(report.changing) == 2
+    report = shelf.index()
+    assert (report.indexed, report.copied, report.failed) == (1, 1, ())
+
+
+def test_names_of_one_file_get_a_new_encoders_vectors_at_once(shelf: Shelf, linked: Path) -> None:
+    shelf.index(linked)
+    report = shelf.index(encoder=TinyEncoder("other"))
+    assert (report.opened, report.encoded, report.switched) == (5, 5, True)
+    assert report.indexed + report.unchanged == 11
 
 
 # Moved, copied, restored
@@ -521,6 +664,19 @@ def test_the_first_path_of_a_hit_is_one_that_is_there(shelf: Shelf, photos: Path
     assert nearest(shelf, photos / "0.png") == [str(photos / "0.png")]
 
 
+class Interrupting(TinyEncoder):
+    """Does something once the first few images are encoded."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._act = act
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self.encoded <= 4 < self.encoded + len(batch):
+            self._act()
+        return super().encode_images(batch)
+
+
 @pytest.mark.parametrize("kind", ["root", "folder", "emptied root"])
 def test_a_folder_that_disappears_during_a_run_is_reported_in_one_line(
     shelf: Shelf, photos: Path, tmp_path: Path, kind: str
@@ -529,16 +685,15 @@ def test_a_folder_that_disappears_during_a_run_is_reported_in_one_line(
         draw(photos / "sub" / str(i % 3) / f"{i}.png", 10 + i)
     draw(tmp_path / "zoo" / "last.png", 300)
 
-    def go_away(progress: Progress) -> None:
-        if progress.done > 4 and (photos / "sub" / "2").exists():
-            if kind == "emptied root":
-                (tmp_path / "away").mkdir()
-                for path in photos.iterdir():
-                    path.rename(tmp_path / "away" / path.name)
-            else:
-                (photos if kind == "root" else photos / "sub").rename(tmp_path / "away")
+    def go_away() -> None:
+        if kind == "emptied root":
+            (tmp_path / "away").mkdir()
+            for path in photos.iterdir():
+                path.rename(tmp_path / "away" / path.name)
+        else:
+            (photos if kind == "root" else photos / "sub").rename(tmp_path / "away")
 
-    report = shelf.index(photos, tmp_path / "zoo", progress=go_away, batch_size=2, workers=None)
+    report = shelf.index(photos, tmp_path / "zoo", encoder=Interrupting(go_away), batch_size=2, workers=None)
     [problem] = report.failed
     lost = 126 - report.indexed
     assert problem.path == str(photos / "sub" if kind == "folder" else photos)
@@ -559,12 +714,7 @@ def test_a_drive_that_is_unplugged_during_a_run_is_reported_in_one_line(shelf: S
     for i in range(120):
         draw(drive.at / "sub" / f"{i}.png", 10 + i)
 
-    def unplug(progress: Progress) -> None:
-        if progress.done > 4 and (drive.at / "sub").exists():
-            drive.unplug()
-
-    with contextlib.suppress(subprocess.CalledProcessError):  # A file on it is just being read: it is busy.
-        report = shelf.index(photos, follow=True, progress=unplug, batch_size=2, workers=None)
+    report = shelf.index(photos, follow=True, encoder=Interrupting(drive.unplug), batch_size=2, workers=None)
     [problem] = report.failed
     assert problem.path == str(drive.at)
     drive.plug()

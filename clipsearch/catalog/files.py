@@ -181,7 +181,10 @@ class Files:
         if self.at(target) is not None:
             self._conn.execute("DELETE FROM files WHERE path = ?", (path,))
             return False
-        self._conn.execute("UPDATE files SET path = ?, state = ? WHERE path = ?", (target, state, path))
+        # A copy has another change time than its original.
+        self._conn.execute(
+            "UPDATE files SET path = ?, state = ?, ctime_ns = NULL WHERE path = ?", (target, state, path)
+        )
         return True
 
     def restore(self, path: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
@@ -20,12 +20,19 @@ from clipsearch.images.limits import LimitError, Limits
 from clipsearch.images.open import IN_MEMORY_BYTES, READER_REVISION, decoder_version
 from clipsearch.images.requests import Steps, Task
 from clipsearch.images.tiles import Tiles, View
-from clipsearch.indexing.reconcile import RACY_NS, SKEW_NS, Work
+from clipsearch.indexing.worklist import Work, Worklist
 from clipsearch.types import ContentState, HitState, ImageFacts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+RACY_NS = 2_000_000_000
+"""A file written this shortly before it was read may change again within one tick of its clock (git's racy rule)."""
+
+SKEW_NS = 24 * 3600 * 1_000_000_000
+"""A file from the future is racy too, up to a day: its server's clock may be ahead of ours."""
 
 
 def work_of(task: Task[Outcome]) -> Work:
@@ -111,6 +118,16 @@ class Decoded(_Hashed):
 
 
 Outcome = Done | Unread | Changing | Known | Reread | Broken | Decoded
+
+
+def under_all_names(outcome: Outcome, worklist: Worklist) -> Iterator[Outcome]:
+    """The outcome of reading a file, and what it means for the file's other names in the list."""
+    yield outcome
+    for work in worklist.other_names(outcome.work):
+        if isinstance(outcome, Unread) and outcome.vanished:
+            yield Changing(work)  # The file has lost a name meanwhile.
+        else:
+            yield replace(outcome, work=work)
 
 
 class _Kept(NamedTuple):

@@ -12,7 +12,6 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 
 from clipsearch.catalog import pending
 from clipsearch.catalog.catalog import Catalog
@@ -21,41 +20,18 @@ from clipsearch.images.limits import Limits
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing import notices, placeholders, skipped
+from clipsearch.indexing.filesystems import FileSystems
 from clipsearch.indexing.missing import MissingFiles, Walked, mounts_above
 from clipsearch.indexing.path_facts import PathFactsReader, sidecars_in
 from clipsearch.indexing.results import Counts, Problem
 from clipsearch.indexing.roots import Area, Roots
 from clipsearch.indexing.rules import Rules
 from clipsearch.indexing.scanner import Walk
+from clipsearch.indexing.worklist import Worklist
 from clipsearch.types import Candidate, FileState
-
-RACY_NS = 2_000_000_000
-"""A file written this shortly before it was read may change again within one tick of its clock (git's racy rule)."""
-
-SKEW_NS = 24 * 3600 * 1_000_000_000
-"""A file from the future is racy too, up to a day: its server's clock may be ahead of ours."""
 
 FOUND_STEP = 500
 """Progress is reported once for this many files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A file to read. `content_id` and `state` are what the catalog has for its path (None: nothing).
-
-    `pending` means that the file itself is unchanged, but its content is pending or its failure is to be retried.
-    `elsewhere` means that no walk of this run found it: it may not exist any more.
-    """
-
-    path: bytes
-    size: int
-    mtime_ns: int
-    content_id: int | None
-    state: FileState | None
-    pending: bool
-    elsewhere: bool = False
-    ctime_ns: int | None = None
-    sidecars: str = ""
 
 
 _Row = tuple[int, bytes, int, int, FileState, int | None, int | None, str | None]
@@ -102,6 +78,8 @@ class Reconciler:
         self._walked: list[Walked] = []
         self._beside = functools.lru_cache(maxsize=16)(sidecars_in)  # Named files share their folders.
         self._lost: Counter[bytes] = Counter()
+        self._file_systems = FileSystems()
+        self.worklist = Worklist(catalog.conn)
         self._missing = MissingFiles(catalog, roots, self._walked, suffixes)
         for statement in _TEMPORARY.split(";"):
             catalog.conn.execute(statement)
@@ -118,7 +96,7 @@ class Reconciler:
                 return
             root = area.root
             rules = Rules(root.path, root.options)
-            walk = Walk(area.start, rules, self._suffixes, area.skip, self._never, self._stop)
+            walk = Walk(area.start, rules, self._suffixes, area.skip, self._never, self._stop, self._file_systems)
             place = os.path.dirname(root.path) if root.is_file else root.path
             start = area.start if os.path.isdir(area.start) else os.path.dirname(area.start)
             walked = Walked(area, walk, mounts_of(start, place))
@@ -165,16 +143,21 @@ class Reconciler:
             if total % FOUND_STEP == 0:
                 found(total)
             if row is None or row[1] != path:
-                self._add_work(candidate, None, None, False)
+                self.worklist.add(candidate)
                 continue
-            file_id, _, size, mtime_ns, state, content_id, _ctime_ns, sidecars = row
+            file_id, _, size, mtime_ns, state, content_id, ctime_ns, sidecars = row
             row = next(rows, None)
             same = mtime_ns == candidate.mtime_ns and size == candidate.size and content_id is not None
+            # Of a file that is back, the change time says only that it was away.
+            changed = state == "present" and _differ(ctime_ns, candidate.ctime_ns)
             known = states[content_id] if same and content_id is not None else _PENDING
-            if known >= _PENDING or self._rehash:
+            if known >= _PENDING or changed or self._rehash:
                 again = known == _PENDING or (known == _STALE and not self._rehash)
-                self._add_work(candidate, content_id, state, same and again)
+                touched = known < _PENDING and changed
+                self.worklist.add(candidate, content_id, state, pending=same and again and not changed, touched=touched)
                 continue
+            if ctime_ns != candidate.ctime_ns and candidate.ctime_ns is not None:
+                self.catalog.conn.execute("INSERT INTO temp.stamps VALUES (?, ?)", (file_id, candidate.ctime_ns))
             if sidecars != candidate.sidecars:
                 self.catalog.conn.execute("INSERT INTO temp.beside VALUES (?, ?)", (path, candidate.sidecars))
                 self.counts.facts += 1
@@ -205,7 +188,8 @@ class Reconciler:
                 else:
                     folder, name = os.path.split(start)
                     own = self._beside(folder, folder if root.is_file else root.path, root.options).get(name, "")
-                    yield Candidate(start, about.st_size, mtime_of(about), about.st_ctime_ns, own)
+                    kept = self._file_systems.kept(about, start)
+                    yield Candidate(start, about.st_size, mtime_of(about), kept.ctime_ns, own, kept.link)
         except OSError:
             pass  # `missing` looks at what is gone once more.
         walked.walk.complete = True
@@ -231,55 +215,20 @@ class Reconciler:
             (file_id, path, content_id, state, len(self._walked) - 1),
         )
 
-    def _add_work(self, candidate: Candidate, content_id: int | None, state: FileState | None, unchanged: bool) -> None:
-        self.catalog.conn.execute(
-            "INSERT OR IGNORE INTO temp.work "
-            "(path, size, mtime_ns, content_id, state, pending, elsewhere, ctime_ns, sidecars) "
-            "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
-            (
-                *(candidate.path, candidate.size, candidate.mtime_ns, content_id, state, unchanged),
-                *(candidate.ctime_ns, candidate.sidecars),
-            ),
-        )
-
     # Files to read
 
     def add_pending_elsewhere(self) -> None:
         """Also read every other file whose content is pending, wherever it is."""
-        self.catalog.conn.execute(
-            f"""INSERT OR IGNORE INTO temp.work
-                (path, size, mtime_ns, content_id, state, pending, elsewhere, ctime_ns, sidecars)
-            SELECT f.path, f.size, f.mtime_ns, f.content_id, f.state, 1, 1, f.ctime_ns, coalesce(f.sidecars, '')
-            FROM files f JOIN contents c ON c.id = f.content_id
-            WHERE f.state IN ('present', 'unreadable') AND c.state IN ('ok', 'partial')
-              AND f.id NOT IN (SELECT file_id FROM temp.unseen)
-              AND {self._pending_condition}""",
-            (self._encoder_id,),
-        )
-
-    def work(self, *, chunk: int = 1000) -> Iterator[Work]:
-        """The files to read, in the byte order of paths; the catalog may be written to meanwhile."""
-        last: bytes = b""
-        while True:
-            rows = self.catalog.conn.execute(
-                "SELECT path, size, mtime_ns, content_id, state, pending, elsewhere, ctime_ns, sidecars "
-                "FROM temp.work WHERE path > ? ORDER BY path LIMIT ?",
-                (last, chunk),
-            ).fetchall()
-            if not rows:
-                return
-            last = rows[-1][0]
-            for path, size, mtime_ns, content_id, state, unchanged, elsewhere, ctime_ns, sidecars in rows:
-                changed = bool(unchanged), bool(elsewhere)
-                yield Work(path, size, mtime_ns, content_id, state, *changed, ctime_ns, sidecars)
-
-    def count_work(self) -> int:
-        return int(self.catalog.conn.execute("SELECT count(*) FROM temp.work").fetchone()[0])
+        self.worklist.add_pending_elsewhere(self._pending_condition, self._encoder_id)
 
     # Recording what the comparison found
 
     def restore(self) -> None:
-        """Files that are back, unchanged, are present again without being read."""
+        """Files that are back, unchanged, are present again without being read; those without a change time get it."""
+        self.catalog.conn.execute(
+            "UPDATE files SET ctime_ns = (SELECT s.ctime_ns FROM temp.stamps s WHERE s.file_id = files.id) "
+            "WHERE id IN (SELECT file_id FROM temp.stamps)"
+        )
         if self.counts.restored:
             self.catalog.conn.execute(
                 "UPDATE files SET state = 'present', reason = NULL WHERE id IN (SELECT file_id FROM temp.back)"
@@ -364,6 +313,11 @@ class Reconciler:
         return [w.area.root.path for w in self._walked if w.walk.complete and w.area.start == w.area.root.path]
 
 
+def _differ(before: int | None, now: int | None) -> bool:
+    """Whether two change times are known, and not the same."""
+    return before != now and before is not None and now is not None
+
+
 def _lost(folder: bytes, files: int) -> Problem:
     what = "one file in it was" if files == 1 else f"{files:,} files in it were"
     return Problem(os.fsdecode(folder), f"it disappeared during the run; {what} not read")
@@ -378,14 +332,10 @@ def _identity(folder: bytes) -> tuple[int, int] | None:
 
 
 _TEMPORARY = """
-DROP TABLE IF EXISTS temp.work;
 DROP TABLE IF EXISTS temp.unseen;
 DROP TABLE IF EXISTS temp.back;
+DROP TABLE IF EXISTS temp.stamps;
 DROP TABLE IF EXISTS temp.beside;
-CREATE TEMP TABLE work (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, content_id INTEGER, state TEXT, pending INTEGER,
-    elsewhere INTEGER, ctime_ns INTEGER, sidecars TEXT
-) WITHOUT ROWID;
 CREATE TEMP TABLE unseen (
     file_id INTEGER PRIMARY KEY, path BLOB UNIQUE, content_id INTEGER, state TEXT, area INTEGER,
     moved INTEGER DEFAULT 0, zone INTEGER DEFAULT 0
@@ -393,5 +343,6 @@ CREATE TEMP TABLE unseen (
 CREATE INDEX temp.unseen_content ON unseen (content_id);
 CREATE INDEX temp.unseen_area ON unseen (area, path);
 CREATE TEMP TABLE back (file_id INTEGER PRIMARY KEY);
+CREATE TEMP TABLE stamps (file_id INTEGER PRIMARY KEY, ctime_ns INTEGER);
 CREATE TEMP TABLE beside (path BLOB PRIMARY KEY, sidecars TEXT) WITHOUT ROWID
 """

@@ -14,8 +14,9 @@ from clipsearch.files import UNKNOWN_MTIME
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing.reader import Broken, Changing, Decoded, Done, Known, Outcome, Reread, Unread
-from clipsearch.indexing.reconcile import Reconciler, Work
+from clipsearch.indexing.reconcile import Reconciler
 from clipsearch.indexing.results import Problem
+from clipsearch.indexing.worklist import Work
 from clipsearch.types import ContentState
 
 if TYPE_CHECKING:
@@ -148,6 +149,9 @@ class Recorder:
             if outcome.vanished and work.elsewhere:
                 return  # Its drive may be offline; a run that walks its root decides.
             if self._reconciler.is_lost(work.path):
+                return
+            if work.touched and not outcome.vanished:
+                self._counts.unchanged += 1  # By its size and time, it is what it was.
                 return
             self._counts.failed.append(Problem(path, outcome.reason))
             if not outcome.vanished:

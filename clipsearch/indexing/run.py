@@ -26,7 +26,7 @@ from clipsearch.images.sniff import IMAGE_SUFFIXES, MAX_PIXELS
 from clipsearch.images.tiles import Tiles
 from clipsearch.images.workers import shared as workers_of
 from clipsearch.indexing.progress import Meter
-from clipsearch.indexing.reader import Broken, Decoded, Done, Outcome, Reader, Unread, work_of
+from clipsearch.indexing.reader import Broken, Decoded, Done, Outcome, Reader, Unread, under_all_names, work_of
 from clipsearch.indexing.reconcile import Reconciler
 from clipsearch.indexing.recorder import Batch, Recorder, now
 from clipsearch.indexing.results import Counts, IndexReport, Progress
@@ -111,7 +111,7 @@ def dry_run(
     if catalog.building() is not None or options.tiles is not None:
         reconciler.add_pending_elsewhere()
     reconciler.count_missing()
-    reconciler.counts.indexed = reconciler.count_work()
+    reconciler.counts.indexed = len(reconciler.worklist)
     reconciler.count_skipped()
     return IndexReport(
         model=encoder.info if encoder else None,
@@ -198,7 +198,7 @@ class IndexRun:
             roots.save()
         self._reconciler.counts.facts = self._reconciler.path_facts.update(self._stop)
         self._pending = pending.count(catalog, self._row.id) if filling is not None else 0
-        self._meter.start(self._reconciler.count_work())
+        self._meter.start(len(self._reconciler.worklist))
         self._work_through()
         interrupted = self._stop()
         if not interrupted:
@@ -230,17 +230,19 @@ class IndexRun:
                 limits=workers.limits,
                 sizes=catalog.contents.sizes(),
             )
-            is_new = any(map(reader.is_new, itertools.islice(self._reconciler.work(), _LOOKED_AT)))
+            is_new = any(map(reader.is_new, itertools.islice(self._reconciler.worklist, _LOOKED_AT)))
             if is_new:
                 workers.warm_up(self._meter.left)
             ahead = 2 * self._batch_size + workers.count
-            tasks = (reader.task(work) for work in self._reconciler.work())
+            tasks = (reader.task(work) for work in self._reconciler.worklist)
             outcomes = workers.run(tasks, ahead=ahead, views=ahead, stop=self._stop, slow=self._report_slow)
             with contextlib.closing(outcomes):
                 if is_new:
                     self._load().load_images()  # While the first files are decoded.
                 for outcome in outcomes:
-                    self._take(outcome)
+                    self._opened += not isinstance(outcome, Done | Unread)
+                    for each in under_all_names(outcome, self._reconciler.worklist):
+                        self._take(each)
                     if self._stop():
                         break
             if self._batch:
@@ -250,7 +252,6 @@ class IndexRun:
         self._meter.slow(os.fsdecode(work_of(task).path))
 
     def _take(self, outcome: Outcome) -> None:
-        self._opened += not isinstance(outcome, Done | Unread)
         if isinstance(outcome, Decoded):
             outcome = self._recorder.already_done(outcome) or outcome
         if isinstance(outcome, Decoded):

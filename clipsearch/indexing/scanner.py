@@ -19,6 +19,7 @@ from clipsearch.files import head, is_within, mtime_of
 from clipsearch.images.open import HEAD_BYTES
 from clipsearch.images.sniff import image_format
 from clipsearch.indexing import excludes, ignorefiles, placeholders, sidecars
+from clipsearch.indexing.filesystems import FileSystems
 from clipsearch.indexing.ignored import KINDS, SIDECAR, UNREADABLE, VIDEO, is_live_photo, kind_of
 from clipsearch.indexing.ignorefiles import IgnoreFiles
 from clipsearch.indexing.results import Problem
@@ -54,6 +55,7 @@ class Walk:
     """Device and inode of a folder that is not entered under any name: the library itself."""
     stop: Callable[[], bool] = lambda: False
     """Asked before each folder; once it is true, the walk ends and stays incomplete."""
+    file_systems: FileSystems = field(default_factory=FileSystems)
     unreadable: dict[bytes, str] = field(default_factory=dict)
     empty: set[bytes] = field(default_factory=set)
     mounts: set[bytes] = field(default_factory=set)
@@ -276,7 +278,10 @@ class Walk:
             self.stands_in(entry.path, placeholders.EMPTY)
             return None
         beside = self._sidecars.pop(entry.path, "") if self._sidecars else ""
-        return Candidate(entry.path, about.st_size, mtime_of(about), about.st_ctime_ns, beside)
+        if about.st_nlink == 1 and about.st_dev in self.file_systems.with_change_times:  # Most files, in less time.
+            return Candidate(entry.path, about.st_size, mtime_of(about), about.st_ctime_ns, beside)
+        kept = self.file_systems.kept(about, entry.path)
+        return Candidate(entry.path, about.st_size, mtime_of(about), kept.ctime_ns, beside, kept.link)
 
     def _is_file(self, entry: Entry) -> bool:
         with contextlib.suppress(OSError):  # A link that `_listing` has reported.
