@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Shelf, draw, without_privileges
@@ -292,6 +294,43 @@ def test_an_interrupted_run_leaves_the_other_sidecars_to_the_next_one(shelf: She
     shelf.index(stop=lambda: True)
     assert taken(shelf) == {"a.jpg": (None, None)}
     assert shelf.index().facts == 1
+
+
+def test_after_any_changes_facts_are_those_of_a_new_library(tmp_path: Path, photos: Path) -> None:
+    shelf, rng = Shelf(tmp_path / "index"), random.Random(5)
+    images = ["a.jpg", "a.png", "b(1).jpg", "b.jpg", "b-edited.jpg", "IMG-20210503-WA0001.jpg"]
+    sidecars = ["a.xmp", "a.jpg.xmp", "b.jpg(1).json", "b.jpg.s.json", "IMG-20210503-WA0001.json", "b.jpg.json"]
+    shelf.index(photos)
+
+    def change() -> None:
+        name, other = rng.choice(images + sidecars), rng.choice(images)
+        path = photos / rng.choice(("", "folder")) / name
+        path.parent.mkdir(exist_ok=True)
+        if path.exists() and rng.random() < 0.4:
+            path.unlink()
+        elif name in images and (path.parent / other).exists() and rng.random() < 0.4:
+            (path.parent / other).rename(path)
+        elif name in images:
+            draw(path, rng.randrange(4))
+        elif rng.random() < 0.1:
+            path.write_text("bad")
+        else:
+            day = f"{rng.randrange(2000, 2020)}-05-03"
+            path.write_text(xmp(date=day) if name.endswith("xmp") else record(seconds=str(rng.randrange(10**9))))
+
+    def facts(of: Shelf) -> list[tuple[Any, ...]]:
+        return of.rows(
+            "SELECT path, sidecars, taken_at, taken_offset, taken_source, lat, lon, place_source FROM files "
+            "WHERE state = 'present' ORDER BY path"
+        )
+
+    for step in range(12):
+        for _ in range(rng.randrange(1, 6)):
+            change()
+        shelf.index()
+        new = Shelf(tmp_path / f"new {step}")
+        new.index(photos)
+        assert facts(shelf) == facts(new)
 
 
 # Whole folders
