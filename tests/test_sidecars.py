@@ -17,7 +17,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.contents import ContentRow
 from clipsearch.indexing import takeout
 from clipsearch.indexing.path_facts import sidecars_in
-from clipsearch.indexing.scanner import ScanOptions
+from clipsearch.indexing.rules import ScanOptions
 from clipsearch.indexing.sidecars import Beside
 from clipsearch.types import Facts
 
