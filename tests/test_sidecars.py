@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Shelf, draw, without_privileges
+from helpers import Shelf, age, draw, without_privileges
 from PIL import Image
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.contents import ContentRow
 from clipsearch.indexing import takeout
+from clipsearch.indexing.filesystems import FileSystems
 from clipsearch.indexing.path_facts import sidecars_in
 from clipsearch.indexing.rules import ScanOptions
 from clipsearch.indexing.sidecars import Beside
@@ -73,7 +74,7 @@ def taken(shelf: Shelf) -> dict[str, tuple[str | None, str | None]]:
 
 
 def beside(folder: Path) -> Beside:
-    return sidecars_in(os.fsencode(folder), os.fsencode(folder), ScanOptions())
+    return sidecars_in(os.fsencode(folder), os.fsencode(folder), ScanOptions(), FileSystems())
 
 
 # Which file belongs to which image
@@ -263,6 +264,16 @@ def test_a_changed_sidecar_is_read_without_the_image(shelf: Shelf, photos: Path,
         assert (report.facts, report.opened, report.unchanged, report.encoded) == (1, 0, 1, 0)
         assert taken(shelf) == {"a.jpg": expected}
         assert shelf.index().facts == 0
+
+
+def test_a_sidecar_is_noticed_that_kept_its_size_and_time(shelf: Shelf, photos: Path) -> None:
+    draw(photos / "a.jpg")
+    sidecar = photos / "a.xmp"
+    for rating in (3, 4):
+        sidecar.write_text(xmp(rating=str(rating)))
+        age(sidecar)
+        shelf.index(photos)
+        assert shown(shelf)["a.jpg"].rating == rating
 
 
 def test_a_file_that_is_back_gets_what_its_sidecar_says_now(shelf: Shelf, photos: Path) -> None:

@@ -14,6 +14,7 @@ from clipsearch.catalog.facts import NAME, SIDECAR, TAKEOUT
 from clipsearch.catalog.files import PathFacts
 from clipsearch.errors import reason
 from clipsearch.indexing import takeout
+from clipsearch.indexing.filesystems import FileSystems
 from clipsearch.indexing.names import date_in
 from clipsearch.indexing.results import Problem
 from clipsearch.indexing.rules import Rules, ScanOptions
@@ -82,7 +83,7 @@ class PathFactsReader:
                 yield source, facts
 
 
-def sidecars_in(folder: bytes, root: bytes, options: ScanOptions) -> Beside:
+def sidecars_in(folder: bytes, root: bytes, options: ScanOptions, file_systems: FileSystems) -> Beside:
     """The sidecars of all files in a folder that the options of a root allow; nothing where it cannot be read."""
     rules, images, others = Rules(root, options), [], []
     try:
@@ -96,7 +97,7 @@ def sidecars_in(folder: bytes, root: bytes, options: ScanOptions) -> Beside:
                         others.append(entry)
     except OSError:
         return {}
-    return of_folder(images, others)[0] if others else {}
+    return of_folder(images, others, file_systems)[0] if others else {}
 
 
 def _read(file: bytes) -> tuple[str, Facts]:

@@ -213,7 +213,7 @@ class Walk:
         if not beside:
             return others
         paths = {name: entry.path for name, entry in images}
-        found, used = sidecars.of_folder(paths, beside)
+        found, used = sidecars.of_folder(paths, beside, self.file_systems)
         self._sidecars |= {paths[name]: stamps for name, stamps in found.items()}
         self.ignored[SIDECAR] += len(used)
         return [entry for entry in others if entry.name not in used]

@@ -18,6 +18,7 @@ from functools import cached_property
 
 from clipsearch.files import mtime_of
 from clipsearch.images.sniff import IMAGE_SUFFIXES, RAW_SUFFIXES
+from clipsearch.indexing.filesystems import FileSystems
 
 ENDINGS = frozenset((b"xmp", b"json"))
 """Endings, in lower case, of the files that may be sidecars."""
@@ -41,8 +42,14 @@ _EDITED = re.compile(
 """Names of copies that were edited in Google Photos: they have the JSON of the original."""
 
 
-def of_folder(images: Iterable[bytes], others: Iterable[os.DirEntry[bytes]]) -> tuple[Beside, set[bytes]]:
-    """The sidecars of `images`, names in one folder, among its `others`; and the names of these that are in use."""
+def of_folder(
+    images: Iterable[bytes], others: Iterable[os.DirEntry[bytes]], file_systems: FileSystems
+) -> tuple[Beside, set[bytes]]:
+    """The sidecars of `images`, names in one folder, among its `others`; and the names of these that are in use.
+
+    A stamp is a size, a modification time, and the change time where that can be relied on: programs that correct a
+    rating may keep the other two.
+    """
     entries = {os.fsdecode(entry.name): entry for entry in others}
     found = _matches([os.fsdecode(name) for name in images], entries)
     beside, used = {}, set()
@@ -50,11 +57,12 @@ def of_folder(images: Iterable[bytes], others: Iterable[os.DirEntry[bytes]]) -> 
         stamps = {}
         for name in names:
             try:
-                about = entries[name].stat()
+                entry = entries[name]
+                about = entry.stat()
             except OSError:  # It has just vanished.
                 continue
-            stamps[name] = (about.st_size, mtime_of(about))
-            used.add(entries[name].name)
+            stamps[name] = (about.st_size, mtime_of(about), file_systems.kept(about, entry.path).ctime_ns)
+            used.add(entry.name)
         if stamps:
             beside[os.fsencode(image)] = json.dumps(stamps)
     return beside, used
