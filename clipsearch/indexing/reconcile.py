@@ -78,8 +78,8 @@ class Reconciler:
         self._walked: list[Walked] = []
         self._lost: Counter[bytes] = Counter()
         self._file_systems = FileSystems()
-        own = functools.partial(sidecars_in, file_systems=self._file_systems)
-        self._beside = functools.lru_cache(maxsize=16)(own)  # Named files share their folders.
+        beside = functools.partial(sidecars_in, file_systems=self._file_systems)
+        self._beside = functools.lru_cache(maxsize=16)(beside)  # Named files share their folders.
         self.worklist = Worklist(catalog.conn)
         self._missing = MissingFiles(catalog, roots, self._walked, suffixes)
         for statement in _TEMPORARY.split(";"):
@@ -188,11 +188,10 @@ class Reconciler:
                     walked.walk.stands_in(start, placeholders.EMPTY)
                 else:
                     folder, name = os.path.split(start)
-                    own = self._beside(
-                        folder, folder if root.is_file else root.path, root.options, self._file_systems
-                    ).get(name, "")
+                    beside = self._beside(folder, folder if root.is_file else root.path, root.options)
                     kept = self._file_systems.kept(about, start)
-                    yield Candidate(start, about.st_size, mtime_of(about), kept.ctime_ns, own, kept.link)
+                    stamps = about.st_size, mtime_of(about), kept.ctime_ns
+                    yield Candidate(start, *stamps, beside.get(name, ""), kept.link)
         except OSError:
             pass  # `missing` looks at what is gone once more.
         walked.walk.complete = True
