@@ -18,8 +18,8 @@ Style = Literal["gitignore", "fnmatch"]
 """How patterns are meant: as in a .gitignore file; or as globs in which `*` also matches slashes, where one without a
 slash is matched against names, and one with a slash against paths below the root."""
 
-MAX_STARS = 10
-"""A pattern with more wildcards can keep a regular expression busy for hours."""
+MAX_DOUBLE_STARS = 4
+"""With more of them, a pattern and a deep folder can keep a regular expression busy for hours."""
 
 
 _ALL_INSIDE = re.compile(r"/\*\*\s*$")
@@ -89,18 +89,29 @@ class _GitIgnore:
         return self._all[number][1].search(path) is not None
 
 
+def _without_backtracking(regex: str) -> str:
+    """The same regular expression, in which a wildcard takes the first match of what follows it, up to the next one.
+
+    Otherwise a pattern like "*a*a*a*b" takes as many steps as there are ways to choose the letters a in a name.
+    """
+    first, *parts = regex.split("[^/]*")
+    last = parts.pop() if parts else None
+    parts = [f"[^/]*{part}" if "(" in part else f"(?>[^/]*?{part})" for part in parts]
+    return first + "".join(parts) + ("" if last is None else f"[^/]*{last}")
+
+
 def _parsed(pattern: str) -> tuple[bool, re.Pattern[str]]:
     """Whether a pattern excludes, and what it matches. Unlike in a file, one that begins with # is not a comment."""
     from pathspec import GitIgnoreSpec
 
     line = f"\\{pattern}" if pattern.startswith("#") else pattern
     line = _ALL_INSIDE.sub("/**/*", line) if line.strip() else "/"  # "/" matches nothing.
-    if len(re.findall(r"(?<!\\)\*", pattern)) > MAX_STARS:
-        raise UsageError(f"`exclude`: {pattern} contains more than {MAX_STARS} wildcards")
+    if pattern.count("**") > MAX_DOUBLE_STARS:
+        raise UsageError(f"`exclude`: {pattern} contains ** more than {MAX_DOUBLE_STARS} times")
     try:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # "[[:alpha:]]"
             [parsed] = GitIgnoreSpec.from_lines([line]).patterns
-            regex = r"(?!)" if parsed.regex is None else rf"(?s:{parsed.regex.pattern})\Z"
+            regex = r"(?!)" if parsed.regex is None else rf"(?s:{_without_backtracking(parsed.regex.pattern)})\Z"
             return bool(parsed.include), re.compile(regex)
     except (ValueError, re.error) as exc:
         raise UsageError(f"`exclude`: {pattern} cannot be used as a pattern of gitignore") from exc

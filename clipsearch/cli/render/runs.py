@@ -101,7 +101,7 @@ def index_text(report: IndexReport) -> str:
         if count:
             lines.append(f"  {count:>7,}  {text}")
     for problems, text in (
-        (report.placeholders, "placeholders without content, not indexed; once it is on this computer, index again"),
+        (report.placeholders, "placeholders, not indexed until the cloud client has fetched their content"),
         (report.partial, "partially indexed (truncated files)"),
         (report.changing, "changed while they were read; left for the next run"),
         (report.failed, "failed"),
