@@ -89,6 +89,8 @@ def test_what_describes_other_images_is_not_read() -> None:
     elements = f"<xmpMM:Pantry><rdf:Bag><rdf:li>{inner}</rdf:li></rdf:Bag></xmpMM:Pantry>"
     assert facts(elements=elements) == Facts()
     assert facts(elements=f"<xmpMM:X><rdf:RDF>{inner}</rdf:RDF></xmpMM:X>") == Facts()
+    assert facts(elements=f"<rdf:RDF>text{inner}</rdf:RDF>") == Facts()
+    assert facts(more=f"<rdf:RDF>text{inner}<a>text</a></rdf:RDF>") == Facts()
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ class _Properties:
             raise XmpError(f"the XMP is nested more than {_MAX_DEPTH} deep")
         depth = len(self._open) - self._root
         self._open.append(name)
-        if name == _ROOT:
-            self._root = min(self._root, len(self._open))
+        if name == _ROOT and depth < 0:
+            self._root = len(self._open)
         elif depth == 0:
             for attribute, value in attributes.items():
                 self._keep(attribute, [("", value)])
