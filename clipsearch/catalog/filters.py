@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.catalog import facts, on_facts
 from clipsearch.catalog.catalog import Catalog, EncoderRow
@@ -42,6 +42,15 @@ def escaped(folder: bytes) -> bytes:
 def unescaped(place: bytes) -> bytes:
     """The folder that `escaped` was given."""
     return _ESCAPED.sub(rb"\1", place)
+
+
+class Where(NamedTuple):
+    """What to join to `contents c`, a condition on it, and its parameters. narrows: it may leave few contents."""
+
+    join: str
+    condition: str
+    values: list[object]
+    narrows: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +114,11 @@ class Filter:
     def __bool__(self) -> bool:
         return any(getattr(self, f.name) for f in fields(self))
 
-    def where(self, *, by_path: bool) -> tuple[str, str, list[object]]:
-        """What to join to `c` (contents), the condition, and its parameters. One of its live files must match
-        `where_file`, too; with `by_path`, those that do are looked up first.
+    def where(self, *, by_path: bool, by_bytes: bool) -> Where:
+        """The condition on `c` (contents): one of its live files must match `where_file`, too.
 
-        Conditions are checked in this order: the cheap ones first.
+        by_path: look up these files first. by_bytes: no path has facts of the kinds that are asked for. The cheap
+        conditions come first.
         """
         terms: list[str] = []
         values: list[object] = []
@@ -138,28 +147,33 @@ class Filter:
             add("c.reason IS NOT ?", [BLANK])
         if self.camera is not None:
             add("contains_folded(c.camera, ?)", [folded(self.camera)])
-        wanted = list(self._on_facts())
+        wanted, narrows = self.on_facts(), True
+        has_path = bool(wanted) and not by_bytes
         if not by_path:
             for fact in wanted:
-                add(*fact.possible())
-            if wanted and file_condition == "1":
+                add(*(fact.of_bytes() if by_bytes else fact.possible()))
+            narrows = len(terms) > 1
+            if has_path and file_condition == "1":
                 add("p.id IS NOT NULL")
             else:
                 add(f"EXISTS (SELECT 1 {live} AND f.content_id = c.id)", file_values)
-        for fact in wanted:
-            add(*fact.exact())
-        return facts.PATH if wanted else "", " AND ".join(terms), values
+        if has_path:
+            for fact in wanted:
+                add(*fact.exact())
+        return Where(facts.PATH if has_path else "", " AND ".join(terms), values, narrows)
 
-    def _on_facts(self) -> Iterator[on_facts.OnFact]:
+    def on_facts(self) -> list[on_facts.OnFact]:
+        """The conditions on facts that a path may have, too."""
+        found = [on_facts.tagged(tag) for tag in self.tags]
         if self.taken is not None:
-            yield on_facts.taken(*self.taken)
+            found.append(on_facts.taken(*self.taken))
         if self.near is not None:
-            yield on_facts.near(self.near.lat, self.near.lon, self.near.km)
+            found.append(on_facts.near(self.near.lat, self.near.lon, self.near.km))
         if self.rating is not None:
-            yield on_facts.rated(*self.rating)
-        yield from map(on_facts.tagged, self.tags)
+            found.append(on_facts.rated(*self.rating))
         if self.caption is not None:
-            yield on_facts.captioned(self.caption)
+            found.append(on_facts.captioned(self.caption))
+        return found
 
     def where_file(self) -> tuple[str, list[object]]:
         """The condition on `f` (files) alone, with its parameters."""
@@ -184,15 +198,23 @@ def matching(catalog: Catalog, encoder_id: int, chosen: Filter) -> NDArray[np.in
     import numpy as np
 
     install(catalog.conn)
-    by_path = _begins_with_files(catalog.conn, chosen)
-    join, condition, values = chosen.where(by_path=by_path)
+    where = _where(catalog.conn, chosen)
     # SQLite keeps the order of a CROSS JOIN. The index of embeddings that it then uses has all that is read of them.
-    if by_path or len(values) > 1:
-        tables = f"contents c {join} CROSS JOIN embeddings e ON e.encoder_id = ? AND e.content_id = c.id"
+    if where.narrows:
+        tables = f"contents c {where.join} CROSS JOIN embeddings e ON e.encoder_id = ? AND e.content_id = c.id"
     else:
-        tables = f"embeddings e CROSS JOIN contents c ON e.encoder_id = ? AND e.content_id = c.id {join}"
-    rows = catalog.conn.execute(f"SELECT e.seq FROM {tables} WHERE {condition}", (encoder_id, *values))
+        tables = f"embeddings e CROSS JOIN contents c ON e.encoder_id = ? AND e.content_id = c.id {where.join}"
+    rows = catalog.conn.execute(f"SELECT e.seq FROM {tables} WHERE {where.condition}", (encoder_id, *where.values))
     return np.sort(np.fromiter((seq for (seq,) in rows), np.int64))
+
+
+def _where(conn: sqlite3.Connection, chosen: Filter) -> Where:
+    """The condition of a filter, in the form that is the fastest for this catalog."""
+    if _begins_with_files(conn, chosen):
+        return chosen.where(by_path=True, by_bytes=False)
+    known = {f"{fact.known} IS NOT NULL" for fact in chosen.on_facts()}
+    some = f"SELECT EXISTS (SELECT 1 FROM files WHERE {' OR '.join(known or ['0'])})"
+    return chosen.where(by_path=False, by_bytes=not conn.execute(some).fetchone()[0])
 
 
 def _begins_with_files(conn: sqlite3.Connection, chosen: Filter) -> bool:
@@ -212,13 +234,13 @@ def matching_vectors(catalog: Catalog, row: EncoderRow, chosen: Filter) -> tuple
     import numpy as np
 
     install(catalog.conn)
-    join, condition, values = chosen.where(by_path=_begins_with_files(catalog.conn, chosen))
+    where = _where(catalog.conn, chosen)
     vectors = np.empty((catalog.embeddings.count_images(row.id), row.info.dim), np.float32)
     ids: list[int] = []
     found = catalog.conn.execute(
-        f"SELECT c.id, e.vector FROM embeddings e JOIN contents c ON c.id = e.content_id {join} "
-        f"WHERE e.encoder_id = ? AND e.view = 0 AND {condition}",
-        (row.id, *values),
+        f"SELECT c.id, e.vector FROM embeddings e JOIN contents c ON c.id = e.content_id {where.join} "
+        f"WHERE e.encoder_id = ? AND e.view = 0 AND {where.condition}",
+        (row.id, *where.values),
     )
     while part := found.fetchmany(CHUNK):
         some = stacked([vector for _, vector in part], row.info.dim)

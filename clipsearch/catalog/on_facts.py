@@ -28,14 +28,21 @@ class OnFact(NamedTuple):
         """What holds for a content `c` with the first path `p` (`facts.PATH`), and the parameters."""
         return self.condition.format_map(facts.EXPRESSIONS), self.values
 
+    def of_bytes(self) -> Added:
+        """What holds for a content `c` if no path has such facts."""
+        both = f"({self.rough or 1}) AND {self.condition}"
+        return both.format_map(_columns("c")), (*self.rough_values, *self.values)
+
     def possible(self) -> Added:
-        """What also holds then, and is much cheaper: the bytes pass, or a file of this content does."""
+        """What holds in any case, and is much cheaper than to find first paths: the bytes pass, or some file does."""
         rough, values = (self.rough, self.rough_values) if self.rough else (self.condition, self.values)
-        bytes_pass, file_passes = (
-            rough.format_map({name: f"{table}.{name}" for name in facts.EXPRESSIONS}) for table in ("c", "f")
-        )
-        files = f"SELECT f.content_id FROM files f WHERE f.{self.known} IS NOT NULL AND {file_passes}"
-        return f"({bytes_pass} OR c.id IN ({files}))", (*values, *values)
+        passes = rough.format_map(_columns("f"))
+        files = f"SELECT f.content_id FROM files f WHERE f.{self.known} IS NOT NULL AND {passes}"
+        return f"({rough.format_map(_columns('c'))} OR c.id IN ({files}))", (*values, *values)
+
+
+def _columns(table: str) -> dict[str, str]:
+    return {name: f"{table}.{name}" for name in facts.EXPRESSIONS}
 
 
 def taken(low: str, high: str) -> OnFact:
