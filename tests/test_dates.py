@@ -24,6 +24,11 @@ from clipsearch.images.dates import Moment, offset, parse
         ("2021", "2021"),
         ("2021:00:00 00:00:00", "2021"),
         ("2021:05:03 77:00:00", "2021-05-03"),
+        ("20210503T140211", "2021-05-03T14:02:11"),
+        ("20210503140211.5", "2021-05-03T14:02:11.5"),
+        ("20210503 1402", "2021-05-03T14:02:00"),
+        ("20210503", "2021-05-03"),
+        ("20210500", "2021-05"),
     ],
 )
 def test_what_can_be_read_of_a_date_is_kept(text: str, expected: str) -> None:
@@ -32,7 +37,18 @@ def test_what_can_be_read_of_a_date_is_kept(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "    :  :     :  :  ", "0000:00:00 00:00:00", "2021:13:03", "yesterday", "2021:02:30"]
+    "text",
+    [
+        "",
+        "    :  :     :  :  ",
+        "0000:00:00 00:00:00",
+        "2021:13:03",
+        "yesterday",
+        "2021:02:30",
+        "12345678",
+        "202105031",
+        "0001-01-01",
+    ],
 )
 def test_what_is_no_date_is_none(text: str) -> None:
     assert parse(text) is None
@@ -42,6 +58,7 @@ def test_fractions_and_offsets_are_kept() -> None:
     assert parse("2021:05:03 14:02:11", fraction="10") == Moment("2021-05-03T14:02:11.1")
     assert parse("2021:05:03 14:02:11", fraction="  ") == Moment("2021-05-03T14:02:11")
     assert parse("2021-05-03T14:02:11+02:00") == Moment("2021-05-03T14:02:11", 120)
+    assert parse("20210503T140211+0200") == Moment("2021-05-03T14:02:11", 120)
     assert parse("2021-05-03T14:02:11Z") == Moment("2021-05-03T14:02:11", 0)
     assert [offset(text) for text in ("-05:30", "+0900", "+15:00", "CET", "")] == [-330, 540, None, None, None]
 

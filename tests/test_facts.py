@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import piexif
+import pillow_jxl  # noqa: F401 - registers JPEG XL with Pillow
 import pytest
 from helpers import age
 from PIL import Image, PngImagePlugin, TiffImagePlugin
@@ -101,9 +102,32 @@ def as_raw_profile() -> bytes:
     return saved("PNG", pnginfo=info)
 
 
+def with_box(data: bytes, kind: bytes, content: bytes, *, size: int | None = None) -> bytes:
+    """A file made of boxes, with another one at the end, or with this size; 1: an extended one."""
+    long = struct.pack(">Q", len(content) + 16) if size == 1 else b""
+    return data + struct.pack(">L", len(content) + 8 if size is None else size) + kind + long + content
+
+
+JP2, JXL = saved("JPEG2000"), saved("JXL", use_container=True)
+UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
+
+
+@pytest.mark.parametrize(
+    ("start", "kind", "size"),
+    [
+        *((JXL, b"xml ", size) for size in (2, 7, 8, 2**32 - 1)),
+        *((JP2, b"uuid", size) for size in (8, 2**32 - 1)),  # Pillow refuses the others.
+    ],
+)
+def test_boxes_of_any_size_cost_only_their_facts(start: bytes, kind: bytes, size: int) -> None:
+    assert facts(with_box(start, kind, b"", size=size)).caption is None
+
+
 @pytest.mark.parametrize(
     "data",
     [
+        *(with_box(JP2, b"uuid", UUID + FULL.encode(), size=size) for size in (None, 0, 1)),
+        *(with_box(JXL, b"xml ", FULL.encode(), size=size) for size in (None, 0, 1)),
         saved("JPEG", xmp=FULL.encode()),
         saved("WEBP", xmp=FULL.encode()),
         saved("AVIF", xmp=FULL.encode()),

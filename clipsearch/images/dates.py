@@ -20,6 +20,9 @@ _MOMENT = re.compile(
 """The parts of a date: year, month, day, hour, minute, second, fraction, offset. EXIF has colons in its days. The years
 of three digits are no photographs': year 1 is what some libraries begin with."""
 
+_COMPACT = re.compile(r"\s*(\d{4})(\d\d)(\d\d)(?:[T\s]?(\d\d)(\d\d)(\d\d)?)?(?!\d)")
+"""A date, or a date and a time, without separators."""
+
 _WRITTEN = re.compile(
     r"""\s*(?:[a-z]{3,9}\.?,?\s+)?
     (?:(?P<day>\d{1,2})[\s-]+(?P<month>[a-z]{3})[a-z]*\.?,?[\s-]+(?P<year>\d{4})
@@ -47,6 +50,9 @@ def parse(text: str, *, fraction: str = "") -> Moment | None:
 
     Hour 24 and second 60 count on; a day whose time is missing or blank stays a day. None where there is no date.
     """
+    if compact := _COMPACT.match(text):
+        parts = [part for part in compact.groups() if part]
+        text = "-".join(parts[:3]) + "T" * (len(parts) > 3) + ":".join(parts[3:]) + text[compact.end() :]
     match = _MOMENT.match(text)
     if match is None:
         return None
@@ -62,8 +68,8 @@ def parse(text: str, *, fraction: str = "") -> Moment | None:
         date += datetime.timedelta(hours=int(hour), minutes=int(minute), seconds=int(second or 0))
     except (ValueError, OverflowError):
         return None
-    parts = (digits or _digits(fraction)).rstrip("0")[:6]
-    return Moment(date.isoformat(timespec="seconds") + f".{parts}" * bool(parts), offset(zone or ""))
+    digits = (digits or _digits(fraction)).rstrip("0")[:6]
+    return Moment(date.isoformat(timespec="seconds") + f".{digits}" * bool(digits), offset(zone or ""))
 
 
 def parse_written(text: str) -> Moment | None:

@@ -5,7 +5,6 @@ Formats: IPTC-NAA Information Interchange Model 4.2; Adobe Photoshop File Format
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 
@@ -37,7 +36,8 @@ def read(data: bytes) -> Facts:
     def first(name: tuple[int, int]) -> str:
         return text.printable((texts(name) or [""])[0])
 
-    moment = parse(_moment(first(_DAY), first(_TIME)))
+    day, time = first(_DAY), first(_TIME)
+    moment = parse(f"{day}T{time}") or parse(day)
     return Facts(
         taken_at=moment and moment.text,
         taken_offset=moment and moment.offset,
@@ -83,13 +83,3 @@ def _decoded(value: bytes, *, is_utf8: bool) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("utf-8" if is_utf8 else "cp1252", "replace")
-
-
-def _moment(day: str, time: str) -> str:
-    """ISO 8601 from "20210503" and "102030+0200", which some write with separators."""
-    if re.fullmatch(r"\d{8}", day):
-        day = f"{day[:4]}-{day[4:6]}-{day[6:]}"
-    if match := re.fullmatch(r"(\d\d):?(\d\d):?(\d\d)?\s*([+-]\d\d:?\d\d|Z)?", time):
-        hour, minute, second, zone = match.groups()
-        return f"{day}T{hour}:{minute}:{second or '00'}{zone or ''}"
-    return day
