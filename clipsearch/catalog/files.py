@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,19 @@ class Beside(NamedTuple):
     content_id: int
     format: str | None
     taken_at: str | None
+
+
+def state_now(path: bytes, state: FileState) -> FileState:
+    """The state of a file that was present or offline when the catalog saw it last: it may have gone, or be back."""
+    if state not in ("present", "offline"):
+        return state
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "offline"
+    except OSError as exc:
+        return "unreadable" if exc.errno in (errno.EACCES, errno.EPERM) else "offline"
+    return "present"
 
 
 class Files:

@@ -154,7 +154,7 @@ class Reconciler:
             known = states[content_id] if same and content_id is not None else _PENDING
             if known >= _PENDING or changed or self._rehash:
                 again = known == _PENDING or (known == _STALE and not self._rehash)
-                touched = known < _PENDING and changed
+                touched = known < _PENDING and changed and not self._rehash
                 self.worklist.add(candidate, content_id, state, pending=same and again and not changed, touched=touched)
                 continue
             if ctime_ns != candidate.ctime_ns and candidate.ctime_ns is not None:

@@ -11,6 +11,7 @@ from typing import Literal
 from clipsearch.catalog import pending, places, snapshots
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.catalog.facts import EXPRESSIONS
+from clipsearch.catalog.files import state_now
 from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, ways
 from clipsearch.indexing.roots import Roots
@@ -96,6 +97,8 @@ def describe(catalog: Catalog, content_id: int) -> Shown:
         reason=content.reason,
         decoder=content.decoder,
         added_at=content.added_at,
-        files=tuple((os.fsdecode(file.path), file.state) for file in catalog.files.of_content(content_id)),
+        files=tuple(
+            (os.fsdecode(file.path), state_now(file.path, file.state)) for file in catalog.files.of_content(content_id)
+        ),
         views=tuple(catalog.embeddings.views_of(content_id)),
     )

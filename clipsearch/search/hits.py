@@ -9,11 +9,12 @@ from dataclasses import replace
 from clipsearch.catalog import filters
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.contents import ContentRow
+from clipsearch.catalog.files import state_now
 from clipsearch.catalog.filters import Filter
 from clipsearch.catalog.local_time import local_text
 from clipsearch.encoders.base import Encoder
 from clipsearch.search.neighbours import Neighbour
-from clipsearch.types import Hit, Sort
+from clipsearch.types import FileState, Hit, Sort
 
 
 def make_hits(
@@ -51,11 +52,11 @@ def make_many_hits(
 
 
 def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encoder: Encoder | None) -> Hit:
-    files = sorted(row.files, key=lambda file: inside is not None and file[0] not in inside)
+    files, states = _as_they_are(row.files, inside)
     return Hit(
         id=row.id,
-        path=os.fsdecode(files[0][0]),
-        paths=tuple(os.fsdecode(p) for p, _ in files),
+        path=os.fsdecode(files[0]),
+        paths=tuple(map(os.fsdecode, files)),
         score=neighbour.score,
         bytes=row.bytes,
         format=row.format,
@@ -63,7 +64,8 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
         height=row.height,
         taken_at=row.taken_at,
         state=row.state,
-        offline=all(state != "present" for _, state in files),
+        offline="present" not in states,
+        unreadable="present" not in states and "unreadable" in states,
         explain=encoder.explain(neighbour.vector) if encoder and neighbour.vector is not None else (),
         relevance=neighbour.relevance,
         view=neighbour.view,
@@ -78,6 +80,28 @@ def _hit(row: ContentRow, neighbour: Neighbour, inside: set[bytes] | None, encod
         rating=row.rating,
         also=neighbour.also,
     )
+
+
+def _as_they_are(
+    files: Sequence[tuple[bytes, FileState]], inside: set[bytes] | None
+) -> tuple[list[bytes], set[FileState]]:
+    """The paths of a hit, those in `inside` first, and of these the first that exists now; the states of all tried.
+
+    A drive may have been unplugged, or plugged in, since the last run. Mostly one look at the disk is enough.
+    """
+    states: set[FileState] = set()
+    ordered: list[bytes] = []
+    for is_outside in (False, True):
+        group = [file for file in files if (inside is not None and file[0] not in inside) is is_outside]
+        paths = [path for path, _ in group]
+        for path, state in group if "present" not in states else ():
+            states.add(now := state_now(path, state))
+            if now == "present":
+                paths.remove(path)
+                paths.insert(0, path)
+                break
+        ordered += paths
+    return ordered, states
 
 
 def sort_hits(hits: tuple[Hit, ...], sort: Sort) -> tuple[Hit, ...]:

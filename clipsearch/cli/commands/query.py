@@ -239,9 +239,11 @@ def _note(result: QueryResult, *, relevant: bool, page: int, k: int, where: Filt
         # `clipsearch index` has already told a script.
         if output.is_terminal(sys.stderr) or notice.kind != "fallback":
             output.note(notice)
-    offline = sum(hit.offline for hit in result.hits)
-    if offline and not output.to_terminal():
-        output.note(f"{offline} of these {len(result.hits)} are offline: none of their paths can be read now")
+    unreadable = sum(hit.unreadable for hit in result.hits)
+    offline = sum(hit.offline for hit in result.hits) - unreadable
+    for count, state in ((offline, "offline"), (unreadable, "unreadable")):
+        if count and not output.to_terminal():
+            output.note(f"{count} of these {len(result.hits)} are {state}: none of their paths can be read now")
     weak: Any = result.model.details.get("weak_below")
     if not result.hits:
         if result.relevant is not None:

@@ -23,7 +23,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
     value: dict[str, Any] = {"id": hit.id, **path_keys(hit.path), "paths": [keys["path"] for keys in paths]}
     if any("path_b64" in keys for keys in paths):
         value["paths_b64"] = [in_base64(path) for path in hit.paths]
-    value |= fields(hit, "score bytes format width height taken_at state offline")
+    value |= fields(hit, "score bytes format width height taken_at state offline unreadable")
     value["explain"] = [fields(seen, "label score") for seen in hit.explain]
     value["also"] = [{"id": each.id, **path_keys(each.path), "format": each.format} for each in hit.also]
     value |= fields(hit, "relevance view box taken_offset taken_source lat lon place_source caption")
@@ -50,7 +50,8 @@ def query_text(result: QueryResult) -> str:
         more = f"  (+{len(hit.paths) - 1} more)" if len(hit.paths) > 1 else ""
         if hit.also:
             more += f"  (+ {', '.join(each.format or '?' for each in hit.also)})"
-        mark = "  (offline)" if hit.offline else "  (truncated)" if hit.state == "partial" else ""
+        away = "  (unreadable)" if hit.unreadable else "  (offline)" if hit.offline else ""
+        mark = away or "  (truncated)" * (hit.state == "partial")
         if hit.box is not None:
             mark = f"  (part {part_of(hit.box)}){mark}"
         pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
