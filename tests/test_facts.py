@@ -8,6 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import piexif
@@ -342,7 +343,10 @@ def test_dates_of_the_satellites_clock(stamp: bytes, time: Any, at: str | None) 
     ],
 )
 def test_what_cameras_write_for_a_caption_is_not_one(text: str) -> None:
-    assert facts(saved("JPEG", exif=exif(main={piexif.ImageIFD.ImageDescription: text.encode()}))).caption is None
+    written = exif(main={piexif.ImageIFD.ImageDescription: text.encode()})
+    copied = packet(elements=f"<dc:description>{escape(text)}</dc:description><dc:title>Mine</dc:title>").encode()
+    assert facts(saved("JPEG", exif=written)).caption is None
+    assert facts(saved("JPEG", exif=written, xmp=copied)).caption == "Mine"
 
 
 @pytest.mark.parametrize(

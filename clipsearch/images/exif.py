@@ -43,16 +43,6 @@ _KEPT = (
 _UTF16 = (Base.XPTitle, Base.XPComment, Base.XPKeywords, Base.XPSubject)
 _CAPTIONS = (Base.ImageDescription, Base.XPTitle, Base.XPSubject, Base.XPComment)
 
-_MAKERS = "olympus|konica|minolta|pentax|kodak|casio|fujifilm|samsung|vivitar|polaroid|ricoh|nikon|canon|sony|panasonic"
-_NO_CAPTION = re.compile(
-    rf"""(?:(?:(?:{_MAKERS})\ ?)*(?:digital\ (?:still\ )?camera|dsc)? | <[^<>]*> | .{{0,3}}\bdcim\b.* | \W*
-    | default | untitled | null | none | n/a | exif[_ ]?jpeg(?:[_ ]picture)? | jpeg | image | picture | photo
-    | (?:oz|rpt|nor|cof|fil|dav|mde|edf|hdr|sdr|rhdr|btf|ptr|ptfbty|fbt|bst|pl|_cuhappy|_)+
-    | (?:dscf?|dscn|img|pict|p|dji|gopr|mvc|cimg|sdc|sam|wp)[_-]?\d+(?:\.\w{{3,4}})?)""",
-    re.IGNORECASE | re.VERBOSE,
-)
-"""What cameras and programs write for a caption themselves: "OLYMPUS DIGITAL CAMERA", "SONY DSC", the file's name."""
-
 _T = TypeVar("_T")
 
 
@@ -104,7 +94,7 @@ def read(exif: Image.Exif | None) -> Found:
         taken_offset=taken and taken.offset,
         lat=lat,
         lon=lon,
-        caption=next((each for tag in _CAPTIONS if (each := _caption(tags.get(tag.name)))), None),
+        caption=next((each for tag in _CAPTIONS if (each := text.caption(str(tags.get(tag.name, ""))))), None),
         keywords=text.keywords(re.split("[;\0]", _utf16(_get(exif, Base.XPKeywords)))),
         rating=text.rating(str(tags.get("Rating")), percent=str(_plain(0, _get(exif, Base.RatingPercent)))),
     )
@@ -163,11 +153,6 @@ def _taken_gps(gps: Mapping[int, Any]) -> Moment | None:
     hour, minute, second = (number or 0.0 for number in numbers)
     time = parse(f"{day.text[:10]}T{hour:.0f}:{minute:.0f}:{second:09.6f}")
     return Moment((time or day).text, 0)
-
-
-def _caption(value: object) -> str | None:
-    """A text that somebody may have written, and no camera."""
-    return value if isinstance(value, str) and not _NO_CAPTION.fullmatch(value) else None
 
 
 def _camera(make: str, model: str) -> str | None:

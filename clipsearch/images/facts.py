@@ -77,10 +77,10 @@ def _others(tags: Mapping[int, Any], info: Mapping[Any, Any]) -> dict[str, Facts
     if data := data or _raw_profile(info, "iptc"):
         found["iptc"] = exif.attempt(lambda: iptc.read(data)) or Facts()
     moment = parse_written(_text(info, "Creation Time"))
-    caption = _text(info, "Description") or _text(info, "Title")
+    caption = text.caption(_text(info, "Description"), _text(info, "Title"))
     if moment or caption:
         at, offset = moment or Moment("")
-        found["png"] = Facts(taken_at=at or None, taken_offset=offset, caption=caption or None)
+        found["png"] = Facts(taken_at=at or None, taken_offset=offset, caption=caption)
     return found
 
 

@@ -41,7 +41,7 @@ def read(data: bytes) -> Facts:
     return Facts(
         taken_at=moment and moment.text,
         taken_offset=moment and moment.offset,
-        caption=first(_CAPTION) or first(_TITLE) or None,
+        caption=text.caption(*texts(_CAPTION), *texts(_TITLE)),
         keywords=text.keywords(texts(_KEYWORD)),
     )
 

@@ -11,6 +11,17 @@ MAX_CHARACTERS = 500
 
 MAX_KEYWORDS, MAX_KEYWORD_CHARACTERS = 200, 200
 
+_MAKERS = "olympus|konica|minolta|pentax|kodak|casio|fujifilm|samsung|vivitar|polaroid|ricoh|nikon|canon|sony|panasonic"
+_NO_CAPTION = re.compile(
+    rf"""(?:(?:(?:{_MAKERS})\ ?)*(?:digital\ (?:still\ )?camera|dsc)? | <[^<>]*> | .{{0,3}}\bdcim\b.* | [\s!-/:-@\[-`{{-~]*
+    | \{{.*\}} | imagej=.* | created\ with\ (?:the\ )?gimp.* | default | untitled | null | none | n/a
+    | exif[_ ]?jpeg(?:[_ ]picture)? | jpeg | image | picture | photo
+    | (?:oz|rpt|nor|cof|fil|dav|mde|edf|hdr|sdr|rhdr|btf|ptr|ptfbty|fbt|bst|pl|_cuhappy|_)+
+    | (?:dscf?|dscn|img|pict|p|dji|gopr|mvc|cimg|sdc|sam|wp)[_-]?\d+(?:\.\w{{3,4}})?)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What cameras and programs write for a caption themselves: "OLYMPUS DIGITAL CAMERA", "SONY DSC", the file's name."""
+
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -21,6 +32,11 @@ def printable(text: str, most: int = MAX_CHARACTERS) -> str:
         return spaced[:most].rstrip()
     kept = (c for c in spaced if unicodedata.category(c) not in ("Cc", "Cs", "Cn") and c not in _DIRECTION_MARKS)
     return "".join(kept).strip()[:most].rstrip()
+
+
+def caption(*texts: str) -> str | None:
+    """The first text, made printable, that somebody may have written, and no camera."""
+    return next((each for text in texts if not _NO_CAPTION.fullmatch(each := printable(text))), None)
 
 
 def keywords(texts: Iterable[str]) -> tuple[str, ...]:

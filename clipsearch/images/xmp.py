@@ -177,7 +177,7 @@ def _facts(found: dict[str, list[tuple[str, str]]]) -> Facts:
         taken_offset=moment and moment.offset,
         lat=place and place[0],
         lon=place and place[1],
-        caption=first("dc:description", "dc:title") or None,
+        caption=text.caption(*texts("dc:description"), *texts("dc:title")),
         keywords=text.keywords(words),
         rating=text.rating(first("xmp:Rating"), percent=first("MicrosoftPhoto:Rating")),
     )
