@@ -13,9 +13,9 @@ MAX_KEYWORDS, MAX_KEYWORD_CHARACTERS = 200, 200
 
 _MAKERS = "olympus|konica|minolta|pentax|kodak|casio|fujifilm|samsung|vivitar|polaroid|ricoh|nikon|canon|sony|panasonic"
 _NO_CAPTION = re.compile(
-    rf"""(?:(?:(?:{_MAKERS})\ ?)*(?:digital\ (?:still\ )?camera|dsc)? | <[^<>]*> | .{{0,3}}\bdcim\b.* | [\s!-/:-@\[-`{{-~]*
-    | \{{.*\}} | imagej=.* | created\ with\ (?:the\ )?gimp.* | default | untitled | null | none | n/a
-    | exif[_ ]?jpeg(?:[_ ]picture)? | jpeg | image | picture | photo
+    rf"""(?:(?:(?:{_MAKERS})\ ?)*(?:digital\ (?:still\ )?camera|dsc)? | <[^<>]*> | .{{0,3}}\bdcim\b.*
+    | [\s!-/:-@\[-`{{-~]* | \{{.*\}} | imagej=.* | created\ with\ (?:the\ )?gimp.*
+    | default | untitled | null | none | n/a | exif[_ ]?jpeg(?:[_ ]picture)? | jpeg | image | picture | photo
     | (?:oz|rpt|nor|cof|fil|dav|mde|edf|hdr|sdr|rhdr|btf|ptr|ptfbty|fbt|bst|pl|_cuhappy|_)+
     | (?:dscf?|dscn|img|pict|p|dji|gopr|mvc|cimg|sdc|sam|wp)[_-]?\d+(?:\.\w{{3,4}})?)""",
     re.IGNORECASE | re.VERBOSE,
