@@ -23,8 +23,8 @@ import tzfpy
 from clipsearch.catalog import filters, functions, snapshots
 from clipsearch.catalog.cache import NO_CACHE
 from clipsearch.catalog.catalog import Catalog
-from clipsearch.catalog.files import PathFacts
 from clipsearch.catalog.filters import Filter, Near
+from clipsearch.catalog.path_facts import PathFacts
 from clipsearch.cli.filters import parse_near, parse_rating, parse_since, parse_size, parse_taken
 from clipsearch.errors import UsageError
 from clipsearch.images.open import READER_REVISION

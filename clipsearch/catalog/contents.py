@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from clipsearch.catalog import facts
@@ -15,8 +14,7 @@ from clipsearch.types import ContentState, FileState, HitState, ImageFacts
 PathBytes = bytes  # where a field is called `bytes`
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRow:
+class ContentRow(NamedTuple):
     """What a search result shows of a content; `files` are its live ones as (path, state), present ones first.
 
     The date, the place and the words are those of `catalog.facts`.

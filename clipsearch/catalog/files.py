@@ -6,10 +6,13 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 
 from clipsearch.files import below, mtime_of, span
 from clipsearch.types import MAX_INTEGER, Candidate, ContentState, FileState
+
+if TYPE_CHECKING:
+    from clipsearch.catalog.path_facts import PathFacts
 
 LIVE = "('present', 'offline', 'unreadable')"
 """File states that make a content a hit, as SQL. Missing files are no hits."""
@@ -24,24 +27,6 @@ class FileRow(NamedTuple):
     path: bytes
     content_id: int | None
     state: FileState
-
-
-class PathFacts(NamedTuple):
-    """The facts that belong to a path: columns of `files`. `keywords` is a JSON list.
-
-    The sources are those of `catalog.facts`.
-    """
-
-    taken_at: str | None
-    taken_offset: int | None
-    taken_source: str | None
-    lat: float | None
-    lon: float | None
-    place_source: str | None
-    caption: str | None
-    caption_source: str | None
-    keywords: str | None
-    rating: int | None
 
 
 class Beside(NamedTuple):
@@ -94,7 +79,7 @@ class Files:
 
     def put_facts(self, path: bytes, sidecars: str, facts: PathFacts) -> None:
         """Replace the facts that belong to the path of a known file. sidecars: see `Candidate`."""
-        columns = ", ".join(f"{name} = ?" for name in PathFacts._fields)
+        columns = ", ".join(f"{name} = ?" for name in facts._fields)
         self._conn.execute(f"UPDATE files SET sidecars = ?, {columns} WHERE path = ?", (sidecars, *facts, path))
 
     # Looking files up

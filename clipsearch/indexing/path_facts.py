@@ -11,7 +11,7 @@ from typing import Any
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.facts import NAME, SIDECAR, TAKEOUT
-from clipsearch.catalog.files import PathFacts
+from clipsearch.catalog.path_facts import PathFacts
 from clipsearch.errors import reason
 from clipsearch.indexing import takeout
 from clipsearch.indexing.filesystems import FileSystems

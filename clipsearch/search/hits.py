@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 from clipsearch.catalog import filters
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.contents import ContentRow
 from clipsearch.catalog.files import state_now
 from clipsearch.catalog.filters import Filter
-from clipsearch.catalog.local_time import local_text
 from clipsearch.encoders.base import Encoder
 from clipsearch.search.neighbours import Neighbour
 from clipsearch.types import FileState, Hit, Sort
@@ -34,7 +32,7 @@ def make_hits(
     if not unfold:
         return tuple(_hit(rows[n.content_id], n, inside, encoder) for n in neighbours)
     return tuple(
-        _hit(replace(rows[n.content_id], files=(file,)), n, inside, encoder)
+        _hit(rows[n.content_id]._replace(files=(file,)), n, inside, encoder)
         for n in neighbours
         for file in rows[n.content_id].files
         if file[1] == "present" and (inside is None or file[0] in inside) and os.path.lexists(file[0])
@@ -113,6 +111,8 @@ def sort_hits(hits: tuple[Hit, ...], sort: Sort) -> tuple[Hit, ...]:
 
 def _time(hit: Hit) -> tuple[bool, str]:
     """What hits are sorted by: local time as text, in which a day comes before the moments of that day."""
+    from clipsearch.catalog.local_time import local_text
+
     if hit.taken_at is None:
         return True, ""
     return False, local_text(hit.taken_at, hit.taken_offset, hit.taken_source, lat=hit.lat, lon=hit.lon)
