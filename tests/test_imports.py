@@ -23,6 +23,9 @@ NEVER = {
     "onnxscript",
     "tifffile",
     "imagecodecs",
+    "tzfpy",
+    "pathspec",
+    "pyexpat",
 }
 HEAVY = NEVER | {"numpy", "faiss", "PIL", "onnxruntime", "tokenizers", "huggingface_hub", "safetensors", "tqdm"}
 

@@ -16,18 +16,19 @@ def local_text(
     if "T" not in moment or not is_utc(source, offset):
         return taken_at
     try:
-        zone = None if lat is None or lon is None else _zone(_name(lat, lon))
+        zone = None if lat is None or lon is None else _zone_at(lat, lon)
         local = datetime.datetime.fromisoformat(f"{moment}+00:00").astimezone(zone)
     except (ValueError, OverflowError, OSError):  # Beyond the years 1 to 9999, or the machine's own range.
         return taken_at
     return local.replace(tzinfo=None).isoformat(timespec="seconds") + f".{fraction}" * bool(fraction)
 
 
-def _name(lat: float, lon: float) -> str:
-    import tzfpy  # 2 ms and 30 MB, which few queries need.
-
-    name: str = tzfpy.get_tz(lon, lat)
-    return name
+def _zone_at(lat: float, lon: float) -> datetime.tzinfo | None:
+    try:
+        import tzfpy  # 2 ms and 30 MB, which few queries need.
+    except ImportError:
+        return None
+    return _zone(tzfpy.get_tz(lon, lat))
 
 
 @functools.lru_cache(maxsize=512)
