@@ -181,6 +181,43 @@ def test_the_walk_and_the_rules_agree(nas: Path) -> None:
         assert [p for p in everything if rules.reaches(os.fsencode(nas / p))] == found(nas, **options)
 
 
+FOLDERS_OF_A_TREE = st.lists(
+    st.sampled_from(("a", ".b", "@eaDir", "X.photoslibrary", "originals", "CaptureOne", "Cache", "lost+found")),
+    max_size=3,
+)
+FILES_OF_A_TREE = st.sampled_from(("1.jpg", "2.png", "._3.jpg", "._4.jpg", ".5.jpg", ".nomedia", ".ppignore", "6.txt"))
+OPTIONS = st.fixed_dictionaries(
+    {
+        "exclude": st.lists(st.sampled_from(("a", "*.png", "/a/*", "!1.jpg", "**/Cache", "a/")), max_size=3).map(tuple),
+        "exclude_style": st.sampled_from(("gitignore", "fnmatch")),
+        "hidden": st.booleans(),
+        "default_excludes": st.booleans(),
+        "ignore_files": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(files=st.lists(st.tuples(FOLDERS_OF_A_TREE, FILES_OF_A_TREE), max_size=12), options=OPTIONS)
+def test_the_walk_and_the_rules_agree_on_any_tree(
+    tmp_path_factory: pytest.TempPathFactory, files: list[tuple[list[str], str]], options: dict[str, object]
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    for folders, name in files:
+        path = root.joinpath(*folders, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes({"._3.jpg": APPLE_DOUBLE, ".ppignore": b"*.png\n!/1.jpg\nCache/\n"}.get(name, b"x"))
+    everything = found(root, hidden=True, default_excludes=False, ignore_files=False)
+    rules = Rules(os.fsencode(root), ScanOptions(**options))  # type: ignore[arg-type]
+    expected = found(root, **options)
+    assert [path for path in everything if rules.reaches(os.fsencode(root / path))] == expected
+    for folder in {path.rpartition("/")[0] for path in everything}:
+        seen = Walk(os.fsencode(root / folder), rules, IMAGE_SUFFIXES)
+        if rules.reaches(os.fsencode(root / folder), is_folder=True):
+            below = [os.path.relpath(os.fsdecode(c.path), root) for c in seen]
+            assert below == [path for path in expected if path.startswith(f"{folder}/" if folder else "")]
+
+
 def test_folders_of_examples_are_not_named_after_recycle_bins(tmp_path: Path) -> None:
     from clipsearch.classify.folders import class_folders
 

@@ -6,6 +6,8 @@ names, and AppleDouble files by their first bytes.
 
 from __future__ import annotations
 
+import functools
+
 TRASH, PREVIEWS, SYSTEM, APPLE_DOUBLE = "trash", "previews", "system", "apple_double"
 
 KINDS = (TRASH, PREVIEWS, SYSTEM, APPLE_DOUBLE)
@@ -61,14 +63,15 @@ def folder_kind(name: bytes, parent: bytes) -> str | None:
 
 def file_kind(name: bytes, parent: bytes) -> str | None:
     """As `folder_kind`, for a file; AppleDouble files are told by `is_apple_double`."""
-    if name.lower().startswith((b".trash", b".pending-")):  # Android's ".trashed-1700000000-IMG_1.jpg"
-        return TRASH
-    return PREVIEWS if is_package(parent.lower()) else None
+    if name.startswith(b".") and name.lower().startswith((b".trash", b".pending-")):
+        return TRASH  # Android's ".trashed-1700000000-IMG_1.jpg", for example
+    return PREVIEWS if is_package(parent) else None
 
 
+@functools.lru_cache(maxsize=64)
 def is_package(parent: bytes) -> bool:
-    """Whether a folder, by its name in lower case, is the library of a photo program."""
-    return parent.endswith(_PACKAGES)
+    """Whether a folder, by its name, is the library of a photo program."""
+    return parent.lower().endswith(_PACKAGES)
 
 
 def may_be_apple_double(name: bytes) -> bool:

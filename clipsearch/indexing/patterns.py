@@ -37,7 +37,8 @@ class Patterns(Protocol):
 @functools.lru_cache(maxsize=64)
 def compiled(patterns: tuple[str, ...], style: Style) -> Patterns:
     """Raises UsageError, which names the pattern, where one of them cannot be used."""
-    return _GitIgnore(patterns) if style == "gitignore" else _Globs(patterns)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # "[[:alpha:]]"
+        return _GitIgnore(patterns) if style == "gitignore" else _Globs(patterns)
 
 
 def is_anchored(pattern: str, style: Style) -> bool:
@@ -56,19 +57,25 @@ def literal(path: str, style: Style) -> str:
 class _Globs:
     def __init__(self, patterns: tuple[str, ...]) -> None:
         try:
-            self._all = [
-                (is_anchored(p, "fnmatch"), re.compile(fnmatch.translate(p.lstrip("/").rstrip("/")))) for p in patterns
-            ]
+            self._all = [(is_anchored(p, "fnmatch"), _regex([p])) for p in patterns]
+            self._by_path = _regex([p for p in patterns if is_anchored(p, "fnmatch")])
+            self._by_name = _regex([p for p in patterns if not is_anchored(p, "fnmatch")])
         except re.error as exc:
             raise UsageError(f"`exclude`: {' '.join(patterns)} cannot be used as globs: {exc}") from exc
 
     def excludes(self, path: str) -> bool | None:
-        return any(self.matched_by(number, path) for number in range(len(self._all))) or None
+        path = path.rstrip("/")
+        return bool(self._by_path.match(path) or self._by_name.match(path.rpartition("/")[2])) or None
 
     def matched_by(self, number: int, path: str) -> bool:
         by_path, pattern = self._all[number]
         path = path.rstrip("/")
         return pattern.match(path if by_path else path.rpartition("/")[2]) is not None
+
+
+def _regex(globs: list[str]) -> re.Pattern[str]:
+    """What matches any of them."""
+    return re.compile("|".join(fnmatch.translate(g.lstrip("/").rstrip("/")) for g in globs) or "(?!)")
 
 
 class _GitIgnore:
@@ -78,8 +85,13 @@ class _GitIgnore:
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         self._all = [_parsed(pattern) for pattern in patterns]
+        self._any: re.Pattern[str] | None = None
+        if all(excludes for excludes, _ in self._all):
+            self._any = re.compile("|".join(regex.pattern for _, regex in self._all))
 
     def excludes(self, path: str) -> bool | None:
+        if self._any is not None:
+            return self._any.search(path) is not None or None
         for includes, regex in reversed(self._all):
             if regex.search(path):
                 return includes
@@ -109,9 +121,8 @@ def _parsed(pattern: str) -> tuple[bool, re.Pattern[str]]:
     if pattern.count("**") > MAX_DOUBLE_STARS:
         raise UsageError(f"`exclude`: {pattern} contains ** more than {MAX_DOUBLE_STARS} times")
     try:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # "[[:alpha:]]"
-            [parsed] = GitIgnoreSpec.from_lines([line]).patterns
-            regex = r"(?!)" if parsed.regex is None else rf"(?s:{_without_backtracking(parsed.regex.pattern)})\Z"
-            return bool(parsed.include), re.compile(regex)
+        [parsed] = GitIgnoreSpec.from_lines([line]).patterns
+        regex = r"(?!)" if parsed.regex is None else _without_backtracking(parsed.regex.pattern)
+        return parsed.include is not False, re.compile(rf"(?s:{regex})\Z".replace("?P<ps_d>", "?:"))
     except (ValueError, re.error) as exc:
         raise UsageError(f"`exclude`: {pattern} cannot be used as a pattern of gitignore") from exc

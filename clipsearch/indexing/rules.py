@@ -83,15 +83,16 @@ class Rules:
                 return kind
         if name.startswith(b".") and not self.options.hidden:
             return HIDDEN
-        if self.options.default_excludes and not is_folder and _is_apple_double(path, name):
+        if not is_folder and excludes.may_be_apple_double(name) and self._is_apple_double(path):
             return excludes.APPLE_DOUBLE
         return IGNORE_FILE if files and ignorefiles.ignores(files, path, is_folder=is_folder) else None
 
     def _excludes(self, path: str) -> bool:
         assert self._exclude is not None
-        if self.unmatched:
+        decided = self._exclude.excludes(path)
+        if decided is not None and self.unmatched:
             self.unmatched -= {number for number in self.unmatched if self._exclude.matched_by(number, path)}
-        return self._exclude.excludes(path) or False
+        return bool(decided)
 
     def files_inside(self, folder: bytes, names: Collection[bytes], outer: IgnoreFiles) -> IgnoreFiles | None:
         """The ignore files that apply in a folder with entries of these names; None for a folder that is left out."""
@@ -100,6 +101,12 @@ class Rules:
         if folder != self.root and ignorefiles.closes(names):
             return None
         return ignorefiles.inside(outer, folder, names, self.notices.setdefault)
+
+    def _is_apple_double(self, path: bytes) -> bool:
+        """Whether a file is left out as macOS's metadata of another one. One that cannot be read may be an image."""
+        with contextlib.suppress(OSError):
+            return self.options.default_excludes and excludes.is_apple_double(head(path, 4))
+        return False
 
     # Any path below the root
 
@@ -147,12 +154,3 @@ class Rules:
         names = [n for n in ignorefiles.NAMES if self.options.ignore_files and os.path.lexists(os.path.join(folder, n))]
         files = self.files_inside(folder, names, outer)
         return LeftOut(IGNORE_FILE, folder) if files is None else files
-
-
-def _is_apple_double(path: bytes, name: bytes) -> bool:
-    """Whether a file holds nothing but what macOS knows of another one. One that cannot be read may be an image."""
-    if not excludes.may_be_apple_double(name):
-        return False
-    with contextlib.suppress(OSError):
-        return excludes.is_apple_double(head(path, 4))
-    return False

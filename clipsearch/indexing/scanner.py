@@ -169,7 +169,7 @@ class Walk:
         if not hidden:
             for entry in dotted:
                 self._count_hidden(entry, parent, files)
-        each = bool(rules.judges_files or files or (hidden and dotted) or excludes.is_package(parent.lower()))
+        each = bool(rules.judges_files or files or (hidden and dotted) or excludes.is_package(parent))
         if each:
             images = [item for item in images if self._allows(item[1], parent, files, is_folder=False)]
         if others:
