@@ -11,8 +11,9 @@ import piexif
 import pytest
 from PIL import Image
 
+from clipsearch.image_facts import ImageFacts
 from clipsearch.images.open import open_image
-from clipsearch.types import ImageFacts, Preprocess
+from clipsearch.types import Preprocess
 
 ORIGINAL, DIGITIZED = piexif.ExifIFD.DateTimeOriginal, piexif.ExifIFD.DateTimeDigitized
 OFFSET, OFFSET_DIGITIZED = piexif.ExifIFD.OffsetTimeOriginal, piexif.ExifIFD.OffsetTimeDigitized

@@ -19,10 +19,11 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from test_xmp import FULL, FULL_FACTS, packet
 
 from clipsearch import Library
+from clipsearch.image_facts import ImageFacts
 from clipsearch.images.dates import parse_written
 from clipsearch.images.open import open_image
 from clipsearch.images.xmp import XmpError, read
-from clipsearch.types import ImageFacts, Preprocess
+from clipsearch.types import Preprocess
 
 UTF8 = b"\x1c\x01\x5a\x00\x03\x1b%G"
 

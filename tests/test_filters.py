@@ -27,9 +27,10 @@ from clipsearch.catalog.filters import Filter, Near
 from clipsearch.catalog.path_facts import PathFacts
 from clipsearch.cli.filters import parse_near, parse_rating, parse_since, parse_size, parse_taken
 from clipsearch.errors import UsageError
+from clipsearch.image_facts import ImageFacts
 from clipsearch.images.open import READER_REVISION
 from clipsearch.search.neighbours import Searcher
-from clipsearch.types import ContentState, EncoderInfo, FileState, ImageFacts, Preprocess
+from clipsearch.types import ContentState, EncoderInfo, FileState, Preprocess
 
 DIM = 8
 LIBRARIES, FILTERS = 200, 5

@@ -15,12 +15,12 @@ from PIL import Image
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.contents import ContentRow
+from clipsearch.image_facts import Facts
 from clipsearch.indexing import takeout
 from clipsearch.indexing.filesystems import FileSystems
 from clipsearch.indexing.path_facts import sidecars_in
 from clipsearch.indexing.rules import ScanOptions
 from clipsearch.indexing.sidecars import Beside
-from clipsearch.types import Facts
 
 
 @pytest.fixture

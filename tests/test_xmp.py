@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
+from clipsearch.image_facts import Facts
 from clipsearch.images.xmp import XmpError, read
-from clipsearch.types import Facts
 
 NAMESPACES = {
     "exif": "http://ns.adobe.com/exif/1.0/",

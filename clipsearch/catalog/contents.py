@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.catalog import facts
 from clipsearch.catalog.files import LIVE, ORDER, batches
-from clipsearch.types import ContentState, FileState, HitState, ImageFacts
+from clipsearch.types import ContentState, FileState, HitState
+
+if TYPE_CHECKING:
+    from clipsearch.image_facts import ImageFacts
 
 PathBytes = bytes  # where a field is called `bytes`
 
@@ -131,6 +134,8 @@ class Contents:
 
     def get(self, content_id: int) -> Content | None:
         """All that is recorded of a content, but its files and vectors."""
+        from clipsearch.image_facts import ImageFacts  # Takes 1 ms, and queries do without.
+
         row = self._conn.execute(
             f"SELECT digest, bytes, state, reason, decoder, added_at, keywords, exif, {', '.join(_FACTS)} "
             "FROM contents WHERE id = ?",

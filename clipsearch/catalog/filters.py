@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
-from clipsearch.catalog import facts, on_facts
+from clipsearch.catalog import facts
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.contents import BLANK
 from clipsearch.catalog.embeddings import CHUNK, finite_rows, stacked
 from clipsearch.catalog.files import LIVE
-from clipsearch.catalog.functions import folded, install
 from clipsearch.errors import UsageError
 from clipsearch.files import span
 from clipsearch.types import MAX_INTEGER, HitState, is_text
@@ -23,25 +22,27 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from clipsearch.catalog.on_facts import OnFact
+
 _FEW = 4
 """Files of a folder are looked up first if they are fewer than a quarter of all: then it is faster (`matching`)."""
 
-_GLOB, _ESCAPED = re.compile(rb"[*?\[]"), re.compile(rb"\[([*?\[])\]")
+_GLOB, _ESCAPED = rb"[*?\[]", rb"\[([*?\[])\]"
 
 
 def has_glob(place: bytes) -> bool:
     """Whether a place of `Filter.within` may be a glob, by what is not escaped in it."""
-    return _GLOB.search(_ESCAPED.sub(b"", place)) is not None
+    return re.search(_GLOB, re.sub(_ESCAPED, b"", place)) is not None
 
 
 def escaped(folder: bytes) -> bytes:
     """A folder as a glob that stands for nothing else: "[", "*" and "?" in brackets."""
-    return _GLOB.sub(rb"[\g<0>]", folder)
+    return re.sub(_GLOB, rb"[\g<0>]", folder)
 
 
 def unescaped(place: bytes) -> bytes:
     """The folder that `escaped` was given."""
-    return _ESCAPED.sub(rb"\1", place)
+    return re.sub(_ESCAPED, rb"\1", place)
 
 
 class Where(NamedTuple):
@@ -162,8 +163,10 @@ class Filter:
                 add(*fact.exact())
         return Where(facts.PATH if has_path else "", " AND ".join(terms), values, narrows)
 
-    def on_facts(self) -> list[on_facts.OnFact]:
+    def on_facts(self) -> list[OnFact]:
         """The conditions on facts that a path may have, too."""
+        from clipsearch.catalog import on_facts  # Takes 1 ms, and plain queries do without.
+
         found = [on_facts.tagged(tag) for tag in self.tags]
         if self.taken is not None:
             found.append(on_facts.taken(*self.taken))
@@ -191,6 +194,20 @@ class Filter:
         if self.name is not None:
             return f"{condition} AND name_contains(f.path, ?)", [*values, folded(self.name)]
         return condition, values
+
+
+def folded(text: str) -> str:
+    """`functions.folded`."""
+    from clipsearch.catalog import functions  # Takes 1 ms, and plain queries do without.
+
+    return functions.folded(text)
+
+
+def install(conn: sqlite3.Connection) -> None:
+    """Register the functions that conditions use."""
+    from clipsearch.catalog import functions
+
+    functions.install(conn)
 
 
 def matching(catalog: Catalog, encoder_id: int, chosen: Filter) -> NDArray[np.int64]:

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
+from clipsearch.image_facts import Facts
 from clipsearch.images import text
 from clipsearch.images.dates import Moment, offset, parse
 from clipsearch.images.places import position
-from clipsearch.types import Facts
 
 _DATES = (
     (Base.DateTimeOriginal, Base.OffsetTimeOriginal, Base.SubsecTimeOriginal),

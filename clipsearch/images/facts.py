@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.image_facts import Facts, ImageFacts
 from clipsearch.images import exif, iptc, text
 from clipsearch.images.dates import Moment, parse_written
-from clipsearch.types import Facts, ImageFacts
 
 if TYPE_CHECKING:
     from PIL import Image

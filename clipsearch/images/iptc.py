@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from clipsearch.image_facts import Facts
 from clipsearch.images import text
 from clipsearch.images.dates import parse
-from clipsearch.types import Facts
 
 _CHARACTERS, _TITLE, _KEYWORD, _DAY, _TIME, _CAPTION = (1, 90), (2, 5), (2, 25), (2, 55), (2, 60), (2, 120)
 _KEPT = {_CHARACTERS, _TITLE, _KEYWORD, _DAY, _TIME, _CAPTION}

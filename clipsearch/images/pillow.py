@@ -14,9 +14,9 @@ from typing import BinaryIO, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from clipsearch.errors import ImageError, UnsupportedImageError
+from clipsearch.image_facts import ImageFacts
 from clipsearch.images import colour, exif, facts, jpeg, jpeg2000, jxl, png
 from clipsearch.images.extras import decoder
-from clipsearch.types import ImageFacts
 
 # Imported for the formats that they register; otherwise Pillow would import all of its plugins.
 for _name in ("Avif", "Bmp", "Gif", "Jpeg2K", "Jpeg", "Mpo", "Png", "Ppm", "Tiff", "WebP"):

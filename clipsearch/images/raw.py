@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from clipsearch.errors import ImageError
+from clipsearch.image_facts import ImageFacts
 from clipsearch.images import exif
 from clipsearch.images.extras import decoder
 from clipsearch.images.facts import image_facts
 from clipsearch.images.pillow import DECODE_ERRORS, TURNS, Frame, PillowSource, check_count
-from clipsearch.types import ImageFacts
 
 # TIFF tags that distinguish a raw file from an image (TIFF 6.0, TIFF/EP, DNG 1.7).
 _SUBFILE, _COMPRESSION, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION = 254, 259, 262, 271, 330, 50706

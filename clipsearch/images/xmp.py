@@ -10,10 +10,10 @@ import codecs
 import re
 from xml.parsers import expat
 
+from clipsearch.image_facts import Facts
 from clipsearch.images import text
 from clipsearch.images.dates import parse
 from clipsearch.images.places import coordinate, position
-from clipsearch.types import Facts
 
 MAX_EMBEDDED_BYTES, MAX_SIDECAR_BYTES = 1_000_000, 8_000_000
 

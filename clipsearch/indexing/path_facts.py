@@ -13,6 +13,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.facts import NAME, SIDECAR, TAKEOUT
 from clipsearch.catalog.path_facts import PathFacts
 from clipsearch.errors import reason
+from clipsearch.image_facts import Facts
 from clipsearch.indexing import takeout
 from clipsearch.indexing.filesystems import FileSystems
 from clipsearch.indexing.names import date_in
@@ -20,7 +21,6 @@ from clipsearch.indexing.results import Problem
 from clipsearch.indexing.rules import Rules, ScanOptions
 from clipsearch.indexing.scanner import GONE
 from clipsearch.indexing.sidecars import ENDINGS, Beside, of_folder
-from clipsearch.types import Facts
 
 NAMED = 5
 """Sidecars that get a notice of their own; the others are counted."""

@@ -15,13 +15,14 @@ from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.contents import BLANK, Entry
 from clipsearch.errors import ImageError, TruncatedImageError, UnsupportedImageError, reason
 from clipsearch.files import EARLIEST, LATEST, UNKNOWN_MTIME
+from clipsearch.image_facts import ImageFacts
 from clipsearch.images import decode, tiles
 from clipsearch.images.limits import LimitError, Limits
 from clipsearch.images.open import IN_MEMORY_BYTES, READER_REVISION, decoder_version
 from clipsearch.images.requests import Steps, Task
 from clipsearch.images.tiles import Tiles, View
 from clipsearch.indexing.worklist import Work, Worklist
-from clipsearch.types import ContentState, HitState, ImageFacts
+from clipsearch.types import ContentState, HitState
 
 if TYPE_CHECKING:
     import numpy as np

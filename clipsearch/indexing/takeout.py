@@ -6,9 +6,9 @@ import datetime
 import json
 import re
 
+from clipsearch.image_facts import Facts
 from clipsearch.images import text
 from clipsearch.images.places import position
-from clipsearch.types import Facts
 
 MAX_BYTES = 1_000_000
 

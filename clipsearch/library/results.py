@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from clipsearch.types import Box, ContentState, EncoderInfo, FileState, Hit, ImageFacts
+from clipsearch.image_facts import ImageFacts
+from clipsearch.types import Box, ContentState, EncoderInfo, FileState, Hit
 
 if TYPE_CHECKING:
     from clipsearch.indexing.rules import ScanOptions

@@ -12,8 +12,9 @@ from clipsearch.display.text import date_text, day_text, from_source, part_of, p
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from clipsearch.image_facts import ImageFacts
     from clipsearch.library.results import Shown
-    from clipsearch.types import Hit, ImageFacts, QueryResult
+    from clipsearch.types import Hit, QueryResult
 
 FACTS = "format width height taken_at taken_offset taken_source camera lat lon place_source"
 
