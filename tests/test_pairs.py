@@ -226,6 +226,20 @@ def test_a_missing_partner_is_none(library: Library, photos: Path) -> None:
     assert ask(library) == [("IMG_0001.jpg", ()), ("IMG_E0000.jpg", ("IMG_0000.jpg",))]
 
 
+def test_a_file_that_cannot_be_seen_hides_none_that_can(library: Library, photos: Path) -> None:
+    many(photos / "usb", 1)
+    (photos / "here").mkdir()
+    shutil.copy(photos / "usb" / "IMG_0000.jpg", photos / "here" / "IMG_0000.jpg")
+    save(photos / "DSC1.JPG", raw(photos / "DSC1.DNG"))
+    library.index([photos])
+    shutil.move(photos / "usb", photos.parent / "usb")  # No run has noticed it.
+    (photos / "DSC1.JPG").unlink()
+    shown = {Path(hit.path).name: hit for hit in found(library)}
+    assert set(shown) == {"IMG_0000.jpg", "DSC1.DNG"}
+    assert shown["IMG_0000.jpg"].path == str(photos / "here" / "IMG_0000.jpg")
+    assert not any(hit.offline for hit in shown.values())
+
+
 def test_info_counts_single_images(library: Library, photos: Path) -> None:
     many(photos, 2)
     library.index([photos])

@@ -25,7 +25,7 @@ def read(data: bytes) -> Facts | None:
     except RecursionError as exc:
         raise ValueError("the JSON is nested too deep") from exc
     except ValueError as exc:
-        raise ValueError(f"the JSON is damaged: {exc}") from exc
+        raise ValueError("the JSON is damaged") from exc
     if not isinstance(record, dict):
         return None
     taken, *places = (record.get(name) for name in ("photoTakenTime", "geoData", "geoDataExif"))
@@ -47,10 +47,11 @@ def _moment(taken: object) -> str | None:
     """The time of {"timestamp": "1620037230"}, seconds since 1970."""
     value = taken.get("timestamp") if isinstance(taken, dict) else None
     seconds = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if not re.fullmatch(r"-?[0-9]{1,12}", seconds) or not int(seconds):
+    match = re.fullmatch(r"(-?[0-9]{1,12})(?:\.[0-9]*)?", seconds)
+    if not match or not int(match[1]):
         return None
     try:
-        return (_EPOCH + datetime.timedelta(seconds=int(seconds))).isoformat()
+        return (_EPOCH + datetime.timedelta(seconds=int(match[1]))).isoformat()
     except OverflowError:
         return None
 

@@ -141,7 +141,9 @@ class Shots:
             rows = [row for each in (stem, edited) if each for row in self._catalog.files.beside(folder, each)]
             if len(rows) > 1:
                 shots += [shot for shot in self._divided(rows) if any(member.id == content_id for member in shot)]
-        shot = self._passing(min(shots, default=(), key=_order))
+        # What cannot be seen now must not hide what can.
+        best: _Shot = min(shots, default=(), key=_order)
+        shot = self._passing(tuple(sorted(best, key=lambda member: not self._exists(member))))
         for member in shot:
             self._shots.setdefault(member.id, shot)
         return shot
@@ -161,6 +163,9 @@ class Shots:
             else:
                 shots.append([member])
         return [tuple(shot) for shot in shots if len(shot) > 1]
+
+    def _exists(self, member: _Member) -> bool:
+        return any(map(os.path.lexists, self._catalog.files.live_paths(member.id)))
 
     def _passing(self, shot: _Shot) -> _Shot:
         """The shot with the files that the filter leaves in front."""

@@ -148,7 +148,7 @@ def query(
     _write(result, json=json, jsonl=jsonl, csv=csv, null=null)
     if preview:
         _preview(result)
-    _note(result, relevant=relevant, page=page, k=k, where=where)
+    _note(result, relevant=relevant, unfold=unfold, page=page, k=k, where=where)
     return _hand_over(result, html=html, open_=open_, copy_to=copy_to, link_to=link_to)
 
 
@@ -234,11 +234,13 @@ def _preview(result: QueryResult) -> None:
         output.write(strip)
 
 
-def _note(result: QueryResult, *, relevant: bool, page: int, k: int, where: Filter | None) -> None:
+def _note(result: QueryResult, *, relevant: bool, unfold: bool, page: int, k: int, where: Filter | None) -> None:
     for notice in result.notices:
         # `clipsearch index` has already told a script.
         if output.is_terminal(sys.stderr) or notice.kind != "fallback":
             output.note(notice)
+    from clipsearch.cli.render.tables import counted
+
     unreadable = sum(hit.unreadable for hit in result.hits)
     offline = sum(hit.offline for hit in result.hits) - unreadable
     for count, state in ((offline, "offline"), (unreadable, "unreadable")):
@@ -252,7 +254,10 @@ def _note(result: QueryResult, *, relevant: bool, page: int, k: int, where: Filt
             none = "no pictures match the filter" if where else "no pictures yet"
             output.note("no more pictures" if page > 1 else none)
         return
-    if result.relevant is not None:
+    if result.relevant is not None and unfold:
+        about = "" if result.relevant.exact else "about "
+        output.note(f"{about}{counted(result.relevant.count, 'relevant picture')} in all; every file has its own line")
+    elif result.relevant is not None:
         shown = len({hit.id for hit in result.hits})
         before = (page - 1) * k
         which = f"{before + 1}–{before + shown}" if before else f"{shown}"

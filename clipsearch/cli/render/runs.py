@@ -85,7 +85,7 @@ def index_text(report: IndexReport) -> str:
     for count, text in (
         (report.unchanged, "unchanged"),
         (report.moved, "moved"),
-        (report.copied, "duplicates of pictures already in the library"),
+        (report.copied, "copied: the same bytes as a picture in the library"),
         (report.restored, "restored: available again, unchanged"),
         (report.missing, "missing: deleted since the last run, removed from results"),
         (report.offline, "offline: unreachable now, kept in results"),
@@ -94,14 +94,14 @@ def index_text(report: IndexReport) -> str:
         (report.failed_before, "failed earlier and unchanged since; not retried"),
         (report.encoded * with_tiles, "vectors computed, of whole pictures and of parts"),
         (report.corrected, "corrected: earlier versions decoded them wrongly; encoded again"),
-        (report.reread, "known pictures whose metadata was read again, without encoding them"),
-        (report.facts, "known files whose sidecars changed; their dates, places and captions were read again"),
+        (report.reread, "unchanged, with metadata to read again; not encoded again"),
+        (report.facts, "unchanged, with dates, places or captions to read from other sidecars or names"),
         (report.deleted, "vectors of parts deleted"),
     ):
         if count:
             lines.append(f"  {count:>7,}  {text}")
     for problems, text in (
-        (report.placeholders, "placeholders, not indexed until the cloud client has fetched their content"),
+        (report.placeholders, "placeholder files, not indexed until a cloud client has fetched their content"),
         (report.partial, "partially indexed (truncated files)"),
         (report.changing, "changed while they were read; left for the next run"),
         (report.failed, "failed"),
@@ -131,8 +131,11 @@ def _unreachable(report: IndexReport) -> list[str]:
 
 def _skipped(report: IndexReport) -> list[str]:
     """Lines about files that are not images, and about folders without any image."""
-    ignored = ", ".join(counted(report.ignored[kind], noun) for kind, noun in IGNORED.items() if report.ignored[kind])
-    lines = [f"{ignored} ignored"] if ignored else []
+    found = {noun: report.ignored[kind] for kind, noun in IGNORED.items() if report.ignored[kind]}
+    beside = found.pop(IGNORED["sidecar"], 0)
+    ignored = ", ".join(counted(count, noun) for noun, count in found.items())
+    lines = [f"{counted(beside, IGNORED['sidecar'])} beside the pictures"] if beside else []
+    lines += [f"{ignored} ignored"] if ignored else []
     left_out = ", ".join(filter(None, (_left_out(noun, report.left_out.get(why)) for why, noun in LEFT_OUT.items())))
     lines += [f"left out: {left_out}"] if left_out else []
     folders = report.without_images
