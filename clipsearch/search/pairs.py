@@ -77,7 +77,7 @@ class Shots:
         hits: list[Neighbour] = []
         seen: set[int] = set()
         for each in neighbours:
-            shot = self._shots.get(each.content_id) or self._find(each.content_id)
+            shot = self._of(each.content_id)
             shown = shot[0].id if shot else each.content_id
             if shown in seen:
                 continue
@@ -91,7 +91,7 @@ class Shots:
         """How many hits these contents are."""
         shown = set()
         for each in content_ids:
-            shot = self._shots.get(each) or self._find(each)
+            shot = self._of(each)
             shown.add(shot[0].id if shot else each)
         return len(shown)
 
@@ -132,6 +132,13 @@ class Shots:
             if each in by_id
         ]
 
+    def _of(self, content_id: int) -> _Shot:
+        if content_id not in self._shots:
+            shot = self._find(content_id)
+            self._shots[content_id] = ()  # If it is in no shot of several files that pass.
+            self._shots |= {member.id: shot for member in shot}
+        return self._shots[content_id]
+
     def _find(self, content_id: int) -> _Shot:
         """The files of a content's shot, the one to show first; empty for a content that is one by itself."""
         shots = []
@@ -143,10 +150,7 @@ class Shots:
                 shots += [shot for shot in self._divided(rows) if any(member.id == content_id for member in shot)]
         # What cannot be seen now must not hide what can.
         best: _Shot = min(shots, default=(), key=_order)
-        shot = self._passing(tuple(sorted(best, key=lambda member: not self._exists(member))))
-        for member in shot:
-            self._shots.setdefault(member.id, shot)
-        return shot
+        return self._passing(tuple(sorted(best, key=lambda member: not self._exists(member))))
 
     def _divided(self, rows: Sequence[Beside]) -> list[_Shot]:
         """Files with one stem as the shots of several files that they belong to."""
