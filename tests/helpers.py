@@ -227,8 +227,8 @@ def without_privileges() -> Iterator[None]:
 class Drive:
     """Another file system at `at`, that can be unplugged and plugged in again with what was on it.
 
-    "tmpfs" is mounted there, which needs to be root; "link" is a symbolic link to a folder on another device, which
-    needs nothing but has to be followed.
+    "tmpfs" is mounted there, and "bind" a folder of the same device, which both need to be root; "link" is a symbolic
+    link to a folder on another device, which needs nothing but has to be followed.
     """
 
     def __init__(self, kind: str, at: Path) -> None:
@@ -242,7 +242,8 @@ class Drive:
         else:
             at.mkdir(exist_ok=True)
             self._away.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", at], check=True)
+            tmpfs = ["-t", "tmpfs", "-o", "size=4m", "tmpfs"]
+            subprocess.run(["mount", *(["--bind", self._away] if kind == "bind" else tmpfs), at], check=True)
 
     @staticmethod
     def possible(kind: str) -> bool:
@@ -257,12 +258,16 @@ class Drive:
     def unplug(self) -> None:
         if self.kind == "link":
             (self._behind / "drive").rename(self._behind / "unplugged")
+        elif self.kind == "bind":
+            subprocess.run(["umount", self.at], check=True)
         else:
             subprocess.run(["mount", "--move", self.at, self._away], check=True)
 
     def plug(self) -> None:
         if self.kind == "link":
             (self._behind / "unplugged").rename(self._behind / "drive")
+        elif self.kind == "bind":
+            subprocess.run(["mount", "--bind", self._away, self.at], check=True)
         else:
             subprocess.run(["mount", "--move", self._away, self.at], check=True)
 

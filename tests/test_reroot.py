@@ -188,6 +188,15 @@ def test_a_folder_around_several_roots_does_not_become_one(shelf: Shelf, photos:
     check_lives(shelf, tmp_path / "new" / "sub", 3)
 
 
+def test_a_folder_that_its_outer_root_left_out_does_not_become_one(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
+    draw(photos / ".private" / "roots" / "a.png", 60)
+    draw(photos / ".private" / "a.png", 61)
+    shelf.index(photos, photos / ".private" / "roots")
+    assert move(shelf, photos / ".private", tmp_path / "new") == 1
+    assert list(roots(shelf)) == [str(tmp_path / "new" / "roots"), str(photos)]
+    assert shelf.index().indexed == 0
+
+
 def test_files_that_an_earlier_version_left_in_no_root_get_one(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
     shelf.index(photos)
     with contextlib.closing(Catalog.open(shelf.folder, writable=True)) as catalog, catalog.transaction():

@@ -1,10 +1,15 @@
-"""What a file system keeps about a file that can be relied on: its change time, and which names are links to it."""
+"""Where file systems are mounted, and what they keep about a file that can be relied on: its change time, its links."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from clipsearch.files import is_within
 
 _KEEP = {
     *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "nilfs2", "reiserfs", "bcachefs", "ufs"),
@@ -34,6 +39,14 @@ class FileSystems:
         self.with_change_times: set[int] = set()
         self._without: set[int] = set()
 
+    @functools.cached_property
+    def _mounts(self) -> frozenset[bytes]:
+        return frozenset(place for place, _ in _mounted())
+
+    def is_mount(self, folder: bytes, device: int, parent_device: int) -> bool:
+        """Whether something is mounted on a folder; `device` tells nothing of a part of the same file system."""
+        return device != parent_device or folder in self._mounts
+
     def kept(self, about: os.stat_result, path: bytes) -> Kept:
         """What can be relied on of a file that has the status `about`."""
         device = about.st_dev
@@ -48,14 +61,17 @@ def _type_at(path: bytes) -> str:
     """The type of the file system that holds a path, such as "ext4"; empty where the system does not tell."""
     real = os.path.realpath(path)
     best, found = b"", ""
-    try:
-        with open(_MOUNTS, "rb") as lines:
-            for line in lines:
-                fields, _, about = line.partition(b" - ")
-                place = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), fields.split(b" ")[4])
-                # Of two on one place, the later one hides the other.
-                if len(place) >= len(best) and (real == place or real.startswith(place.rstrip(b"/") + b"/")):
-                    best, found = place, about.split(b" ")[0].decode()
-    except (OSError, LookupError, ValueError):
-        return ""
+    for place, kind in _mounted():
+        # Of two on one place, the later one hides the other.
+        if len(place) >= len(best) and is_within(real, place):
+            best, found = place, kind
     return found
+
+
+def _mounted() -> Iterator[tuple[bytes, str]]:
+    """Where each file system is mounted, and its type; nothing where the system does not tell."""
+    with contextlib.suppress(OSError, LookupError, ValueError), open(_MOUNTS, "rb") as lines:
+        for line in lines:
+            fields, _, about = line.partition(b" - ")
+            place = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), fields.split(b" ")[4])
+            yield place, about.split(b" ")[0].decode()

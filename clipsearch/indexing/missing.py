@@ -17,6 +17,7 @@ from typing import Literal
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.files import is_within, span, upwards
+from clipsearch.indexing.filesystems import FileSystems
 from clipsearch.indexing.leaving import Leaving
 from clipsearch.indexing.results import Unreachable
 from clipsearch.indexing.roots import Area, Root, Roots
@@ -59,7 +60,7 @@ class MissingFiles:
 
     def mark_zones(self) -> None:
         """Mark what is below a root, mount point or folder that cannot be read now."""
-        looks = _Looks()
+        looks = Looks()
         for index, walked in enumerate(self._walked):
             for folder, cause in self._zones(walked, looks).items():
                 self._causes.append(cause)
@@ -68,7 +69,7 @@ class MissingFiles:
                     (len(self._causes), index, folder, *span(folder)),
                 )
 
-    def _zones(self, walked: Walked, looks: _Looks) -> dict[bytes, bytes]:
+    def _zones(self, walked: Walked, looks: Looks) -> dict[bytes, bytes]:
         """Folders below which no file counts as missing, possibly the root or a named file, and the cause of each."""
         root = walked.area.root
         zones = {folder: folder for folder in walked.walk.unreadable}
@@ -117,7 +118,7 @@ class MissingFiles:
         known = next((at for at in upwards(path) if at in self._lost), None)
         if known is not None:
             return known
-        root, looks = self._roots.owner(path), _Looks()
+        root, looks = self._roots.owner(path), Looks()
         places: list[bytes] = []
         if root is not None:
             places += [root.path] if not root.is_file and looks.is_away(root.path) else []
@@ -187,7 +188,7 @@ class MissingFiles:
 
     def remember_mounts(self) -> None:
         """Store with each root the mount points that were seen, and absent ones with offline files below."""
-        looks = _Looks()
+        looks = Looks()
         for walked in self._walked:
             root = self._roots.all.get(walked.area.root.path)
             if root is None or not walked.walk.complete:
@@ -213,11 +214,12 @@ class MissingFiles:
         )
 
 
-class _Looks:
+class Looks:
     """The state of folders now; each is read once."""
 
     def __init__(self) -> None:
         self._away: dict[bytes, bool] = {}
+        self._file_systems = FileSystems()
 
     def is_away(self, folder: bytes) -> bool:
         """Whether a folder is gone, empty or unreadable."""
@@ -231,14 +233,21 @@ class _Looks:
 
     def is_unmounted(self, mount: bytes) -> bool:
         """Whether a former mount point is absent, or a plain folder now."""
-        return self.is_away(mount) or not _is_mount(mount)
+        return self.is_away(mount) or not self.is_mount(mount)
+
+    def is_mount(self, folder: bytes) -> bool:
+        try:
+            device, above = os.stat(folder).st_dev, os.stat(os.path.dirname(folder)).st_dev
+        except OSError:
+            return False
+        return self._file_systems.is_mount(folder, device, above)
 
 
-def mounts_above(path: bytes, root: bytes) -> frozenset[bytes]:
+def mounts_above(path: bytes, root: bytes, looks: Looks) -> frozenset[bytes]:
     """The mount points from `path` up to `root`, both included, and the innermost one above the root."""
     found = set()
     for at in upwards(path):
-        if _is_mount(at):
+        if at != b"/" and looks.is_mount(at):
             found.add(at)
             if not is_within(at, root) or at == root:
                 break
@@ -255,14 +264,8 @@ def _why(folder: bytes) -> Literal["gone", "empty", "unmounted"]:
 
 def may_be_mount(folder: bytes) -> bool:
     """Whether a folder is a mount point, or so empty or absent that it may be one."""
-    return _Looks().is_away(folder) or _is_mount(folder)
-
-
-def _is_mount(folder: bytes) -> bool:
-    try:
-        return os.stat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev
-    except OSError:
-        return False
+    looks = Looks()
+    return looks.is_away(folder) or looks.is_mount(folder)
 
 
 def _is_gone(path: bytes) -> bool:

@@ -21,7 +21,7 @@ from clipsearch.images.open import READER_REVISION
 from clipsearch.images.tiles import Tiles
 from clipsearch.indexing import notices, placeholders, skipped
 from clipsearch.indexing.filesystems import FileSystems
-from clipsearch.indexing.missing import MissingFiles, Walked, mounts_above
+from clipsearch.indexing.missing import Looks, MissingFiles, Walked, mounts_above
 from clipsearch.indexing.path_facts import PathFactsReader, sidecars_in
 from clipsearch.indexing.results import Counts, Problem
 from clipsearch.indexing.roots import Area, Roots
@@ -90,6 +90,7 @@ class Reconciler:
     def scan(self, areas: list[Area], *, found: Callable[[int], None] = lambda n: None) -> None:
         """Walk all areas. `found` receives the number of files so far. Ends early when `stop()` is true."""
         states = self._content_states()
+        looks = Looks()
         mounts_of = functools.lru_cache(maxsize=256)(mounts_above)  # Named files share their folders.
         total = 0
         for area in areas:
@@ -100,7 +101,7 @@ class Reconciler:
             walk = Walk(area.start, rules, self._suffixes, area.skip, self._never, self._stop, self._file_systems)
             place = os.path.dirname(root.path) if root.is_file else root.path
             start = area.start if os.path.isdir(area.start) else os.path.dirname(area.start)
-            walked = Walked(area, walk, mounts_of(start, place))
+            walked = Walked(area, walk, mounts_of(start, place, looks))
             self._walked.append(walked)
             total = self._merge(walked, states, total, found)
             self.counts.failed += walk.problems()

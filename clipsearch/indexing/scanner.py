@@ -251,7 +251,7 @@ class Walk:
             if (entry.is_symlink() and self._reached_anyway(entry.path)) or identity in self._visited:
                 return None
             self._visited.add(identity)
-        if about.st_dev != parent_device:
+        if self.file_systems.is_mount(entry.path, about.st_dev, parent_device):
             self.mounts.add(entry.path)
         return about.st_dev
 

@@ -36,7 +36,7 @@ def reroot(catalog: Catalog, before: PathLike, now: PathLike) -> int:
         if not files and not inside:
             raise UsageError("the library has no files there", path=os.fsdecode(old))
         around = roots.owner(old)
-        needs_root = around is not None or any(roots.owner(path) is None for path, _, _ in files)
+        needs_root = _is_walked(roots, old) or any(roots.owner(path) not in inside for path, _, _ in files)
         moved = 0
         for path, _, state in files:
             target = new + path[len(old) :]
@@ -48,8 +48,8 @@ def reroot(catalog: Catalog, before: PathLike, now: PathLike) -> int:
             if target not in roots.all:
                 roots.put(replace(root, path=target, mounts=_mounts(root, old, new)))
         if needs_root and not _is_walked(roots, new):
-            options = _options(around, old) if around else ScanOptions()
-            roots.put(Root(new, options, mounts=_mounts(around, old, new) if around else ()))
+            around = around or Root(old)
+            roots.put(Root(new, _options(around, old), mounts=_mounts(around, old, new), older=around.older))
         roots.save()
     return moved
 
