@@ -584,12 +584,12 @@ def test_files_without_content_on_the_disk_are_not_read_to_find_their_type(tmp_p
 
 
 def test_the_video_of_a_live_photo_is_not_counted(tmp_path: Path) -> None:
-    for name in ("IMG_1.HEIC", "IMG_2.JPG", "IMG_3.heic", "IMG_5.png"):
+    for name in ("IMG_1.HEIC", "IMG_2.JPG", "IMG_3.heic", "IMG_3.jpg", "IMG_5.png"):
         (tmp_path / name).write_bytes(b"x")
     for name in ("IMG_1.MOV", "img_2.mov", "IMG_3.MP4", "IMG_4.MOV", "IMG_5.MOV", "IMG_2.mp4"):
         (tmp_path / name).write_bytes(b"x")
     seen = walked(tmp_path)
-    assert len(list(seen)) == 4
+    assert len(list(seen)) == 5
     assert seen.ignored["video"] == 3
 
 

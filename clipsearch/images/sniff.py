@@ -13,7 +13,7 @@ MAX_PIXELS = 64_000_000
 _RAW = "3fr arw cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
 
 _OTHERS = (
-    "jpg jpeg jpe jfif jif pjpeg pjp jps insp mpo png apng gif webp bmp dib tif tiff jp2 j2k jpx jpf j2c jpc "
+    "jpg jpeg jpe jfif jfi jif pjpeg pjp jps insp mpo png pns apng gif webp bmp dib tif tiff jp2 j2k jpx jpf j2c jpc "
     "pgm ppm pnm pbm avif avifs heic heif heics heifs hif jxl"
 )
 

@@ -9,10 +9,8 @@ UNREADABLE = "unreadable"
 
 SIDECAR = "sidecar"
 """Also JSON that belongs to an image."""
-VIDEO = "video"
-
 _SUFFIXES = {
-    VIDEO: "3g2 3gp asf avi dv f4v flv insv lrv m2ts m4v mkv mov mp4 mpe mpeg mpg mts mxf ogv vob webm wmv",
+    "video": "3g2 3gp asf avi dv f4v flv insv lrv m2ts m4v mkv mov mp4 mpe mpeg mpg mts mxf ogv vob webm wmv",
     "audio": "aac aif aiff flac m4a mka mp3 oga ogg opus wav wma",
     "pdf": "pdf",
     "photoshop": "psb psd",
@@ -26,16 +24,11 @@ KINDS = (*_SUFFIXES, UNREADABLE, OTHER)
 _KIND_OF = {suffix.encode(): kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 
 
+MOVING = {b"mov": (b"heic", b"heif", b"jpg", b"jpeg"), b"mp4": (b"heic", b"heif")}
+"""Suffixes of videos that are the moving part of an image of the same name, and those of the images: Live Photos of
+Apple, whose video Google Takeout exports as MP4."""
+
+
 def kind_of(suffix: bytes) -> str:
     """The kind of a file with this suffix, in lower case and without its dot."""
     return _KIND_OF.get(suffix, OTHER)
-
-
-def is_live_photo(suffix: bytes, *, beside: bytes) -> bool:
-    """Whether a video is the moving part of the image `beside` it, which has the same name and this suffix.
-
-    Apple's Live Photos are a HEIC or JPEG with a MOV; Google Takeout exports the latter as MP4.
-    """
-    return (suffix == b"mov" and beside in (b"heic", b"heif", b"jpg", b"jpeg")) or (
-        suffix == b"mp4" and beside in (b"heic", b"heif")
-    )

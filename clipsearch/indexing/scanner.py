@@ -20,7 +20,7 @@ from clipsearch.images.open import HEAD_BYTES
 from clipsearch.images.sniff import image_format
 from clipsearch.indexing import excludes, ignorefiles, placeholders, sidecars
 from clipsearch.indexing.filesystems import FileSystems
-from clipsearch.indexing.ignored import KINDS, SIDECAR, UNREADABLE, VIDEO, is_live_photo, kind_of
+from clipsearch.indexing.ignored import KINDS, MOVING, SIDECAR, UNREADABLE, kind_of
 from clipsearch.indexing.ignorefiles import IgnoreFiles
 from clipsearch.indexing.results import Problem
 from clipsearch.indexing.rules import COUNTED, HIDDEN, IGNORE_FILE, LeftOut, Rules, ScanOptions
@@ -220,14 +220,15 @@ class Walk:
 
     def _maybe_images(self, others: Sequence[Entry], images: Sequence[tuple[bytes, Entry]]) -> Iterator[Entry]:
         """Of a folder's files without an image's suffix, those that may be images; the others are counted."""
-        stems: dict[bytes, bytes] = {}
+        beside: set[tuple[bytes, bytes]] = set()
         for entry in others:
             ending = _ending(entry.name)
             kind = kind_of(ending)
-            if kind == VIDEO and not stems:
-                stems.update(_stem_and_ending(name) for name, _ in images)
-            if kind == VIDEO and is_live_photo(ending, beside=stems.get(_stem_and_ending(entry.name)[0], b"")):
-                continue
+            if ending in MOVING:
+                beside = beside or {_stem_and_ending(name) for name, _ in images}
+                stem, _ = _stem_and_ending(entry.name)
+                if any((stem, image) in beside for image in MOVING[ending]):
+                    continue
             if stub := placeholders.stands_for(entry.name, self._endings):
                 self.stands_in(entry.path, stub)
             elif self._examines:
