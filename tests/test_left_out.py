@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Cli
 from helpers import Shelf, age, draw, without_privileges
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -606,3 +607,13 @@ def test_a_folder_that_became_a_link_is_reported_once(shelf: Shelf, tmp_path: Pa
     assert shelf.index().notices == ()
     report = shelf.index(follow=True)
     assert (report.copied, report.encoded) == (2, 0)
+
+
+def test_classifying_a_folder_leaves_out_the_same_and_mentions_placeholders(cli: Cli, tmp_path: Path) -> None:
+    for i, name in enumerate(("a.jpg", "@eaDir/b.jpg", "Private/c.jpg")):
+        draw(tmp_path / "photos" / name, i)
+    (tmp_path / "photos" / "Private" / ".nomedia").touch()
+    (tmp_path / "photos" / "cloud.jpg").touch()
+    ran = cli("classify", "photos", "--labels", "dog", "sky", "--model", "builtin", "--json", cwd=tmp_path)
+    assert (ran.code, [Path(image["path"]).name for image in ran.json["results"]]) == (0, ["a.jpg"])
+    assert "1 file is a placeholder" in ran.err and "cloud.jpg" in ran.err

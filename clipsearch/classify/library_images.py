@@ -22,6 +22,7 @@ from clipsearch.classify.prototypes import Report, Step, quiet
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import mtime_of
 from clipsearch.images.sniff import IMAGE_SUFFIXES
+from clipsearch.indexing.placeholders import original
 from clipsearch.indexing.rules import Rules, ScanOptions
 from clipsearch.indexing.scanner import GONE, Walk
 from clipsearch.types import Candidate, FileState, Notice
@@ -92,14 +93,22 @@ def named(paths: Sequence[bytes], embedder: Embedder, *, progress: Report = quie
     """
     catalog, row = embedder.catalog, embedder.row
     found: list[Candidate | Item] = []
+    empty: list[bytes] = []
     for path in paths:
-        found += _at(path, catalog)
+        found += _at(path, catalog, empty)
     candidates = [candidate for candidate in found if isinstance(candidate, Candidate)]
     known = catalog.files.unchanged(candidates) if catalog else {}
     items = [one if isinstance(one, Item) else Item(one.path, (one.path,), known.get(one.path)) for one in found]
     held = {item.content_id for item in items if item.content_id is not None}
     stored = catalog.embeddings.vectors_of(sorted(held), row.id) if catalog else {}
-    return _filled(items, stored, embedder, progress=progress)
+    gathered = _filled(items, stored, embedder, progress=progress)
+    if not empty:
+        return gathered
+    files = "1 file is a placeholder" if len(empty) == 1 else f"{len(empty):,} files are placeholders"
+    text = f"{files} without content on this computer, not classified: {os.fsdecode(empty[0])}" + " …" * (
+        len(empty) > 1
+    )
+    return replace(gathered, notices=(*gathered.notices, Notice("partial", text)))
 
 
 def _filled(
@@ -144,10 +153,11 @@ def _filled(
     return Gathered(tuple(placed), vectors[:count], tuple(notices))
 
 
-def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
+def _at(path: bytes, catalog: Catalog | None, empty: list[bytes]) -> Iterable[Candidate | Item]:
     """What is at a path: a file, the images in a folder, or what the library knows of either.
 
-    Folders that cannot be read, and images without content, come as items with a reason.
+    Folders that cannot be read come as items with a reason, so that they do not look empty. Files that only stand for
+    images are added to `empty`.
     """
     try:
         about = os.stat(path)
@@ -160,10 +170,13 @@ def _at(path: bytes, catalog: Catalog | None) -> Iterable[Candidate | Item]:
         return [Candidate(path, about.st_size, mtime_of(about))]
     walk = Walk(path, Rules(path, ScanOptions()), IMAGE_SUFFIXES)
     walked = list(walk)
-    shut = [Item(at, (at,), reason=why) for at, why in sorted((walk.unreadable | walk.placeholders).items())]
+    shut = [Item(at, (at,), reason=why) for at, why in sorted(walk.unreadable.items())]
     there = {candidate.path for candidate in walked}
     away = [item for item in _remembered(path, catalog, away=True) if item.path not in there]
-    return [*walked, *(item for item in away if not os.path.lexists(item.path)), *shut]
+    away = [item for item in away if item.path in walk.emptied or not os.path.lexists(item.path)]
+    known = {item.path for item in away}
+    empty += [at for at in sorted(walk.placeholders) if original(at) not in known]
+    return [*walked, *away, *shut]
 
 
 def _remembered(path: bytes, catalog: Catalog | None, *, away: bool = False) -> list[Item]:
