@@ -8,6 +8,8 @@ from typing import NamedTuple
 from clipsearch.catalog import facts
 from clipsearch.catalog.functions import folded
 
+_LOCAL = "local_time_within({taken_at}, {lat}, {lon}, ?, ?)"
+
 Added = tuple[str, tuple[object, ...]]
 """A condition and its parameters."""
 
@@ -30,8 +32,7 @@ class OnFact(NamedTuple):
 
     def of_bytes(self) -> Added:
         """What holds for a content `c` if no path has such facts."""
-        both = f"({self.rough or 1}) AND {self.condition}"
-        return both.format_map(_columns("c")), (*self.rough_values, *self.values)
+        return self.condition.format_map(_columns("c")), self.values
 
     def possible(self) -> Added:
         """What holds in any case, and is much cheaper than to find first paths: the bytes pass, or some file does."""
@@ -48,25 +49,27 @@ def _columns(table: str) -> dict[str, str]:
 def taken(low: str, high: str) -> OnFact:
     """Dates that lie between two in local time, the latter excluded; of a year, a month or a day, all of it."""
     inside = "{taken_at} >= ? AND {taken_at} || '~' <= ?"
-    utc_inside = "local_time_within({taken_at}, {lat}, {lon}, ?, ?)"
+    near = "{taken_at} BETWEEN ? AND ?"
+    # What is in UTC is brought to local time only where that matters. SQLite evaluates all of an AND, but for WHEN.
+    utc = f"WHEN ({near}) IS NOT TRUE THEN 0 WHEN {inside} THEN 1 ELSE {_LOCAL}"
+    widened = (_moved(low, -2), _moved(high, 2 + 365) + "~")
+    narrowed = (_moved(low, 2), _moved(high, -2))
     return OnFact(
         "taken_at",
-        f"CASE WHEN {facts.UTC} THEN {utc_inside} ELSE {inside} END",
-        (low, high, low, high),
-        rough=f"CASE WHEN {facts.UTC} THEN {{taken_at}} BETWEEN ? AND ? ELSE {inside} END",
-        rough_values=(_moved(low, -2), _moved(high, 33) + "~", low, high),
+        f"CASE WHEN {facts.UTC} IS NOT TRUE THEN {inside} {utc} END",
+        (low, high, *widened, *narrowed, low, high),
+        rough=f"CASE WHEN {facts.UTC} THEN {near} ELSE {inside} END",
+        rough_values=(*widened, low, high),
     )
 
 
 def _moved(bound: str, days: int) -> str:
-    """A day well before a bound, or well after it, even if that is a month: no time zone moves a date that far."""
+    """A day before or after the beginning of a bound. Between two days apart, time zones do not matter."""
+    day = bound.rstrip("~")
     try:
-        whole = datetime.date.fromisoformat((bound.rstrip("~") + "-01-01")[:10])
-        if len(bound.rstrip("~")) == 4 and days > 0:
-            whole = whole.replace(month=12)
-        return (whole + datetime.timedelta(days)).isoformat()
+        return (datetime.date.fromisoformat((day + "-01-01")[:10]) + datetime.timedelta(days)).isoformat()
     except (ValueError, OverflowError):
-        return "" if days < 0 else "~"
+        return bound
 
 
 def near(lat: float, lon: float, km: float) -> OnFact:
