@@ -554,8 +554,11 @@ def test_an_unplugged_drive_is_told_from_a_deleted_folder(shelf: Shelf, drive: D
         (drive.at / "left-behind.txt").touch()
         assert shelf.index().unreachable == (Unreachable(str(drive.at), 1, "unmounted"),)
         (drive.at / "left-behind.txt").unlink()
+    away = photos.rename(photos.parent / "away")
+    assert shelf.index().unreachable == (Unreachable(str(photos), 2, "gone"),)
+    away.rename(photos)
     drive.plug()
-    assert shelf.index().restored == 1
+    assert shelf.index().restored == 2
     shutil.rmtree(drive.at / "deep")
     draw(drive.at / "other.png", 4)
     report = shelf.index()

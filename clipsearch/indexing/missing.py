@@ -78,7 +78,10 @@ class MissingFiles:
         if looks.is_away(place):
             zones[root.path] = place
         mounts = {*root.mounts, *walked.walk.mounts, *walked.mounts}
-        return zones | {mount: mount for mount in mounts if looks.is_unmounted(mount)}
+        zones |= {mount: mount for mount in mounts if looks.is_unmounted(mount)}
+        # What keeps a whole root away is the cause of all that is away in it.
+        causes = set(zones.values())
+        return {zone: [at for at in upwards(zone) if at in causes][-1] for zone in zones}
 
     def decide(self, *, record: bool = False) -> dict[str, int]:
         """How many files are excluded, offline and missing, without those that were missing before.
