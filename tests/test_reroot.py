@@ -15,6 +15,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.files import absolute
 from clipsearch.indexing.roots import Root, Roots
+from clipsearch.library.doctor import doctor
 
 
 @pytest.fixture
@@ -203,6 +204,30 @@ def test_files_that_an_earlier_version_left_in_no_root_get_one(shelf: Shelf, pho
         catalog.conn.execute("DELETE FROM roots")
     assert move(shelf, photos / "sub", tmp_path / "new") == 3
     check_lives(shelf, tmp_path / "new", 3)
+
+
+def test_doctor_reports_files_in_no_root(shelf: Shelf, photos: Path) -> None:
+    for seed, name in enumerate(("sub-b/x.png", "sub/y.png", "sub0.png", "named.png")):
+        draw(photos / name, 70 + seed)
+    shelf.index(photos)
+
+    def found(*roots: str) -> list[str]:
+        with contextlib.closing(Catalog.open(shelf.folder, writable=True)) as catalog, catalog.transaction():
+            catalog.conn.execute("DELETE FROM roots")
+            for root in roots:
+                values = os.fsencode(photos / root), "{}", "[]"
+                catalog.conn.execute("INSERT INTO roots (path, options, mounts) VALUES (?, ?, ?)", values)
+        notes = [
+            f"{f.text.split()[0]} {f.advice.split()[-1]}" for f in doctor(shelf.folder) if "in no indexed" in f.text
+        ]
+        return [note.replace(str(photos), "photos") for note in notes]
+
+    assert found("") == []
+    assert found() == ["8 photos"]
+    assert found("sub", "own.png") == ["3 photos"]
+    assert found("named.png", "sub", "own.png") == ["2 photos/sub-b"]
+    assert found("named.png", "sub", "own.png", "sub-b") == ["1 photos"]
+    assert found("named.png", "sub", "own.png", "sub-b", "sub0.png", "sub/deep") == []
 
 
 def test_a_folder_where_a_named_file_was_becomes_a_root(shelf: Shelf, photos: Path, tmp_path: Path) -> None:
