@@ -14,7 +14,7 @@ from typing import Any
 
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError, reason
-from clipsearch.files import below, is_within, upwards
+from clipsearch.files import below, is_within, span, upwards
 from clipsearch.indexing.patterns import Style, compiled, is_anchored
 from clipsearch.indexing.rules import Rules, ScanOptions
 from clipsearch.indexing.scanner import begins_as_image, has_suffix
@@ -181,6 +181,19 @@ class Roots:
         if key not in self._compiled:
             self._compiled[key] = Rules(*key)
         return self._compiled[key]
+
+
+def files_in_no_root(catalog: Catalog) -> tuple[int, bytes]:
+    """How many files no root contains, and the first of them: `reroot` of earlier versions left some behind."""
+    roots = [root for (root,) in catalog.conn.execute("SELECT path FROM roots")]
+    inside = sorted([*((root, root + b"\0") for root in roots), *map(span, roots), (b"\xff", b"\xff")])
+    count, first, end = 0, b"", b""
+    for start, after in inside:
+        found, path = catalog.conn.execute(
+            "SELECT count(*), min(path) FROM files WHERE path >= ? AND path < ?", (end, start)
+        ).fetchone()
+        count, first, end = count + found, first or path or b"", max(end, after)
+    return count, first
 
 
 def _relative(pattern: str, root: bytes) -> str:

@@ -14,7 +14,7 @@ from clipsearch.catalog import pending, snapshots
 from clipsearch.catalog.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, EncoderRow
 from clipsearch.errors import ClipsearchError
-from clipsearch.files import span
+from clipsearch.indexing.roots import files_in_no_root
 from clipsearch.library.results import Finding
 from clipsearch.search import fitted
 from clipsearch.vectors.index import DamagedSnapshot
@@ -39,19 +39,6 @@ def doctor(folder: Path) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _in_no_root(catalog: Catalog) -> tuple[int, bytes]:
-    """How many files no root contains, and the first of them: `reroot` of earlier versions left some behind."""
-    roots = [root for (root,) in catalog.conn.execute("SELECT path FROM roots")]
-    inside = sorted([*((root, root + b"\0") for root in roots), *map(span, roots), (b"\xff", b"\xff")])
-    count, first, end = 0, b"", b""
-    for start, after in inside:
-        found, path = catalog.conn.execute(
-            "SELECT count(*), min(path) FROM files WHERE path >= ? AND path < ?", (end, start)
-        ).fetchone()
-        count, first, end = count + found, first or path or b"", max(end, after)
-    return count, first
-
-
 def _examine(catalog: Catalog) -> Iterator[Finding]:
     wrong = catalog.quick_check()
     for text in wrong:
@@ -65,7 +52,7 @@ def _examine(catalog: Catalog) -> Iterator[Finding]:
         yield Finding("note", f"{files['missing']} files are missing", "`clipsearch prune` forgets them")
     if files.get("offline"):
         yield Finding("note", f"{files['offline']} files are offline", "mount their drive and run `clipsearch index`")
-    count, path = _in_no_root(catalog)
+    count, path = files_in_no_root(catalog)
     if count:
         what = f"{count} files are in no indexed folder: whether they change or are deleted goes unnoticed"
         advice = f"`clipsearch index FOLDER` adds theirs, such as {os.fsdecode(os.path.dirname(path))}"
