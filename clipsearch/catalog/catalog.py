@@ -14,9 +14,8 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from clipsearch.catalog import migrations
 from clipsearch.catalog.connections import SEE_DOCTOR, Stats, connect, connect_unwritable, stats
@@ -40,8 +39,7 @@ FITTED = "fitted"
 CATALOG_NAME = "catalog.db"
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderRow:
+class EncoderRow(NamedTuple):
     id: int
     info: EncoderInfo
 

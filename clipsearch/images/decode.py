@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from clipsearch.errors import TruncatedImageError
@@ -46,8 +46,7 @@ class Pixels(NamedTuple):
     blank: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """An image that a decoder process has open. `changed`: whether older readers gave other pixels (`image`).
 
     holds: bytes that decoding takes. decoded: the pixels of the whole image, if they came along.
