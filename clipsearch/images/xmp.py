@@ -37,11 +37,18 @@ _NAMESPACES = {
 _DATES = ("exif:DateTimeOriginal", "photoshop:DateCreated", "exif:DateTimeDigitized", "xmp:CreateDate")
 """The first that has a date counts: that of the exposure, of what the image shows, and of its digitising."""
 
-_KEPT = {
+_NAMES = (
     *_DATES,
     *("exif:GPSLatitude", "exif:GPSLongitude", "exif:GPSLatitudeRef", "exif:GPSLongitudeRef"),
     *("dc:description", "dc:title", "dc:subject", "lr:hierarchicalSubject", "xmp:Rating", "MicrosoftPhoto:Rating"),
+)
+_KEPT = {
+    f"{uri} {name.partition(':')[2]}": name
+    for uri, prefix in _NAMESPACES.items()
+    for name in _NAMES
+    if name.startswith(f"{prefix}:")
 }
+"""The properties that are kept, by their names as expat gives them."""
 
 _BYTE_ORDERS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -101,18 +108,21 @@ class _Properties:
         self._root = _MAX_DEPTH
         """How many elements are open inside rdf:RDF, itself included."""
         self._count = 0
+        self._property = ""
+        """The name of the property that is being read, if it is kept."""
         self._items: list[tuple[str, list[str]]] = []
-        parser = expat.ParserCreate("utf-8", namespace_separator=" ")
+        self._parser = parser = expat.ParserCreate("utf-8", namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = self._refuse
         try:
             parser.Parse(document, True)
         except expat.ExpatError as exc:
             if self._open or not self._count:  # What follows the packet is padding, whatever it is.
                 raise XmpError(f"the XMP is damaged: {exc}") from exc
+        finally:
+            del self._parser  # It refers to this object, and would wait for the garbage collector.
 
     def _refuse(self, *_: object) -> None:
         raise XmpError("the XMP declares DOCTYPE, which is refused")
@@ -123,38 +133,36 @@ class _Properties:
             raise XmpError(f"the XMP has more than {_MAX_ELEMENTS} elements")
         if len(self._open) >= _MAX_DEPTH:
             raise XmpError(f"the XMP is nested more than {_MAX_DEPTH} deep")
-        depth = len(self._open) - self._root
+        level = len(self._open) - self._root
         self._open.append(name)
-        if name == _ROOT and depth < 0:
-            self._root = len(self._open)
-        elif depth == 0:
+        if level > 1:
+            if self._property and name == _ITEM and len(self._items) < _MAX_ITEMS:
+                self._items.append((attributes.get(_LANGUAGE, ""), []))
+        elif level == 1:
+            self._property, self._items = _KEPT.get(name, ""), [("", [])]
+            self._parser.CharacterDataHandler = self._text if self._property else None
+        elif level == 0:
             for attribute, value in attributes.items():
-                self._keep(attribute, [("", value)])
-        elif depth == 1:
-            self._items = [("", [])]
-        elif depth > 1 and name == _ITEM and len(self._items) < _MAX_ITEMS:
-            self._items.append((attributes.get(_LANGUAGE, ""), []))
+                if attribute in _KEPT:
+                    self.found.setdefault(_KEPT[attribute], []).append(("", value))
+        elif name == _ROOT:
+            self._root = len(self._open)
 
     def _text(self, piece: str) -> None:
-        depth = len(self._open) - self._root
-        if depth == 2 or (depth > 2 and self._open[-1] in (_ITEM, _VALUE)):
+        if len(self._open) == self._root + 2 or self._open[-1] in (_ITEM, _VALUE):
             pieces = self._items[-1][1]
             if len(pieces) < _MAX_PIECES:
                 pieces.append(piece)
 
     def _end(self, name: str) -> None:
-        depth = len(self._open) - self._root
         self._open.pop()
-        if depth == 2:
-            self._keep(name, [(language, "".join(pieces)) for language, pieces in self._items])
-        elif depth == 0:
+        level = len(self._open) - self._root
+        if level == 1 and self._property:
+            items = ((language, "".join(pieces)) for language, pieces in self._items)
+            self.found.setdefault(self._property, []).extend(items)
+            self._property, self._parser.CharacterDataHandler = "", None
+        elif level == -1:
             self._root = _MAX_DEPTH
-
-    def _keep(self, name: str, items: list[tuple[str, str]]) -> None:
-        uri, _, local = name.rpartition(" ")
-        short = f"{_NAMESPACES.get(uri)}:{local}"
-        if short in _KEPT:
-            self.found.setdefault(short, []).extend(items)
 
 
 def _facts(found: dict[str, list[tuple[str, str]]]) -> Facts:
