@@ -763,7 +763,7 @@ def test_a_failure_is_retried_when_the_decoder_changes(
     (photos / "bad.png").write_bytes(b"no picture")
     age(photos / "bad.png")
     shelf.index(photos)
-    monkeypatch.setattr("clipsearch.images.open.PIXELS_REVISION", 99)
+    monkeypatch.setattr("clipsearch.images.open.READER_REVISION", 99)
     report = shelf.index()
     assert (len(report.failed), report.opened) == (1, 1)
     assert shelf.index().opened == 0

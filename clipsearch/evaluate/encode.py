@@ -24,7 +24,7 @@ from clipsearch.evaluate.results import Effort, Missed
 from clipsearch.evaluate.store import Kept, VectorStore
 from clipsearch.files import PathLike
 from clipsearch.images import decode
-from clipsearch.images.open import PIXELS_REVISION
+from clipsearch.images.open import DECODED_REVISION
 from clipsearch.images.requests import Steps
 from clipsearch.images.workers import shared
 from clipsearch.indexing.progress import Meter
@@ -278,7 +278,7 @@ class VectorSource:
 def _key(digest: bytes, alteration: Alteration | None) -> bytes:
     """The key of a vector: a SHA-256 over that of the image, the reader's revision, and how the image was altered."""
     altered = "" if alteration is None else alteration.key
-    return hashlib.sha256(digest + f"\0{PIXELS_REVISION}\0{altered}".encode()).digest()
+    return hashlib.sha256(digest + f"\0{DECODED_REVISION}\0{altered}".encode()).digest()
 
 
 def usable(embedded: Iterable[Embedded]) -> tuple[list[int], NDArray[np.float32], tuple[Missed, ...]]:

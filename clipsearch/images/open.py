@@ -23,8 +23,8 @@ READER_REVISION = 3
 The next run reads the headers of contents with a lower revision, decodes those again whose pixels have changed
 (`Picture.changed_since`), and retries failures."""
 
-PIXELS_REVISION = 2
-"""The last of these revisions that changed pixels, or what can be decoded."""
+DECODED_REVISION = 2
+"""The last of these revisions that changed the pixels of an image."""
 
 _DECODERS = ("pillow", "pi-heif", "rawpy", "tifffile", "imagecodecs", "pillow-jxl-plugin")
 
@@ -42,7 +42,7 @@ def _version(package: str) -> str | None:
 def decoder_version(max_pixels: int = MAX_PIXELS) -> str:
     """Everything that decides whether an image can be decoded; a failure is retried once this has changed."""
     parts = [f"{name} {version}" if (version := _version(name)) else f"no {name}" for name in _DECODERS]
-    return f"images {PIXELS_REVISION}, {', '.join(parts)}; {max_pixels / 1e6:g} MP"
+    return f"images {READER_REVISION}, {', '.join(parts)}; {max_pixels / 1e6:g} MP"
 
 
 def open_image(source: bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS, truncated: bool = False) -> Picture:
