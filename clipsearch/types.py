@@ -207,6 +207,11 @@ class Hit:
     also: tuple[Partner, ...] = ()
     """The other files of the same shot, which are no hits of their own."""
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Those of all contents of the shot, its own first."""
+        return (self.id, *(partner.id for partner in self.also))
+
 
 @dataclass(frozen=True, slots=True)
 class Total:

@@ -130,6 +130,8 @@ def test_boxes_of_any_size_cost_only_their_facts(start: bytes, kind: bytes, size
     [
         *(with_box(JP2, b"uuid", UUID + FULL.encode(), size=size) for size in (None, 0, 1)),
         *(with_box(JXL, b"xml ", FULL.encode(), size=size) for size in (None, 0, 1)),
+        with_box(with_box(JP2, b"xml ", b"<gml/>"), b"uuid", UUID + FULL.encode()),
+        with_box(with_box(JP2, b"uuid", UUID + FULL.encode()), b"free", b"not XMP"),
         saved("JPEG", xmp=FULL.encode()),
         saved("WEBP", xmp=FULL.encode()),
         saved("AVIF", xmp=FULL.encode()),
@@ -299,9 +301,13 @@ def test_the_time_of_writing_is_not_when_it_was_taken_unless_a_camera_is_named()
 def test_what_a_cameras_clock_begins_with_is_not_a_date(second: str) -> None:
     named = {piexif.ImageIFD.Make: b"ACME", piexif.ImageIFD.DateTime: second.encode()}
     detail = {piexif.ExifIFD.DateTimeOriginal: second.encode(), piexif.ExifIFD.SubSecTimeOriginal: b"5"}
-    xmp = packet(f'photoshop:DateCreated="{second.replace(":", "-", 2)}"').encode()
+    copied, own = (
+        packet(f'photoshop:DateCreated="{date}"').encode() for date in (second.replace(":", "-", 2), "2020-01-01")
+    )
     assert facts(saved("JPEG", exif=exif(main=named, detail=detail))).taken_at is None
-    assert facts(saved("JPEG", exif=exif(main=named, detail=detail), xmp=xmp)).taken_source == "xmp"
+    assert facts(saved("JPEG", exif=exif(main=named, detail=detail), xmp=copied)).taken_at is None
+    assert facts(saved("JPEG", exif=exif(main=named, detail=detail), xmp=own)).taken_source == "xmp"
+    assert facts(saved("JPEG", exif=exif(detail=detail), xmp=copied)).taken_at is not None
     assert facts(saved("JPEG", exif=exif(detail=detail))).taken_source == "exif"
     later = {piexif.ExifIFD.DateTimeOriginal: (second[:-1] + "1").encode()}
     assert facts(saved("JPEG", exif=exif(main=named, detail=later))).taken_source == "exif"

@@ -39,6 +39,7 @@ TODAY = datetime.date(2026, 11, 28)
         ("WhatsApp Bild 2021-05-03 um 14.02.11_1a2b3c4d.jpg", "2021-05-03T14:02:11", None),
         ("Imagen de WhatsApp 2021-05-03 a las 14.02.11_1a2b3c4d.jpg", "2021-05-03T14:02:11", None),
         ("Bildschirmfoto 2021-05-03 um 14.02.11.png", "2021-05-03T14:02:11", None),
+        ("IMG_20210503_140211123.jpg", "2021-05-03T14:02:11.123", None),
     ],
 )
 def test_known_names_have_dates(name: str, text: str, offset: int | None) -> None:
@@ -56,6 +57,8 @@ def test_known_names_have_dates(name: str, text: str, offset: int | None) -> Non
         "IMG_20270503_140211.jpg",
         "IMG_20211303_140211.jpg",
         "my IMG_20210503_140211.jpg",
+        "20210503_12345.jpg",
+        "20210503_1234567.jpg",
     ],
 )
 def test_other_names_have_none(name: str) -> None:

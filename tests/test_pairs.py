@@ -245,7 +245,28 @@ def test_info_counts_single_images(library: Library, photos: Path) -> None:
     library.index([photos])
     assert library.info().contents["ok"] == 4
     shown = library.show(photos / "IMG_0001.jpg")
-    assert all(hit.id != shown.id for hit in shown.neighbours)
+    assert [Path(hit.path).name for hit in shown.neighbours] == ["IMG_E0000.jpg"], "not the edited one of itself"
+
+
+def test_all_files_of_a_shot_go_with_one_another(library: Library, photos: Path) -> None:
+    shown = heic(photos / "X.HEIC")
+    save(photos / "X.JPG", shown, taken=SHOT)
+    save(photos / "X.jpeg", shown, taken="2021:05:03 20:00:00")
+    library.index([photos])
+    assert ask(library) == [("X.HEIC", ("X.JPG",)), ("X.jpeg", ())]
+
+
+def test_files_are_shown_as_they_are_now(library: Library, photos: Path) -> None:
+    for number, name in enumerate(("emptied", "folder", "back")):
+        draw(photos / f"{name}.jpg", number)
+    library.index([photos])
+    (photos / "back.jpg").rename(photos / "away")
+    library.index()
+    (photos / "away").rename(photos / "back.jpg")
+    (photos / "emptied.jpg").write_bytes(b"")
+    (photos / "folder.jpg").unlink()
+    (photos / "folder.jpg").mkdir()
+    assert {Path(hit.path).name for hit in found(library) if hit.offline} == {"emptied.jpg", "folder.jpg"}
 
 
 def test_relevant_shots_are_counted_and_many_queries_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 
@@ -39,16 +40,21 @@ class Beside(NamedTuple):
 
 
 def state_now(path: bytes, state: FileState) -> FileState:
-    """The state of a file that was present or offline when the catalog saw it last: it may have gone, or be back."""
-    if state not in ("present", "offline"):
+    """The state of a file that was in `state` when the catalog saw it last: it may have gone, or be back.
+
+    A missing one stays missing until a run finds it.
+    """
+    if state == "missing":
         return state
     try:
-        os.stat(path)
+        about = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return "offline"
     except OSError as exc:
         return "unreadable" if exc.errno in (errno.EACCES, errno.EPERM) else "offline"
-    return "present"
+    if not stat.S_ISREG(about.st_mode) or not about.st_size:  # An empty file stands for one in the cloud.
+        return "offline"
+    return "present" if os.access(path, os.R_OK) else "unreadable"
 
 
 class Files:

@@ -230,6 +230,7 @@ def _where(conn: sqlite3.Connection, chosen: Filter) -> Where:
     if _begins_with_files(conn, chosen):
         return chosen.where(by_path=True, by_bytes=False)
     known = {f"{fact.known} IS NOT NULL" for fact in chosen.on_facts()}
+    known |= {"lat IS NOT NULL"} if chosen.taken else set()  # A place tells the time zone of a date.
     some = f"SELECT EXISTS (SELECT 1 FROM files WHERE {' OR '.join(known or ['0'])})"
     return chosen.where(by_path=False, by_bytes=not conn.execute(some).fetchone()[0])
 

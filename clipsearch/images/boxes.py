@@ -23,9 +23,13 @@ def find_xmp(stream: BinaryIO) -> bytes | None:
     """The XMP of a file that is made of boxes, if there is any."""
     back = stream.tell()
     try:
+        stream.seek(0)
+        is_jxl = stream.read(8) == _SIGNATURES[1]
         for kind, length in _boxes(stream):
-            if kind == b"xml " or (kind == b"uuid" and stream.read(len(_XMP)) == _XMP):
+            if kind == b"xml " and is_jxl:
                 return stream.read(min(length, MAX_EMBEDDED_BYTES + 1))
+            if kind == b"uuid" and stream.read(len(_XMP)) == _XMP:
+                return stream.read(max(0, min(length - len(_XMP), MAX_EMBEDDED_BYTES + 1)))
         return None
     finally:
         stream.seek(back)

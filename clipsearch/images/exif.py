@@ -28,7 +28,7 @@ in the main one."""
 _MODIFIED = ((Base.DateTime, Base.OffsetTime, Base.SubsecTime),)
 """When a camera, or a program, last wrote the file."""
 
-_UNSET = ("1970-01-01T00:00:00", "1980-01-01T00:00:00", "2002-12-08T12:00:00")
+UNSET = ("1970-01-01T00:00:00", "1980-01-01T00:00:00", "2002-12-08T12:00:00")
 """What the clocks of cameras begin with."""
 
 _KEPT = (
@@ -138,7 +138,7 @@ def _taken(
         for directory in (first, second):
             zone, fraction = (_text(_get(first, tag)) or _text(_get(second, tag)) for tag in (offset_tag, fraction_tag))
             moment = parse(_text(_get(directory, date_tag)), fraction=fraction)
-            if moment is not None and not (camera and moment.text[:19] in _UNSET):
+            if moment is not None and not (camera and moment.text[:19] in UNSET):
                 return Moment(moment.text, offset(zone) if moment.offset is None else moment.offset)
     return None
 

@@ -38,7 +38,8 @@ def image_facts(
     sources = {"exif": found.facts, **_others(tags or {}, info or {})}
     dates = [(name, facts.taken_at, facts.taken_offset) for name, facts in sources.items()]
     dates += [(name, *moment) for name, moment in (("gps", found.taken_gps), ("modified", found.modified)) if moment]
-    taken_source, taken_at, taken_offset = next((date for date in dates if date[1]), (None, None, None))
+    known = (date for date in dates if date[1] and not (found.camera and date[1][:19] in exif.UNSET))
+    taken_source, taken_at, taken_offset = next(known, (None, None, None))
     place_source, place = next(
         ((name, each) for name, each in sources.items() if each.lat is not None), (None, Facts())
     )

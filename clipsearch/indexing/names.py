@@ -10,7 +10,9 @@ from clipsearch.images.dates import Moment, parse
 
 _DAY = r"(?P<day>\d{4}-\d\d-\d\d)"
 _COMPACT = r"(?P<year>\d{4})(?P<month>\d\d)(?P<date>\d\d)"
-_TIME = r"(?P<hour>\d{1,2})[-.:]?(?P<minute>\d\d)[-.:]?(?P<second>\d\d)"
+_TIME = r"(?P<hour>\d\d|\d(?=[-.:]))[-.:]?(?P<minute>\d\d)[-.:]?(?P<second>\d\d)"
+_FRACTION = r"(?P<fraction>\d{3})?"
+_END = r"(?!\d)"
 _HALF = r"(?:[ \u00a0\u202f]?(?P<half>[AP]M))?"
 
 _SCREENSHOT = (
@@ -23,13 +25,13 @@ _AT = "[-_ ]| (?:at|um|à|às|a las|alle|ore|om|kl[.]|o|в) "
 """What stands before the day and before the time, in several languages."""
 
 _PATTERNS = tuple(
-    (re.compile(pattern, re.IGNORECASE), is_utc)
+    (re.compile(pattern + _END, re.IGNORECASE), is_utc)
     for pattern, is_utc in (
         (rf"(?:IMG|VID|STK|PTT)-{_COMPACT}-WA\d+", False),  # WhatsApp on Android
         (rf"PXL_{_COMPACT}_{_TIME}(?P<fraction>\d{{3}})", True),  # Pixel phones: UTC
         (rf"signal-{_DAY}-{_TIME}(?:-(?P<fraction>\d{{3}}))?", False),
-        (rf"(?:IMG|MVIMG|PANO|BURST|VID)_{_COMPACT}_{_TIME}", False),  # Android's cameras
-        (rf"{_COMPACT}_{_TIME}", False),  # Samsung
+        (rf"(?:IMG|MVIMG|PANO|BURST|VID)_{_COMPACT}_{_TIME}{_FRACTION}", False),  # Android's cameras
+        (rf"{_COMPACT}_{_TIME}{_FRACTION}", False),  # Samsung
         (rf"Screenshot[_ -]{_COMPACT}[-_]{_TIME}", False),  # Android
         # GNOME, macOS, Windows, Xiaomi; WhatsApp's desktop and web clients
         (rf"(?:{_SCREENSHOT}|{_WHATSAPP})[_ ]?(?:{_FROM})?{_DAY}(?:{_AT}){_TIME}{_HALF}", False),

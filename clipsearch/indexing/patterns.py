@@ -22,6 +22,9 @@ MAX_DOUBLE_STARS = 4
 """With more of them, a pattern and a deep folder can keep a regular expression busy for hours."""
 
 
+_NOT_ONE_OF = re.compile(r"(?<!\\)\[\^(?!/)")
+"""Where pathspec translates "[!a]", which it lets match a slash, too."""
+
 _ALL_INSIDE = re.compile(r"/\*\*\s*$")
 """In git, "a/**" does not match the folder a, so that another pattern can take in again what is inside."""
 
@@ -51,7 +54,9 @@ def is_anchored(pattern: str, style: Style) -> bool:
 
 def literal(path: str, style: Style) -> str:
     """A pattern that matches the file or folder at a path below the root, and nothing else."""
-    return "/" + (glob.escape(path) if style == "fnmatch" else re.sub(r"([\\*?\[\] ])", r"\\\1", path))
+    if style == "fnmatch":
+        return "/" + glob.escape(path)
+    return "/" + re.sub(r"(\s)", r"[\1]", re.sub(r"([\\*?\[\]])", r"\\\1", path))  # pathspec strips blanks at the end.
 
 
 class _Globs:
@@ -122,7 +127,7 @@ def _parsed(pattern: str) -> tuple[bool, re.Pattern[str]]:
         raise UsageError(f"`exclude`: {pattern} contains ** more than {MAX_DOUBLE_STARS} times")
     try:
         [parsed] = GitIgnoreSpec.from_lines([line]).patterns
-        regex = r"(?!)" if parsed.regex is None else _without_backtracking(parsed.regex.pattern)
+        regex = r"(?!)" if parsed.regex is None else _without_backtracking(_NOT_ONE_OF.sub("[^/", parsed.regex.pattern))
         return parsed.include is not False, re.compile(rf"(?s:{regex})\Z".replace("?P<ps_d>", "?:"))
     except (ValueError, re.error) as exc:
         raise UsageError(f"`exclude`: {pattern} cannot be used as a pattern of gitignore") from exc

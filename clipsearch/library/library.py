@@ -241,7 +241,7 @@ class Library:
         if not has_vector:
             return shown
         found = self.query(Indexed(shown.id), k=k + 1, options=QueryOptions(model=model, explain=False))
-        return replace(shown, neighbours=tuple(hit for hit in found if hit.id != shown.id)[:k])
+        return replace(shown, neighbours=tuple(hit for hit in found if shown.id not in hit.ids)[:k])
 
     def classify(
         self,

@@ -35,7 +35,7 @@ def make_hits(
         _hit(rows[n.content_id]._replace(files=(file,)), n, inside, encoder)
         for n in neighbours
         for file in rows[n.content_id].files
-        if file[1] == "present" and (inside is None or file[0] in inside) and os.path.lexists(file[0])
+        if (inside is None or file[0] in inside) and state_now(*file) == "present"
     )
 
 

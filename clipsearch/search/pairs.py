@@ -6,6 +6,7 @@ times of exposure, and if their images are nearly the same: a name and a clock a
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -161,7 +162,10 @@ class Shots:
             if member.id not in vectors:
                 continue
             for shot in shots:
-                if member.goes_with(shot[0]) and float(vectors[member.id] @ vectors[shot[0].id]) >= SAME_SHOT:
+                if all(
+                    member.goes_with(other) and float(vectors[member.id] @ vectors[other.id]) >= SAME_SHOT
+                    for other in shot
+                ):
                     shot.append(member)
                     break
             else:
@@ -177,8 +181,12 @@ class Shots:
             return shot
         import numpy as np
 
+        from clipsearch.vectors import exact
+
         seqs = self._catalog.embeddings.seqs_of([member.id for member in shot], self._row.id)
-        passing = [member for member in shot if np.isin(seqs.get(member.id, 0), self._allowed)]
+        wanted = np.array([seqs.get(member.id, 0) for member in shot], np.int64)
+        passes = np.isin(wanted, self._allowed[exact.members(self._allowed, wanted)])
+        passing = list(itertools.compress(shot, passes))
         others = [member for member in shot if member not in passing]
         return (*passing, *others) if passing and not self._strict else tuple(passing)
 
