@@ -76,7 +76,7 @@ def _linked(conn: sqlite3.Connection, place: bytes) -> Iterator[bytes]:
     real = os.path.realpath(place)
     if real != place:
         yield real
-    for (root,) in conn.execute("SELECT path FROM roots ORDER BY path"):
+    for (root,) in conn.execute("SELECT path FROM roots WHERE options NOT LIKE '%\"is_file\": true%' ORDER BY path"):
         real_root = os.path.realpath(root)
         if real_root != root:
             if is_within(real, real_root):

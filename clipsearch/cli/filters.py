@@ -62,8 +62,9 @@ def parse_within(places: Sequence[str]) -> tuple[bytes, ...]:
 
 def _names(place: str) -> Iterator[bytes]:
     """A place as `Filter.within` has it; twice where a shell shows another name of the current folder."""
-    yield from map(escaped, ways(place))  # What looks like a glob may be the name of a folder.
-    name = os.fsencode(place)
+    folders, name = ways(place), os.fsencode(place)
+    if not has_glob(name) or b"[" in name or os.path.lexists(folders[0]):  # A folder may have such a name.
+        yield from map(escaped, folders)
     if not has_glob(name):
         return
     if b"/" not in name:
