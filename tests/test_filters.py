@@ -11,7 +11,7 @@ import re
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -154,6 +154,18 @@ def random_filter(rng: random.Random) -> Filter:
     return Filter(**{name: some[name] for name in rng.sample(sorted(some), rng.choice([1, 1, 2, 3]))})  # type: ignore[arg-type]
 
 
+def begins(known: str) -> str:
+    return known + "YYYY-01-01T00:00:00"[len(known) :]
+
+
+def ends(known: str) -> str:
+    """The last second of a year, a month, a day …, with all its fractions."""
+    if len(known) == 7:
+        following = date(int(known[:4]) + (known[5:] == "12"), int(known[5:]) % 12 + 1, 1)
+        known = (following - timedelta(1)).isoformat()
+    return known[:19] + "YYYY-12-31T23:59:59"[len(known) :] + "~"
+
+
 def passes(made: Made, chosen: Filter) -> bool:
     """The filter's meaning, written out a second time and without SQL."""
 
@@ -173,7 +185,9 @@ def passes(made: Made, chosen: Filter) -> bool:
         at = made.shown("taken_at")
         if at and len(at) > 10 and is_utc(made.shown("taken_source"), made.shown("taken_offset")):
             at = in_zone(at, made.shown("lat"), made.shown("lon"))
-        if not (at and chosen.taken[0] <= at and at + "~" <= chosen.taken[1]):
+        low, high = chosen.taken
+        until = ends(high[:-1]) if high.endswith("~") else high
+        if not (at and low <= begins(at) and (high == "~" or ends(at) <= until)):
             return False
     if chosen.rating and not chosen.rating[0] <= (made.shown("rating") or 0) <= chosen.rating[1]:
         return False
@@ -322,6 +336,16 @@ PARIS, SYDNEY = (48.85, 2.35), (-33.87, 151.21)
         ("2021-05..2021-12", {"taken_at": "2021"}, False),
         ("2020..2021-05", {"taken_at": "2021"}, False),
         ("2021-05-03", {"taken_at": "2021-05"}, False),
+        ("2021-05-01..2021-05-31", {"taken_at": "2021-05"}, True),
+        ("2021-05-01..2021-05-30", {"taken_at": "2021-05"}, False),
+        ("2021-05-02..2021-06", {"taken_at": "2021-05"}, False),
+        ("2021-02-01..2021-02-28", {"taken_at": "2021-02"}, True),
+        ("2020-02-01..2020-02-28", {"taken_at": "2020-02"}, False),
+        ("2021-01..2021-12", {"taken_at": "2021"}, True),
+        ("2021-01-01..2021-12-31", {"taken_at": "2021"}, True),
+        ("2021-01-02..2021-12-31", {"taken_at": "2021"}, False),
+        ("2021-05-03T00..2021-05-03T23", {"taken_at": "2021-05-03"}, True),
+        ("2021-05-03T00:00..2021-05-03T23:58", {"taken_at": "2021-05-03"}, False),
         ("..2021-05-03", {"taken_at": "2021-05"}, False),
         ("2021-05-03T14", {"taken_at": "2021-05-03T14:59:59.9"}, True),
         ("2021-05-03T14", {"taken_at": "2021-05-03T15:00:00"}, False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import fnmatch
 import json
 import math
@@ -70,7 +71,19 @@ def _keywords(keywords: str) -> frozenset[str]:
 def _local_time_within(taken_at: str, lat: float | None, lon: float | None, low: str, high: str) -> bool:
     """Whether a date in UTC, in local time, lies inside; all of it, where it is a day or less exact."""
     local = local_text(taken_at, 0, "gps", lat=lat, lon=lon)
-    return local >= low and local + "~" <= high
+    return first_moment(local) >= low and last_moment(local) + "~" <= high
+
+
+def first_moment(date: str) -> str:
+    """The beginning of a year, a month, a day, an hour or a minute, in seconds."""
+    return date + "0000-01-01T00:00:00"[len(date) :]
+
+
+def last_moment(date: str) -> str:
+    """The end of it, in seconds."""
+    if len(date) == 7:
+        date += f"-{calendar.monthrange(int(date[:4]), int(date[5:]))[1]}"
+    return date + "0000-12-31T23:59:59"[len(date) :]
 
 
 def _name_contains(path: bytes, part: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import NamedTuple
 
-from clipsearch.catalog import facts
+from clipsearch.catalog import facts, functions
 from clipsearch.catalog.functions import folded
 
 _LOCAL = "local_time_within({taken_at}, {lat}, {lon}, ?, ?)"
@@ -48,11 +48,17 @@ def _columns(table: str) -> dict[str, str]:
 
 def taken(low: str, high: str) -> OnFact:
     """Dates that lie between two in local time, the latter excluded; of a year, a month or a day, all of it."""
-    inside = "{taken_at} >= ? AND {taken_at} || '~' <= ?"
+    first = "{taken_at} || substr('0000-01-01T00:00:00', length({taken_at}) + 1)"
+    month = "date({taken_at} || '-01', '+1 month', '-1 day')"
+    day = f"CASE length({{taken_at}}) WHEN 4 THEN {{taken_at}} || '-12-31' WHEN 7 THEN {month} ELSE {{taken_at}} END"
+    inside = f"{first} >= ? AND {day} || substr('T23:59:59', max(1, length({{taken_at}}) - 9)) || '~' <= ?"
+    low = functions.first_moment(low) if low else ""
+    if high != "~":
+        high = functions.last_moment(high[:-1]) + "~" if high.endswith("~") else functions.first_moment(high)
     near = "{taken_at} BETWEEN ? AND ?"
     # What is in UTC is brought to local time only where that matters. SQLite evaluates all of an AND, but for WHEN.
     utc = f"WHEN ({near}) IS NOT TRUE THEN 0 WHEN {inside} THEN 1 ELSE {_LOCAL}"
-    widened = (_moved(low, -2), _moved(high, 2 + 365) + "~")
+    widened = (_moved(low, -2), _moved(high, 2) + "~")
     narrowed = (_moved(low, 2), _moved(high, -2))
     return OnFact(
         "taken_at",
@@ -64,10 +70,9 @@ def taken(low: str, high: str) -> OnFact:
 
 
 def _moved(bound: str, days: int) -> str:
-    """A day before or after the beginning of a bound. Between two days apart, time zones do not matter."""
-    day = bound.rstrip("~")
+    """A day before or after that of a bound. Between two days apart, time zones do not matter."""
     try:
-        return (datetime.date.fromisoformat((day + "-01-01")[:10]) + datetime.timedelta(days)).isoformat()
+        return (datetime.date.fromisoformat(bound[:10]) + datetime.timedelta(days)).isoformat()
     except (ValueError, OverflowError):
         return bound
 
