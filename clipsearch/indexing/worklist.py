@@ -34,7 +34,7 @@ class Work(NamedTuple):
 
 
 _COLUMNS = ", ".join(Work._fields)
-_MARKS = ", ".join("?" * len(Work._fields))
+_INSERT = f"INSERT OR IGNORE INTO temp.work ({_COLUMNS}) VALUES ({', '.join('?' * len(Work._fields))})"
 
 
 class Worklist:
@@ -55,11 +55,12 @@ class Worklist:
         touched: bool = False,
     ) -> None:
         """A file that a walk has found; see `Work`."""
-        link = candidate.link and f"{candidate.link}:{content_id if pending else ''}"
-        found = candidate.path, candidate.size, candidate.mtime_ns
-        after = candidate.ctime_ns, candidate.sidecars, link
-        work = Work(*found, content_id, state, pending, touched, False, *after)
-        self._conn.execute(f"INSERT OR IGNORE INTO temp.work ({_COLUMNS}) VALUES ({_MARKS})", work)
+        path, size, mtime_ns, ctime_ns, sidecars, link = candidate
+        if link is not None and pending:
+            link = f"{link}:{content_id}"
+        self._conn.execute(
+            _INSERT, (path, size, mtime_ns, content_id, state, pending, touched, False, ctime_ns, sidecars, link)
+        )
 
     def add_pending_elsewhere(self, condition: str, encoder_id: int) -> None:
         """Also read every other file whose content is pending by a `condition` on `c`, wherever it is."""
