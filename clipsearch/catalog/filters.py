@@ -30,6 +30,18 @@ _FEW = 4
 _GLOB, _ESCAPED = rb"[*?\[]", rb"\[([*?\[])\]"
 
 
+_BEGINNING = re.compile(rb"(?:[^*?\[\x80-\xff]|\[[*?\[]\])*/")
+"""The folders at the beginning of a glob that have one name only: composed letters have two."""
+
+_MATCHES = "path_matches(f.path, ?)"
+
+
+def _folder_of(glob: bytes) -> bytes:
+    """A folder that holds all that a glob matches; empty for none, or the whole file system."""
+    match = _BEGINNING.match(glob)
+    return unescaped(match[0])[:-1] if match else b""
+
+
 def has_glob(place: bytes) -> bool:
     """Whether a place of `Filter.within` may be a glob, by what is not escaped in it."""
     return re.search(_GLOB, re.sub(_ESCAPED, b"", place)) is not None
@@ -188,8 +200,9 @@ class Filter:
             values += [folder, *span(folder)]
             # A folder may have such characters in its name, and be offline: what looks like a glob is tried as both.
             if has_glob(place):
-                terms.append("path_matches(f.path, ?)")
-                values.append(place)
+                start = _folder_of(place)
+                terms.append(f"(f.path >= ? AND f.path < ? AND {_MATCHES})" if start else _MATCHES)
+                values += [*span(start), place] if start else [place]
         condition = f"({' OR '.join(terms)})" if terms else "1"
         if self.name is not None:
             return f"{condition} AND name_contains(f.path, ?)", [*values, folded(self.name)]
