@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from clipsearch.errors import UsageError
 from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing import ignorefiles
+from clipsearch.indexing.patterns import Style, compiled, literal
 from clipsearch.indexing.results import IndexReport, LeftOut
 from clipsearch.indexing.rules import Rules, ScanOptions
 from clipsearch.indexing.scanner import Walk, images_in
@@ -392,6 +393,8 @@ def test_ignore_files_that_cannot_be_used_are_reported_and_nothing_is_lost(shelf
 
 # Exclusions
 
+STYLES: tuple[Style, ...] = ("gitignore", "fnmatch")
+
 
 def test_new_exclusions_are_patterns_of_gitignore_and_replace_the_old_ones(shelf: Shelf, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
@@ -458,6 +461,18 @@ def test_an_exclusion_that_is_not_a_pattern_is_refused(shelf: Shelf, tmp_path: P
     with pytest.raises(UsageError, match="exclude"):
         shelf.index(tmp_path / "photos", exclude=[pattern])
     assert shelf.rows("SELECT path FROM roots") == []
+
+
+@given(
+    name=st.text(st.sampled_from("ab#! \\*?[]{}~.$^-\n\t\udcffé"), min_size=1, max_size=6),
+    style=st.sampled_from(STYLES),
+)
+def test_a_forgotten_name_is_excluded_and_no_other(name: str, style: Style) -> None:
+    patterns = compiled((literal(f"a/{name}", style),), style)
+    assert patterns.excludes(f"a/{name}") and patterns.excludes(f"a/{name}/")
+    assert not any(patterns.excludes(other) for other in (name, f"b/a/{name}", f"a/{name}x", f"a/x{name}"))
+    others = name.translate(str.maketrans("*?[\\", "xxxx"))
+    assert others == name or not patterns.excludes(f"a/{others}")
 
 
 # An existing library

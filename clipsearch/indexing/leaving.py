@@ -41,9 +41,8 @@ class Leaving:
             return []
         total = default + ignored
         leave = "1 picture leaves" if total == 1 else f"{total:,} pictures leave"
-        return [
-            f"{leave} the library, as this version leaves them out: {', '.join(parts)}; `prune` drops their vectors"
-        ]
+        why = f"as this version leaves them out: {', '.join(parts)}"
+        return [f"{leave} the library, {why}; their vectors stay until `prune`"]
 
     def _about_links(self) -> list[str]:
         found = [
