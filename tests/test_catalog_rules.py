@@ -711,6 +711,18 @@ def test_a_folder_that_disappears_during_a_run_is_reported_in_one_line(
     assert (report.indexed, report.unchanged, report.failed) == (lost, 126 - lost, ())
 
 
+def test_a_folder_that_is_closed_during_a_run_has_not_disappeared(shelf: Shelf, photos: Path) -> None:
+    for i in range(60):
+        draw(photos / "sub" / "deep" / f"{i}.png", 10 + i)
+    closing = Interrupting(lambda: (photos / "sub").chmod(0))
+    with without_privileges():
+        report = shelf.index(photos, encoder=closing, batch_size=2, workers=None)
+    (photos / "sub").chmod(0o755)
+    assert len(report.failed) > 20
+    assert {Path(problem.path).parent for problem in report.failed} == {photos / "sub" / "deep"}
+    assert shelf.index().failed == ()
+
+
 def test_a_drive_that_is_unplugged_during_a_run_is_reported_in_one_line(shelf: Shelf, drive: Drive) -> None:
     photos = drive.at.parent
     draw(photos / "own.png", 1)

@@ -126,7 +126,7 @@ class MissingFiles:
         if root is not None:
             places += [root.path] if not root.is_file and looks.is_away(root.path) else []
             places += [mount for mount in root.mounts if is_within(path, mount) and looks.is_unmounted(mount)]
-        places += [at for at in upwards(os.path.dirname(path)) if not os.path.lexists(at)]
+        places += [at for at in upwards(os.path.dirname(path)) if _is_absent(at)]
         if not places:
             return None
         self._lost.add(min(places, key=len))
@@ -269,6 +269,15 @@ def may_be_mount(folder: bytes) -> bool:
     """Whether a folder is a mount point, or so empty or absent that it may be one."""
     looks = Looks()
     return looks.is_away(folder) or looks.is_mount(folder)
+
+
+def _is_absent(path: bytes) -> bool:
+    """Whether there is certainly nothing at a path."""
+    try:
+        os.lstat(path)
+    except OSError as exc:
+        return exc.errno in GONE
+    return False
 
 
 def _is_gone(path: bytes) -> bool:
