@@ -54,7 +54,8 @@ def state_now(path: bytes, state: FileState) -> FileState:
         return "unreadable" if exc.errno in (errno.EACCES, errno.EPERM) else "offline"
     if not stat.S_ISREG(about.st_mode) or not about.st_size:  # An empty file stands for one in the cloud.
         return "offline"
-    return "present" if os.access(path, os.R_OK) else "unreadable"
+    is_readable = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+    return "present" if is_readable else "unreadable"
 
 
 class Files:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, absolute, below, is_within, ways
 from clipsearch.indexing.missing import may_be_mount
-from clipsearch.indexing.patterns import Style, is_anchored
+from clipsearch.indexing.patterns import Style, compiled, is_anchored
 from clipsearch.indexing.roots import Root, Roots
 from clipsearch.indexing.rules import Rules, ScanOptions
 
@@ -93,11 +92,14 @@ def _patterns(pattern: str, parts: list[str], style: Style) -> Iterator[str]:
         if name == "**":
             yield f"{negated}/{'/'.join(names[place:])}"
             return
-        if not _names(name, parts[place]):
+        if not _matches(name, parts[place], style):
             return
     if any(names[len(parts) :]):
         yield f"{negated}/{'/'.join(names[len(parts) :])}"
 
 
-def _names(pattern: str, name: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) or re.sub(r"\\(.)", r"\1", pattern) == name
+def _matches(pattern: str, name: str, style: Style) -> bool:
+    """Whether one part of a pattern matches a folder's name."""
+    with contextlib.suppress(UsageError):  # Cut off at its slashes, an odd one may not be a pattern any more.
+        return compiled((f"/{pattern}",), style).matched_by(0, f"{name}/")
+    return False
