@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -92,14 +91,7 @@ def _patterns(pattern: str, parts: list[str], style: Style) -> Iterator[str]:
         if name == "**":
             yield f"{negated}/{'/'.join(names[place:])}"
             return
-        if not _matches(name, parts[place], style):
+        if not compiled((f"/{name}",), style).matched_by(0, f"{parts[place]}/"):
             return
     if any(names[len(parts) :]):
         yield f"{negated}/{'/'.join(names[len(parts) :])}"
-
-
-def _matches(pattern: str, name: str, style: Style) -> bool:
-    """Whether one part of a pattern matches a folder's name."""
-    with contextlib.suppress(UsageError):  # Cut off at its slashes, an odd one may not be a pattern any more.
-        return compiled((f"/{pattern}",), style).matched_by(0, f"{name}/")
-    return False
