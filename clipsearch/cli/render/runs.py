@@ -85,7 +85,7 @@ def index_text(report: IndexReport) -> str:
     for count, text in (
         (report.unchanged, "unchanged"),
         (report.moved, "moved"),
-        (report.copied, "copied: the same bytes as a picture in the library"),
+        (report.copied, "duplicates of pictures already in the library"),
         (report.restored, "restored: available again, unchanged"),
         (report.missing, "missing: deleted since the last run, removed from results"),
         (report.offline, "offline: unreachable now, kept in results"),
