@@ -120,12 +120,11 @@ class Files:
         rows = self._conn.execute(
             "SELECT f.path, c.id, c.format, iif(c.taken_source IN ('gps', 'modified'), NULL, c.taken_at) "
             "FROM files f JOIN contents c ON c.id = f.content_id WHERE f.path > ? AND f.path < ? "
+            "AND instr(substr(f.path, ?), x'2e') = 0 AND instr(substr(f.path, ?), x'2f') = 0 "  # no other . or /
             f"AND f.state IN {LIVE} AND c.state IN ('ok', 'partial') AND c.reason IS NOT 'blank'",
-            (start + b".", start + b"/"),
+            (start + b".", start + b"/", len(start) + 2, len(start) + 2),
         )
-        return [
-            Beside(*row) for row in rows if b"." not in row[0][len(start) + 1 :] and b"/" not in row[0][len(start) :]
-        ]
+        return [Beside(*row) for row in rows]
 
     def in_state(self, state: FileState) -> list[tuple[bytes, str | None]]:
         """(path, reason) of files, by path."""

@@ -276,10 +276,11 @@ def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: s
     """Write the page, copy or link the files, open the page or the best hits; the exit code."""
     code = 0
     if html is not None:
+        from clipsearch.cli.render.tables import counted
         from clipsearch.display.html.gallery import write_gallery
 
         write_gallery(result, expanded(html))
-        output.note(f"{len(result.hits)} pictures on the page {html}")
+        output.note(f"{counted(len(result.hits), 'picture')} on the page {html}")
     for folder, link in ((copy_to, False), (link_to, True)):
         if folder is not None:
             code = max(code, _hand_out(result.hits, folder, link=link))
