@@ -19,12 +19,13 @@ class ImageFacts:
     taken_offset: int | None = None
     """Minutes east of UTC, where the file names a time zone."""
     taken_source: str | None = None
-    """Where the date was found: "exif", "xmp", "iptc", "png", "gps"; the last is in UTC."""
+    """Where the date was found: "exif", "xmp", "iptc", "png", "gps" (in UTC) or "modified"; or beside the file, as
+    `catalog.facts` names it."""
     camera: str | None = None
     lat: float | None = None
     lon: float | None = None
     place_source: str | None = None
-    """Where the place was found: "exif" or "xmp"."""
+    """Where the place was found: "exif" or "xmp"; or beside the file."""
     caption: str | None = None
     keywords: tuple[str, ...] = ()
     rating: int | None = None

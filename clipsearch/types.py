@@ -186,7 +186,7 @@ class Hit:
     offline: bool
     """Whether none of its paths can be read now, for example because a drive is not mounted."""
     unreadable: bool = False
-    """Whether that is because the last run was not allowed to read one, or got an error."""
+    """Whether that is because one of them may not be read, or gives an error."""
     explain: tuple[Seen, ...] = ()
     relevance: float | None = None
     """How far the score stands out from the library's baseline: a strength from 0 to 1; None where it is unknown."""

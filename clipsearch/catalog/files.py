@@ -30,7 +30,7 @@ class FileRow(NamedTuple):
     state: FileState
 
 
-class Beside(NamedTuple):
+class OfStem(NamedTuple):
     """A live file among those of one stem: its content, with the format and, unless it is in UTC, the exposure."""
 
     path: bytes
@@ -114,7 +114,7 @@ class Files:
         query = f"SELECT path FROM files WHERE content_id = ? AND state IN {LIVE} ORDER BY path"
         return [path for (path,) in self._conn.execute(query, (content_id,))]
 
-    def beside(self, folder: bytes, stem: bytes) -> list[Beside]:
+    def of_stem(self, folder: bytes, stem: bytes) -> list[OfStem]:
         """The live images in a folder whose names are `stem` and a suffix; those of one colour not among them."""
         start = below(folder) + stem
         rows = self._conn.execute(
@@ -124,7 +124,7 @@ class Files:
             f"AND f.state IN {LIVE} AND c.state IN ('ok', 'partial') AND c.reason IS NOT 'blank'",
             (start + b".", start + b"/", len(start) + 2, len(start) + 2),
         )
-        return [Beside(*row) for row in rows]
+        return [OfStem(*row) for row in rows]
 
     def in_state(self, state: FileState) -> list[tuple[bytes, str | None]]:
         """(path, reason) of files, by path."""

@@ -6,10 +6,8 @@ import os
 from collections import Counter
 
 from clipsearch.indexing import excludes
+from clipsearch.indexing.results import shortened
 from clipsearch.indexing.rules import IGNORE_FILE, LINK, LeftOut
-
-NAMED = 5
-"""Folders that get a notice of their own; the others are counted."""
 
 
 class Leaving:
@@ -50,8 +48,8 @@ class Leaving:
             "(`follow_symlinks=True` follows links)"
             for link, count in sorted(self._links.items())
         ]
-        more = found[NAMED:]
-        return [*found[:NAMED], f"{len(more):,} more folders are now links, which are not followed"] if more else found
+        one, several = ("folder is now a link, which is", "folders are now links, which are")
+        return shortened(found, f"{one} not followed", f"{several} not followed")
 
 
 def _pictures(count: int) -> str:

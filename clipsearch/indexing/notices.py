@@ -8,9 +8,7 @@ from collections.abc import Collection, Sequence
 
 from clipsearch.files import EARLIEST, LATEST
 from clipsearch.indexing.missing import Walked
-
-NAMED = 5
-"""Exclusions or files that get a notice of their own; the others are counted."""
+from clipsearch.indexing.results import shortened
 
 CLAMPED = (
     "modification time outside the years 1678 to 2261; changes that keep the size go unnoticed until the time is "
@@ -21,14 +19,15 @@ CLAMPED = (
 def about_times(conn: sqlite3.Connection) -> list[str]:
     """About the files of this run whose times the catalog cannot hold."""
     rows = conn.execute("SELECT path FROM temp.work WHERE mtime_ns IN (?, ?) ORDER BY path", (EARLIEST, LATEST))
-    return _shortened([f"{os.fsdecode(path)}: {CLAMPED}" for (path,) in rows], CLAMPED)
+    return shortened([f"{os.fsdecode(path)}: {CLAMPED}" for (path,) in rows], f"file: {CLAMPED}", f"files: {CLAMPED}")
 
 
 def about_ignore_files(walks: Sequence[Walked]) -> list[str]:
     """About ignore files that cannot be used."""
     files = {path: text for walked in walks for path, text in walked.walk.rules.notices.items()}
     found = [f"{os.fsdecode(path)}: {text}" for path, text in sorted(files.items())]
-    return _shortened(found, "ignore files that cannot be used as they are")
+    why = "ignore files that cannot be used as they are"
+    return shortened(found, f"file: {why}", f"files: {why}")
 
 
 def about_exclusions(walks: Sequence[Walked], given: Collection[str] | None) -> list[str]:
@@ -44,8 +43,7 @@ def about_exclusions(walks: Sequence[Walked], given: Collection[str] | None) -> 
             matched = number not in walked.walk.rules.unmatched or not _is_whole(walked)
             used[pattern] = used.get(pattern, False) or matched
             folders.setdefault(pattern, root.path)
-    found = [text for pattern, is_used in used.items() if (text := _about(pattern, folders[pattern], is_used))]
-    return found
+    return [text for pattern, is_used in used.items() if (text := _about(pattern, folders[pattern], is_used))]
 
 
 def _about(pattern: str, folder: bytes, is_used: bool) -> str:
@@ -67,8 +65,3 @@ def _is_whole(walked: Walked) -> bool:
         and not (walk.unreadable or walk.start in walk.empty)
         and os.path.isdir(walk.start)
     )
-
-
-def _shortened(found: list[str], what: str) -> list[str]:
-    left = len(found) - NAMED
-    return [*found[:NAMED], f"{left:,} more {'file' if left == 1 else 'files'}: {what}"] if left > 0 else found

@@ -17,13 +17,10 @@ from clipsearch.image_facts import Facts
 from clipsearch.indexing import takeout
 from clipsearch.indexing.filesystems import FileSystems
 from clipsearch.indexing.names import date_in
-from clipsearch.indexing.results import Problem
+from clipsearch.indexing.results import Problem, shortened
 from clipsearch.indexing.rules import Rules, ScanOptions
 from clipsearch.indexing.scanner import GONE
 from clipsearch.indexing.sidecars import ENDINGS, Beside, of_folder
-
-NAMED = 5
-"""Sidecars that get a notice of their own; the others are counted."""
 
 _STEP = 500
 """Files in one transaction."""
@@ -60,10 +57,9 @@ class PathFactsReader:
         return done
 
     def notices(self) -> list[str]:
-        """One line for each bad sidecar, up to NAMED, and one for the others."""
-        lines = [f"{problem.path}: {problem.reason}; its facts are ignored" for problem in self._problems[:NAMED]]
-        more = len(self._problems) - NAMED
-        return [*lines, f"{more:,} more sidecar{'s' * (more > 1)} cannot be used"] if more > 0 else lines
+        """About sidecars that cannot be used."""
+        lines = [f"{problem.path}: {problem.reason}; its facts are ignored" for problem in self._problems]
+        return shortened(lines, "sidecar cannot be used", "sidecars cannot be used")
 
     def _in_sidecars(self, path: bytes, stamps: dict[str, Any]) -> Iterator[tuple[str, Facts]]:
         """The facts in each sidecar with their source. The stamp of one to be tried again becomes None in `stamps`."""

@@ -5,11 +5,20 @@ Not in `types`, since a query imports that, and each dataclass costs it half a p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from clipsearch.types import EncoderInfo
+
+NAMED = 5
+"""Files, folders or exclusions that get a notice of their own; the others are counted."""
+
+
+def shortened(notices: Sequence[str], one: str, several: str) -> list[str]:
+    """The first NAMED notices, and one that counts the others: "3 more " and what `several` says."""
+    left = len(notices) - NAMED
+    return [*notices[:NAMED], f"{left:,} more {one if left == 1 else several}"] if left > 0 else list(notices)
 
 
 @dataclass(frozen=True, slots=True)

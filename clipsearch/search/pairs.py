@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.catalog.files import Beside
+from clipsearch.catalog.files import OfStem
 from clipsearch.search.neighbours import Neighbour
 from clipsearch.types import Partner
 
@@ -146,14 +146,14 @@ class Shots:
         for path in self._catalog.files.live_paths(content_id):
             folder, name = os.path.split(path)
             stem, edited = _stems(name)
-            rows = [row for each in (stem, edited) if each for row in self._catalog.files.beside(folder, each)]
+            rows = [row for each in (stem, edited) if each for row in self._catalog.files.of_stem(folder, each)]
             if len(rows) > 1:
                 shots += [shot for shot in self._divided(rows) if any(member.id == content_id for member in shot)]
         # What cannot be seen now must not hide what can.
         best: _Shot = min(shots, default=(), key=_order)
         return self._passing(tuple(sorted(best, key=lambda member: not self._exists(member))))
 
-    def _divided(self, rows: Sequence[Beside]) -> list[_Shot]:
+    def _divided(self, rows: Sequence[OfStem]) -> list[_Shot]:
         """Files with one stem as the shots of several files that they belong to."""
         members = sorted({row.content_id: _member(row) for row in rows}.values())
         vectors = self._catalog.embeddings.vectors_of([member.id for member in members], self._row.id)
@@ -204,7 +204,7 @@ def _stems(name: bytes) -> tuple[bytes, bytes]:
     return stem, b"IMG_E" + stem[4:] if re.match(rb"IMG_\d", stem) else b""
 
 
-def _member(row: Beside) -> _Member:
+def _member(row: OfStem) -> _Member:
     name = os.path.basename(row.path)
     edited = _EDITED.fullmatch(name.rpartition(b".")[0]) is not None
     rank = _PREFERRED.index(row.format) + 1 if row.format in _PREFERRED else len(_PREFERRED) + 1
