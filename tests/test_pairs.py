@@ -240,6 +240,13 @@ def test_a_file_that_cannot_be_seen_hides_none_that_can(library: Library, photos
     assert not any(hit.offline for hit in shown.values())
 
 
+def test_an_emptied_file_hides_none_that_can_be_seen(library: Library, photos: Path) -> None:
+    save(photos / "DSC1.JPG", raw(photos / "DSC1.DNG"))
+    library.index([photos])
+    (photos / "DSC1.JPG").write_bytes(b"")  # A cloud client has taken its content.
+    assert ask(library) == [("DSC1.DNG", ("DSC1.JPG",))]
+
+
 def test_info_counts_single_images(library: Library, photos: Path) -> None:
     many(photos, 2)
     library.index([photos])

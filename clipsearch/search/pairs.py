@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.catalog.files import OfStem
+from clipsearch.catalog.files import OfStem, state_now
 from clipsearch.search.neighbours import Neighbour
 from clipsearch.types import Partner
 
@@ -173,7 +173,7 @@ class Shots:
         return [tuple(shot) for shot in shots if len(shot) > 1]
 
     def _exists(self, member: _Member) -> bool:
-        return any(map(os.path.lexists, self._catalog.files.live_paths(member.id)))
+        return any(state_now(path, "present") == "present" for path in self._catalog.files.live_paths(member.id))
 
     def _passing(self, shot: _Shot) -> _Shot:
         """The shot with the files that the filter leaves in front."""
