@@ -132,10 +132,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def open_seen(path: bytes) -> int:
+    """A descriptor to read a file that was seen before. A FIFO in its place does not block. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+
+
 def head(path: bytes, size: int) -> bytes:
     """The first bytes of a regular file; nothing of anything else. Raises OSError."""
-    # A FIFO that took the file's place since it was seen would block without O_NONBLOCK.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    descriptor = open_seen(path)
     try:
         return os.read(descriptor, size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     finally:

@@ -31,7 +31,7 @@ EXPRESSIONS: Final = {
     "rating": "coalesce(p.rating, c.rating)",  # Only sidecars give these to a path.
     "keywords": "coalesce(p.keywords, c.keywords)",
 }
-"""SQL for each fact that a content shows, by its name in `types.ImageFacts`; `keywords` is a JSON list."""
+"""SQL for each fact that a content shows, by its name in `image_facts.ImageFacts`; `keywords` is a JSON list."""
 
 BYTES = "image"
 """The source of captions, keywords and ratings in an image's bytes: which of them is not recorded."""

@@ -72,11 +72,10 @@ def _usable_lines(path: bytes, notify: Notify) -> list[str]:
         limits = f"more than {MAX_PATTERNS:,} patterns or {MAX_BYTES // 1024} KiB"
         notify(path, f"the ignore file has {limits}; its folder is indexed as if it were not there")
         return []
-    usable = [line for line in lines if _is_usable(line)]
-    if len(usable) < len(lines):
-        broken = next(line for line in lines if not _is_usable(line))
+    usable = {line: _is_usable(line) for line in lines}
+    if broken := next((line for line, is_usable in usable.items() if not is_usable), None):
         notify(path, f"the ignore file contains a line that is not a pattern and is not applied: {broken[:80]}")
-    return usable
+    return [line for line in lines if usable[line]]
 
 
 def _is_usable(line: str) -> bool:

@@ -13,6 +13,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.facts import NAME, SIDECAR, TAKEOUT
 from clipsearch.catalog.path_facts import PathFacts
 from clipsearch.errors import reason
+from clipsearch.files import open_seen
 from clipsearch.image_facts import Facts
 from clipsearch.indexing import takeout
 from clipsearch.indexing.filesystems import FileSystems
@@ -107,8 +108,7 @@ def _read(file: bytes) -> tuple[str, Facts]:
 
 def _bytes(file: bytes, most: int) -> bytes:
     """The content of a regular file. Raises OSError, and ValueError for anything else and for a larger one."""
-    # A FIFO that has taken its place would block without O_NONBLOCK.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    descriptor = open_seen(file)
     with open(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("the sidecar is not a regular file")

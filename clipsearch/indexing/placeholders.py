@@ -6,6 +6,8 @@ import errno
 import os
 from collections.abc import Container
 
+from clipsearch.files import open_seen
+
 EMPTY = "an empty file, possibly a placeholder of a cloud client"
 STUB = "a placeholder of {client}"
 HOLLOW = "a file without content on this disk, possibly a placeholder of a cloud client"
@@ -47,7 +49,7 @@ def is_hollow(path: bytes, about: os.stat_result, *, counted: bool) -> bool:
         return False
     if counted:
         return True
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    descriptor = open_seen(path)
     try:
         os.lseek(descriptor, 0, os.SEEK_DATA)
     except OSError as exc:
