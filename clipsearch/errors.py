@@ -15,7 +15,7 @@
     └── StoppedError               exit 130  the caller asked to stop before there was an answer
 
 A message is one line: what happened, to which file, and what to do next. A parameter stands in backquotes, as
-`batch_size` or `device="cpu"`: the command line shows it as its option (`cli.output.as_options`).
+`batch_size` or `device="cpu"`: the command line shows it as its option (`export.options.as_options`).
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ from clipsearch.catalog.cache import NO_CACHE
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.catalog.filters import Filter, Near
 from clipsearch.catalog.path_facts import PathFacts
-from clipsearch.cli.filters import parse_near, parse_rating, parse_since, parse_size, parse_taken
 from clipsearch.errors import UsageError
 from clipsearch.image_facts import ImageFacts
 from clipsearch.images.open import READER_REVISION
+from clipsearch.search.filter_options import parse_near, parse_rating, parse_since, parse_size, parse_taken
 from clipsearch.search.neighbours import Searcher
 from clipsearch.types import ContentState, EncoderInfo, FileState, Preprocess
 

@@ -82,7 +82,8 @@ def test_unreadable_and_offline_are_told_apart(shelf: Shelf, tmp_path: Path) -> 
     assert {path: (hit.offline, hit.unreadable) for path, hit in found.items()} == {
         "drive/a.png": (True, False), "other/copy of b.png": (False, False), "other/c.png": (True, True),
     }  # fmt: skip
-    from clipsearch.cli.render.hits import hit_json, query_text
+    from clipsearch.cli.render.hits import query_text
+    from clipsearch.export.json import hit_json
     from clipsearch.types import QueryResult
 
     value = hit_json(found["other/c.png"])

@@ -13,8 +13,8 @@ from helpers import Shelf, draw, load_tiny, reload_tiny, use_encoders
 
 from clipsearch import Library
 from clipsearch.catalog.filters import Filter
-from clipsearch.cli.filters import parse_within
 from clipsearch.errors import UsageError
+from clipsearch.search.filter_options import parse_within
 from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Indexed
 

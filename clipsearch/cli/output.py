@@ -4,46 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from typing import Any, TextIO
 
 from clipsearch.display.text import printable as printable
 from clipsearch.errors import reason
-
-_NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-_PARAMETER = re.compile(r"`(\w+)(?:=(?:\"([^`\"]*)\"|([\w.+-]+)))?`")
-_OPTIONS = {
-    "k": "-k",
-    "match_all": "--all",
-    "negative": "--without",
-    "tags": "--tag",
-    "templates": "--template",
-    "within": "--in",
-} | {
-    name: f"--{name.replace('_', '-')}"
-    for name in (
-        *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "decode_memory", "decode_timeout"),
-        *("default_excludes", "device", "engine", "examples", "caption", "name", "rating"),
-        *(
-            "exclude",
-            "follow_symlinks",
-            "ignore_files",
-            "index",
-            "indexed_since",
-            "labels",
-            "like",
-            "link_to",
-            "margin",
-            "max_pixels",
-            "min_size",
-        ),
-        *("model", "multi", "near", "open", "page", "plot", "precision", "relevant", "replace", "reset"),
-        *("state", "taken", "template", "threshold", "tiles", "trust_checkpoint", "unknown", "wait", "workers"),
-    )
-}
-"""The parameters that messages of the library name, with their options."""
+from clipsearch.export.options import as_options as as_options
 
 BOLD, DIM, RED, YELLOW = "1", "2", "31", "33"
 
@@ -54,25 +20,6 @@ class ClosedPipe(Exception):
 
 class Unwritable(Exception):
     """Stdout cannot be written, because of a full disk, for example. Not an OSError either, to tell the two apart."""
-
-
-def as_options(text: str) -> str:
-    """A message of the library for the command line: parameters in backquotes become options.
-
-    `batch_size` becomes --batch-size, `device="cpu"` becomes --device cpu, `relevant=True` becomes --relevant,
-    `ignore_files=False` becomes --no-ignore-files.
-    """
-    return _PARAMETER.sub(_option, text)
-
-
-def _option(found: re.Match[str]) -> str:
-    name, quoted, plain = found.groups()
-    if name not in _OPTIONS:
-        return found[0]
-    if plain == "False":
-        return _OPTIONS[name].replace("--", "--no-", 1)
-    value = quoted or (plain if plain != "True" else None)
-    return f"{_OPTIONS[name]} {value}" if value else _OPTIONS[name]
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -106,11 +53,10 @@ def write_path(path: str, *, end: bytes = b"\n") -> None:
 
 
 def write_json(value: dict[str, Any], *, indent: int | None = 2) -> None:
-    """Write one JSON object, in UTF-8, without characters that could steer a terminal."""
-    import json
+    """Write one JSON object; see `export.json.text`."""
+    from clipsearch.export.json import text
 
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    write(_NOT_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    write(text(value, indent=indent))
 
 
 def flush() -> None:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli import completion, options, output, place
-from clipsearch.cli.render.shared import SCHEMA_VERSION
 from clipsearch.cli.render.tables import counted, table
 from clipsearch.errors import UsageError
+from clipsearch.export.json import SCHEMA_VERSION
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 

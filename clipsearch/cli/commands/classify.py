@@ -111,9 +111,9 @@ def classify(
     """
     from clipsearch.classify.options import ClassifyOptions
     from clipsearch.cli.commands import classify_checks
-    from clipsearch.cli.filters import read_filter
     from clipsearch.cli.labels import read_templates
     from clipsearch.encoders.base import EncoderOptions
+    from clipsearch.search.filter_options import read_filter
 
     classify_checks.check(context)
     if images:  # Where the cores are busy, numpy's threads would wait for one another longer than they compute.
@@ -259,12 +259,13 @@ def _note_fit(classifier: Classifier | None) -> None:
 
 def _write(result: ClassifyResult, classifier: Classifier | None, *, json: bool, jsonl: bool, csv: bool) -> None:
     from clipsearch.cli.render import classification
+    from clipsearch.export.json_reports import classify_json, item_json
 
     if json:
-        output.write_json(classification.to_json(result, classifier))
+        output.write_json(classify_json(result, classifier))
     elif jsonl:
         for item in result.results:
-            output.write_json(classification.item_json(item), indent=None)
+            output.write_json(item_json(item), indent=None)
     elif csv:
         output.write_foreign(classification.csv(result))
     elif output.to_terminal():

@@ -328,7 +328,8 @@ def _indexed(
 
 
 def _report(report: IndexReport, *, json: bool) -> int:
-    from clipsearch.cli.render.runs import index_json, index_text
+    from clipsearch.cli.render.runs import index_text
+    from clipsearch.export.json_reports import index_json
 
     if json:
         output.write_json(index_json(report))

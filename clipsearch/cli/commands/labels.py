@@ -8,9 +8,9 @@ import typer
 
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.options import flag
-from clipsearch.cli.render.shared import SCHEMA_VERSION
 from clipsearch.cli.render.tables import table
 from clipsearch.errors import UsageError
+from clipsearch.export.json import SCHEMA_VERSION
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 

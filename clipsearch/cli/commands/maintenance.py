@@ -27,7 +27,8 @@ def info(
 
     To a pipe, --files prints plain paths.
     """
-    from clipsearch.cli.render.library import files_json, files_text, info_json, info_text
+    from clipsearch.cli.render.library import files_json, files_text, info_text
+    from clipsearch.export.json_reports import info_json
     from clipsearch.library.library import Library
 
     if null and (json or files is None):

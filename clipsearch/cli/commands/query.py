@@ -92,8 +92,8 @@ def query(
 
     Prints a table to a terminal, and plain paths, best first, to a pipe or a file.
     """
-    from clipsearch.cli.filters import read_filter
     from clipsearch.library.library import Library
+    from clipsearch.search.filter_options import read_filter
     from clipsearch.search.query import QueryOptions
 
     if json + jsonl + csv + null > 1:
@@ -185,7 +185,7 @@ def _terms(texts: Texts, images: Texts) -> list[Term]:
 def _ask_file(library: Library, name: str, *, k: int, where: Filter | None, model: str | None) -> int:
     """Run every line that is not blank as a query, a thousand at a time."""
     from clipsearch.cli.labels import read_text
-    from clipsearch.cli.render.hits import query_json
+    from clipsearch.export.json import query_json
 
     lines = [line.strip() for line in read_text(name, option="--file ").splitlines() if line.strip()]
     told: set[str] = set()
@@ -207,7 +207,8 @@ def _write(result: QueryResult, *, json: bool, jsonl: bool, csv: bool, null: boo
         for hit in result.hits:
             output.write_path(hit.path, end=b"\0" if null else b"\n")
         return
-    from clipsearch.cli.render.hits import hit_json, query_csv, query_json, query_text
+    from clipsearch.cli.render.hits import query_csv, query_text
+    from clipsearch.export.json import hit_json, query_json
 
     if json:
         output.write_json(query_json(result))
@@ -318,7 +319,8 @@ def show(
     json: options.Json = False,
 ) -> int:
     """Show everything known about a picture and its nearest neighbours."""
-    from clipsearch.cli.render.hits import show_json, show_text
+    from clipsearch.cli.render.hits import show_text
+    from clipsearch.export.json import show_json
     from clipsearch.library.library import Library
 
     _stay_on_one_thread()

@@ -11,10 +11,11 @@ import typer
 from clipsearch.cli import completion, options, output, place
 from clipsearch.cli.arguments import STANDARD_INPUT, named_term
 from clipsearch.cli.options import flag
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, path_keys
+from clipsearch.cli.render.shared import csv_text
 from clipsearch.cli.render.tables import table
 from clipsearch.display.text import cell_width, cut
 from clipsearch.errors import ModelMismatchError, UsageError
+from clipsearch.export.json import SCHEMA_VERSION, clean, path_keys
 
 if TYPE_CHECKING:
     from clipsearch.encoders.base import EncoderOptions

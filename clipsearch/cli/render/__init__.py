@@ -1,1 +1,1 @@
-"""The results of the commands as JSON, CSV and text, one module per group of commands."""
+"""The results of the commands as CSV and text, one module per group; as JSON where `export` does not have it."""

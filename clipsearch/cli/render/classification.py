@@ -1,4 +1,4 @@
-"""Results of `classify` as JSON, CSV, rows and text."""
+"""Results of `classify` as CSV, rows and text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipsearch.classify.options import UNKNOWN
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
-from clipsearch.classify.store import fit_facts
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, path_keys
+from clipsearch.cli.render.shared import csv_text
 from clipsearch.cli.render.tables import counted, short_path, table
 from clipsearch.display.text import cell_width, cut
 
@@ -33,55 +32,6 @@ BAR = 20
 
 NARROWEST = 12
 """Cells that a label has at least, on any terminal."""
-
-
-def to_json(result: ClassifyResult, classifier: Classifier | None = None) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "model": result.model.spec,
-        "is_clip": result.model.is_clip,
-        "results": [item_json(item) for item in result.results],
-        "notices": [clean(text) for text in result.notices],
-    }
-    if result.threshold is not None:
-        value["threshold"] = result.threshold
-    if result.nearest:
-        value["nearest"] = {
-            str(clean(label)): [{**path_keys(hit.path), "id": hit.id, "score": hit.score} for hit in hits]
-            for label, hits in result.nearest.items()
-        }
-    if classifier is not None and classifier.fit is not None:
-        value["fit"] = fit_json(classifier, classifier.fit)
-    return value
-
-
-def fit_json(classifier: Classifier, fit: Fit) -> dict[str, Any]:
-    named = zip(classifier.labels, fit.counts, strict=True)
-    counts = {str(clean(label.name)): count for label, count in named if count}
-    return {"counts": counts, **fit_facts(fit)}
-
-
-def item_json(item: Classification) -> dict[str, Any]:
-    value: dict[str, Any] = dict(path_keys(item.path))
-    if item.id is not None:
-        value["id"] = item.id
-    if len(item.paths) > 1:
-        value["paths"] = [path_keys(path)["path"] for path in item.paths]
-    if item.offline:
-        value["offline"] = True
-    if item.unknown:
-        value["unknown"] = True
-    if item.margin is not None:
-        value["margin"] = item.margin
-    value["predictions"] = [_prediction_json(p) for p in item.predictions]
-    if item.reason is not None:
-        value["reason"] = clean(item.reason)
-    return value
-
-
-def _prediction_json(prediction: Prediction) -> dict[str, Any]:
-    value = {"label": clean(prediction.label), "probability": prediction.probability, "score": prediction.score}
-    return value if prediction.prompt is None else value | {"prompt": clean(prediction.prompt)}
 
 
 def rows(result: ClassifyResult) -> Iterator[tuple[str, str, str, str]]:

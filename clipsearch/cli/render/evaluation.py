@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, fields, path_keys, problems_json
 from clipsearch.cli.render.tables import counted, duration, table
 from clipsearch.display.text import model_name, size
 from clipsearch.evaluate.metrics import Estimate
+from clipsearch.export.json import SCHEMA_VERSION, clean, fields, path_keys, problems_json
 
 if TYPE_CHECKING:
     from clipsearch.evaluate import ClassificationScores, Direction, EngineScores, RetrievalScores, SelfScores

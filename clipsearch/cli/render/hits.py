@@ -1,48 +1,21 @@
-"""Results of `query` and `show` as JSON, CSV and text."""
+"""Results of `query` and `show` as CSV and text."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, csv_text, fields, in_base64, message, path_keys
+from clipsearch.cli.render.shared import csv_text, message
 from clipsearch.cli.render.tables import bar, short_path, table
 from clipsearch.display.text import date_text, day_text, from_source, part_of, place_text, size, stars
+from clipsearch.export.json import hit_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from clipsearch.image_facts import ImageFacts
     from clipsearch.library.results import Shown
-    from clipsearch.types import Hit, QueryResult
-
-FACTS = "format width height taken_at taken_offset taken_source camera lat lon place_source"
-
-
-def hit_json(hit: Hit) -> dict[str, Any]:
-    paths = [path_keys(path) for path in hit.paths]
-    value: dict[str, Any] = {"id": hit.id, **path_keys(hit.path), "paths": [keys["path"] for keys in paths]}
-    if any("path_b64" in keys for keys in paths):
-        value["paths_b64"] = [in_base64(path) for path in hit.paths]
-    value |= fields(hit, "score bytes format width height taken_at state offline unreadable")
-    value["explain"] = [fields(seen, "label score") for seen in hit.explain]
-    value["also"] = [{"id": each.id, **path_keys(each.path), "format": each.format} for each in hit.also]
-    value |= fields(hit, "relevance view box taken_offset taken_source lat lon place_source caption")
-    return value | {"keywords": list(hit.keywords), "rating": hit.rating}
-
-
-def query_json(result: QueryResult) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "query": clean(result.query),
-        "model": result.model.spec,
-        "is_clip": result.model.is_clip,
-        "score_kind": result.kind,
-        "hits": [hit_json(hit) for hit in result.hits],
-        "relevant_total": result.relevant and result.relevant.count,
-        "relevant_total_exact": result.relevant and result.relevant.exact,
-        "notices": [clean(text) for text in result.notices],
-    }
+    from clipsearch.types import QueryResult
 
 
 def query_text(result: QueryResult) -> str:
@@ -82,25 +55,6 @@ def query_csv(result: QueryResult) -> str:
         values = {"rank": rank, **hit_json(hit), "part": part, "keywords": "; ".join(hit.keywords) or None}
         rows.append([values[name] for name in CSV_COLUMNS])
     return csv_text(rows, end="\r\n")
-
-
-def show_json(shown: Shown) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        **fields(shown, "id digest bytes"),
-        "facts": shown.facts and _facts_json(shown.facts, shown.sources),
-        **fields(shown, "state reason decoder added_at"),
-        "files": [{**path_keys(path), "state": state} for path, state in shown.files],
-        "views": [{"model": spec, "view": view, "box": box} for spec, view, box in shown.views],
-        "neighbours": [hit_json(hit) for hit in shown.neighbours],
-    }
-
-
-def _facts_json(facts: ImageFacts, sources: Mapping[str, str]) -> dict[str, Any]:
-    value = fields(facts, FACTS)
-    for name in ("caption", "keywords", "rating"):
-        value |= {name: getattr(facts, name), f"{name}_source": sources.get(name)}
-    return value | {"keywords": list(facts.keywords), "exif": facts.exif}
 
 
 def show_text(shown: Shown) -> str:

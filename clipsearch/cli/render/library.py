@@ -1,4 +1,4 @@
-"""Results of `info`, `models`, `doctor` and `prune` as JSON and text."""
+"""Results of `info`, `models`, `doctor` and `prune` as text, and but for `info` as JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
 from clipsearch.cli.render.runs import spec_text
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, fields, message, path_keys, problems_json
+from clipsearch.cli.render.shared import message
 from clipsearch.cli.render.tables import counted, short_path, table
 from clipsearch.display.text import size
+from clipsearch.export.json import SCHEMA_VERSION, clean, fields, problems_json
+from clipsearch.export.json_reports import SCAN
 
 if TYPE_CHECKING:
     from clipsearch.encoders.known import KnownModel
     from clipsearch.indexing.rules import ScanOptions
-    from clipsearch.library.results import EncoderStatus, Finding, LibraryInfo, ListedFile, Pruned
+    from clipsearch.library.results import Finding, LibraryInfo, ListedFile, Pruned
 
 
 SHOWN_ROOTS = 20
@@ -30,26 +32,6 @@ RUN_COUNTS = (
 TILES = {"auto": "auto: parts of panoramas have vectors too", "all": "all: parts of pictures have vectors too"}
 
 
-def info_json(info: LibraryInfo) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "catalog_version": info.schema_version,
-        **path_keys(info.path),
-        **fields(info, "library_id contents files"),
-        "roots": [{**path_keys(root), **_scan_json(info.scans.get(root))} for root in info.roots],
-        "encoders": [_status_json(status) for status in info.encoders],
-        **fields(info, "catalog_bytes last_run fallback tiles"),
-    }
-
-
-SCAN = "hidden follow_symlinks all_files default_excludes ignore_files exclude_style"
-
-
-def _scan_json(options: ScanOptions | None) -> dict[str, Any]:
-    """The scan options of a root; nothing for a named file."""
-    return {} if options is None else {"exclude": [clean(p) for p in options.exclude], **fields(options, SCAN)}
-
-
 def _scan_text(options: ScanOptions) -> str:
     """What is in force in a root, as the options of `index` would put it."""
     switches = {name: getattr(options, name) for name in SCAN.split()[:-1]}
@@ -57,16 +39,6 @@ def _scan_text(options: ScanOptions) -> str:
     parts += [f"--exclude {output.printable(shlex.quote(pattern))}" for pattern in options.exclude]
     older = options.exclude and options.exclude_style == "fnmatch"
     return " ".join(parts) + (" (as in earlier versions: * also matches slashes)" if older else "")
-
-
-def _status_json(status: EncoderStatus) -> dict[str, Any]:
-    info = status.info
-    about = fields(info, "spec fingerprint dim logit_scale logit_bias")
-    about["preprocess"] = fields(info.preprocess, "size resize interpolation mean std crop fill")
-    about |= fields(info, "is_clip template")
-    # Without "int8", hundreds of numbers that nobody reads.
-    about["details"] = {key: value for key, value in info.details.items() if key != "int8"}
-    return {"info": about, **fields(status, "role vectors owed engine snapshot_bytes tail snapshot_details")}
 
 
 def info_text(info: LibraryInfo) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli import output
 from clipsearch.cli.render.evaluation import COST, common, cost, estimate, name, number, percent
-from clipsearch.cli.render.shared import SCHEMA_VERSION, clean, fields
 from clipsearch.cli.render.tables import counted, table
+from clipsearch.export.json import SCHEMA_VERSION, clean, fields
 
 if TYPE_CHECKING:
     from clipsearch.evaluate import RelevanceFigures, RelevanceFit, RelevanceScores

@@ -1,21 +1,12 @@
-"""The report of an `index` run as JSON and text."""
+"""The report of an `index` run as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipsearch.cli import output
-from clipsearch.cli.render.shared import (
-    NOT_CLIP,
-    SCHEMA_VERSION,
-    SHOWN_PROBLEMS,
-    clean,
-    fields,
-    message,
-    path_keys,
-    problems_json,
-)
+from clipsearch.cli.render.shared import NOT_CLIP, SHOWN_PROBLEMS, message
 from clipsearch.cli.render.tables import counted, duration, short_path
 
 if TYPE_CHECKING:
@@ -49,30 +40,6 @@ LEFT_OUT = {
     "exclude": "by --exclude",
 }
 """What the reasons to leave out folders and files are called."""
-
-
-def index_json(report: IndexReport) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        **path_keys(report.library, name="library"),
-        "model": report.model.spec if report.model else None,
-        **fields(report, "indexed unchanged moved copied restored missing offline excluded unsupported"),
-        "unreachable": [{**path_keys(folder.path), **fields(folder, "files why")} for folder in report.unreachable],
-        "unsupported_reasons": [
-            {"reason": clean(why), "files": files} for why, files in report.unsupported_reasons.items()
-        ],
-        "ignored": dict(report.ignored),
-        "left_out": {why: {"folders": count.folders, "files": count.files} for why, count in report.left_out.items()},
-        "placeholders": problems_json(report.placeholders),
-        "without_images": [path_keys(folder) for folder in report.without_images],
-        "failed": problems_json(report.failed),
-        "failed_before": report.failed_before,
-        "changing": problems_json(report.changing),
-        "partial": problems_json(report.partial),
-        **fields(report, "encoded pictures corrected reread facts deleted tiles opened filling filling_left"),
-        **fields(report, "switched interrupted dry_run published seconds"),
-        "notices": [clean(text) for text in report.notices],
-    }
 
 
 def index_text(report: IndexReport) -> str:

@@ -35,7 +35,7 @@ def read_filter(
 ) -> Filter | None:
     """The filter that the options ask for, None without any. Raises UsageError."""
     if landscape and portrait:
-        raise UsageError("--landscape and --portrait exclude each other")
+        raise UsageError("`landscape` and `portrait` exclude each other")
     chosen = Filter(
         within=parse_within(within or ()),
         taken=None if taken is None else parse_taken(taken),
@@ -47,10 +47,10 @@ def read_filter(
         portrait=portrait,
         indexed_since=None if indexed_since is None else parse_since(indexed_since),
         state=state,
-        tags=tuple(_given("--tag", tag) for tag in tags or ()),
+        tags=tuple(_given("`tag`", tag) for tag in tags or ()),
         rating=None if rating is None else parse_rating(rating),
-        caption=None if caption is None else _given("--caption", caption),
-        name=None if name is None else _given("--name", name),
+        caption=None if caption is None else _given("`caption`", caption),
+        name=None if name is None else _given("`name`", name),
     )
     return chosen or None
 
@@ -92,12 +92,12 @@ def parse_taken(text: str) -> tuple[str, str]:
     if not dots:
         last = first
     if not first and not last:
-        raise UsageError(f"--taken {text}: give a date, such as 2021, 2021-05 or 2021-05-03..2021-06")
+        raise UsageError(f"`taken` {text}: give a date, such as 2021, 2021-05 or 2021-05-03..2021-06")
     low = _checked(first, text) if first else ""
     # "2021-05-03T…" < "2021-05-03~" for every time of that day, and likewise for months and years.
     high = (_checked(last, text) if last else "") + "~"
     if low >= high:
-        raise UsageError(f"--taken {text}: ends before it begins")
+        raise UsageError(f"`taken` {text}: ends before it begins")
     return low, high
 
 
@@ -109,7 +109,7 @@ def _checked(date: str, text: str) -> str:
         datetime.fromisoformat(date + "2000-01-01T00:00:00"[len(date) :])
     except ValueError as exc:
         raise UsageError(
-            f"--taken {text}: {date!r} is not a date; write 2021, 2021-05, 2021-05-03 or 2021-05-03T14:02"
+            f"`taken` {text}: {date!r} is not a date; write 2021, 2021-05, 2021-05-03 or 2021-05-03T14:02"
         ) from exc
     return date
 
@@ -119,11 +119,11 @@ def parse_rating(text: str) -> tuple[int, int]:
     first, dots, last = (part.strip() for part in text.partition(".."))
     stars = [part for part in (first, last) if part]
     if not stars or not all(re.fullmatch(r"-1|[0-5]", part) for part in stars):
-        raise UsageError(f"--rating {text}: give stars from 0 to 5 (-1: rejected), such as 4, 4..5 or 4..")
+        raise UsageError(f"`rating` {text}: give stars from 0 to 5 (-1: rejected), such as 4, 4..5 or 4..")
     low = int(first or -1)
     high = int(last or 5) if dots else low
     if low > high:
-        raise UsageError(f"--rating {text}: ends before it begins")
+        raise UsageError(f"`rating` {text}: ends before it begins")
     return low, high
 
 
@@ -132,7 +132,7 @@ def parse_near(text: str) -> Near:
     try:
         lat, lon, km = (float(part) for part in text.split(","))
     except ValueError as exc:
-        raise UsageError(f"--near {text}: give latitude, longitude and kilometres: 48.86,2.35,10") from exc
+        raise UsageError(f"`near` {text}: give latitude, longitude and kilometres: 48.86,2.35,10") from exc
     return Near(lat, lon, km)
 
 
@@ -143,7 +143,7 @@ def parse_format(text: str) -> str:
     name = text.upper().lstrip(".")
     name = FORMAT_NAMES.get(name, name)
     if name not in FORMATS:
-        raise UsageError(f"--format {text}: must be one of {', '.join(sorted(FORMATS)).lower()}")
+        raise UsageError(f"`format` {text}: must be one of {', '.join(sorted(FORMATS)).lower()}")
     return name
 
 
@@ -151,7 +151,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """`WxH` in pixels of the upright image. Raises UsageError."""
     match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
     if match is None:
-        raise UsageError(f"--min-size {text}: give width and height in pixels: 1920x1080")
+        raise UsageError(f"`min_size` {text}: give width and height in pixels: 1920x1080")
     return whole_number(match[1]), whole_number(match[2])
 
 
@@ -160,7 +160,7 @@ def parse_since(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise UsageError(f"--indexed-since {text}: give a date, such as 2026-01-31") from exc
+        raise UsageError(f"`indexed_since` {text}: give a date, such as 2026-01-31") from exc
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     try:
