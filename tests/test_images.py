@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -448,6 +449,13 @@ def test_without_its_extra_a_jpeg_xl_picture_names_it() -> None:
         "except UnsupportedImageError as error: print(error)\n"
     )
     assert "pip install 'clipsearch[jxl]'" in run_python(script, b"\xff\x0a" + bytes(20))
+
+
+def test_an_open_file_gives_the_pixels_of_its_bytes() -> None:
+    for path in sorted(GOLDEN.iterdir()):
+        with open(os.open(path, os.O_RDONLY), "rb") as file:
+            by_bytes = open_image(path.read_bytes()).upright(max_side=40)
+            assert open_image(file).upright(max_side=40) == by_bytes, path.name
 
 
 def test_a_heic_item_without_a_proper_name_does_not_end_the_process() -> None:

@@ -54,7 +54,8 @@ def decode(stream: BinaryIO, max_pixels: int, *, truncated: bool) -> tuple[Image
     TruncatedImageError where a strip lies beyond the end unless `truncated`, and ImageError for damage.
     """
     stream.seek(0)
-    with _translated(), tifffile.TiffFile(stream) as file:
+    # Without a name of ours, tifffile takes the stream's own, which is a number if it was opened by a descriptor.
+    with _translated(), tifffile.TiffFile(stream, name="TIFF") as file:
         page = file.pages.first
         layout = layout_of(page, file.byteorder)
         _check_size(layout, max_pixels)
