@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from clipsearch.errors import ImageError, reason
 from clipsearch.images import decode
@@ -77,25 +78,57 @@ def thumbnails(hits: Iterable[Hit], *, side: int, progress: Callable[[int], None
 
 
 def _thumbnail(hit: Hit, side: int) -> Steps[Thumbnail]:
+    try:
+        found = yield from first_upright((hit.path, *hit.paths), side)
+    except ImageError as exc:
+        return Thumbnail(hit, exc.path or hit.path, None, exc.reason)
+    return Thumbnail(hit, found.path, _framed(found.pixels, hit.box, found.width))
+
+
+class Upright(NamedTuple):
+    """uint8 (height, width, 3) of the image in the file `path`, which is `width` pixels wide itself."""
+
+    path: str
+    pixels: NDArray[np.uint8]
+    width: int
+
+
+def first_upright(paths: Iterable[str], side: int, *, digest: bytes | None = None) -> Steps[Upright]:
+    """The image, upright and in sRGB, in the first of these files that can be opened and has the SHA-256 `digest`.
+
+    At most `side` pixels wide and high; a truncated one as far as it goes. Raises ImageError, with the path of the
+    file if one was opened.
+    """
     why = "it has no path"
-    for path in dict.fromkeys((hit.path, *hit.paths)):
+    for path in dict.fromkeys(paths):
+        name = os.fsencode(path)
         try:
-            if not (yield from decode.opened(os.fsencode(path))).regular:
-                why = "not a regular file"
-                continue
+            file = yield from decode.opened(name) if digest is None else decode.read(name)
         except (OSError, ImageError) as exc:
             why = reason(exc)
             continue
-        try:
-            (pixels, width), _ = yield from decode.as_far_as_it_goes(functools.partial(_upright, side))
-        except (ImageError, OSError, MemoryError) as exc:
-            return Thumbnail(hit, path, None, reason(exc) if isinstance(exc, OSError) else str(exc))
-        return Thumbnail(hit, path, _framed(pixels, hit.box, width))
-    return Thumbnail(hit, hit.path, None, why)
+        if not file.regular:
+            why = "not a regular file"
+        elif digest is not None and file.digest != digest:
+            why = "the file has changed since it was indexed"
+        else:
+            try:
+                (pixels, width), _ = yield from decode.as_far_as_it_goes(functools.partial(_upright, side))
+            except (ImageError, OSError, MemoryError) as exc:
+                raise ImageError(reason(exc) if isinstance(exc, OSError) else str(exc), path=path) from exc
+            return Upright(path, pixels, width)
+    raise ImageError(why)
 
 
 def _upright(side: int, image: decode.Image) -> Steps[tuple[NDArray[np.uint8], int]]:
     return (yield from image.upright(max_side=side)), image.facts.width
+
+
+def jpeg(image: Image.Image, *, quality: int = 80) -> bytes:
+    """The image as a JPEG without metadata."""
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality, optimize=True)
+    return stream.getvalue()
 
 
 def _framed(pixels: NDArray[np.uint8], box: Box | None, width: int) -> Image.Image:

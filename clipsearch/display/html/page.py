@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import itertools
 import os
 import urllib.parse
@@ -31,6 +30,7 @@ from clipsearch.display.text import (
     size,
     stars,
 )
+from clipsearch.display.thumbnails import jpeg
 from clipsearch.types import EncoderInfo, Hit
 
 if TYPE_CHECKING:
@@ -129,9 +129,8 @@ def _file_url(path: str) -> str:
 
 def _data_url(image: Image.Image, *, quality: int = 80) -> Markup:
     """The image itself, as a JPEG."""
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality, optimize=True)
-    return Markup(f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}")
+    data = base64.b64encode(jpeg(image, quality=quality))
+    return Markup(f"data:image/jpeg;base64,{data.decode('ascii')}")
 
 
 def _read(name: str) -> str:

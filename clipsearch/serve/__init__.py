@@ -1,0 +1,1 @@
+"""`clipsearch serve`: one warm library for a web page, programs and colleagues."""
