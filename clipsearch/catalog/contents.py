@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.catalog import facts
 from clipsearch.catalog.files import LIVE, ORDER, batches
-from clipsearch.types import ContentState, FileState, HitState
+from clipsearch.types import MAX_INTEGER, ContentState, FileState, HitState
 
 if TYPE_CHECKING:
     from clipsearch.image_facts import ImageFacts
@@ -104,6 +104,13 @@ class Contents:
             f"SELECT id, state, decoder, coalesce(facts_revision, 1) FROM contents WHERE {condition}", (value,)
         ).fetchone()
         return None if row is None else Entry(*row)
+
+    def digest(self, content_id: int) -> bytes | None:
+        """The SHA-256 of a content; None where there is none with this id."""
+        if not 0 < content_id <= MAX_INTEGER:
+            return None
+        row = self._conn.execute("SELECT digest FROM contents WHERE id = ?", (content_id,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def put(self, digest: bytes, *, size: int, state: ContentState, reason: str | None, decoder: str, now: str) -> int:
         """Record a content, or the state that a later decode gave it; its id, which stays the same, like its facts."""

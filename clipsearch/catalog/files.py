@@ -114,6 +114,11 @@ class Files:
         query = f"SELECT path FROM files WHERE content_id = ? AND state IN {LIVE} ORDER BY path"
         return [path for (path,) in self._conn.execute(query, (content_id,))]
 
+    def mtimes(self, content_id: int) -> dict[bytes, int]:
+        """The modification times of the live files of a content by path, in ORDER (`files.mtime_of`)."""
+        query = f"SELECT path, mtime_ns FROM files WHERE content_id = ? AND state IN {LIVE} ORDER BY {ORDER}"
+        return dict(self._conn.execute(query, (content_id,)).fetchall())
+
     def of_stem(self, folder: bytes, stem: bytes) -> list[OfStem]:
         """The live images in a folder whose names are `stem` and a suffix; those of one colour not among them."""
         start = below(folder) + stem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from clipsearch.encoders.base import Encoder, EncoderOptions, same_model
@@ -12,8 +13,6 @@ from clipsearch.types import EncoderInfo, Notice
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from clipsearch.encoders.clip.openclip import OpenClipEncoder
 
 
 def load_encoder(spec: str, options: EncoderOptions = EncoderOptions()) -> Encoder:
@@ -61,24 +60,25 @@ def quantise(encoder: Encoder, pixels: NDArray[np.uint8]) -> EncoderInfo:
     Calibrated with `pixels` of shape (n, 3, S, S), which the encoder prepared from a sample of the user's images.
     Raises UsageError where the encoder has no such form, EncoderError.
     """
-    return _with_int8(encoder).quantised(pixels)
+    return _with_int8(encoder)(pixels)
 
 
 def refuse_int8(encoder: Encoder) -> None:
     """Raise UsageError where an encoder is known, without loading it, to have no 8-bit form."""
     from clipsearch.encoders.onnx.quantisation import may_have_int8
 
-    if not may_have_int8(_with_int8(encoder).info):
+    _with_int8(encoder)
+    if not may_have_int8(encoder.info):
         reason = f'`precision="int8"`: {encoder.info.spec} has no 8-bit form, only vision transformers do'
         raise UsageError(reason, advice="leave it out")
 
 
-def _with_int8(encoder: Encoder) -> OpenClipEncoder:
-    from clipsearch.encoders.clip.openclip import OpenClipEncoder
-
-    if not isinstance(encoder, OpenClipEncoder):
+def _with_int8(encoder: Encoder) -> Callable[[NDArray[np.uint8]], EncoderInfo]:
+    """What quantises an encoder, where its kind has an 8-bit form."""
+    quantised: Callable[[NDArray[np.uint8]], EncoderInfo] | None = getattr(encoder, "quantised", None)
+    if quantised is None:
         raise UsageError(f'`precision="int8"`: {encoder.info.spec} has no 8-bit form', advice="leave it out")
-    return encoder
+    return quantised
 
 
 def default_spec() -> tuple[str, str | None]:

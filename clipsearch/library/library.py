@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -10,20 +9,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from clipsearch.catalog.cache import NO_CACHE, QueryCache
-from clipsearch.catalog.catalog import Catalog, EncoderRow
-from clipsearch.encoders.base import EncoderOptions, is_prepared_as_today
+from clipsearch.catalog.cache import NO_CACHE
+from clipsearch.catalog.catalog import Catalog
+from clipsearch.encoders.base import EncoderOptions
 from clipsearch.encoders.load import default_spec, load_encoder, refuse_int8
-from clipsearch.encoders.specs import parse_spec
-from clipsearch.errors import ClipsearchError
 from clipsearch.files import PathLike, absolute
 from clipsearch.library.access import Access
 from clipsearch.library.models import Models
 from clipsearch.search.embed import Embedder
 from clipsearch.search.neighbours import Searcher
-from clipsearch.search.query import AnyTerm, QueryOptions, answer, answer_many
+from clipsearch.search.query import AnyTerm, QueryOptions, answer, answer_many, as_terms
 from clipsearch.search.terms import Indexed
-from clipsearch.types import Notice, Precision, QueryResult
+from clipsearch.types import Precision, QueryResult
 
 if TYPE_CHECKING:
     from clipsearch.catalog.filters import Filter
@@ -34,30 +31,25 @@ if TYPE_CHECKING:
     from clipsearch.classify.results import ClassifyResult
     from clipsearch.indexing.results import IndexReport, Progress
     from clipsearch.indexing.run import RunOptions
-    from clipsearch.library.results import Finding, LibraryInfo, ListedFile, ListedState, Pruned, Shown
+    from clipsearch.library.originals import Original
+    from clipsearch.library.results import EmbedResult, Finding, LibraryInfo, ListedFile, ListedState, Pruned, Shown
     from clipsearch.search.projection import Projection
     from clipsearch.search.similarity import Item, Similarity
-
-OUTDATED = (
-    "images are prepared better now than when this library was made; new ones already are, and indexing with "
-    '`model="{spec}"` encodes all of them again'
-)
-
-BASELINE_PAYS_S = 30.0
-"""After a run this long, the seconds that it takes to embed the everyday prompts do not matter."""
 
 
 class Library:
     """An open library. Use it as a context manager, or `close` it.
 
-    Any number of processes may query one while another indexes; threads that share one wait for each other. `options`
-    say how encoders are loaded.
+    Any number of processes may query one while another indexes; threads that share one wait for each other, unless
+    each has its own `reader`. `options` say how encoders are loaded. `serving` is for a server with many threads: texts
+    and images that they want encoded at the same time are encoded together, and the `model` of a query can only be one
+    that the library has, under its own name: no file is opened and nothing downloaded for it.
     """
 
-    def __init__(self, path: PathLike, options: EncoderOptions | None = None) -> None:
+    def __init__(self, path: PathLike, options: EncoderOptions | None = None, *, serving: bool = False) -> None:
         self.path = Path(os.fsdecode(absolute(path)))
         self._access = Access(self.path)
-        self._models = Models(self.path, options or EncoderOptions())
+        self._models = Models(self.path, options or EncoderOptions(), serving=serving)
 
     @classmethod
     def create(
@@ -86,12 +78,32 @@ class Library:
         return library
 
     @classmethod
-    def open(cls, path: PathLike, *, options: EncoderOptions | None = None) -> Self:
+    def open(cls, path: PathLike, *, options: EncoderOptions | None = None, serving: bool = False) -> Self:
         """Open the library in the folder `path`. Raises NoLibraryError, DamagedError."""
-        library = cls(path, options)
+        library = cls(path, options, serving=serving)
         library._access.require()
         library._access.reader()
         return library
+
+    def reader(self) -> Self:
+        """The same library for another thread, with the same loaded encoders: the two do not wait for each other.
+
+        Close it on its own.
+        """
+        other = type(self)(self.path)
+        other._models = self._models
+        return other
+
+    def warm_up(self, *, images: bool = False) -> None:
+        """Load the active encoder's text side now and, with `images`, its image side: the next query need not wait.
+
+        Raises NoLibraryError, EncoderError and ModelMismatchError.
+        """
+        row, _ = self._access.answer(lambda catalog: self._models.active(catalog, None))
+        encoder = self._models.of(row)
+        encoder.encode_texts(["warm"])  # Its tokenizer loads, too.
+        if images:
+            encoder.load_images()
 
     @property
     def exists(self) -> bool:
@@ -133,59 +145,21 @@ class Library:
         between files; once it is true, the current batch is finished and the report is marked `interrupted`.
         Raises UsageError for paths that cannot be used, LockedError, EncoderError, ModelMismatchError.
         """
-        from clipsearch.indexing import run as indexing
-        from clipsearch.library.int8 import due_again, mentioning
+        from clipsearch.library.index import index
 
-        options = run or indexing.RunOptions()
-        wanted = [absolute(p) for p in paths]
-        if dry_run:
-            with self._access.reader_or_empty() as catalog:
-                return indexing.dry_run(catalog, wanted, options, encoder=_target(catalog))
-        with self._access.writer(wait=wait, stop=stop) as catalog:
-            if model is not None or precision is not None:
-                indexing.check_paths(catalog, wanted, options)  # A refused run must not start a switch.
-            int8 = parse_spec(model).int8 if model is not None else due_again(catalog, wanted, options.given, stop)
-            if int8 or precision is not None:
-                row = self._models.to_fill_in(
-                    catalog, model, precision, wanted, options.given, notify=notify, stop=stop
-                )
-            else:
-                row = self._models.to_fill(catalog, model)
-            work = indexing.IndexRun(
-                catalog,
-                lambda: self._models.of(row),
-                row,
-                options,
-                device=self._models.options.device,
-                progress=progress
-                if precision
-                else mentioning(catalog, row.info, self._models.options, progress, notify),
-                stop=stop,
-            )
-            report = work.run(wanted)
-            if not report.interrupted and (report.encoded or report.missing):
-                report = self._prepare_queries(catalog, row, report)
-            if not is_prepared_as_today(row.info.details):
-                report = _with_notice(report, OUTDATED.format(spec=row.info.spec))
-            return report
-
-    def _prepare_queries(self, catalog: Catalog, row: EncoderRow, report: IndexReport) -> IndexReport:
-        """Do now what the first query would have to wait for. A failure here does not fail the finished run."""
-        try:
-            if report.encoded:
-                self._models.of(row).convert()
-            self._measure_baseline(catalog, row, always=report.encoded > 0 and report.seconds > BASELINE_PAYS_S)
-        except ClipsearchError as exc:
-            return _with_notice(report, f"queries are not prepared yet: {exc}")
-        return report
-
-    def _measure_baseline(self, catalog: Catalog, row: EncoderRow, *, always: bool) -> None:
-        """Measure the baseline of queries; unless `always`, only where one exists and its images have changed."""
-        from clipsearch.search import baselines
-
-        with contextlib.closing(QueryCache(self.path)) as cache:
-            if always or baselines.exists(row, cache):
-                baselines.learn(catalog, row, cache, Embedder(row, lambda: self._models.of(row), cache).texts)
+        return index(
+            self._access,
+            self._models,
+            paths,
+            model=model,
+            precision=precision,
+            run=run,
+            wait=wait,
+            dry_run=dry_run,
+            progress=progress,
+            notify=notify,
+            stop=stop,
+        )
 
     # Queries and labels
 
@@ -222,6 +196,20 @@ class Library:
         def question(catalog: Catalog) -> tuple[QueryResult, ...]:
             embedder, searcher = self._embedder(catalog, model)
             return answer_many(catalog, embedder, searcher, texts, k=k, where=where)
+
+        return self._access.answer(question)
+
+    def embed(self, terms: AnyTerm | Sequence[AnyTerm], *, model: str | None = None) -> EmbedResult:
+        """The unit vectors of words (`str`), image files (`Path`), and terms of `search.terms`, whatever their weights.
+
+        Images of the library are not encoded again. Raises what `query` raises.
+        """
+        from clipsearch.library.results import EmbedResult
+
+        def question(catalog: Catalog) -> EmbedResult:
+            embedder, _ = self._embedder(catalog, model)
+            vectors = embedder.terms(as_terms(terms))
+            return EmbedResult(embedder.row.info, vectors, tuple(embedder.notices))
 
         return self._access.answer(question)
 
@@ -345,6 +333,19 @@ class Library:
 
         return self._access.answer(question)
 
+    def digest(self, id: int) -> bytes | None:
+        """The SHA-256 of the image with this id, the id of a hit; None where the library has no such image."""
+        return self._access.answer(lambda catalog: catalog.contents.digest(id))
+
+    def original(self, id: int) -> Original:
+        """The image with this id, the id of a hit, and its open file: the first that still is that image.
+
+        Raises UsageError where the library has no such image, ImageError where none of its files can be read.
+        """
+        from clipsearch.library.originals import open_original
+
+        return self._access.answer(lambda catalog: open_original(catalog, id))
+
     def files(self, state: ListedState) -> tuple[ListedFile, ...]:
         """Files in a state, with the reason if there is one, by path."""
         from clipsearch.library.info import list_files
@@ -389,12 +390,3 @@ class Library:
         row, notices = self._models.active(catalog, model)
         used = cache if use_cache else NO_CACHE
         return Embedder(row, lambda: self._models.of(row), used, catalog, notices=notices), searcher
-
-
-def _with_notice(report: IndexReport, text: str) -> IndexReport:
-    return replace(report, notices=(*report.notices, Notice("advice", text)))
-
-
-def _target(catalog: Catalog) -> EncoderRow | None:
-    """The encoder that a run without `model` would add embeddings of."""
-    return catalog.building() or catalog.active()

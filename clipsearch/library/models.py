@@ -20,25 +20,33 @@ if TYPE_CHECKING:
 
 
 class Models:
-    """Encoders for the library in `folder`, each loaded once, as `options` say. Thread-safe where it loads."""
+    """Encoders for the library in `folder`, each loaded once, as `options` say. Thread-safe where it loads.
 
-    def __init__(self, folder: Path, options: EncoderOptions) -> None:
+    `serving` is for a server: encoders put the requests of several threads together, and no request for an encoder can
+    open a file or download a model that the library does not have.
+    """
+
+    def __init__(self, folder: Path, options: EncoderOptions, *, serving: bool = False) -> None:
         self.options = options
         self._folder = folder
+        self._serving = serving
         self._loaded: dict[str, Encoder] = {}
         self._lock = threading.Lock()
 
     def of(self, row: EncoderRow) -> Encoder:
         """The encoder of a row that the catalog holds."""
         with self._lock:
-            encoder = self._loaded.get(row.info.fingerprint)
-            if encoder is None:
-                encoder = self._loaded[row.info.fingerprint] = reload_encoder(row.info, self.options)
-            return encoder
+            known = self._loaded.get(row.info.fingerprint)
+            return self.keep(reload_encoder(row.info, self.options)) if known is None else known
 
-    def keep(self, encoder: Encoder) -> None:
-        """Take an encoder that was loaded elsewhere."""
+    def keep(self, encoder: Encoder) -> Encoder:
+        """Take an encoder that was loaded elsewhere; returns it as others will get it."""
+        if self._serving:
+            from clipsearch.encoders.batching import BatchingEncoder
+
+            encoder = BatchingEncoder(encoder)
         self._loaded[encoder.info.fingerprint] = encoder
+        return encoder
 
     # The encoder that a run builds
 
@@ -132,14 +140,19 @@ class Models:
     def _held(self, catalog: Catalog, model: str) -> EncoderRow:
         """The row of an encoder that the library has embeddings of, by any name or place of its weights."""
         rows = catalog.encoders()
-        spec = parse_spec(model)
+        try:
+            spec = parse_spec(model)
+        except UsageError as exc:
+            if self._serving:  # The advice would tell which files exist.
+                raise UsageError(exc.reason) from None
+            raise
         for row in (*filter(None, (catalog.active(), catalog.building())), *reversed(rows)):
             if row.info.spec in (model, spec.name):
                 return row
         held = ", ".join(row.info.spec for row in rows)
         mismatch = f"the library in {self._folder} has no embeddings of {model} (it has {held})"
         adding = f'indexing with `model="{model}"`'
-        if spec.kind != "builtin":
+        if spec.kind != "builtin" and not self._serving:
             try:
                 encoder = load_encoder(spec.base.name, self.options)
             except EncoderError as exc:
@@ -149,7 +162,7 @@ class Models:
                 if base.fingerprint == encoder.info.fingerprint and (rounding is not None) == spec.int8:
                     if rounding is not None:  # The weights may have moved.
                         encoder = reload_encoder(quantised_info(encoder.info, rounding), self.options)
-                    self._loaded[row.info.fingerprint] = encoder
+                    self.keep(encoder)
                     return row
         raise ModelMismatchError(mismatch, advice=f"{adding} adds them")
 

@@ -1,4 +1,4 @@
-"""What info, show, prune and doctor return."""
+"""What embed, info, show, prune and doctor return."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipsearch.image_facts import ImageFacts
-from clipsearch.types import Box, ContentState, EncoderInfo, FileState, Hit
+from clipsearch.types import Box, ContentState, EncoderInfo, FileState, Hit, Notice
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from clipsearch.indexing.rules import ScanOptions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbedResult:
+    """vectors: a unit row for each term, in their order, shape (n, dim), float32. `model` is what embedded them."""
+
+    model: EncoderInfo
+    vectors: NDArray[np.float32]
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

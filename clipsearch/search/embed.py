@@ -137,6 +137,14 @@ class Embedder:
             )
         return self._encoded([loaded])[0]
 
+    def terms(self, terms: Sequence[Term]) -> NDArray[np.float32]:
+        """The unit vectors of terms, shape (len(terms), dim); all texts are embedded together. Raises as `term`."""
+        import numpy as np
+
+        words = [term.words for term in terms if isinstance(term, Text)]
+        texts = iter(self.texts(words) if words else ())
+        return np.stack([next(texts) if isinstance(term, Text) else self.term(term) for term in terms])
+
     def _get_ready(self, term: Image) -> None:
         """Start a decoder process for an image, and meanwhile load the encoder if it will be needed for sure."""
         needed = True  # For a part, and for what is not a file.
