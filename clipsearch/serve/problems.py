@@ -1,0 +1,39 @@
+"""Errors as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.responses import Response
+
+from clipsearch import errors
+
+MEDIA_TYPE = "application/problem+json"
+
+_STATUS: dict[type[errors.ClipsearchError], int] = {
+    errors.UsageError: 400,
+    errors.NoLibraryError: 503,
+    errors.ImageError: 422,
+    errors.UnsupportedImageError: 415,
+    errors.EncoderError: 503,
+    errors.ModelMismatchError: 409,
+    errors.LockedError: 409,
+    errors.StoppedError: 503,
+}
+"""The status of each class of error, unless a subclass has its own; 500 for the others."""
+
+
+def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: object) -> Response:
+    """A response with the problem's status, the status's usual title, a detail and further members."""
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
+    return Response(json.dumps(body), status, headers, MEDIA_TYPE)
+
+
+def of_error(error: errors.ClipsearchError) -> Response:
+    """An error of the library as a problem; `exit_code` is what the command line would leave with."""
+    status = next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return problem(status, str(error), headers=headers, exit_code=error.exit_code)
