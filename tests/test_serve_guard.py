@@ -84,7 +84,8 @@ class Site:
 @contextlib.contextmanager
 def listening(app: ASGIApp) -> Iterator[int]:
     """A server in a thread; yields its port."""
-    config = uvicorn.Config(app, port=0, access_log=False, server_header=False, proxy_headers=False, log_level="error")
+    off = {"access_log": False, "server_header": False, "proxy_headers": False}
+    config = uvicorn.Config(app, port=0, http="h11", ws="none", log_level="error", **off)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -647,6 +648,13 @@ def test_what_is_not_a_host_name(name: str) -> None:
         allowed_hosts("localhost", [name])
     with pytest.raises(UsageError, match="host"):
         allowed_hosts(name)
+
+
+def test_a_server_is_local_until_anything_opens_it() -> None:
+    assert Policy(allowed_hosts("127.0.0.9", ["localhost"]), 8000).is_local
+    assert not Policy(allowed_hosts("127.0.0.1", ["photos.example"]), 8000).is_local
+    assert not Policy(allowed_hosts("0.0.0.0"), 8000).is_local
+    assert not Policy(allowed_hosts("127.0.0.1"), 8000, behind_proxy=True).is_local
 
 
 # Problem details

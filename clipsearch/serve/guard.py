@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.errors import UsageError
 from clipsearch.serve.problems import problem
+from clipsearch.serve.token import is_loopback
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -53,6 +54,8 @@ is closed would see a reset instead of the response."""
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 """The characters of a query string that can be in a header."""
 
+_BEARER = {"WWW-Authenticate": "Bearer"}
+
 _UNAUTHORIZED_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>clipsearch: token needed</title>
 <h1>This library needs a token</h1>
@@ -77,6 +80,11 @@ class Policy:
     root_path: str = ""
     behind_proxy: bool = False
     max_body: int = 32 * 2**20
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can use the server; if not, it needs a token."""
+        return not self.behind_proxy and all(map(is_loopback, self.hosts))
 
     def __post_init__(self) -> None:
         if not _ROOT_PATH.fullmatch(self.root_path):
@@ -239,11 +247,9 @@ class _Request:
         token = (self._policy.token or "").encode()
         if not token or self._path == "/healthz":
             return None
-        headers = {"WWW-Authenticate": "Bearer"}
         if self._path != "/" or self._method != "GET":
-            return (
-                None if self._is_authorized(token) else problem(401, "The token is missing or wrong.", headers=headers)
-            )
+            refused = not self._is_authorized(token)
+            return problem(401, "The token is missing or wrong.", headers=_BEARER) if refused else None
         parts = self._query.split(b"&")
         given = [part for part in parts if unquote(part.partition(b"=")[0]) == "token"]
         if any(hmac.compare_digest(unquote_to_bytes(part.partition(b"=")[2]), token) for part in given):
@@ -254,7 +260,7 @@ class _Request:
             return self._to_page(303, b"&".join(part for part in parts if part not in given), {"Set-Cookie": cookie})
         if not given and self._is_authorized(token):
             return None
-        return HTMLResponse(_UNAUTHORIZED_PAGE, 401, headers)
+        return HTMLResponse(_UNAUTHORIZED_PAGE, 401, _BEARER)
 
     def _to_page(self, status: int, query: bytes, headers: Mapping[str, str] | None = None) -> Response:
         """A redirect to the page, wherever a proxy shows it."""
@@ -274,12 +280,8 @@ class _Request:
         return any(hmac.compare_digest(value.encode("latin-1"), token) for value in values)
 
     def _check_length(self) -> Response | None:
-        for value in self._headers.getlist("content-length"):
-            if not re.fullmatch("[0-9]{1,20}", value):
-                return problem(400, "The header Content-Length is malformed.")
-            if int(value) > self._policy.max_body:
-                return _too_large(self._policy)
-        return None
+        lengths = self._headers.getlist("content-length")
+        return _too_large(self._policy) if any(int(value) > self._policy.max_body for value in lengths) else None
 
 
 def _parsed(authority: str) -> tuple[str, str]:
