@@ -16,6 +16,9 @@ IMAGENET = "imagenet"
 SPOKEN = "="
 """Marks the synonym, in a label file, that prompts use instead of the name."""
 
+_COLON = re.compile(r"(?<!\\):\s")
+"""Before synonyms. Without a space after it, or with a backslash before it, it is part of a word: 4:3."""
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -78,6 +81,22 @@ def parse_labels(text: str) -> list[Label]:
         if label is not None:
             labels.append(label)
     return labels
+
+
+def labels_in(value: str) -> list[Label]:
+    """The labels that one value of `labels` names: several separated by commas, or one with synonyms after a colon.
+
+    Raises UsageError.
+    """
+    if not _COLON.search(value):
+        return [Label(word) for part in value.split(",") if (word := part.strip().replace("\\:", ":"))]
+    name, synonyms = _COLON.split(value, maxsplit=1)
+    if re.search(r"(?<!\\),", name):
+        raise UsageError(f"`labels` {value}: a label with synonyms is a separate argument; in a name, \\, is a comma")
+    label = read_label(name, synonyms)
+    if label is None:
+        raise UsageError(f"`labels` {value}: no label before the colon")
+    return [label]
 
 
 def read_label(name: str, synonyms: str) -> Label | None:

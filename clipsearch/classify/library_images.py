@@ -19,12 +19,13 @@ from clipsearch.catalog import filters, pending, places
 from clipsearch.catalog.catalog import Catalog, EncoderRow
 from clipsearch.catalog.filters import Filter
 from clipsearch.classify.prototypes import Report, Step, quiet
-from clipsearch.errors import UsageError, reason
+from clipsearch.errors import ImageError, UsageError, reason
 from clipsearch.files import mtime_of
 from clipsearch.images.sniff import IMAGE_SUFFIXES
 from clipsearch.indexing.placeholders import original
 from clipsearch.indexing.rules import Rules, ScanOptions
 from clipsearch.indexing.scanner import GONE, Walk
+from clipsearch.search.terms import Image, Indexed
 from clipsearch.types import Candidate, FileState, Notice
 
 if TYPE_CHECKING:
@@ -109,6 +110,26 @@ def named(paths: Sequence[bytes], embedder: Embedder, *, progress: Report = quie
         len(empty) > 1
     )
     return replace(gathered, notices=(*gathered.notices, Notice("partial", text)))
+
+
+def chosen(terms: Sequence[Image | Indexed], embedder: Embedder) -> Gathered:
+    """Images of the library by their ids, and the bytes of others. Raises UsageError for an unknown id."""
+    ids = [term.id for term in terms if isinstance(term, Indexed)]
+    contents = embedder.catalog.contents.with_files(ids) if embedder.catalog else {}
+    items, vectors = [], [np.empty((0, embedder.row.info.dim), np.float32)]
+    for term in terms:
+        item = Item(os.fsencode(str(term)))
+        if isinstance(term, Indexed) and term.id in contents:
+            files = contents[term.id].files
+            paths = tuple(path for path, _ in files)
+            item = Item(paths[0], paths, term.id, all(state != "present" for _, state in files))
+        try:
+            vectors.append(embedder.term(term)[None])
+            item = replace(item, row=len(vectors) - 2)
+        except ImageError as exc:
+            item = replace(item, reason=exc.reason)
+        items.append(item)
+    return Gathered(tuple(items), np.concatenate(vectors))
 
 
 def _filled(

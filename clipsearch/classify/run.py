@@ -20,7 +20,7 @@ from clipsearch.classify.examples import taught
 from clipsearch.classify.folders import class_folders
 from clipsearch.classify.known import Everyday
 from clipsearch.classify.labels import Label, checked
-from clipsearch.classify.library_images import Item, named, whole_library
+from clipsearch.classify.library_images import Item, chosen, named, whole_library
 from clipsearch.classify.options import UNKNOWN_MARGIN, ClassifyOptions
 from clipsearch.classify.prototypes import Report, prototypes, quiet
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
@@ -33,6 +33,7 @@ from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, absolute
 from clipsearch.search import fitted
 from clipsearch.search.embed import Embedder, indistinct
+from clipsearch.search.terms import Image, Indexed
 from clipsearch.types import Notice
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def make_classifier(
 
 def classify_images(
     embedder: Embedder,
-    images: Iterable[PathLike] | None,
+    images: Iterable[PathLike | Image | Indexed] | None,
     classifier: Classifier,
     options: ClassifyOptions,
     *,
@@ -79,6 +80,8 @@ def classify_images(
     progress: Report = quiet,
 ) -> ClassifyResult:
     """Labels for images and the images in folders; for all of the library, or what `where` leaves, for None.
+
+    Images are paths; or images of the library by their ids, and the bytes of others.
 
     An image that cannot be read gets a result with the reason instead of predictions. `searcher` finds the images of
     the library that are nearest to a label. Raises UsageError for paths that do not exist, and for options that
@@ -91,7 +94,12 @@ def classify_images(
         text = f"there is only one label, so every image gets it with 100 %; {better} shows if it fits"
         notices.append(Notice("labels", text))
     if images is not None:
-        gathered = named([absolute(path) for path in images], embedder, progress=progress)
+        given = list(images)
+        terms = [image for image in given if isinstance(image, Image | Indexed)]
+        paths = [absolute(image) for image in given if not isinstance(image, Image | Indexed)]
+        if terms and paths:
+            raise UsageError("paths and other images are classified separately")
+        gathered = chosen(terms, embedder) if terms else named(paths, embedder, progress=progress)
     elif catalog is None:
         raise UsageError("no image to classify, and no library here")
     else:

@@ -17,6 +17,7 @@ COMMANDS = {
     "eval": "evaluate",
     "similarity": "similarity",
     "map": "map",
+    "serve": "serve",
     "info": "maintenance",
     "models": "models",
     "doctor": "maintenance",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
 OPTION = "--labels"
 COMMAND = "classify"
-
-_COLON = re.compile(r"(?<!\\):\s")
-"""Before synonyms. Without a space after it, or with a backslash before it, it is part of a word: 4:3."""
 
 
 def spread_labels(arguments: Sequence[str]) -> list[str]:
@@ -53,29 +49,15 @@ def read_labels(values: Sequence[str], library: Path | None = None) -> list[Labe
 
     Raises UsageError for a file that cannot be read or contains no label, and for a name of both a set and a file.
     """
-    from clipsearch.classify.labels import Label
+    from clipsearch.classify.labels import labels_in
 
     labels: list[Label] = []
     for value in values:
         if value.startswith("@") and len(value) > 1:
             labels += _from_place(value[1:], library)
-        elif _COLON.search(value):
-            labels.append(_with_synonyms(value))
         else:
-            labels += [Label(word) for part in value.split(",") if (word := part.strip().replace("\\:", ":"))]
+            labels += labels_in(value)
     return labels
-
-
-def _with_synonyms(value: str) -> Label:
-    from clipsearch.classify.labels import read_label
-
-    name, synonyms = _COLON.split(value, maxsplit=1)
-    if re.search(r"(?<!\\),", name):
-        raise UsageError(f"{OPTION} {value}: a label with synonyms is a separate argument; in a name, \\, is a comma")
-    label = read_label(name, synonyms)
-    if label is None:
-        raise UsageError(f"{OPTION} {value}: no label before the colon")
-    return label
 
 
 def _from_place(name: str, library: Path | None) -> Sequence[Label]:

@@ -78,11 +78,13 @@ def query_json(result: QueryResult) -> dict[str, Any]:
         "query": clean(result.query),
         "model": result.model.spec,
         "is_clip": result.model.is_clip,
+        "weak_below": result.model.details.get("weak_below"),
         "score_kind": result.kind,
         "hits": [hit_json(hit) for hit in result.hits],
         "relevant_total": result.relevant and result.relevant.count,
         "relevant_total_exact": result.relevant and result.relevant.exact,
         "notices": [clean(text) for text in result.notices],
+        "notice_kinds": [notice.kind for notice in result.notices],
     }
 
 

@@ -19,7 +19,7 @@ from clipsearch.library.models import Models
 from clipsearch.search.embed import Embedder
 from clipsearch.search.neighbours import Searcher
 from clipsearch.search.query import AnyTerm, QueryOptions, answer, answer_many, as_terms
-from clipsearch.search.terms import Indexed
+from clipsearch.search.terms import Image, Indexed
 from clipsearch.types import Precision, QueryResult
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Library:
 
     def classify(
         self,
-        images: Iterable[PathLike] | None,
+        images: Iterable[PathLike | Image | Indexed] | None,
         labels: Sequence[str | Label] = (),
         *,
         where: Filter | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import os
 import time
@@ -127,6 +128,10 @@ class Embedder:
             return vector
         if isinstance(term, Indexed):
             return self._known(term)
+        if isinstance(term.source, bytes) and term.region is None:
+            stored = self._stored(functools.partial(_content_with, hashlib.sha256(term.source).digest()))
+            if stored is not None:
+                return stored
         self._get_ready(term)
         loaded = shared().do(functools.partial(self._term, term))
         if loaded.error is not None:
@@ -199,8 +204,9 @@ class Embedder:
 
     def _term(self, term: Image) -> Steps[_Loaded]:
         if isinstance(term.source, bytes):
+            name = os.fsencode(term.name) if term.name != "-" else b"the image on standard input"
             yield from decode.given(term.source)
-            return (yield from self._prepared(b"the image on standard input", term.region))
+            return (yield from self._prepared(name, term.region))
         path = absolute(term.source)
         if term.region is None:
             return (yield from self._loaded(path))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipsearch.errors import UsageError
@@ -18,6 +19,7 @@ _WEIGHT = re.compile(r"(.+)\^([^\s^]+)", re.DOTALL)
 _NUMBER = r"\s*([0-9]*\.?[0-9]+)(%?)\s*"
 _REGION = re.compile(rf"(.+)#{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}", re.DOTALL)
 _ID = re.compile(r"id:([0-9]+)")
+_UPLOADED = re.compile(r"image:([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,22 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image file, or the bytes of an image from standard input; a part of it where `region` is given."""
+    """An image file, or the bytes of an image; a part of it where `region` is given.
+
+    `name` is what messages call the bytes; "-" stands for standard input.
+    """
 
     source: Path | bytes
     weight: float = 1.0
     region: Region | None = None
+    name: str = "-"
 
     def __str__(self) -> str:
-        return ("-" if isinstance(self.source, bytes) else str(self.source)) + str(self.region or "")
+        return (self.name if isinstance(self.source, bytes) else str(self.source)) + str(self.region or "")
+
+
+Uploads = Sequence[tuple[str, bytes]]
+"""Images that came with a request: their names, which are only shown, and their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +112,36 @@ def check_weight(weight: float, what: object) -> None:
         )
 
 
-def parse_term(text: str, *, image: bool = False, weighed: bool = True) -> Term:
+def parse_term(text: str, *, image: bool = False, weighed: bool = True, uploads: Uploads | None = None) -> Term:
     """A term as it is written on a command line: words, the path of an image, or `id:123`; a weight behind `^`.
 
     What follows the last `^` is a weight if it has no spaces and neither side is empty. A path may end in `#x,y,w,h`,
     in pixels or percent. An existing file of the whole name is that file. `image` refuses words, `weighed` False takes
-    no weight. Raises UsageError.
+    no weight. With `uploads`, nothing names a file: `image:0` is the first of these. Raises UsageError.
     """
+
+    def found(name: str) -> Image | None:
+        if uploads is None:
+            return Image(Path(os.path.expanduser(name))) if _is_file(name) else None
+        number = _UPLOADED.fullmatch(name)
+        if number is None or whole_number(number[1]) >= len(uploads):
+            return None
+        shown, source = uploads[int(number[1])]
+        return Image(source, name=shown)
+
     weight, region, rest = 1.0, None, text
-    if weighed and not _is_file(rest) and (match := _WEIGHT.fullmatch(rest)):
+    if weighed and not found(rest) and (match := _WEIGHT.fullmatch(rest)):
         rest, weight = match[1], _number(match[2])
     check_weight(weight, text)
     if match := _ID.fullmatch(rest):
         return Indexed(whole_number(match[1]), weight)
-    if not _is_file(rest) and (match := _REGION.fullmatch(rest)) and _is_file(match[1]):
+    if not found(rest) and (match := _REGION.fullmatch(rest)) and found(match[1]):
         parts = match.groups()[1:]
         x, y, w, h = (float(n) for n in parts[::2])
         px, py, pw, ph = (bool(p) for p in parts[1::2])
         rest, region = match[1], Region((x, y, w, h), (px, py, pw, ph))
-    if _is_file(rest):
-        return Image(Path(os.path.expanduser(rest)), weight, region)
+    if source := found(rest):
+        return replace(source, weight=weight, region=region)
     if image:
         raise UsageError(f"{rest}: no such image")
     if not rest.strip():

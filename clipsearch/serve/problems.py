@@ -9,8 +9,14 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 from clipsearch import errors
+from clipsearch.export.json import clean
 
 MEDIA_TYPE = "application/problem+json"
+
+
+class UnavailableError(errors.ClipsearchError):
+    """The server cannot answer now, and may a little later."""
+
 
 _STATUS: dict[type[errors.ClipsearchError], int] = {
     errors.UsageError: 400,
@@ -21,6 +27,7 @@ _STATUS: dict[type[errors.ClipsearchError], int] = {
     errors.ModelMismatchError: 409,
     errors.LockedError: 409,
     errors.StoppedError: 503,
+    UnavailableError: 503,
 }
 """The status of each class of error, unless a subclass has its own; 500 for the others."""
 
@@ -33,7 +40,7 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 
 
 def of_error(error: errors.ClipsearchError) -> Response:
-    """An error of the library as a problem; `exit_code` is what the command line would leave with."""
+    """An error as a problem, in the words of the command line; `exit_code` is what that would leave with."""
     status = next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
     headers = {"Retry-After": "1"} if status == 503 else None
-    return problem(status, str(error), headers=headers, exit_code=error.exit_code)
+    return problem(status, clean(str(error)) or "", headers=headers, exit_code=error.exit_code)

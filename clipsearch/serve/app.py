@@ -1,0 +1,68 @@
+"""The application: the API and the pages, with errors as problem details, behind the guard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from clipsearch.errors import ClipsearchError
+from clipsearch.serve import api
+from clipsearch.serve.guard import Guard, Policy
+from clipsearch.serve.problems import of_error, problem
+from clipsearch.serve.service import Service
+
+API = "/api/v1"
+
+
+def application(service: Service, policy: Policy) -> ASGIApp:
+    """The ASGI application of a server."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+
+    app = FastAPI(
+        title="clipsearch",
+        version=metadata.version("clipsearch"),
+        docs_url=None,  # Their pages load scripts from other hosts.
+        redoc_url=None,
+        openapi_url=f"{API}/openapi.json",
+        lifespan=lifespan,
+    )
+    app.include_router(api.routes(service), prefix=API)
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    app.add_exception_handler(ClipsearchError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(ValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    return Guard(app, policy)
+
+
+async def _on_error(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, ClipsearchError)
+    return of_error(exc)
+
+
+async def _on_invalid(_: Request, exc: Exception) -> Response:
+    """What is wrong with the first parameter that is."""
+    assert isinstance(exc, RequestValidationError | ValidationError)
+    first = exc.errors()[0]
+    name = ".".join(str(part) for part in first["loc"] if part not in ("query", "path", "body"))
+    return problem(422, f"{name}: {first['msg']}" if name else str(first["msg"]), exit_code=2)
+
+
+async def _on_http(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return problem(exc.status_code, str(exc.detail), headers=exc.headers)

@@ -1,0 +1,78 @@
+"""The bodies of POST requests: JSON, or a form with images, which stay in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from clipsearch.errors import UsageError
+from clipsearch.search.terms import Uploads
+from clipsearch.serve.problems import UnavailableError
+from clipsearch.serve.schema import MAX_IMAGES
+
+FORM = "multipart/form-data"
+PARAMETERS = "query"
+"""The part of a form that has the parameters, as JSON."""
+IMAGE = "image"
+"""The name of all other parts."""
+
+MAX_PARTS = 8
+READING_S = 30.0
+"""Seconds in which a body must arrive."""
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = 2**40
+
+
+def has_images(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith(FORM)
+
+
+async def read(request: Request, kind: type[Asked]) -> tuple[Asked, Uploads]:
+    """The parameters in a body, and the images that came along. Raises UsageError, pydantic's ValidationError."""
+    try:
+        async with asyncio.timeout(READING_S):
+            if has_images(request):
+                data, uploads = await _form(request)
+            else:
+                data, uploads = await request.body(), []
+    except TimeoutError as exc:
+        raise UnavailableError("the request takes too long to arrive") from exc
+    return kind.model_validate_json(data or b"{}"), uploads
+
+
+async def _form(request: Request) -> tuple[bytes, list[tuple[str, bytes]]]:
+    try:
+        parser = _InMemory(request.headers, request.stream(), max_files=MAX_PARTS, max_fields=MAX_PARTS)
+        form = await parser.parse()
+    except MultiPartException as exc:
+        raise UsageError(f"the form cannot be read: {exc.message}") from exc
+    data, uploads = b"", list[tuple[str, bytes]]()
+    parts = form.multi_items()
+    if len(parts) > MAX_PARTS:
+        raise UsageError(f"{len(parts)} parts in the form; at most {MAX_PARTS}")
+    for name, part in parts:
+        content = await part.read() if isinstance(part, UploadFile) else part.encode()
+        if name == PARAMETERS:
+            data = content
+        elif name == IMAGE and isinstance(part, UploadFile):
+            uploads.append((part.filename or f"image:{len(uploads)}", content))
+        else:
+            raise UsageError(f"a part {name!r} in the form: name it {PARAMETERS}, or {IMAGE} if it is a file")
+    return data, uploads
+
+
+def description(kind: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a body that `read` reads."""
+    schema = kind.model_json_schema()
+    image = {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": MAX_IMAGES}
+    form = {"type": "object", "properties": {PARAMETERS: schema, IMAGE: image}}
+    return {"requestBody": {"content": {"application/json": {"schema": schema}, FORM: {"schema": form}}}}

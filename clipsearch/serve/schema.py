@@ -1,0 +1,248 @@
+"""What requests may contain and what answers look like, for validation and for the OpenAPI description."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from clipsearch.types import MAX_INTEGER, ContentState, HitState, ScoreKind, Sort
+
+MAX_K = 1000
+MAX_TEXTS = 64
+MAX_IMAGES = 8
+MAX_TEXT = 2000
+"""Characters of one text: no encoder reads that many, and the parameters of a GET request must fit into 64 KiB."""
+
+Id = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+Texts = Annotated[list[Text], Field(max_length=MAX_TEXTS)]
+
+
+class Request(BaseModel):
+    """Parameters under the names of the command line's options; others are refused."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=lambda name: name.rstrip("_").replace("_", "-"))
+
+
+class Search(Request):
+    """Terms, filters and options of `clipsearch query`; `q` has the words, or `id:N`."""
+
+    q: Text = ""
+    text: bool = False
+    with_: Texts = []
+    without: Texts = []
+    like: Texts = []
+    all_: bool = False
+    k: int = Field(10, ge=1, le=MAX_K)
+    page: int = Field(1, ge=1, le=MAX_INTEGER // MAX_K)
+    in_: Texts = []
+    taken: Text | None = None
+    tag: Texts = []
+    rating: Text | None = None
+    caption: Text | None = None
+    name: Text | None = None
+    camera: Text | None = None
+    near: Text | None = None
+    format: Texts = []
+    min_size: Text | None = None
+    landscape: bool = False
+    portrait: bool = False
+    indexed_since: Text | None = None
+    state: HitState | None = None
+    relevant: bool = False
+    sort: Sort = "score"
+    unfold: bool = False
+    model: Text | None = None
+    no_cache: bool = False
+
+
+class PostedSearch(Search):
+    """As `Search`; or `queries`, texts that are each a query of its own, which take `k`, filters and `model` only.
+
+    With images in a multipart request, `image:0` names the first of them in `q`, `with`, `without` and `like`.
+    """
+
+    queries: Texts = []
+
+
+class Classify(Request):
+    """The options of `clipsearch classify`, for images of the library (`id`) or those that are sent along."""
+
+    labels: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    id: Annotated[list[Id], Field(max_length=MAX_K)] = []
+    template: Texts = []
+    multi: bool = False
+    threshold: float = Field(0.5, ge=0, le=1)
+    unknown: bool = False
+    margin: float | None = Field(None, allow_inf_nan=False)
+    k: int | None = Field(None, ge=1, le=MAX_TEXTS)
+    model: Text | None = None
+
+
+class Embed(Request):
+    """Texts to embed; or none, with images that are sent along."""
+
+    texts: Texts = []
+    model: Text | None = None
+
+
+class Answer(BaseModel):
+    """An answer has the keys that the command line prints with --json, and may get more of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Explained(Answer):
+    label: str
+    score: float
+
+
+class Also(Answer):
+    id: int
+    path: str
+    path_b64: str | None = None
+    format: str | None
+
+
+class Hit(Answer):
+    id: int
+    path: str
+    path_b64: str | None = None
+    paths: list[str]
+    paths_b64: list[str] | None = None
+    score: float
+    bytes: int
+    format: str | None
+    width: int | None
+    height: int | None
+    taken_at: str | None
+    state: ContentState
+    offline: bool
+    unreadable: bool
+    explain: list[Explained]
+    also: list[Also]
+    relevance: float | None
+    view: int
+    box: tuple[int, int, int, int] | None
+    taken_offset: int | None
+    taken_source: str | None
+    lat: float | None
+    lon: float | None
+    place_source: str | None
+    caption: str | None
+    keywords: list[str]
+    rating: int | None
+
+
+class Found(Answer):
+    """The answer of `clipsearch query --json`."""
+
+    schema_version: int
+    query: str
+    model: str
+    is_clip: bool
+    weak_below: float | None
+    score_kind: ScoreKind
+    hits: list[Hit]
+    relevant_total: int | None
+    relevant_total_exact: bool | None
+    notices: list[str]
+    notice_kinds: list[str]
+
+
+class File(Answer):
+    path: str
+    path_b64: str | None = None
+    state: str
+
+
+class View(Answer):
+    model: str
+    view: int
+    box: tuple[int, int, int, int] | None
+
+
+class Image(Answer):
+    """The answer of `clipsearch show --json`."""
+
+    schema_version: int
+    id: int
+    digest: str
+    bytes: int
+    facts: dict[str, Any] | None
+    state: ContentState
+    reason: str | None
+    decoder: str
+    added_at: str
+    files: list[File]
+    views: list[View]
+    neighbours: list[Hit]
+
+
+class Prediction(Answer):
+    label: str
+    probability: float
+    score: float
+
+
+class Classified(Answer):
+    path: str
+    path_b64: str | None = None
+    id: int | None = None
+    paths: list[str] = []
+    offline: bool = False
+    unknown: bool = False
+    margin: float | None = None
+    predictions: list[Prediction]
+    reason: str | None = None
+
+
+class Classification(Answer):
+    """The answer of `clipsearch classify --json`."""
+
+    schema_version: int
+    model: str
+    is_clip: bool
+    results: list[Classified]
+    notices: list[str]
+    threshold: float | None = None
+
+
+class Embedded(Answer):
+    """Unit vectors in the order of the texts or images, and what identifies the encoder that made them."""
+
+    model: str
+    fingerprint: str
+    dim: int
+    vectors: list[list[float]]
+    notices: list[str]
+
+
+class Run(Answer):
+    """The last index run that was started here; `report` is what `clipsearch index --json` prints."""
+
+    state: Literal["running", "finished", "stopped", "failed"]
+    progress: dict[str, Any] | None
+    report: dict[str, Any] | None
+    error: str | None
+
+
+class Status(Answer):
+    """`library` is what `clipsearch info --json` prints; `run` the index run, if one was started here."""
+
+    library: dict[str, Any]
+    model: Literal["loading", "ready", "failed"]
+    model_reason: str | None
+    may_index: bool
+    run: Run | None
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    exit_code: int | None = None

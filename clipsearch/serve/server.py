@@ -1,0 +1,125 @@
+"""Runs the application with uvicorn: where it listens, who may use it, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+
+from clipsearch.encoders.base import EncoderOptions
+from clipsearch.errors import UsageError, reason
+from clipsearch.files import PathLike
+from clipsearch.library.library import Library
+from clipsearch.serve import token as tokens
+from clipsearch.serve.app import application
+from clipsearch.serve.guard import Policy, allowed_hosts
+from clipsearch.serve.service import Service
+
+GRACE_S = 2
+"""Seconds for requests that are being answered when the server is stopped."""
+
+CLOSING_S = 2.0
+"""Seconds after that, to finish the batch of an index run and the last searches; what is committed is kept anyway."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """host, port: where to listen; port 0 takes a free one. read_only: no index runs; allow_index: also those that
+    another machine starts. allow_host: more names by which the server is reached. root_path: the path at which a proxy
+    shows it. behind_proxy: believe a proxy's headers. token: require one on loopback, too.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    read_only: bool = False
+    allow_index: bool = False
+    allow_host: tuple[str, ...] = ()
+    root_path: str = ""
+    behind_proxy: bool = False
+    token: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return tokens.is_loopback(self.host) and not self.behind_proxy
+
+
+def serve(folder: PathLike, settings: Settings, options: EncoderOptions, *, ready: Callable[[str, bool], None]) -> None:
+    """Serve the library in `folder` until SIGINT or SIGTERM.
+
+    `ready` is called with the address to open, and whether it contains a token. Raises UsageError where it cannot
+    listen, and what `Library.open` raises.
+    """
+    library = Library.open(folder, options=options, serving=True)
+    with contextlib.closing(_listen(settings.host, settings.port)) as listener, contextlib.ExitStack() as stack:
+        port = listener.getsockname()[1]
+        secret = tokens.server_token() if settings.token or not settings.is_local else None
+        policy = Policy(
+            hosts=allowed_hosts(settings.host, settings.allow_host),
+            port=port,
+            token=secret,
+            root_path=settings.root_path,
+            behind_proxy=settings.behind_proxy,
+        )
+        if secret is not None:
+            stack.enter_context(tokens.publish(port, secret))
+        may_index = not settings.read_only and (settings.is_local or settings.allow_index)
+        service = Service(library, may_index=may_index)
+        config = uvicorn.Config(
+            application(service, policy),
+            access_log=False,
+            log_level="warning",
+            loop="asyncio",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+            ws="none",
+        )
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"http://{name}:{port}/" + (f"?token={secret}" if secret else "")
+        asyncio.run(_Server(config, service, lambda: ready(address, secret is not None)).serve(sockets=[listener]))
+        closing = threading.Thread(target=service.close, daemon=True)
+        closing.start()
+        closing.join(CLOSING_S)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that tells of its start, ends streams and runs before it waits for them, and returns when stopped."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._service = service
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.stop()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises the signals again in the end."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError, OverflowError) as exc:
+        why = reason(exc) if isinstance(exc, OSError) else str(exc)
+        raise UsageError(f"cannot listen on {host}:{port}: {why}", advice="choose another `host` or `port`") from exc
