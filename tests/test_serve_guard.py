@@ -21,6 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.errors import DamagedError, NoLibraryError, StoppedError, UnsupportedImageError, UsageError
+from clipsearch.export.options import as_options
 from clipsearch.serve import problems, token
 from clipsearch.serve.guard import Guard, Policy, allowed_hosts
 
@@ -685,7 +686,7 @@ def test_errors_are_problem_details() -> None:
 )
 def test_errors_of_the_library_are_problems(error: UsageError, status: int) -> None:
     body = json.loads(problems.of_error(error).body)
-    assert (body["status"], body["exit_code"], body["detail"]) == (status, error.exit_code, str(error))
+    assert (body["status"], body["exit_code"], body["detail"]) == (status, error.exit_code, as_options(str(error)))
 
 
 # The token's file
