@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
-from starlette.responses import StreamingResponse
+from starlette.responses import FileResponse, StreamingResponse
 
 from clipsearch.classify.labels import labels_in
 from clipsearch.classify.options import ClassifyOptions
@@ -22,6 +22,7 @@ from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Image, Indexed, Term, Text, Uploads, parse_term
 from clipsearch.serve import bodies, schema
 from clipsearch.serve.lanes import Place
+from clipsearch.serve.originals import OriginalResponse
 from clipsearch.serve.problems import problem
 from clipsearch.serve.service import Service
 from clipsearch.types import QueryResult
@@ -64,6 +65,16 @@ def routes(service: Service) -> APIRouter:
         if service.library.digest(number) is None:
             return _unknown(number)
         return _json(show_json(await service.search.run(lambda library: library.show(number, k=k))))
+
+    @api.get("/images/{number}/file", response_class=FileResponse, responses=_problems())
+    async def file(request: Request, number: ImageId, download: bool = False) -> Response:
+        """The file of an image as it is on disk, whole or in ranges; `download` asks browsers to save it."""
+        digest = service.library.digest(number)
+        if digest is None:
+            return _unknown(number)
+        if request.headers.get("if-none-match") == f'"{digest.hex()}"':
+            return Response(status_code=304)
+        return OriginalResponse(await service.search.run(lambda library: library.original(number)), download=download)
 
     @api.post("/classify", responses=_answers(schema.Classification), openapi_extra=bodies.description(schema.Classify))
     async def classify(request: Request) -> Response:
@@ -202,8 +213,11 @@ def _unknown(number: int) -> Response:
 
 
 def _answers(kind: type[BaseModel], status: int = 200) -> Any:  # noqa: ANN401 - as FastAPI declares it
-    problems: dict[int | str, Any] = {
+    return {status: {"model": kind}, **_problems()}
+
+
+def _problems() -> dict[int | str, Any]:
+    return {
         error: {"model": schema.Problem, "content": {"application/problem+json": {}}}
         for error in (400, 401, 403, 404, 409, 413, 415, 421, 422, 503)
     }
-    return {status: {"model": kind}} | problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from clipsearch.encoders.base import EncoderOptions
-from clipsearch.errors import UsageError, reason
+from clipsearch.errors import UsageError
 from clipsearch.files import PathLike
 from clipsearch.library.library import Library
 from clipsearch.serve import token as tokens
@@ -121,5 +122,6 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError, OverflowError) as exc:
-        why = reason(exc) if isinstance(exc, OSError) else str(exc)
+        number = exc.errno or 0 if isinstance(exc, OSError) else 0  # Python adds the address to the system's words.
+        why = os.strerror(number).lower() if number > 0 else str(exc)
         raise UsageError(f"cannot listen on {host}:{port}: {why}", advice="choose another `host` or `port`") from exc
