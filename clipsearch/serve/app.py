@@ -35,6 +35,7 @@ def application(service: Service, policy: Policy) -> ASGIApp:
         docs_url=None,  # Their pages load scripts from other hosts.
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
+        redirect_slashes=False,  # They would lead out of a proxy's path.
         lifespan=lifespan,
     )
     app.include_router(api.routes(service), prefix=API)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from hmac import compare_digest
 from ipaddress import IPv6Address
 from urllib.parse import quote, unquote, unquote_to_bytes
 
@@ -21,7 +21,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.errors import UsageError
 from clipsearch.serve.problems import problem
-from clipsearch.serve.token import is_loopback
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -80,11 +79,6 @@ class Policy:
     root_path: str = ""
     behind_proxy: bool = False
     max_body: int = 32 * 2**20
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only programs on this machine can use the server; if not, it needs a token."""
-        return not self.behind_proxy and all(map(is_loopback, self.hosts))
 
     def __post_init__(self) -> None:
         if not _ROOT_PATH.fullmatch(self.root_path):
@@ -245,27 +239,23 @@ class _Request:
 
     def _check_token(self) -> Response | None:
         token = (self._policy.token or "").encode()
-        if not token or self._path == "/healthz":
-            return None
-        if self._path != "/" or self._method != "GET":
-            refused = not self._is_authorized(token)
-            return problem(401, "The token is missing or wrong.", headers=_BEARER) if refused else None
-        parts = self._query.split(b"&")
+        parts = self._query.split(b"&") if self._path == "/" and self._method == "GET" else []
         given = [part for part in parts if unquote(part.partition(b"=")[0]) == "token"]
-        if any(hmac.compare_digest(unquote_to_bytes(part.partition(b"=")[2]), token) for part in given):
-            cookie = (
-                f"{self._cookie}={self._policy.token}; HttpOnly; SameSite=Lax; Path={self._policy.root_path or '/'}"
-            )
-            cookie += "; Secure" * (self.scheme == "https")
-            return self._to_page(303, b"&".join(part for part in parts if part not in given), {"Set-Cookie": cookie})
-        if not given and self._is_authorized(token):
+        if any(not token or compare_digest(unquote_to_bytes(part.partition(b"=")[2]), token) for part in given):
+            return self._to_page(303, b"&".join(part for part in parts if part not in given), signed_in=bool(token))
+        if not token or self._path == "/healthz" or (not given and self._is_authorized(token)):
             return None
-        return HTMLResponse(_UNAUTHORIZED_PAGE, 401, _BEARER)
+        if parts:
+            return HTMLResponse(_UNAUTHORIZED_PAGE, 401, _BEARER)
+        return problem(401, "The token is missing or wrong.", headers=_BEARER)
 
-    def _to_page(self, status: int, query: bytes, headers: Mapping[str, str] | None = None) -> Response:
-        """A redirect to the page, wherever a proxy shows it."""
-        location = f"{self._policy.root_path or '.'}/" + f"?{quote(query, safe=_VISIBLE)}" * bool(query)
-        return Response(None, status, {"Location": location, **(headers or {})})
+    def _to_page(self, status: int, query: bytes, *, signed_in: bool = False) -> Response:
+        """A redirect to the page, wherever a proxy shows it, with the cookie if the token has been given."""
+        root = self._policy.root_path
+        location = f"{root or '.'}/" + f"?{quote(query, safe=_VISIBLE)}" * bool(query)
+        cookie = f"{self._cookie}={self._policy.token}; HttpOnly; SameSite=Lax; Path={root or '/'}"
+        cookie += "; Secure" * (self.scheme == "https")
+        return Response(None, status, {"Location": location} | ({"Set-Cookie": cookie} if signed_in else {}))
 
     @property
     def _cookie(self) -> str:
@@ -277,7 +267,7 @@ class _Request:
         bearers = [value.partition(" ") for value in self._headers.getlist("authorization")]
         values = [value for name, _, value in cookies if name == self._cookie]
         values += [value.strip() for scheme, _, value in bearers if scheme.lower() == "bearer"]
-        return any(hmac.compare_digest(value.encode("latin-1"), token) for value in values)
+        return any(compare_digest(value.encode("latin-1"), token) for value in values)
 
     def _check_length(self) -> Response | None:
         lengths = self._headers.getlist("content-length")

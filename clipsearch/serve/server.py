@@ -75,6 +75,7 @@ def serve(folder: PathLike, settings: Settings, options: EncoderOptions, *, read
         config = uvicorn.Config(
             application(service, policy),
             access_log=False,
+            http="h11",  # the strictest about what a request is
             log_level="warning",
             loop="asyncio",
             proxy_headers=False,
