@@ -15,6 +15,7 @@ _OPTIONS = {
 } | {
     name: f"--{name.replace('_', '-')}"
     for name in (
+        *("allow_host", "host", "port", "root_path"),
         *("arch", "batch_size", "blend", "cache", "camera", "copy_to", "csv", "decode_memory", "decode_timeout"),
         *("default_excludes", "device", "engine", "examples", "caption", "name", "rating"),
         *("exclude", "follow_symlinks", "format", "ignore_files", "index", "indexed_since", "labels", "landscape"),

@@ -29,6 +29,8 @@ from clipsearch.types import QueryResult
 
 LINES, EVENTS = "application/x-ndjson", "text/event-stream"
 
+_EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
+
 Asked = TypeVar("Asked", bound=BaseModel)
 ImageId = Annotated[int, Path(ge=1, le=schema.MAX_INTEGER, description="`id` of a hit")]
 
@@ -118,7 +120,7 @@ def routes(service: Service) -> APIRouter:
         state = service.runs.state()
         return problem(409, "no index run has been started here") if state is None else _json(state, 202)
 
-    @api.get("/index/events", responses={200: {"content": {EVENTS: {"schema": {"type": "string"}}}}})
+    @api.get("/index/events", responses={200: {"content": {EVENTS: {"schema": _EVENT}}}})
     async def events() -> Response:
         """The run's state as server-sent events, until it ends."""
         return StreamingResponse(service.runs.events(), media_type=EVENTS)
