@@ -13,8 +13,8 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from clipsearch.classify.labels import labels_in
 from clipsearch.classify.options import ClassifyOptions
-from clipsearch.errors import UsageError
-from clipsearch.export.json import query_json, show_json, text
+from clipsearch.errors import ImageError, UsageError
+from clipsearch.export.json import clean, query_json, show_json, text
 from clipsearch.export.json_reports import classify_json, info_json
 from clipsearch.library.library import Library
 from clipsearch.search.filter_options import read_filter
@@ -76,7 +76,11 @@ def routes(service: Service) -> APIRouter:
             return _unknown(number)
         if request.headers.get("if-none-match") == f'"{digest.hex()}"':
             return Response(status_code=304)
-        return OriginalResponse(await service.search.run(lambda library: library.original(number)), download=download)
+        try:
+            original = await service.search.run(lambda library: library.original(number))
+        except ImageError as exc:
+            return problem(404, clean(str(exc)) or "", exit_code=exc.exit_code)
+        return OriginalResponse(original, download=download)
 
     @api.post("/classify", responses=_answers(schema.Classification), openapi_extra=bodies.description(schema.Classify))
     async def classify(request: Request) -> Response:

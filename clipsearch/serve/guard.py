@@ -100,7 +100,7 @@ def allowed_hosts(host: str, names: Iterable[str] = ()) -> frozenset[str]:
             authority = authority.encode("idna").decode()  # as browsers send it
         name, port = _parsed(authority)
         if not name or port:
-            raise UsageError(f"`{parameter}={given}` must be a host name or an address, without a scheme or port")
+            raise UsageError(f'`{parameter}="{given}"` must be a host name or an address, without a scheme or port')
         found.add(name)
     return frozenset(found)
 
