@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from typing import Annotated
 
 import typer
 
 from clipsearch.cli import options, output, place
 from clipsearch.cli.options import Texts, flag, value
-from clipsearch.errors import UsageError
+from clipsearch.errors import ClipsearchError, UsageError
 
 
 def serve(
@@ -60,19 +61,27 @@ def serve(
         token=token,
     )
 
-    def ready(address: str, has_token: bool) -> None:
-        output.say(f"serving the library in {folder}; Ctrl-C stops it")
-        output.write(f"{address}\n")
-        output.flush()
-        if open_:
-            from clipsearch.display.viewer import show
+    with tempfile.NamedTemporaryFile("w", suffix=".html") as page:
 
-            show([address])
+        def ready(address: str) -> None:
+            output.say(f"serving the library in {folder}; Ctrl-C stops it")
+            output.write(f"{address}\n")
+            output.flush()
+            if open_:
+                # Other users of the machine see the arguments of a browser, and the address may contain a token.
+                page.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">')
+                page.flush()
+                _open(page.name)
 
-    server.serve(
-        folder,
-        settings,
-        EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint),
-        ready=ready,
-    )
+        loading = EncoderOptions(device=device, arch=arch, trust_checkpoint=trust_checkpoint)
+        server.serve(folder, settings, loading, ready=ready)
     return 0
+
+
+def _open(page: str) -> None:
+    from clipsearch.display.viewer import show
+
+    try:
+        show([page])
+    except ClipsearchError as exc:
+        output.note(str(exc))
