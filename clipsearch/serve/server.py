@@ -50,12 +50,19 @@ class Settings:
         """Whether only this machine can reach the server."""
         return tokens.is_loopback(self.host) and not self.behind_proxy
 
+    @property
+    def shown_host(self) -> str:
+        """A name by which the server is reached, for a URL."""
+        if self.host in ("0.0.0.0", "::"):
+            return next(iter(self.allow_host), "localhost")
+        return f"[{self.host}]" if ":" in self.host else self.host
 
-def serve(folder: PathLike, settings: Settings, options: EncoderOptions, *, ready: Callable[[str, bool], None]) -> None:
+
+def serve(folder: PathLike, settings: Settings, options: EncoderOptions, *, ready: Callable[[str], None]) -> None:
     """Serve the library in `folder` until SIGINT or SIGTERM.
 
-    `ready` is called with the address to open, and whether it contains a token. Raises UsageError where it cannot
-    listen, and what `Library.open` raises.
+    `ready` is called with the address to open, which contains the token if there is one. Raises UsageError where it
+    cannot listen, and what `Library.open` raises.
     """
     library = Library.open(folder, options=options, serving=True)
     with contextlib.closing(_listen(settings.host, settings.port)) as listener, contextlib.ExitStack() as stack:
@@ -83,9 +90,8 @@ def serve(folder: PathLike, settings: Settings, options: EncoderOptions, *, read
             timeout_graceful_shutdown=GRACE_S,
             ws="none",
         )
-        name = f"[{settings.host}]" if ":" in settings.host else settings.host
-        address = f"http://{name}:{port}/" + (f"?token={secret}" if secret else "")
-        asyncio.run(_Server(config, service, lambda: ready(address, secret is not None)).serve(sockets=[listener]))
+        address = f"http://{settings.shown_host}:{port}/" + (f"?token={secret}" if secret else "")
+        asyncio.run(_Server(config, service, lambda: ready(address)).serve(sockets=[listener]))
         closing = threading.Thread(target=service.close, daemon=True)
         closing.start()
         closing.join(CLOSING_S)
