@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.errors import DamagedError, NoLibraryError, StoppedError, UnsupportedImageError, UsageError
@@ -46,7 +47,7 @@ class Echo:
             message = await receive()
             if message["type"] == "http.disconnect":
                 self.disconnected.set()
-                raise RuntimeError("the client has gone")  # as frameworks do
+                raise ClientDisconnect
             size += len(message.get("body", b""))
             self.bytes += len(message.get("body", b""))
             more = message.get("more_body", False)
@@ -444,6 +445,15 @@ def test_a_chunked_body_over_the_limit_is_cut(site: Site, size: int) -> None:
     assert response.status_code == 413 and response.headers["connection"] == "close"
     assert site.app.disconnected.wait(30) and site.app.bytes - before <= 100_000
     assert site.get("/").status_code == 200
+
+
+def test_a_client_that_goes_away_is_no_error(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.app.disconnected.clear()
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as connection:
+        head = "POST /api/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+    assert site.app.disconnected.wait(30)
+    assert site.get("/").status_code == 200 and not caplog.records
 
 
 def test_one_chunk_over_the_limit(site: Site) -> None:

@@ -16,6 +16,7 @@ from ipaddress import IPv6Address
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -152,11 +153,8 @@ class Guard:
                 started = True
                 await send(message)
 
-        try:
+        with contextlib.suppress(ClientDisconnect):  # which is no error of the application
             await self._app(scope, limited, sending)
-        except Exception:
-            if started or not ended:
-                raise
 
 
 class _Request:
