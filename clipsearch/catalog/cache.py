@@ -24,6 +24,12 @@ CACHE_NAME = "cache.db"
 MAX_TEXTS = 10_000
 """Text embeddings kept for each encoder; the oldest go first."""
 
+BUSY_S = 0.1
+"""Seconds to wait for another process, or thread, that writes: most are done in 0.001."""
+
+_MARK_BYTES = 16_384
+"""Longer than the first line of a `search.relevance.Baseline`, which tells its images."""
+
 MAX_PROTOTYPES = 20_000
 """Labels' prototypes kept for each encoder, the oldest go first: 41 MB at 512 dimensions."""
 
@@ -122,7 +128,36 @@ class QueryCache(VectorFile):
     """What queries learn about a library: an open `cache.db`; `folder` None holds and keeps nothing."""
 
     def __init__(self, folder: Path | None) -> None:
-        super().__init__(folder / CACHE_NAME if folder and _is_writable(folder) else None, _SCHEMA, timeout=0)
+        self._path = folder / CACHE_NAME if folder and _is_writable(folder) else None
+        super().__init__(self._path, _SCHEMA, timeout=BUSY_S)
+        self._inode = self._inode_now()
+
+    def is_replaced(self) -> bool:
+        """Whether the file is no longer the one that was opened."""
+        return self._inode != self._inode_now()
+
+    def _inode_now(self) -> int | None:
+        try:
+            return self._path.stat().st_ino if self._path else None
+        except OSError:
+            return None
+
+    def clear(self) -> bool:
+        """Forget everything; False where the file cannot be written.
+
+        The file stays: a process that has a removed one open could damage the next (sqlite.org/howtocorrupt.html).
+        """
+        if self._conn is None:
+            return False
+        try:
+            with self._conn:
+                self._conn.execute("BEGIN IMMEDIATE")
+                for table in ("texts", "prototypes", "facts", "checked"):
+                    self._conn.execute(f"DELETE FROM {table}")
+            self._conn.execute("VACUUM")
+        except _ERRORS:
+            return False
+        return True
 
     def texts(self, fingerprint: str, texts: Iterable[str], *, dim: int) -> dict[str, NDArray[np.float32]]:
         """Unit vectors (dim,) of those texts that an encoder was asked for before, by text."""
@@ -149,6 +184,11 @@ class QueryCache(VectorFile):
         """(count, data) that was kept under a name for an encoder; `count`: how many vectors it was made of."""
         rows = self._rows("SELECT count, data FROM facts WHERE fingerprint = ? AND name = ?", (fingerprint, name))
         return None if not rows else (int(rows[0][0]), bytes(rows[0][1]))
+
+    def fact_mark(self, fingerprint: str, name: str) -> object:
+        """What changes with a fact, from its first bytes: reading the whole of a large one takes 1 ms."""
+        query = f"SELECT count, substr(data, 1, {_MARK_BYTES}) FROM facts WHERE fingerprint = ? AND name = ?"
+        return self._rows(query, (fingerprint, name))
 
     def put_fact(self, fingerprint: str, name: str, count: int, data: bytes) -> None:
         self._put("facts", [(fingerprint, name, count, data)])

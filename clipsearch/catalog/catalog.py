@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from clipsearch.catalog import migrations
-from clipsearch.catalog.connections import SEE_DOCTOR, Stats, connect, connect_unwritable, stats
+from clipsearch.catalog.connections import SEE_DOCTOR, Stats, connect, connect_unwritable, inode, stats
 from clipsearch.catalog.contents import Contents
 from clipsearch.catalog.embeddings import Embeddings
 from clipsearch.catalog.files import Files
@@ -64,6 +64,7 @@ class Catalog:
         self.writable = writable
         self._scratch = scratch
         self._read_as: Stats | None = None
+        self._inode = inode(folder / CATALOG_NAME)
 
     @classmethod
     def create(cls, folder: Path) -> Catalog:
@@ -117,8 +118,9 @@ class Catalog:
         return catalog
 
     def is_stale(self) -> bool:
-        """Whether this is a view of a catalog in an unwritable folder that has changed since it was opened."""
-        return self._read_as is not None and self._read_as != stats(self.folder / CATALOG_NAME)
+        """Whether another catalog is in the folder now, or this one is in an unwritable folder and has changed."""
+        path = self.folder / CATALOG_NAME
+        return self._inode != inode(path) if self._read_as is None else self._read_as != stats(path)
 
     def close(self) -> None:
         if self.writable:
@@ -212,6 +214,10 @@ class Catalog:
 
     def encoders(self) -> list[EncoderRow]:
         return [_encoder_row(row) for row in self.conn.execute(f"{_SELECT_ENCODER} ORDER BY id")]
+
+    def fingerprints(self) -> set[str]:
+        """Those of all encoders."""
+        return {fingerprint for (fingerprint,) in self.conn.execute("SELECT fingerprint FROM encoders")}
 
     def encoder(self, encoder_id: int) -> EncoderRow:
         row = self.conn.execute(f"{_SELECT_ENCODER} WHERE id = ?", (encoder_id,)).fetchone()

@@ -76,6 +76,14 @@ def stats(path: Path) -> Stats:
     return tuple(found)
 
 
+def inode(path: Path) -> int | None:
+    """The inode of a catalog, which another one in its place does not have; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
 def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 

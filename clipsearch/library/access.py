@@ -15,7 +15,7 @@ from clipsearch.catalog.cache import QueryCache
 from clipsearch.catalog.catalog import CATALOG_NAME, Catalog, exists
 from clipsearch.catalog.connections import damage_translated
 from clipsearch.catalog.lock import LOCK_NAME, writer_lock
-from clipsearch.errors import NoLibraryError, UsageError, reason
+from clipsearch.errors import ClipsearchError, NoLibraryError, UsageError, reason
 from clipsearch.files import making_folder, sync
 from clipsearch.search.neighbours import Searcher
 from clipsearch.types import EncoderInfo
@@ -96,18 +96,35 @@ class Access:
         return self._catalog
 
     def answer(self, question: Callable[[Catalog], Answer]) -> Answer:
-        """Put a question to the catalog; again where it was read without SQLite's locks and changed meanwhile."""
+        """Put a question to the catalog; again where it was read without SQLite's locks and changed meanwhile.
+
+        Also where another process has dropped an encoder: it may be the one that was active when the question began.
+        """
         with self._answering, damage_translated(self.path):
-            for _ in range(ATTEMPTS):
+            for attempt in range(1, ATTEMPTS + 1):
                 catalog = self.reader()
-                answer = question(catalog)
-                if not catalog.is_stale():
-                    break
-                self._drop()
-            return answer
+                encoders = catalog.fingerprints()
+                try:
+                    answer = question(catalog)
+                except ClipsearchError:
+                    if attempt == ATTEMPTS or not self._is_outdated(catalog, encoders):
+                        raise
+                else:
+                    if attempt == ATTEMPTS or not self._is_outdated(catalog, encoders):
+                        return answer
+            raise AssertionError("unreachable")
+
+    def _is_outdated(self, catalog: Catalog, encoders: set[str]) -> bool:
+        if catalog.is_stale():
+            self._drop()
+            return True
+        return not encoders <= catalog.fingerprints()
 
     def search_tools(self, catalog: Catalog) -> tuple[QueryCache, Searcher]:
         """The query cache and the searcher of the catalog that `answer` hands to a question."""
+        if self._cache is not None and self._cache.is_replaced():
+            self._cache.close()
+            self._cache = None
         if self._cache is None or self._searcher is None:
             self._cache = QueryCache(self.path)
             self._searcher = Searcher(catalog, self._cache)

@@ -220,16 +220,20 @@ class Library:
         """
         from clipsearch.library.info import content_at, describe
 
-        def question(catalog: Catalog) -> tuple[Shown, bool]:
-            content_id = image if isinstance(image, int) else content_at(catalog, image)
-            row, _ = self._models.active(catalog, model)
-            return describe(catalog, content_id), catalog.embeddings.vector_of(content_id, row.id) is not None
+        def question(catalog: Catalog) -> Shown:
+            embedder, searcher = self._embedder(catalog, model)
 
-        shown, has_vector = self._access.answer(question)
-        if not has_vector:
-            return shown
-        found = self.query(Indexed(shown.id), k=k + 1, options=QueryOptions(model=model, explain=False))
-        return replace(shown, neighbours=tuple(hit for hit in found if shown.id not in hit.ids)[:k])
+            def look() -> Shown:
+                shown = describe(catalog, image if isinstance(image, int) else content_at(catalog, image))
+                if catalog.embeddings.vector_of(shown.id, embedder.row.id) is None:
+                    return shown
+                options = QueryOptions(explain=False)
+                found = answer(catalog, embedder, searcher, Indexed(shown.id), k=k + 1, where=None, options=options)
+                return replace(shown, neighbours=tuple(hit for hit in found if shown.id not in hit.ids)[:k])
+
+            return searcher.consistently(look)
+
+        return self._access.answer(question)
 
     def classify(
         self,

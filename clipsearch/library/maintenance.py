@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from clipsearch.catalog import places, snapshots
-from clipsearch.catalog.cache import CACHE_NAME
+from clipsearch.catalog.cache import CACHE_NAME, QueryCache
 from clipsearch.catalog.catalog import Catalog
 from clipsearch.errors import UsageError
 from clipsearch.files import PathLike, below, is_within, ways
@@ -29,10 +31,17 @@ def prune(catalog: Catalog, *, encoder: str | None = None, cache: bool = False) 
     for row in catalog.encoders():
         snapshots.publish_if_due(catalog, row, final=True)
     if cache:  # Only now: it holds the prompts that snapshots are tuned with.
-        for name in (CACHE_NAME, f"{CACHE_NAME}-journal"):
-            (catalog.folder / name).unlink(missing_ok=True)
+        _clear_cache(catalog.folder)
     catalog.compact(free_share=FREE_SHARE)
     return Pruned(files, contents, dropped + orphaned, encoder, cache)
+
+
+def _clear_cache(folder: Path) -> None:
+    if (folder / CACHE_NAME).exists():
+        with contextlib.closing(QueryCache(folder)) as cache:
+            cleared = cache.clear()
+        for name in (CACHE_NAME, f"{CACHE_NAME}-journal") if not cleared else ():
+            (folder / name).unlink(missing_ok=True)
 
 
 def _drop_encoder(catalog: Catalog, spec: str) -> int:

@@ -53,6 +53,11 @@ def exists(row: EncoderRow, cache: QueryCache) -> bool:
     return cache.fact(row.info.fingerprint, NAME) is not None
 
 
+def mark(row: EncoderRow, cache: QueryCache) -> object:
+    """What changes where a baseline is measured again."""
+    return cache.fact_mark(row.info.fingerprint, NAME)
+
+
 def recall(catalog: Catalog, row: EncoderRow, cache: QueryCache) -> Known:
     """The baseline in the cache, if at least EXISTING of its images exist."""
     known = cache.fact(row.info.fingerprint, NAME)
@@ -89,8 +94,9 @@ def learn(catalog: Catalog, row: EncoderRow, cache: QueryCache, embed: backgroun
         count=max(count, len(vectors)) if count > SAMPLE else len(vectors),
         mark=_mark(seqs, vectors),
     )
-    cache.put_fact(row.info.fingerprint, NAME, count, baseline.to_bytes())
-    return _if_enough(baseline)
+    data = baseline.to_bytes()
+    cache.put_fact(row.info.fingerprint, NAME, count, data)
+    return _if_enough(Baseline.from_bytes(data, row.info.dim))  # As later queries will read it.
 
 
 def of_filter(

@@ -62,9 +62,10 @@ def judge(
 def _of_library(catalog: Catalog, embedder: Embedder, searcher: Searcher, *, relevant: bool) -> Baseline | None:
     row, cache = embedder.row, embedder.cache
     key = (row.info.fingerprint, catalog.version())
-    known = cast("Baseline | None", searcher.learnt.get(key))
-    if known is not None:
-        return known
+    known = cast("tuple[object, Baseline] | None", searcher.learnt.pop(key, None))
+    if known is not None and known[0] == baselines.mark(row, cache):
+        searcher.learnt[key] = known  # The filters' go before it.
+        return known[1]
     found = baselines.recall(catalog, row, cache)
     stale = not found.current and (found.gone or found.baseline is not None)
     if relevant or (stale and embedder.loaded):
@@ -72,7 +73,7 @@ def _of_library(catalog: Catalog, embedder: Embedder, searcher: Searcher, *, rel
     else:
         baseline = found.baseline
     if baseline is not None:
-        searcher.learnt[key] = baseline
+        searcher.learnt[key] = (baselines.mark(row, cache), baseline)
     elif relevant:
         embedder.notices.append(Notice("relevance", TOO_FEW))
     elif found.gone and catalog.embeddings.count_images(row.id) >= FEWEST:
@@ -84,13 +85,15 @@ def _of_filter(
     catalog: Catalog, embedder: Embedder, searcher: Searcher, question: Question, library: Baseline
 ) -> Baseline | None:
     key = (embedder.row.info.fingerprint, catalog.version(), question.where, question.kind)
-    if key not in searcher.learnt:
+    known = cast("tuple[Baseline, Baseline | None] | None", searcher.learnt.get(key))
+    if known is None or known[0] is not library:
         while len(searcher.learnt) > REMEMBERED:
             searcher.learnt.pop(next(iter(searcher.learnt)))
         seqs = searcher.allowed(embedder.row, question.where)
-        searcher.learnt[key] = (
+        narrow = (
             baselines.of_filter(catalog, embedder.row, seqs, question.kind, library, embedder.texts)
             if seqs is not None
             else None
         )
-    return cast("Baseline | None", searcher.learnt[key])
+        known = searcher.learnt[key] = (library, narrow)
+    return known[1]

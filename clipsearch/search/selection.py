@@ -159,14 +159,14 @@ def _images(
 ) -> _Images:
     """All images that `where` leaves. Those of the last query are kept."""
     key = (row.info.fingerprint, catalog.version(), kind, where)
-    known = cast("tuple[object, _Images] | None", searcher.learnt.get(_Images))
-    if known is not None and known[0] == key:
-        return known[1]
+    known = cast("tuple[object, Baseline, _Images] | None", searcher.learnt.get(_Images))
+    if known is not None and known[0] == key and known[1] is baseline:
+        return known[2]
     if (allowed := searcher.allowed(row, where)) is not None:
         live, vectors = catalog.embeddings.live_vectors(row.id, allowed.tolist(), dim=row.info.dim, with_blank=True)
         seqs, owners = np.array(list(live), np.int64), np.array([about.content_id for about in live.values()], np.int64)
     else:
         seqs, owners, vectors = catalog.embeddings.live_every(row.id, 1, dim=row.info.dim)
     images = _Images(seqs, owners, vectors, *baseline.chance(vectors, kind))
-    searcher.learnt[_Images] = (key, images)
+    searcher.learnt[_Images] = (key, baseline, images)
     return images
