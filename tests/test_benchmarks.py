@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -151,3 +152,14 @@ def test_docs_keep_what_stands_around_the_results(tmp_path: Path) -> None:
     assert text.startswith("# Benchmarks\n\nBefore.\n\n") and text.endswith("\n\nAfter.\n")
     assert "old results" not in text and text.count("| what was compared | 1 s | 3 s | 3.00× | ≥ 2× | yes |") == 1
     assert (tmp_path / "benchmarks.svg").exists() and json.loads((tmp_path / "benchmarks.json").read_text())["rows"]
+
+
+def test_the_server_is_measured_with_a_line_for_each_comparison() -> None:
+    command = [sys.executable, "-m", "benchmarks.serving", "--vectors", "500", "--seconds", "1", "--rounds", "1"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert all(re.search(r": (met|MISSED|not measured)( \(.*\))?$", line) for line in lines)
+    expected = ("known texts", "new texts", "the server's time", "query --server", "requests/s", "CPU time", "50 thumb")
+    for words in expected:
+        assert any(words in line for line in lines), words
