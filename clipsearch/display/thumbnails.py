@@ -34,6 +34,8 @@ class Thumbnail:
     """The file that was read; the hit's first path if none could be."""
     picture: Image.Image | None
     reason: str | None = None
+    jpeg: bytes | None = None
+    """The image as a JPEG, if it came as one."""
 
 
 class WithPaths(Protocol):
@@ -83,6 +85,28 @@ def _thumbnail(hit: Hit, side: int) -> Steps[Thumbnail]:
     except ImageError as exc:
         return Thumbnail(hit, exc.path or hit.path, None, exc.reason)
     return Thumbnail(hit, found.path, _framed(found.pixels, hit.box, found.width))
+
+
+def received(images: Iterable[tuple[Hit, bytes | ImageError]], *, side: int) -> Iterator[Thumbnail]:
+    """Hits with their thumbnails, which were made elsewhere, as JPEGs of at most `side` pixels, or why there is none.
+
+    Decoder processes open them, as they do any image.
+    """
+    return shared().run(functools.partial(_received, hit, image, side) for hit, image in images)
+
+
+def _received(hit: Hit, image: bytes | ImageError, side: int) -> Steps[Thumbnail]:
+    try:
+        if isinstance(image, ImageError):
+            raise image
+        if not image.startswith(b"\xff\xd8"):
+            raise ImageError("not a JPEG")
+        yield from decode.given(image)
+        (pixels, width), _ = yield from decode.as_far_as_it_goes(functools.partial(_upright, side))
+    except (ImageError, OSError, MemoryError) as exc:
+        return Thumbnail(hit, hit.path, None, reason(exc) if isinstance(exc, OSError) else str(exc))
+    picture = _framed(pixels, hit.box, hit.width or width)
+    return Thumbnail(hit, hit.path, picture, jpeg=None if hit.box else image)
 
 
 class Upright(NamedTuple):

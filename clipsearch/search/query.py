@@ -24,7 +24,7 @@ from clipsearch.search.embed import Embedder, indistinct, unseen
 from clipsearch.search.hits import make_hits, make_many_hits, sort_hits
 from clipsearch.search.neighbours import Neighbour, Searcher
 from clipsearch.search.pairs import Shots
-from clipsearch.search.terms import Indexed, Term, Text, as_term
+from clipsearch.search.terms import Indexed, Term, Text, as_term, check_unweighed
 from clipsearch.types import Hit, Notice, QueryResult, ScoreKind, Sort, Total
 
 if TYPE_CHECKING:
@@ -184,9 +184,8 @@ def _check(k: int, terms: Sequence[Term], kind: ScoreKind, options: QueryOptions
         raise UsageError(f"`k={k}`, `page={options.page}`: both start at 1")
     if options.relevant and kind not in ("cosine", "combined"):
         raise UsageError("`relevant=True` does not work with `negative` or `match_all=True`")
-    weighed = [str(term) for term in terms if term.weight != 1]
-    if options.match_all and weighed:
-        raise UsageError(f"{weighed[0]}: `match_all=True` takes no weights: the lowest score of all terms counts")
+    if options.match_all:
+        check_unweighed(terms)
 
 
 def _alike(row: EncoderRow, terms: Sequence[Term], vectors: Sequence[NDArray[np.float32]]) -> tuple[Notice, ...]:

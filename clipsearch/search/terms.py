@@ -112,6 +112,13 @@ def check_weight(weight: float, what: object) -> None:
         )
 
 
+def check_unweighed(terms: Sequence[Term]) -> None:
+    """Raise UsageError for a term with a weight, where all must match."""
+    for term in terms:
+        if term.weight != 1:
+            raise UsageError(f"{term}: `match_all=True` takes no weights: the lowest score of all terms counts")
+
+
 def parse_term(text: str, *, image: bool = False, weighed: bool = True, uploads: Uploads | None = None) -> Term:
     """A term as it is written on a command line: words, the path of an image, or `id:123`; a weight behind `^`.
 

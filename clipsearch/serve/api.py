@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -11,6 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 from starlette.responses import FileResponse, StreamingResponse
 
+from clipsearch.catalog.filters import Filter
 from clipsearch.classify.labels import labels_in
 from clipsearch.classify.options import ClassifyOptions
 from clipsearch.errors import ImageError, UsageError
@@ -137,7 +140,7 @@ def routes(service: Service) -> APIRouter:
 
 def find(library: Library, asked: schema.Search, uploads: Uploads = ()) -> QueryResult:
     """The answer to a search. Raises what `Library.query` raises."""
-    if not asked.q:
+    if not (asked.q or asked.text):
         raise UsageError("nothing to look for: give words or an image as `q`")
     first = Text(asked.q) if asked.text else parse_term(asked.q, uploads=uploads)
     others = [parse_term(term, uploads=uploads) for term in asked.with_]
@@ -165,15 +168,20 @@ def find_many(library: Library, asked: schema.PostedSearch) -> tuple[QueryResult
 
 
 _FILTERS = (
-    *("in_", "taken", "tag", "rating", "caption", "name", "camera", "near", "format", "min_size", "landscape"),
-    *("portrait", "indexed_since", "state"),
+    *("in_", "in_b64", "taken", "tag", "rating", "caption", "name", "camera", "near", "format", "min_size"),
+    *("landscape", "portrait", "indexed_since", "state"),
 )
 
 
-def _where(asked: schema.Search) -> Any:  # noqa: ANN401
-    given = {name: getattr(asked, name) for name in _FILTERS}
+def _where(asked: schema.Search) -> Filter | None:
+    given: dict[str, Any] = {name: getattr(asked, name) for name in _FILTERS}
     named = {"within": given.pop("in_"), "tags": given.pop("tag"), "formats": given.pop("format")}
-    return read_filter(**given, **named)
+    try:
+        places = [b64decode(place, validate=True) for place in given.pop("in_b64")]
+    except ValueError as exc:
+        raise UsageError("`in-b64`: not base64") from exc
+    where = read_filter(**given, **named) or Filter()
+    return replace(where, within=(*where.within, *places)) or None
 
 
 def _classified(library: Library, asked: schema.Classify, uploads: Uploads) -> dict[str, Any]:

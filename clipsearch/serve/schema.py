@@ -37,6 +37,8 @@ class Search(Request):
     k: int = Field(10, ge=1, le=MAX_K)
     page: int = Field(1, ge=1, le=MAX_INTEGER // MAX_K)
     in_: Texts = []
+    in_b64: Texts = []
+    """More places: paths and globs as `catalog.filters.Filter.within` has them, in base64, which keeps every byte."""
     taken: Text | None = None
     tag: Texts = []
     rating: Text | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,10 +19,12 @@ from clipsearch.types import Sort, whole_number
 
 if TYPE_CHECKING:
     from clipsearch.catalog.filters import Filter
-    from clipsearch.library.library import Library
+    from clipsearch.cli.remote import Server
     from clipsearch.search.terms import Term
     from clipsearch.types import Hit, QueryResult
 
+
+SERVER_VARIABLE = "CLIPSEARCH_SERVER"
 
 OPENED = 5
 """Pictures that --open shows at most."""
@@ -38,6 +42,14 @@ def query(
         ),
     ] = None,
     index: options.Index = None,
+    server: Annotated[
+        str | None,
+        value(
+            "--server",
+            "URL",
+            "Ask a `clipsearch serve`. Default: $CLIPSEARCH_SERVER, unless --index is given; without it, no server.",
+        ),
+    ] = None,
     k: Annotated[int, value("-k", "N", "Number of pictures.", min=1)] = 10,
     page: Annotated[int, value("--page", "N", "Page of results: 2 for the next best.", min=1)] = 1,
     text: Annotated[bool, flag("--text", "The words are text, even if a file has that name.")] = False,
@@ -92,64 +104,94 @@ def query(
 
     Prints a table to a terminal, and plain paths, best first, to a pipe or a file.
     """
-    from clipsearch.library.library import Library
-    from clipsearch.search.filter_options import read_filter
-    from clipsearch.search.query import QueryOptions
-
     if json + jsonl + csv + null > 1:
         raise UsageError("--json, --jsonl, --csv and -0 exclude one another")
-    where = read_filter(
-        within=in_,
-        taken=taken,
-        tags=tag,
-        rating=rating,
-        caption=caption,
-        name=name,
-        camera=camera,
-        near=near,
-        formats=format_,
-        min_size=min_size,
-        landscape=landscape,
-        portrait=portrait,
-        indexed_since=indexed_since,
-        state=state,
-    )
+    unusable = {"--copy-to": copy_to, "--link-to": link_to, "--preview": preview, "--open": open_}
+    ask = _server(server, index, unusable)
+    filters = {
+        "within": in_,
+        "taken": taken,
+        "tags": tag,
+        "rating": rating,
+        "caption": caption,
+        "name": name,
+        "camera": camera,
+        "near": near,
+        "formats": format_,
+        "min_size": min_size,
+        "landscape": landscape,
+        "portrait": portrait,
+        "indexed_since": indexed_since,
+        "state": state,
+    }
+    where = _where(filters)
     if file is not None:
         others = words, with_, without, like, all_, html, preview, copy_to, link_to, open_, text, no_cache
         if any(others) or page > 1 or sort != "score" or relevant or unfold or json or csv or null:
             raise UsageError(
                 "--file runs each line as a query of its own; it takes -k, filters, --model and --jsonl only"
             )
+        if ask:
+            many = partial(ask.query_many, k=k, where=where, filters=filters, model=model)
+            return _ask_file(file, many, batch=ask.texts)
+        from clipsearch.library.library import Library
+
         with Library.open(place.require_library(index)) as library:
-            return _ask_file(library, file, k=k, where=where, model=model)
+            return _ask_file(file, partial(library.query_many, k=k, where=where, model=model), batch=1000)
     if not words:
         raise UsageError("nothing to look for: give words or a picture")
-    _stay_on_one_thread()
     terms = [_main_term(words, text=text), *_terms(with_, like)]
-    negative = _terms(without, None)
-    with Library.open(place.require_library(index)) as library:
-        result = library.query(
-            terms,
-            k=k,
-            where=where,
-            options=QueryOptions(
-                negative=negative,
-                match_all=all_,
-                page=page,
-                sort=sort,
-                relevant=relevant,
-                model=model,
-                unfold=unfold,
-                explain=json or jsonl,
-                judge=json or jsonl or csv or html is not None or output.to_terminal(),
-                use_cache=not no_cache,
-            ),
-        )
+    settings: dict[str, Any] = {
+        "negative": _terms(without, None),
+        "match_all": all_,
+        "page": page,
+        "sort": sort,
+        "relevant": relevant,
+        "model": model,
+        "unfold": unfold,
+        "explain": json or jsonl,
+        "judge": json or jsonl or csv or html is not None or output.to_terminal(),
+        "use_cache": not no_cache,
+    }
+    if ask:
+        result = ask.query(terms, k=k, where=where, filters=filters, **settings)
+    else:
+        result = _of_library(index, terms, k=k, where=where, settings=settings)
     _write(result, json=json, jsonl=jsonl, csv=csv, null=null)
     if preview:
         _preview(result)
     _note(result, relevant=relevant, unfold=unfold, page=page, k=k, where=where)
-    return _hand_over(result, html=html, open_=open_, copy_to=copy_to, link_to=link_to)
+    return _hand_over(result, html=html, open_=open_, copy_to=copy_to, link_to=link_to, server=ask)
+
+
+# Who is asked
+
+
+def _server(given: str | None, index: str | None, unusable: Mapping[str, object]) -> Server | None:
+    """The server to ask; None to open a library. Raises UsageError for options that make no sense with a server."""
+    if given is not None and index is not None:
+        raise UsageError("--server and --index exclude one another")
+    url = given if given is not None or index is not None else os.environ.get(SERVER_VARIABLE) or None
+    if url is None:
+        return None
+    from clipsearch.cli.remote import Server
+
+    for option, is_given in unusable.items():
+        if is_given:
+            hint = "" if given is not None else f", and ${SERVER_VARIABLE} is set; --index DIR opens a library here"
+            raise UsageError(f"{option} needs the files, which are on the server's machine with --server{hint}")
+    return Server(url)
+
+
+def _of_library(
+    index: str | None, terms: list[Term], *, k: int, where: Filter | None, settings: dict[str, Any]
+) -> QueryResult:
+    from clipsearch.library.library import Library
+    from clipsearch.search.query import QueryOptions
+
+    _stay_on_one_thread()
+    with Library.open(place.require_library(index)) as library:
+        return library.query(terms, k=k, where=where, options=QueryOptions(**settings))
 
 
 def _stay_on_one_thread() -> None:
@@ -176,21 +218,29 @@ def _main_term(words: list[str], *, text: bool) -> Term:
     return term
 
 
+def _where(filters: dict[str, Any]) -> Filter | None:
+    if all(given in (None, False, []) for given in filters.values()):
+        return None
+    from clipsearch.search.filter_options import read_filter
+
+    return read_filter(**filters)
+
+
 def _terms(texts: Texts, images: Texts) -> list[Term]:
     from clipsearch.search.terms import parse_term
 
     return [parse_term(t) for t in texts or ()] + [parse_term(p, image=True) for p in images or ()]
 
 
-def _ask_file(library: Library, name: str, *, k: int, where: Filter | None, model: str | None) -> int:
-    """Run every line that is not blank as a query, a thousand at a time."""
+def _ask_file(name: str, query_many: Callable[[list[str]], Sequence[QueryResult]], *, batch: int) -> int:
+    """Run every line that is not blank as a query, `batch` at a time."""
     from clipsearch.cli.labels import read_text
     from clipsearch.export.json import query_json
 
     lines = [line.strip() for line in read_text(name, option="--file ").splitlines() if line.strip()]
     told: set[str] = set()
-    for start in range(0, len(lines), 1000):
-        for result in library.query_many(lines[start : start + 1000], k=k, where=where, model=model):
+    for start in range(0, len(lines), batch):
+        for result in query_many(lines[start : start + batch]):
             output.write_json(query_json(result), indent=None)
             for notice in result.notices:
                 if notice not in told:
@@ -273,14 +323,22 @@ def _note(result: QueryResult, *, relevant: bool, unfold: bool, page: int, k: in
         )
 
 
-def _hand_over(result: QueryResult, *, html: str | None, open_: bool, copy_to: str | None, link_to: str | None) -> int:
+def _hand_over(
+    result: QueryResult,
+    *,
+    html: str | None,
+    open_: bool,
+    copy_to: str | None,
+    link_to: str | None,
+    server: Server | None,
+) -> int:
     """Write the page, copy or link the files, open the page or the best hits; the exit code."""
     code = 0
     if html is not None:
         from clipsearch.cli.render.tables import counted
         from clipsearch.display.html.gallery import write_gallery
 
-        write_gallery(result, expanded(html))
+        write_gallery(result, expanded(html), shown=server.thumbnails(result.hits) if server else None)
         output.note(f"{counted(len(result.hits), 'picture')} on the page {html}")
     for folder, link in ((copy_to, False), (link_to, True)):
         if folder is not None:

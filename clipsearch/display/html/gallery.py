@@ -5,12 +5,12 @@ The page contains thumbnails; it links to the originals and shows them enlarged 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
 from clipsearch.display.html import page
-from clipsearch.display.thumbnails import thumbnails
+from clipsearch.display.thumbnails import Thumbnail, thumbnails
 from clipsearch.types import QueryResult
 
 GALLERY_SIDE = 320
@@ -25,11 +25,13 @@ def write_gallery(
     file: TextIO | str | Path,
     *,
     progress: Callable[[int], None] | None = None,
+    shown: Iterable[Thumbnail] | None = None,
 ) -> None:
     """Write `result` as a page to `file`, with thumbnails of at most GALLERY_SIDE pixels.
 
     A path is written whole or not at all; an earlier gallery is replaced, any other file is not. `progress` receives
-    the number of hits written so far. Memory does not grow with the number of hits.
+    the number of hits written so far. Memory does not grow with the number of hits. `shown`: the thumbnails, where they
+    need not be made from the files.
     Raises UsageError if another file is in the way, ClipsearchError if writing fails.
     """
     page.write(
@@ -39,6 +41,6 @@ def write_gallery(
         model=result.model,
         notices=result.notices,
         hits=result.hits,
-        thumbnails=thumbnails(result.hits, side=GALLERY_SIDE, progress=progress),
+        thumbnails=thumbnails(result.hits, side=GALLERY_SIDE, progress=progress) if shown is None else shown,
         max_paths=_MAX_PATHS,
     )

@@ -127,9 +127,9 @@ def _file_url(path: str) -> str:
     return f"file://{urllib.parse.quote(os.fsencode(path))}"
 
 
-def _data_url(image: Image.Image, *, quality: int = 80) -> Markup:
-    """The image itself, as a JPEG."""
-    data = base64.b64encode(jpeg(image, quality=quality))
+def _data_url(image: Image.Image | bytes, *, quality: int = 80) -> Markup:
+    """The image itself, as a JPEG, or the JPEG itself."""
+    data = base64.b64encode(image if isinstance(image, bytes) else jpeg(image, quality=quality))
     return Markup(f"data:image/jpeg;base64,{data.decode('ascii')}")
 
 

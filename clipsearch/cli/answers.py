@@ -1,0 +1,177 @@
+"""Reads what a server answers, which is JSON as `export.json` writes it, into the values that a local query returns.
+
+Nothing in it is taken for granted: another program may have answered. Keys that are not known are ignored.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from clipsearch.errors import ClipsearchError
+from clipsearch.export.json import SCHEMA_VERSION
+from clipsearch.types import (
+    MAX_INTEGER,
+    ContentState,
+    EncoderInfo,
+    Hit,
+    Notice,
+    Partner,
+    Preprocess,
+    QueryResult,
+    ScoreKind,
+    Seen,
+    Total,
+    is_text,
+)
+
+PROBLEM = "application/problem+json"
+
+_NUMBER, _NOTHING = (int, float), type(None)
+_HIT: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "bytes", "view"), (int,)),
+    **dict.fromkeys(("format", "taken_at", "taken_source", "place_source", "caption"), (str, _NOTHING)),
+    **dict.fromkeys(("width", "height", "taken_offset", "rating"), (int, _NOTHING)),
+    **dict.fromkeys(("relevance", "lat", "lon"), (*_NUMBER, _NOTHING)),
+    **dict.fromkeys(("offline", "unreadable"), (bool,)),
+    "score": _NUMBER,
+    "state": (str,),
+}
+"""The types of those fields of a hit that are in JSON as they are in Python."""
+
+_FREE = ("caption", "label", "model")
+"""Texts that may have line breaks and the like: where they are shown, they are made printable."""
+
+
+class MalformedError(ClipsearchError):
+    """The text is not what a server of this version, or a later one, answers."""
+
+
+class NewerError(MalformedError):
+    """The text has keys whose meaning has changed since this version."""
+
+
+def query_result(text: bytes, query: str) -> QueryResult:
+    """The answer to a query, whose first term is called `query`. Raises MalformedError."""
+    try:
+        value = json.loads(text)
+        if value["schema_version"] != SCHEMA_VERSION:
+            raise NewerError(f"schema_version {value['schema_version']!r}")
+        return _result(value, query)
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
+        raise MalformedError(f"it cannot be read ({type(exc).__name__}: {str(exc)[:60]})") from exc
+
+
+def query_results(lines: Sequence[bytes], queries: Sequence[str]) -> tuple[QueryResult, ...]:
+    """The answers to several queries, one on each line. Raises MalformedError."""
+    if len(lines) != len(queries):
+        raise MalformedError(f"it has {len(lines)} lines for {len(queries)} queries")
+    return tuple(query_result(line, query) for line, query in zip(lines, queries, strict=True))
+
+
+def problem(text: bytes) -> tuple[str, int | None] | None:
+    """The detail of a problem, and the exit code for it if there is one; None for anything else."""
+    try:
+        value = json.loads(text)
+        detail, code = value["detail"], value.get("exit_code")
+        return (detail, code) if is_text(detail) and isinstance(code, int | None) else None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _result(value: Mapping[str, Any], query: str) -> QueryResult:
+    about = _checked(value, {"model": (str,), "is_clip": (bool,), "score_kind": (str,)})
+    if len(about) < 3:
+        raise KeyError("model, is_clip, score_kind")
+    counts = {"relevant_total": (int, _NOTHING), "relevant_total_exact": (bool, _NOTHING)}
+    total = _checked(value, {**counts, "weak_below": (*_NUMBER, _NOTHING)})
+    count, exact = total.get("relevant_total"), total.get("relevant_total_exact")
+    notices, kinds = value.get("notices", []), value.get("notice_kinds", [])
+    model = EncoderInfo(
+        spec=about["model"],
+        is_clip=about["is_clip"],
+        details={"weak_below": total.get("weak_below")},
+        fingerprint="",  # From here on, what no output has.
+        dim=0,
+        logit_scale=1.0,
+        logit_bias=None,
+        preprocess=Preprocess(0),
+    )
+    return QueryResult(
+        query,
+        model,
+        tuple(_hit(each) for each in value["hits"]),
+        tuple(Notice(kind, _text(notice)) for notice, kind in zip(notices, kinds, strict=True)),
+        _one_of(about["score_kind"], ScoreKind),
+        None if count is None else Total(count, bool(exact)),
+    )
+
+
+def _hit(value: Mapping[str, Any]) -> Hit:
+    paths, coded = value["paths"], value.get("paths_b64")
+    explain = [_checked(each, {"label": (str,), "score": _NUMBER}) for each in value.get("explain", ())]
+    also = [_checked(each, {"id": (int,), "format": (str, _NOTHING)}) for each in value.get("also", ())]
+    box, keywords = value.get("box"), value.get("keywords", ())
+    if box is not None and (len(box) != 4 or not all(type(edge) is int for edge in box)):
+        raise ValueError("box")
+    hit = Hit(
+        path=_path(value),
+        paths=tuple(map(_readable, paths) if coded is None else map(_from_base64, coded)),
+        explain=tuple(Seen(**each) for each in explain),
+        also=tuple(Partner(path=_path(raw), **each) for raw, each in zip(value.get("also", ()), also, strict=True)),
+        box=None if box is None else tuple(box),
+        keywords=tuple(_text(word) for word in keywords),
+        **_checked(value, _HIT),
+    )
+    _one_of(hit.state, ContentState)
+    if hit.box is not None:
+        left, top, right, bottom = hit.box
+        if not (0 <= left < right <= (hit.width or 0) and 0 <= top < bottom <= (hit.height or 0)):
+            raise ValueError("box")
+    if not 0 <= (hit.relevance or 0) <= 1 or not -1 <= (hit.rating or 0) <= 5:
+        raise ValueError("relevance or rating")
+    return hit
+
+
+def _checked(value: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """The values that `kinds` names, as far as there are any. Raises TypeError, ValueError for others than expected."""
+    found = {name: value[name] for name in kinds if name in value}
+    for name, each in found.items():
+        if type(each) not in kinds[name]:
+            raise TypeError(f"{name} is not {' or '.join(kind.__name__ for kind in kinds[name])}")
+        if isinstance(each, str) and not (is_text(each) if name in _FREE else each.isprintable()):
+            raise ValueError(f"{name} has odd characters")
+        if isinstance(each, int | float) and not (math.isfinite(each) and abs(each) <= MAX_INTEGER):
+            raise ValueError(f"{name} is no number")
+    return found
+
+
+def _one_of(text: str, names: Any) -> Any:  # noqa: ANN401
+    """`text`, if it is one of those that a Literal has."""
+    if text not in get_args(names):
+        raise ValueError(text)
+    return text
+
+
+def _text(text: object) -> str:
+    if not isinstance(text, str) or not is_text(text):
+        raise TypeError("not a text")
+    return text
+
+
+def _path(value: Mapping[str, Any]) -> str:
+    coded = value.get("path_b64")
+    return _readable(value["path"]) if coded is None else _from_base64(coded)
+
+
+def _readable(path: object) -> str:
+    """A path that lost nothing when it was made text."""
+    return os.fsdecode(_text(path).encode())
+
+
+def _from_base64(coded: str) -> str:
+    return os.fsdecode(binascii.a2b_base64(coded, strict_mode=True))
