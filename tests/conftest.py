@@ -46,6 +46,8 @@ class Cli:
     def __init__(self, cache: Path, home: Path) -> None:
         drop = (
             "CLIPSEARCH_INDEX",
+            "CLIPSEARCH_SERVER",
+            "CLIPSEARCH_TOKEN",
             "NO_COLOR",
             "FORCE_COLOR",
             "COLUMNS",

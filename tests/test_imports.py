@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Cli
+from servers import served
 
 NEVER = {
     "torch",
@@ -67,6 +68,12 @@ def test_a_query_imports_no_training_framework(cli: Cli, indexed: Path, tmp_path
 def test_a_query_that_was_asked_before_touches_no_model(cli: Cli, copied: Path) -> None:
     imported(cli, copied, "query", "a cat")
     assert imported(cli, copied, "query", "a cat") & (NEVER | {"onnxruntime", "tokenizers", "PIL"}) == set()
+
+
+def test_a_query_to_a_server_imports_no_library(cli: Cli, copied: Path) -> None:
+    with served(cli, copied) as server:
+        for form in ([], ["--json"], ["--csv"], ["--in", "photos"]):
+            assert imported(cli, copied, "query", "a cat", "--server", str(server.url), *form) & HEAVY == set()
 
 
 def test_no_cache_asks_the_model_again(cli: Cli, copied: Path) -> None:

@@ -1,0 +1,540 @@
+"""`clipsearch query --server`: the output of a local query, from a real server; and what may go wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cli, Ran
+from servers import Server, served
+from terminal import on_terminal
+
+from clipsearch.cli import remote
+from clipsearch.errors import ClipsearchError
+
+LATIN = b"caf\xe9"
+"""A name that is not UTF-8."""
+
+
+@pytest.fixture(scope="module")
+def folder(cli: Cli, indexed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of `photos`, one of them in a folder and with a name that are not UTF-8, and images beside it."""
+    folder = tmp_path_factory.mktemp("asked")
+    shutil.copytree(indexed / "photos", folder / "photos")
+    latin = bytes(folder / "photos") + b"/" + LATIN
+    Path(latin.decode(errors="surrogateescape")).mkdir()
+    shutil.copy(folder / "photos" / "chelsea.png", latin + b"/" + LATIN + b".png")
+    (folder / "photos" / "[a]*").mkdir()
+    shutil.copy(folder / "photos" / "rocket.jpg", folder / "photos" / "[a]*" / "one.jpg")
+    assert cli("index", "photos", "--model", "builtin", cwd=folder).code == 0
+    shutil.copy(folder / "photos" / "coffee.png", folder / "a^2.png")
+    shutil.copy(folder / "photos" / "rocket.jpg", (folder / 'new "photo".jpg'))
+    (folder / "cut.png").write_bytes((folder / "photos" / "chelsea.png").read_bytes()[:60_000])
+    (folder / "bad.jpg").write_bytes(b"no image")
+    (folder / "large.tif").touch()
+    with open(folder / "large.tif", "r+b") as large:
+        large.truncate(40 * 2**20)
+    (folder / "queries.txt").write_text("".join(f"a cat {n}\n\n" for n in range(70)) + "id:1\na dog^2\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(cli: Cli, folder: Path) -> Iterator[Server]:
+    with served(cli, folder) as running:
+        yield running
+
+
+def both(
+    cli: Cli, folder: Path, server: Server, *arguments: str | bytes, input: bytes = b"", cwd: Path | None = None
+) -> tuple[Ran, Ran]:
+    """What a query says here, and with the server, whose name is taken out of it."""
+    cwd = cwd or folder
+    here = cli("query", *arguments, "--index", str(folder / "index"), cwd=cwd, input=input)
+    there = cli("query", *arguments, "--server", str(server.url), cwd=cwd, input=input)
+    named = f"note: answered by {server.url}\n"
+    assert there.err.count(named) == (there.code == 0)
+    return here, Ran(there.code, there.out, there.err.replace(named, ""))
+
+
+# The same answers as from a library
+
+
+@pytest.mark.parametrize(
+    "form", [[], ["--json"], ["--jsonl"], ["--csv"], ["-0"]], ids=["paths", "json", "jsonl", "csv", "null"]
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["a", "cat"],
+        ["a cat^2", "--with", "photos/coffee.png^0.5", "--without", "id:2", "--unfold"],
+        ["photos/chelsea.png#10%,0,33.3%,100", "-k", "2", "--page", "2"],
+    ],
+    ids=["text", "terms", "part"],
+)
+def test_every_form_is_that_of_a_local_query(
+    cli: Cli, folder: Path, server: Server, arguments: list[str], form: list[str]
+) -> None:
+    here, there = both(cli, folder, server, *arguments, *form)
+    assert here == there and here.code == 0 and here.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["id:1"],
+        ["id:1^3", "--like", "id:2"],
+        ["photos/chelsea.png", "--like", "./photos/chelsea.png", "--like", "photos/coffee.png"],
+        ["photos/coffee.png", "--like", "photos/coffee-again.png^2"],
+        ["photos/coffee.png", "--text"],
+        ["id:1", "--text", "--no-cache"],
+        ["", "--text"],
+        ["image:0", "--like", "photos/coffee.png"],
+        ["image:0", "--with", "image:1#1,2,3,4^2"],
+        ["in", "the snow^2^1"],
+        ["a^2.png"],
+        ["a^2.png^0.5", "--with", "x"],
+        ['new "photo".jpg', "--without", 'new "photo".jpg#0,0,50%,50%'],
+        [b"photos/" + LATIN + b"/" + LATIN + b".png"],
+        [b"photos/" + LATIN + b"/" + LATIN + b".png#0,0,50%,50%"],
+        ["cut.png"],
+        ["cut.png#0,0,100%,20"],
+        ["a cat", "--with", "a dog", "--all"],
+        ["a cat", "--without", "a dog"],
+        ["猫", "--without", "狗"],
+        ["a cat", "--relevant"],
+        ["a cat", "--sort", "path"],
+        ["a cat", "--page", "9"],
+        ["a cat", "--in", "photos"],
+        ["a cat", "--in", b"photos/" + LATIN],
+        ["a cat", "--in", "photos/[a]*"],
+        ["a cat", "--in", "*e.png", "--in", "rocket.jpg"],
+        ["a cat", "--in", "pho*/c*"],
+        ["a cat", "--in", "nowhere"],
+        ["a cat", "--format", "jpg", "--min-size", "600x400", "--landscape", "--state", "ok"],
+        ["a cat", "--taken", "2009-02", "--indexed-since", "2020-01-01", "--name", "CHEL"],
+        ["a cat", "--tag", "x", "--caption", "y", "--camera", "z", "--rating", "4..", "--near", "1,2,3", "--portrait"],
+        ["a cat", "--model", "builtin"],
+    ],
+    ids=repr,
+)
+def test_every_option_means_what_it_means_locally(
+    cli: Cli, folder: Path, server: Server, arguments: list[str | bytes]
+) -> None:
+    here, there = both(cli, folder, server, *arguments, "--json")
+    assert here == there and here.code == 0
+
+
+def test_places_are_relative_to_the_folder_of_the_client(cli: Cli, folder: Path, server: Server) -> None:
+    for place in (".", "[a]*", "../photos", "[[]a]*/*", "../photos/c*"):
+        here, there = both(cli, folder, server, "a cat", "--in", place, cwd=folder / "photos")
+        assert here == there and here.out, place
+
+
+def test_a_table_is_the_same(cli: Cli, folder: Path, server: Server) -> None:
+    command = cli.command("query", "a cat", "--unfold")
+    here = on_terminal([*command, "--index", "index"], cwd=folder, env=cli.env)
+    assert "score" in here
+    assert on_terminal([*command, "--server", str(server.url)], cwd=folder, env=cli.env) == here
+
+
+def test_an_image_may_come_on_standard_input(cli: Cli, folder: Path, server: Server) -> None:
+    for name in ("photos/rocket.jpg", "cut.png", "bad.jpg", "queries.txt"):
+        here, there = both(cli, folder, server, "-", "--json", input=(folder / name).read_bytes())
+        assert here == there, name
+
+
+def test_many_queries_come_from_a_file(cli: Cli, folder: Path, server: Server) -> None:
+    here, there = both(cli, folder, server, "--file", "queries.txt", "-k", "2", "--in", "photos")
+    assert here == there and len(here.lines) == 72
+    assert cli("query", "--file", "-", "--server", str(server.url), cwd=folder, input=b"\n") == Ran(0, b"", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["id:99999"],
+        ["a cat^-1"],
+        ["nothing.jpg"],
+        ["photos/"],
+        ["bad.jpg"],
+        ["a cat", "--with", "bad.jpg#0,0,1,1"],
+        ["cut.png#9999,0,1,1"],
+        ["a cat", "--like", "none.jpg"],
+        ["a cat", "--with", "photos/coffee.png^2", "--all"],
+        ["a cat", "--without", "a dog", "--relevant"],
+        ["a cat", "--taken", "soon"],
+        ["a cat", "--in", ""],
+        ["a cat", "--landscape", "--portrait"],
+        ["a cat", "--json", "--csv"],
+        ["a cat", "--file", "queries.txt"],
+        ["--file", "none.txt"],
+        ["a cat", "--with", LATIN],
+        ["a cat", "--camera", LATIN],
+        [],
+    ],
+    ids=repr,
+)
+def test_errors_are_those_of_a_local_query(
+    cli: Cli, folder: Path, server: Server, arguments: list[str | bytes]
+) -> None:
+    here, there = both(cli, folder, server, *arguments)
+    assert here == there and (here.code, here.out) == (2, b"")
+
+
+def test_a_model_that_the_library_does_not_hold_has_its_exit_code(cli: Cli, folder: Path, server: Server) -> None:
+    for model in ("ViT-B/32", "nonsense"):
+        here, there = both(cli, folder, server, "a cat", "--model", model)
+        assert here.code == there.code != 0 and model in there.err
+
+
+# What cannot be sent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["large.tif"], "large.tif: a server takes 32 MiB in one query"),
+        (["id:1", "--like", "large.tif"], "large.tif: a server takes 32 MiB in one query"),
+        (["a cat", "--with", "image:0", "--like", "cut.png"], "image:0: these words name a picture of the request"),
+        (["a cat", "-k", "1001"], "k: "),
+        (["a cat", "--copy-to", "copies"], "--copy-to needs the files, which are on the server's machine"),
+        (["a cat", "--link-to", "links"], "--link-to needs the files"),
+        (["a cat", "--preview"], "--preview needs the files"),
+        (["a cat", "--open"], "--open needs the files"),
+        (["a cat", "--index", "index"], "--server and --index exclude one another"),
+    ],
+)
+def test_what_a_server_cannot_do_is_refused(
+    cli: Cli, folder: Path, server: Server, arguments: list[str], said: str
+) -> None:
+    ran = cli("query", *arguments, "--server", str(server.url), cwd=folder)
+    errors = [line for line in ran.err.splitlines() if not line.startswith("note: looking for pictures like")]
+    assert (ran.code, ran.out, len(errors)) == (2, b"", 1) and said in errors[0]
+
+
+def test_more_images_than_a_form_holds_are_refused(cli: Cli, folder: Path, server: Server) -> None:
+    for number in range(8):
+        shutil.copy(folder / "photos" / "coffee.png", folder / f"copy{number}.png")
+    likes = [word for number in range(8) for word in ("--like", f"copy{number}.png")]
+    here, there = both(cli, folder, server, "a cat", *likes[:14], "--json")
+    assert here == there and here.code == 0
+    ran = cli("query", "a cat", *likes, "--server", str(server.url), cwd=folder)
+    assert (ran.code, ran.err) == (2, "error: a server takes at most 7 pictures in one query\n")
+
+
+def test_the_variable_names_a_server_unless_a_library_is_given(cli: Cli, folder: Path, server: Server) -> None:
+    env = {"CLIPSEARCH_SERVER": str(server.url)}
+    assert "answered by" in cli("query", "a cat", cwd=folder, env=env).err
+    assert "answered by" not in cli("query", "a cat", "--index", "index", cwd=folder, env=env).err
+    assert "answered by" not in cli("query", "a cat", cwd=folder, env={"CLIPSEARCH_SERVER": ""}).err
+    refused = cli("query", "a cat", "--copy-to", "x", cwd=folder, env=env)
+    assert refused.code == 2 and "--index DIR opens a library here" in refused.err
+    assert cli("query", "a cat", "--copy-to", "x", "--index", "index", cwd=folder, env=env).code == 0
+    gone = cli("query", "a cat", "--server", "http://127.0.0.1:9", cwd=folder, env=env)
+    assert gone.code == 1 and "127.0.0.1:9" in gone.err
+
+
+# Addresses
+
+
+def test_an_address_may_be_short(cli: Cli, folder: Path, server: Server) -> None:
+    port = server.url.port
+    for url in (f"localhost:{port}", f"127.0.0.1:{port}", f"HTTP://localhost:{port}", f"http://localhost:{port}/"):
+        ran = cli("query", "a cat", "--server", url, cwd=folder)
+        assert ran.code == 0 and f":{port}/\n" in ran.err, url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "",
+            " ",
+            "http://",
+            "ftp://host/",
+            "http://host:0/",
+            "http://host:99999/",
+            "http://host:port/",
+            "http://[::1/",
+        ),
+        *(
+            "http://user:secret@host/",
+            "http://host/?q=x",
+            "http://host/#top",
+            "http://a host/",
+            "/path",
+            "unix:///run/x",
+        ),
+        *("http://host/?token=", "http://host/?token=a&q=b", "http://ho\nst/"),
+    ],
+)
+def test_an_address_that_is_none_is_an_invalid_argument(cli: Cli, tmp_path: Path, url: str) -> None:
+    ran = cli("query", "a cat", "--server", url, cwd=tmp_path)
+    assert (ran.code, ran.out) == (2, b"") and ran.err.count("\n") == 1 and "secret" not in ran.err
+    assert ran.err.startswith(("error: the server's address", "error: the token in the address"))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:9/", "no server at http://127.0.0.1:9/; start one with `clipsearch serve`"),
+        ("http://name.invalid/", "there is no host named name.invalid"),
+        ("http://-.example..com/", "there is no host named"),
+        ("http://bücher.invalid/ä", "there is no host named bücher.invalid"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_one_line(cli: Cli, tmp_path: Path, url: str, said: str) -> None:
+    ran = cli("query", "a cat", "--server", url, cwd=tmp_path)
+    assert (ran.code, ran.out) == (1, b"") and said in ran.err and ran.err.count("\n") == 1
+
+
+# Tokens
+
+
+def test_a_token_is_found(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    elsewhere = {"HOME": str(tmp_path), "CLIPSEARCH_CACHE": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    with served(cli, folder, "--token") as running:
+        url, token = str(running.url), running.address.partition("token=")[2]
+
+        def asked(url: str, **env: str) -> Ran:
+            return cli("query", "photos/chelsea.png", "--server", url, cwd=folder, env=env)
+
+        found = asked(url)
+        assert found.code == 0 and len(token) == 43  # in the file of the same user's server
+        for ran in (asked(running.address, **elsewhere), asked(url, **elsewhere, CLIPSEARCH_TOKEN=token)):
+            assert ran == found and token not in ran.err
+        wrong = asked(url, CLIPSEARCH_TOKEN="x" * 43)
+        assert (wrong.code, wrong.out) == (1, b"") and "does not accept the token from $CLIPSEARCH_TOKEN" in wrong.err
+        odd = asked(url, CLIPSEARCH_TOKEN="a b\n")
+        assert (odd.code, odd.out) == (2, b"") and odd.err.count("\n") == 1
+
+
+# Other programs at the address
+
+
+def response(status: str = "200 OK", kind: str = "application/json", body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def problem(status: str, *headers: str, **members: Any) -> bytes:
+    return response(status, "application/problem+json", json.dumps(members).encode(), *headers)
+
+
+class Impostor:
+    """Sends the given bytes, one of them for each connection and the last one again and again."""
+
+    def __init__(self, *answers: bytes, hold: bool = False) -> None:
+        self.requests: list[bytes] = []
+        self._answers = list(answers)
+        self._hold = hold
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            with connection:
+                if self._ended.is_set():
+                    return
+                connection.settimeout(5)
+                self.requests.append(self._request(connection))
+                answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+                try:
+                    connection.sendall(answer)
+                    while self._hold and not self._ended.wait(0.05):
+                        connection.sendall(b"a")
+                except OSError:
+                    pass  # The client has seen enough.
+
+    @staticmethod
+    def _request(connection: socket.socket) -> bytes:
+        data = b""
+        while piece := connection.recv(65536):
+            data += piece
+            head, ends, body = data.partition(b"\r\n\r\n")
+            lengths = [line.split(b":")[1] for line in head.lower().splitlines() if line.startswith(b"content-length")]
+            if ends and len(body) >= int(lengths[0]):
+                break
+        return data
+
+    def close(self) -> None:
+        self._ended.set()
+        socket.create_connection(self._listener.getsockname()).close()
+        self._thread.join()
+        self._listener.close()
+
+
+@contextmanager
+def impostor(*answers: bytes, hold: bool = False) -> Iterator[Impostor]:
+    running = Impostor(*answers, hold=hold)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def answer(server: Server) -> dict[str, Any]:
+    value: dict[str, Any] = server.get("search", q="a cat").json()
+    return value
+
+
+HITS = "is not one of `clipsearch serve`"
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"", HITS),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", HITS),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", HITS),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", HITS),
+        (b"HTTP/1.1 999999999999 OK\r\n\r\n", HITS),
+        (response(body=b""), HITS),
+        (response(body=b"{}"), HITS),
+        (response(body=b"[]"), HITS),
+        (response(body=b"null"), HITS),
+        (response(body=b'{"schema_version": 1}'), HITS),
+        (response(body=b'{"schema_version": 2, "hits": []}'), "newer version"),
+        (response(body=b"[" * 100_000), HITS),
+        (response(body=b"\xff\xfe{}"), HITS),
+        (response(kind="text/html", body=b"<!doctype html><title>router</title>"), HITS),
+        (response()[:-2].replace(b": 0", b": 999") + b'\r\n{"schema', HITS),
+        (response().replace(b": 0", b": 99999999999999"), "it has more than 128 MiB"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}", HITS),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", HITS),
+        (response("404 Not Found", "text/html", b"<h1>Not Found</h1>"), "HTTP 404"),
+        (problem("404 Not Found", detail="Not Found"), "HTTP 404"),
+        (response("500 Internal Server Error"), "HTTP 500"),
+        (response("502 Bad Gateway", "text/html", b"nginx"), "HTTP 502"),
+        (response("503 Service Unavailable", "text/html", b"nginx"), "HTTP 503"),
+        (response("204 No Content"), "HTTP 204"),
+        (response("401 Unauthorized", "text/html", b"x"), "needs a token; set $CLIPSEARCH_TOKEN"),
+        (problem("403 Forbidden", detail="not\x1b[31m you\nor me"), "error: not\\x1b[31m you\\nor me"),
+        (problem("421 Misdirected", detail="start it with --allow-host x."), "error: start it with --allow-host x."),
+        (problem("400 Bad Request", detail=5), "HTTP 400"),
+        (problem("400 Bad Request", detail="\ud800"), "HTTP 400"),
+        (response("400 Bad Request", "application/problem+json", b"[]"), "HTTP 400"),
+        (response("302 Found", "text/html", b"", "Location: https://else.where/\x1b[2J"), "redirects to https://else"),
+    ],
+)
+def test_another_program_is_one_line(cli: Cli, tmp_path: Path, sent: bytes, said: str) -> None:
+    with impostor(sent) as other:
+        ran = cli("query", "a cat", "--server", other.url, cwd=tmp_path)
+    assert (ran.code, ran.out) == (1, b"") and said in ran.err and "\x1b" not in ran.err
+    assert [line for line in ran.err.splitlines() if "answered by" not in line] == ran.err.splitlines()[-1:]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("id", "1"), ("id", None), ("id", True), ("id", 10**400), ("bytes", 1e400), ("score", "high")),
+        *(("score", float("nan")), ("relevance", 10**9), ("rating", 10**12), ("state", "odd"), ("box", [1, 2, 3])),
+        *(
+            ("box", [0, 0, 10**12, 5]),
+            ("box", "abcd"),
+            ("paths", None),
+            ("paths", [5]),
+            ("path", 5),
+            ("path", "\ud800"),
+        ),
+        *(("path_b64", "%"), ("path_b64", 5), ("paths_b64", [None]), ("taken_at", "\x1b[31m"), ("format", "a\nb")),
+        *(("also", [{}]), ("also", [{"id": 1, "path": "x", "format": "\x1b[2J"}]), ("explain", [5]), ("keywords", 5)),
+        *(("caption", ["x"]), ("width", -1.5)),
+    ],
+)
+def test_a_hit_that_makes_no_sense_is_one_line(
+    cli: Cli, tmp_path: Path, answer: dict[str, Any], key: str, value: object
+) -> None:
+    plain = next(hit for hit in answer["hits"] if "path_b64" not in hit and "paths_b64" not in hit)
+    hits = [{**plain, key: value}]
+    with impostor(response(body=json.dumps({**answer, "hits": hits}).encode())) as other:
+        ran = cli("query", "a cat", "--server", other.url, cwd=tmp_path)
+    assert (ran.code, ran.out) == (1, b"") and HITS in ran.err and "\x1b" not in ran.err and ran.err.count("\n") == 2
+
+
+def test_keys_of_another_version_do_no_harm(cli: Cli, folder: Path, answer: dict[str, Any]) -> None:
+    newer = {**answer, "more": 1, "hits": [{**hit, "more": [1]} for hit in answer["hits"]]}
+    newer["notices"], newer["notice_kinds"] = ["mind the gap\x1b[31m"], ["of another kind"]
+    optional = (
+        "relevance",
+        "view",
+        "box",
+        "also",
+        "explain",
+        "keywords",
+        "rating",
+        "unreadable",
+        "lat",
+        "place_source",
+    )
+    older = {key: value for key, value in answer.items() if not key.startswith("relevant")}
+    older["hits"] = [{key: hit[key] for key in hit if key not in optional} for hit in answer["hits"]]
+    for value in (newer, older):
+        with impostor(response(body=json.dumps(value).encode())) as other:
+            ran = cli("query", "a cat", "--server", other.url, cwd=folder)
+        assert ran.out == cli("query", "a cat", cwd=folder).out
+        assert ("note: mind the gap\\x1b[31m\n" in ran.err) == (value is newer)
+
+
+def test_the_exit_code_of_a_problem_is_that_of_a_command(cli: Cli, tmp_path: Path) -> None:
+    for code, left in ((2, 2), (4, 4), (5, 5), (75, 75), (0, 1), (99, 1), (-1, 1), (10**30, 1), (None, 1)):
+        with impostor(problem("409 Conflict", detail="`match_all=True` is no good", exit_code=code)) as other:
+            ran = cli("query", "a cat", "--server", other.url, cwd=tmp_path)
+        assert (ran.code, ran.err) == (left, "error: --all is no good\n")
+
+
+def test_a_busy_server_is_asked_again(cli: Cli, folder: Path, answer: dict[str, Any]) -> None:
+    busy = problem("503 Service Unavailable", "Retry-After: 0", detail="loading")
+    with impostor(busy, busy, response(body=json.dumps(answer).encode())) as other:
+        ran = cli("query", "photos/chelsea.png", "--server", other.url, cwd=folder)
+    assert ran.code == 0 and len(other.requests) == 3
+    # Never for long, and not where it does not say that it will be better.
+    for header in (["Retry-After: 3600"], []):
+        with impostor(problem("503 Service Unavailable", *header, detail="no model; try again")) as other:
+            ran = cli("query", "a cat", "--server", other.url, cwd=folder)
+        assert (ran.code, ran.err, len(other.requests)) == (1, "error: no model; try again\n", 1)
+
+
+def test_a_token_goes_to_the_given_server_only(cli: Cli, folder: Path) -> None:
+    with impostor(response(body=b"{}")) as target:
+        with impostor(response("307 Moved", "text/html", b"", f"Location: {target.url}")) as other:
+            ran = cli("query", "a", "--server", other.url, cwd=folder, env={"CLIPSEARCH_TOKEN": "t" * 43})
+        assert ran.code == 1 and target.url in ran.err and not target.requests
+        assert b"Authorization: Bearer " + b"t" * 43 in other.requests[0]
+
+
+def test_proxies_of_the_environment_are_not_used(cli: Cli, folder: Path, server: Server) -> None:
+    env = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    assert cli("query", "a cat", "--server", str(server.url), cwd=folder, env=env).code == 0
+
+
+def test_the_request_is_below_the_path_of_the_address(cli: Cli, folder: Path, answer: dict[str, Any]) -> None:
+    with impostor(response(body=json.dumps(answer).encode())) as other:
+        ran = cli("query", "a cat", "--server", f"{other.url}my photos/é/".replace(" ", "%20"), cwd=folder)
+    assert ran.code == 0 and other.requests[0].startswith(b"POST /my%20photos/%C3%A9/api/v1/search HTTP/1.1\r\n")
+
+
+def test_no_server_is_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(remote, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(remote, "_PATIENCE_S", 0.5)
+    for start in (b"", b"HTTP/1.1 200 OK\r\nA: ", response().replace(b": 0", b": 100000"), b"HTTP/1.1 200 OK\r\n\r\n"):
+        with impostor(start, hold=True) as other, pytest.raises(ClipsearchError, match="does not answer in time"):
+            remote.Server(other.url).query_many(["a cat"], k=1, where=None, filters={}, model=None)
+    busy = problem("503 Service Unavailable", "Retry-After: 0", detail="too many")
+    with impostor(busy) as other, pytest.raises(ClipsearchError, match=r"^too many$"):
+        remote.Server(other.url).query_many(["a cat"], k=1, where=None, filters={}, model=None)
+    assert len(other.requests) > 1
