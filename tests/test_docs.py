@@ -78,6 +78,13 @@ class Home:
         done = subprocess.run(["sh", "-c", line], cwd=self.folder, env=self.env, capture_output=True, timeout=300)
         return Ran(done.returncode, done.stdout, done.stderr.decode())
 
+    def start(self, line: str) -> subprocess.Popen[bytes]:
+        """The program of a line that goes on running, once it has printed a first line."""
+        process = subprocess.Popen(["sh", "-c", f"exec {line}"], cwd=self.folder, env=self.env, stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline().startswith(b"http://127.0.0.1:8000/")
+        process.stdout.close()
+        return process
+
 
 @pytest.fixture(scope="module")
 def home(cli: Cli, indexed: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
@@ -88,7 +95,11 @@ def test_every_command_of_the_readme_runs(home: Home) -> None:
     """In their order, as in one sitting; installing is left to those who install."""
     lines = [line for line in shell_lines() if line.startswith("clipsearch")]
     assert len(lines) >= 8
+    server = None
     for line in lines:
+        if line == "clipsearch serve":
+            server = home.start(line)
+            continue
         ran = home(line)
         if "ViT-L/14" in line:
             # A model of 1.7 GB is not fetched here; the line is understood, and says why it stops.
@@ -96,6 +107,9 @@ def test_every_command_of_the_readme_runs(home: Home) -> None:
         else:
             assert ran.code == 0 and "error" not in ran.err, (line, ran)
     assert len(list((home.folder / "sunsets").iterdir())) == 4
+    assert server is not None
+    server.terminate()
+    assert server.wait(10) == 0
 
 
 def test_the_examples_at_the_top_run(home: Home) -> None:
