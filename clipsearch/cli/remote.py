@@ -238,10 +238,8 @@ class Server:
         if isinstance(exc, socket.gaierror | UnicodeError):
             return _error(f"there is no host named {self._host}, or no network; correct the address {self.url}")
         if type(exc).__name__ == "SSLCertVerificationError":
-            why = getattr(exc, "verify_message", "") or reason(OSError(str(exc)))
-            return _error(
-                f"the certificate of {self.url} is not trusted: {why}; $SSL_CERT_FILE names a file with others"
-            )
+            why = str(getattr(exc, "verify_message", exc)).rstrip(".")
+            return _error(f"the certificate of {self.url} is not trusted: {why}; $SSL_CERT_FILE can name one that is")
         if type(exc).__name__.startswith("SSL"):
             return _error(f"no encrypted connection to {self.url}: {exc}; does the server speak plain http?")
         if isinstance(exc, OSError) and not isinstance(exc, ConnectionError):
@@ -257,6 +255,10 @@ class Server:
         if 300 <= status < 400 and (location := answer.headers.get("Location")):
             return _error(f"{self.url} redirects to {location}, which is not followed; give the address that is meant")
         found = answers.problem(answer.body) if answer.headers.get_content_type() == answers.PROBLEM else None
+        if found is None and status == 413:
+            return _error(f"the pictures are too large for a proxy at {self.url}; give smaller copies")
+        if found is None and status in (502, 503, 504):
+            return _error(f"a proxy at {self.url} does not reach `clipsearch serve` (HTTP {status}); is it running?")
         if found is None or (found[1] is None and status in (404, 405)):  # There is something else at the path.
             return self._odd(f"HTTP {status}")
         detail, code = found

@@ -42,5 +42,5 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 def of_error(error: errors.ClipsearchError) -> Response:
     """An error as a problem, in the words of the command line; `exit_code` is what that would leave with."""
     status = next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
-    headers = {"Retry-After": "1"} if status == 503 else None
+    headers = {"Retry-After": "1"} if isinstance(error, UnavailableError) else None  # The others last.
     return problem(status, clean(str(error)) or "", headers=headers, exit_code=error.exit_code)
