@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +166,17 @@ def test_places_are_relative_to_the_folder_of_the_client(
     for place in (".", "[a]*", "../photos", "[[]a]*/*", "../photos/c*"):
         here, there = query.both(server, "a cat", "--in", place, index="../index")
         assert here == there and here.out, place
+
+
+def test_places_in_base64_are_checked(server: Server) -> None:
+    for place in (b"", b"photos", b"/a\0b", b"*", b"[", b"\xff"):
+        found = server.post("search", {"q": "a cat", "in-b64": [b64encode(place).decode()]})
+        assert (found.status_code, found.json()["exit_code"]) == (400, 2), place
+    for text in ("%", "é", "YQ"):
+        assert server.get("search", **{"q": "a cat", "in-b64": text}).status_code == 400, text
+    for place in (b"/", b"*/*", b"/[", b"/" + b"a/" * 700, b"/\xff[!", b"*/\xe9[[]"):
+        found = server.post("search", {"q": "a cat", "in-b64": [b64encode(place).decode()]})
+        assert found.status_code == 200 and bool(found.json()["hits"]) == (place in (b"/", b"*/*")), place
 
 
 def test_a_table_is_the_same(cli: Cli, folder: Path, server: Server) -> None:

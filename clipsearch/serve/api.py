@@ -180,6 +180,8 @@ def _where(asked: schema.Search) -> Filter | None:
         places = [b64decode(place, validate=True) for place in given.pop("in_b64")]
     except ValueError as exc:
         raise UsageError("`in-b64`: not base64") from exc
+    if not all(place.startswith((b"/", b"*/")) and b"\0" not in place for place in places):
+        raise UsageError("`in-b64`: must be absolute paths, or globs that begin with */")
     where = read_filter(**given, **named) or Filter()
     return replace(where, within=(*where.within, *places)) or None
 
