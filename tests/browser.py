@@ -6,6 +6,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,7 @@ class Page:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            assert select.select([self._answers], [], [], 60)[0], "nothing happens in the browser"
             piece = os.read(self._answers, 1 << 20)
             assert piece, "the browser is gone"
             self._buffer += piece
@@ -90,9 +92,19 @@ class Page:
             if info["targetId"] != self._target and info["url"].startswith("file:") and info["url"] not in self.opened:
                 self.opened.append(info["url"])
 
-    def open(self, path: Path) -> None:
+    def open(self, place: Path | str) -> None:
+        """Show a file, or what is at an address."""
         self._loaded = False
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.as_uri())
+        self._wait_loaded()
+
+    def follow(self, step: Callable[[], None]) -> None:
+        """Take a step that leads to another page, and wait until it is there."""
+        self._loaded = False
+        step()
+        self._wait_loaded()
+
+    def _wait_loaded(self) -> None:
         while not self._loaded:
             self._receive()
 
@@ -117,6 +129,7 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Press and release the mouse in the middle of the first element that `selector` finds."""
+        self.run(f"{_found(selector)}.scrollIntoView({{block: 'nearest'}})")
         box = self.run(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({_found(selector)}.getBoundingClientRect())")
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)

@@ -68,15 +68,15 @@ def routes(service: Service) -> APIRouter:
     async def image(number: ImageId, k: Annotated[int, Query(ge=0, le=schema.MAX_K)] = 5) -> Response:
         """Everything known about an image, with its nearest neighbours."""
         if service.library.digest(number) is None:
-            return _unknown(number)
+            return unknown(number)
         return _json(show_json(await service.search.run(lambda library: library.show(number, k=k))))
 
-    @api.get("/images/{number}/file", response_class=FileResponse, responses=_problems())
+    @api.get("/images/{number}/file", response_class=FileResponse, responses=problems())
     async def file(request: Request, number: ImageId, download: bool = False) -> Response:
         """The file of an image as it is on disk, whole or in ranges; `download` asks browsers to save it."""
         digest = service.library.digest(number)
         if digest is None:
-            return _unknown(number)
+            return unknown(number)
         if request.headers.get("if-none-match") == f'"{digest.hex()}"':
             return Response(status_code=304)
         try:
@@ -224,15 +224,17 @@ def _json(value: dict[str, Any], status: int = 200) -> Response:
     return Response(text(value), status, media_type="application/json")
 
 
-def _unknown(number: int) -> Response:
+def unknown(number: int) -> Response:
+    """The response where the library has no image with this id."""
     return problem(404, f"id:{number}: the library has no such image", exit_code=UsageError.exit_code)
 
 
 def _answers(kind: type[BaseModel], status: int = 200) -> Any:  # noqa: ANN401 - as FastAPI declares it
-    return {status: {"model": kind}, **_problems()}
+    return {status: {"model": kind}, **problems()}
 
 
-def _problems() -> dict[int | str, Any]:
+def problems() -> dict[int | str, Any]:
+    """The declaration of the problems that may come instead of an answer."""
     return {
         error: {"model": schema.Problem, "content": {"application/problem+json": {}}}
         for error in (400, 401, 403, 404, 409, 413, 415, 421, 422, 503)

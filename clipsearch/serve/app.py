@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from clipsearch.errors import ClipsearchError
-from clipsearch.serve import api
+from clipsearch.serve import api, pages, thumbnails
 from clipsearch.serve.guard import Guard, Policy
-from clipsearch.serve.problems import of_error, problem
+from clipsearch.serve.problems import of_error, of_invalid, problem
 from clipsearch.serve.service import Service
 
 API = "/api/v1"
@@ -38,7 +38,10 @@ def application(service: Service, policy: Policy) -> ASGIApp:
         redirect_slashes=False,  # They would lead out of a proxy's path.
         lifespan=lifespan,
     )
+    store = thumbnails.Thumbnails()
     app.include_router(api.routes(service), prefix=API)
+    app.include_router(thumbnails.routes(service, store), prefix=API)
+    app.include_router(pages.routes(service, store))
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
@@ -57,11 +60,8 @@ async def _on_error(_: Request, exc: Exception) -> Response:
 
 
 async def _on_invalid(_: Request, exc: Exception) -> Response:
-    """What is wrong with the first parameter that is."""
     assert isinstance(exc, RequestValidationError | ValidationError)
-    first = exc.errors()[0]
-    name = ".".join(str(part) for part in first["loc"] if part not in ("query", "path", "body"))
-    return problem(422, f"{name}: {first['msg']}" if name else str(first["msg"]), exit_code=2)
+    return of_invalid(exc.errors())
 
 
 async def _on_http(_: Request, exc: Exception) -> Response:

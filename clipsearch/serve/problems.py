@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import Response
 
@@ -44,3 +45,10 @@ def of_error(error: errors.ClipsearchError) -> Response:
     status = next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
     headers = {"Retry-After": "1"} if isinstance(error, UnavailableError) else None  # The others last.
     return problem(status, clean(str(error)) or "", headers=headers, exit_code=error.exit_code)
+
+
+def of_invalid(found: Sequence[Mapping[str, Any]]) -> Response:
+    """The first of pydantic's errors as a problem."""
+    first = found[0]
+    name = ".".join(str(part) for part in first["loc"] if part not in ("query", "path", "body"))
+    return problem(422, f"{name}: {first['msg']}" if name else str(first["msg"]), exit_code=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from typing import Literal
@@ -68,4 +69,5 @@ class Service:
         except ClipsearchError as exc:
             self.model, self.model_reason = "failed", str(exc)
         finally:
-            loop.call_soon_threadsafe(self._loaded.set)
+            with contextlib.suppress(RuntimeError):  # The server has stopped meanwhile.
+                loop.call_soon_threadsafe(self._loaded.set)

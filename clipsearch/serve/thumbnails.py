@@ -5,6 +5,7 @@ The folder is a cache that several servers may share. Where it is missing, full 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -15,12 +16,21 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
 
 from clipsearch.display.thumbnails import first_upright, jpeg
 from clipsearch.encoders.cache import cache_dir
+from clipsearch.errors import ImageError
+from clipsearch.export.json import clean
 from clipsearch.files import TEMPORARY
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.workers import Workers, shared
+from clipsearch.library.library import Library
+from clipsearch.serve.api import ImageId, problems, unknown
+from clipsearch.serve.problems import problem
+from clipsearch.serve.service import Service
 
 SIDES = (160, 320, 640, 1600)
 """The longer side of a thumbnail in pixels, at most: a list, a grid, a grid on a dense screen, and the whole window."""
@@ -50,6 +60,12 @@ def etag(digest: bytes, side: int) -> str:
 
 def _name(digest: bytes, side: int) -> str:
     return f"{digest.hex()}-{side}-{REVISION}"
+
+
+def is_current(request: Request, etag: str) -> bool:
+    """Whether the client has this version already: it need not be sent."""
+    tags = [tag.strip().removeprefix("W/") for tag in ",".join(request.headers.getlist("if-none-match")).split(",")]
+    return etag in tags or tags == ["*"]
 
 
 class Thumbnails:
@@ -189,3 +205,51 @@ def _on_disk(size: int) -> int:
 
 def _check(data: bytes) -> bytes:
     return zlib.crc32(data).to_bytes(_CHECK)
+
+
+# Over HTTP
+
+
+def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
+    """The route of thumbnails below /api/v1. What several requests want is read or decoded once."""
+    api = APIRouter()
+    coming: dict[str, asyncio.Task[bytes]] = {}
+    described: dict[int | str, Any] = {200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not modified"}}
+
+    async def load(digest: bytes, side: int, number: int) -> bytes:
+        data = await service.search.run(lambda _: thumbnails.kept(digest, side))
+        if data is None:
+            data = await service.decode.run(functools.partial(_made, thumbnails, digest, side, number))
+        return data
+
+    @api.get("/images/{number}/thumbnail", response_class=Response, responses=problems() | described)
+    async def thumbnail(
+        request: Request, number: ImageId, side: Annotated[int, Query(json_schema_extra={"enum": SIDES})] = SIDES[1]
+    ) -> Response:
+        """The image, upright, in sRGB and without metadata, at most `side` pixels wide and high."""
+        if side not in SIDES:
+            return problem(422, f"side: must be one of {', '.join(map(str, SIDES))}", exit_code=2)
+        digest = service.library.digest(number)
+        if digest is None:
+            return unknown(number)
+        name = etag(digest, side)
+        headers = {"Cache-Control": "private, no-cache", "ETag": name}
+        if is_current(request, name):
+            return Response(status_code=304, headers=headers)
+        if (data := thumbnails.held(digest, side)) is None:
+            if name not in coming:
+                coming[name] = asyncio.create_task(load(digest, side, number))
+                coming[name].add_done_callback(lambda _: coming.pop(name))
+            try:
+                data = await asyncio.shield(coming[name])
+            except ImageError as exc:
+                return problem(404, clean(str(exc)) or "", exit_code=exc.exit_code)
+        return Response(data, headers=headers, media_type="image/jpeg")
+
+    return api
+
+
+def _made(thumbnails: Thumbnails, digest: bytes, side: int, number: int, library: Library) -> bytes:
+    original = library.original(number)
+    original.file.close()  # A decoder process opens it, and compares its hash.
+    return thumbnails.make(digest, side, (original.path,))

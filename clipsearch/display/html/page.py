@@ -57,7 +57,7 @@ def write(
     is in the way, ClipsearchError if writing fails.
     """
     style = Markup(_read("page.css") + _read(f"{kind}.css"))
-    template = _environment().get_template(f"{kind}.html.jinja")
+    template = environment().get_template(f"{kind}.html.jinja")
     body = template.generate(
         title=title, model=model, notices=notices, style=style, script=Markup(_read(f"{kind}.js")), **values
     )
@@ -83,16 +83,17 @@ def _is_own(kind: Kind) -> Callable[[bytes], bool]:
     return lambda start: start.startswith(_mark(kind).encode())
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
+def environment(*folders: Path) -> Environment:
+    """The templates in `folders` and in this one, in which every value is made printable and escaped."""
+    made = Environment(
+        loader=FileSystemLoader((*folders, _HERE)),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters |= {
+    made.filters |= {
         "basename": os.path.basename,
         "data_url": _data_url,
         "day": lambda hit: day_text(hit.taken_at, hit.taken_offset, hit.taken_source),
@@ -108,7 +109,7 @@ def _environment() -> Environment:
         "taken": _taken,
         "thousands": "{:,}".format,
     }
-    return environment
+    return made
 
 
 def _finalize(value: object) -> object:

@@ -1,0 +1,151 @@
+"""The page at `/`: a search box and results, without JavaScript; and the files that it loads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import Field
+from starlette.responses import HTMLResponse
+
+from clipsearch.display.html import page as html
+from clipsearch.errors import ClipsearchError
+from clipsearch.library.library import Library
+from clipsearch.serve import schema
+from clipsearch.serve.api import find
+from clipsearch.serve.problems import of_error, of_invalid, problem
+from clipsearch.serve.service import Service
+from clipsearch.serve.thumbnails import Thumbnails, is_current
+from clipsearch.types import Hit, QueryResult
+
+_HERE = Path(__file__).parent
+_SHARED = Path(html.__file__).parent
+_TEMPLATE = html.environment(_HERE / "templates").get_template("search.html.jinja")
+
+_ASSETS = {
+    "page.css": (_SHARED, "text/css"),
+    "gallery.css": (_SHARED, "text/css"),
+    "search.css": (_HERE / "assets", "text/css"),
+    "icon.svg": (_HERE / "assets", "image/svg+xml"),
+}
+"""The files of the page: the folder of each, and its type."""
+
+_SIDE = 320
+"""Pixels of a thumbnail's longer side, as in galleries."""
+
+_OWN = ("q", "relevant", "page")
+"""Parameters that the form and the links have themselves; they carry the others along."""
+
+
+class PageSearch(schema.Search):
+    """What the page searches for, and what its links carry along: the parameters of the API."""
+
+    k: int = Field(50, ge=1, le=schema.MAX_K)
+
+
+class Card(NamedTuple):
+    """A hit in the grid, with the size of its thumbnail; `is_shown` is false where the server has none and no file."""
+
+    hit: Hit
+    width: int
+    height: int
+    is_shown: bool
+
+
+def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
+    """The page and its files."""
+    pages = APIRouter(route_class=_PageRoute, include_in_schema=False)
+    assets = {name: ((folder / name).read_bytes(), media_type) for name, (folder, media_type) in _ASSETS.items()}
+
+    @pages.get("/")
+    async def search(request: Request, asked: Annotated[PageSearch, Query()]) -> Response:
+        if not asked.q:
+            return _response(_page(request, is_loading=service.model == "loading"))
+        await service.wait_for_model()
+        return _response(await service.search.run(partial(_found, request, asked, thumbnails)))
+
+    @pages.get("/assets/{name}")
+    async def asset(request: Request, name: str) -> Response:
+        if name not in assets:
+            return problem(404, "There is no such file.")
+        data, media_type = assets[name]
+        headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+        if is_current(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return Response(data, headers=headers, media_type=media_type)
+
+    return pages
+
+
+class _PageRoute(APIRoute):
+    """Shows errors as a page, with their status."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def answer_or_problem(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except RequestValidationError as exc:
+                refusal = of_invalid(exc.errors())
+            except ClipsearchError as exc:
+                refusal = of_error(exc)
+            text = _page(request, problem=json.loads(bytes(refusal.body))["detail"])
+            retry = {"Retry-After": refusal.headers["Retry-After"]} if "Retry-After" in refusal.headers else {}
+            return _response(text, refusal.status_code, retry)
+
+        return answer_or_problem
+
+
+def _found(request: Request, asked: PageSearch, thumbnails: Thumbnails, library: Library) -> str:
+    """The page with the answer to a search. Raises what `Library.query` raises."""
+    result = find(library, asked)
+    cards = [_card(hit, thumbnails, library) for hit in result]
+    return _page(
+        request,
+        result=result,
+        cards=cards,
+        page=asked.page,
+        first=asked.k * (asked.page - 1) + 1,
+        before=_link(request, page=asked.page - 1) if asked.page > 1 else "",
+        after=_link(request, page=asked.page + 1) if len(result) == asked.k else "",
+        everything=_link(request, relevant="false"),
+    )
+
+
+def _card(hit: Hit, thumbnails: Thumbnails, library: Library) -> Card:
+    width, height = hit.width or _SIDE, hit.height or _SIDE
+    scale = min(1.0, _SIDE / max(width, height))
+    digest = library.digest(hit.id) if hit.offline else None
+    is_shown = not hit.offline or (digest is not None and thumbnails.kept(digest, _SIDE) is not None)
+    return Card(hit, max(1, round(width * scale)), max(1, round(height * scale)), is_shown)
+
+
+def _link(request: Request, **changes: object) -> str:
+    """The address of the same search with some parameters changed."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in (*changes, "page")]
+    return f"?{urlencode([*kept, *changes.items()])}"
+
+
+def _page(request: Request, *, result: QueryResult | None = None, **values: object) -> str:
+    given = request.query_params
+    return _TEMPLATE.render(
+        query=given.get("q", ""),
+        is_relevant=given.get("relevant", "") not in ("", "false", "0"),
+        others=[(name, value) for name, value in given.multi_items() if name not in _OWN],
+        side=_SIDE,
+        result=result,
+        **({"problem": "", "is_loading": False, "page": 1} | values),
+    )
+
+
+def _response(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return HTMLResponse(text, status, {"Cache-Control": "private, no-cache", **(headers or {})})
