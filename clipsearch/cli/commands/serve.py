@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import tempfile
 from typing import Annotated
 
@@ -47,6 +48,7 @@ def serve(
     if missing:
         raise UsageError("`clipsearch serve` needs the extra web: pip install 'clipsearch[web]'")
     folder = place.require_library(index)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Searches have a thread each.
     from clipsearch.encoders.base import EncoderOptions
     from clipsearch.serve import server
 
