@@ -49,27 +49,26 @@ def routes(service: Service) -> APIRouter:
         async with (service.decode if bodies.has_images(request) else service.search).place() as place:
             yield *await bodies.read(request, kind), place
 
-    @api.get("/search", responses=_answers(schema.Found))
-    async def search(asked: Annotated[schema.Search, Query()]) -> Response:
+    @api.get("/search", responses=_answers(schema.Found), openapi_extra=schema.parameters(schema.Search))
+    async def search(request: Request) -> Response:
         """Find images by words, or by `id:N` of an image of the library."""
+        asked = schema.read_parameters(schema.Search, request.query_params.multi_items())
         await service.wait_for_model()
-        return _json(query_json(await service.search.run(partial(find, asked=asked))))
+        return await service.search.run(partial(_found, asked=asked))
 
     @api.post("/search", responses=_answers(schema.Found), openapi_extra=bodies.description(schema.PostedSearch))
     async def search_posted(request: Request) -> Response:
         """Find images by words and by images that are sent along, or answer a batch of texts with a line for each."""
         async with posted(request, schema.PostedSearch) as (asked, uploads, place):
-            if not asked.queries:
-                return _json(query_json(await place.run(partial(find, asked=asked, uploads=uploads))))
-            results = await place.run(partial(find_many, asked=asked))
-            return Response("".join(text(query_json(each), indent=None) for each in results), media_type=LINES)
+            work = partial(_found_many, asked=asked) if asked.queries else partial(_found, asked=asked, uploads=uploads)
+            return await place.run(work)
 
     @api.get("/images/{number}", responses=_answers(schema.Image))
     async def image(number: ImageId, k: Annotated[int, Query(ge=0, le=schema.MAX_K)] = 5) -> Response:
         """Everything known about an image, with its nearest neighbours."""
         if service.library.digest(number) is None:
             return unknown(number)
-        return _json(show_json(await service.search.run(lambda library: library.show(number, k=k))))
+        return await service.search.run(lambda library: _json(show_json(library.show(number, k=k))))
 
     @api.get("/images/{number}/file", response_class=FileResponse, responses=problems())
     async def file(request: Request, number: ImageId, download: bool = False) -> Response:
@@ -89,13 +88,13 @@ def routes(service: Service) -> APIRouter:
     async def classify(request: Request) -> Response:
         """Choose among labels for images of the library, or for images that are sent along."""
         async with posted(request, schema.Classify) as (asked, uploads, place):
-            return _json(await place.run(partial(_classified, asked=asked, uploads=uploads)))
+            return await place.run(partial(_classified, asked=asked, uploads=uploads))
 
     @api.post("/embed", responses=_answers(schema.Embedded), openapi_extra=bodies.description(schema.Embed))
     async def embed(request: Request) -> Response:
         """Unit vectors of texts, or of images that are sent along."""
         async with posted(request, schema.Embed) as (asked, uploads, place):
-            return _json(await place.run(partial(_embedded, asked=asked, uploads=uploads)))
+            return await place.run(partial(_embedded, asked=asked, uploads=uploads))
 
     @api.get("/status", responses=_answers(schema.Status))
     async def status() -> Response:
@@ -135,7 +134,7 @@ def routes(service: Service) -> APIRouter:
     return api
 
 
-# What is answered, by a thread with a reader of its own
+# What is answered, by a thread with a reader of its own: the event loop must not wait for a thousand hits as JSON
 
 
 def find(library: Library, asked: schema.Search, uploads: Uploads = ()) -> QueryResult:
@@ -157,6 +156,15 @@ def find(library: Library, asked: schema.Search, uploads: Uploads = ()) -> Query
     )
     terms: list[Term] = [first, *others, *likes]
     return library.query(terms, k=asked.k, where=_where(asked), options=options)
+
+
+def _found(library: Library, asked: schema.Search, uploads: Uploads = ()) -> Response:
+    return _json(query_json(find(library, asked, uploads)))
+
+
+def _found_many(library: Library, asked: schema.PostedSearch) -> Response:
+    lines = (text(query_json(each), indent=None) for each in find_many(library, asked))
+    return Response("".join(lines), media_type=LINES)
 
 
 def find_many(library: Library, asked: schema.PostedSearch) -> tuple[QueryResult, ...]:
@@ -186,7 +194,7 @@ def _where(asked: schema.Search) -> Filter | None:
     return replace(where, within=(*where.within, *places)) or None
 
 
-def _classified(library: Library, asked: schema.Classify, uploads: Uploads) -> dict[str, Any]:
+def _classified(library: Library, asked: schema.Classify, uploads: Uploads) -> Response:
     if bool(asked.id) == bool(uploads):
         raise UsageError("classify images of the library by their `id`, or send images along")
     images: list[Image | Indexed] = [*map(Indexed, asked.id), *(Image(source, name=name) for name, source in uploads)]
@@ -200,21 +208,22 @@ def _classified(library: Library, asked: schema.Classify, uploads: Uploads) -> d
         model=asked.model,
     )
     labels = [label for value in asked.labels for label in labels_in(value)]
-    return classify_json(library.classify(images, labels, options=options))
+    return _json(classify_json(library.classify(images, labels, options=options)))
 
 
-def _embedded(library: Library, asked: schema.Embed, uploads: Uploads) -> dict[str, Any]:
+def _embedded(library: Library, asked: schema.Embed, uploads: Uploads) -> Response:
     if bool(asked.texts) == bool(uploads):
         raise UsageError("give `texts`, or send images along")
     terms: list[Term] = [*map(Text, asked.texts), *(Image(source, name=name) for name, source in uploads)]
     found = library.embed(terms, model=asked.model)
-    return {
+    value = {
         "model": found.model.spec,
         "fingerprint": found.model.fingerprint,
         "dim": found.model.dim,
         "vectors": found.vectors.tolist(),
         "notices": list(found.notices),
     }
+    return _json(value)
 
 
 # Responses

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -13,6 +14,8 @@ MAX_TEXTS = 64
 MAX_IMAGES = 8
 MAX_TEXT = 2000
 """Characters of one text: no encoder reads that many, and the parameters of a GET request must fit into 64 KiB."""
+
+Asked = TypeVar("Asked", bound=BaseModel)
 
 Id = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
@@ -59,6 +62,9 @@ class Search(Request):
     no_cache: bool = False
 
 
+_REPEATABLE = {name for name, about in Search.model_json_schema()["properties"].items() if about.get("type") == "array"}
+
+
 class PostedSearch(Search):
     """As `Search`; or `queries`, texts that are each a query of its own, which take `k`, filters and `model` only.
 
@@ -87,6 +93,26 @@ class Embed(Request):
 
     texts: Texts = []
     model: Text | None = None
+
+
+def read_parameters(kind: type[Asked], given: Iterable[tuple[str, str]]) -> Asked:
+    """The parameters of a GET request; the last one counts where only one can. Raises pydantic's ValidationError.
+
+    FastAPI's own way takes a fifth of the time that a request costs beside its search.
+    """
+    values: dict[str, Any] = {}
+    for name, value in given:
+        if name in _REPEATABLE:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = value
+    return kind.model_validate(values)
+
+
+def parameters(kind: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of them."""
+    properties = kind.model_json_schema()["properties"]
+    return {"parameters": [{"name": name, "in": "query", "schema": about} for name, about in properties.items()]}
 
 
 class Answer(BaseModel):
