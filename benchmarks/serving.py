@@ -299,7 +299,7 @@ def shown(bench: Bench, connection: Connection) -> list[int]:
 
 
 def thumbnail(number: int, side: int) -> str:
-    return f"/api/v1/images/{number}/thumbnail?size={side}"
+    return f"/api/v1/images/{number}/thumbnail?side={side}"
 
 
 # What is measured with
