@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import threading
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Cli, Ran
+from PIL import Image
 from servers import Server, served
 from terminal import on_terminal
 
@@ -405,7 +408,7 @@ class Impostor:
             data += piece
             head, ends, body = data.partition(b"\r\n\r\n")
             lengths = [line.split(b":")[1] for line in head.lower().splitlines() if line.startswith(b"content-length")]
-            if ends and len(body) >= int(lengths[0]):
+            if ends and len(body) >= int(lengths[0] if lengths else 0):
                 break
         return data
 
@@ -578,6 +581,43 @@ def test_no_server_is_waited_for_without_end(
     with impostor(busy) as other, pytest.raises(ClipsearchError, match=r"^too many$"):
         remote.Server(other.url).query_many(["a cat"], k=1, where=None, filters={}, model=None)
     assert len(other.requests) > 1
+
+
+def test_a_page_has_the_thumbnails_of_the_server(query: Query, folder: Path, answer: dict[str, Any]) -> None:
+    ran = query("a cat", "--html", "here.html", "--index", "index")
+    assert ran.code == 0
+    here = (folder / "here.html").read_bytes()
+    jpegs = [b64decode(data) for data in re.findall(rb"data:image/jpeg;base64,([^\"]+)", here)]
+    assert len(jpegs) == len(answer["hits"]) == 4
+    found = response(body=json.dumps(answer).encode())
+    with impostor(found, *(response(kind="image/jpeg", body=jpeg) for jpeg in jpegs)) as other:
+        ran = query("a cat", "--html", "there.html", "--server", other.url)
+        assert ran.code == 0 and ran.out and (folder / "there.html").read_bytes() == here
+        ids = [request.split()[1] for request in other.requests[1:]]
+        assert ids == [f"/api/v1/images/{hit['id']}/thumbnail".encode() for hit in answer["hits"]]
+    odd = (
+        problem("404 Not Found", detail="no file", exit_code=2),
+        response(body=b"<svg/>"),
+        response(body=jpegs[2][:99]),
+    )
+    with impostor(found, *odd, response(body=jpegs[3])) as other:
+        assert query("a cat", "--html", "there.html", "--server", other.url).code == 0
+    page = (folder / "there.html").read_text()
+    assert [page.count(text) for text in ("data:image/jpeg", ">no file<", ">not a JPEG<")] == [1, 1, 1]
+
+
+def test_a_part_that_was_found_is_framed(query: Query, folder: Path, answer: dict[str, Any]) -> None:
+    hit = next(hit for hit in answer["hits"] if hit["format"] == "JPEG")
+    jpeg = BytesIO()
+    Image.new("RGB", (320, round(320 * hit["height"] / hit["width"])), "green").save(jpeg, "JPEG")
+    part = [0, 0, hit["width"] // 2, hit["height"]]
+    found = response(body=json.dumps({**answer, "hits": [{**hit, "box": part, "view": 1}]}).encode())
+    with impostor(found, response(body=jpeg.getvalue())) as other:
+        assert query("a cat", "--html", "there.html", "--server", other.url).code == 0
+    data = re.findall(rb"data:image/jpeg;base64,([^\"]+)", (folder / "there.html").read_bytes())
+    with Image.open(BytesIO(b64decode(data[0]))) as framed:
+        middle = framed.height // 2
+        assert min(framed.getpixel((157, middle))) > 200 > 30 > framed.getpixel((250, middle))[0]
 
 
 def test_only_what_will_pass_is_worth_asking_again() -> None:
