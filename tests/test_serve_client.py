@@ -478,7 +478,7 @@ def test_another_program_is_one_line(query: Query, sent: bytes, said: str) -> No
     with impostor(sent) as other:
         ran = query("a cat", "--server", other.url)
     assert (ran.code, ran.out) == (1, b"") and said in ran.err and "\x1b" not in ran.err
-    assert [line for line in ran.err.splitlines() if "answered by" not in line] == ran.err.splitlines()[-1:]
+    assert ran.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -504,7 +504,7 @@ def test_a_hit_that_makes_no_sense_is_one_line(query: Query, answer: dict[str, A
     hits = [{**plain, key: value}]
     with impostor(response(body=json.dumps({**answer, "hits": hits}).encode())) as other:
         ran = query("a cat", "--server", other.url)
-    assert (ran.code, ran.out) == (1, b"") and HITS in ran.err and "\x1b" not in ran.err and ran.err.count("\n") == 2
+    assert (ran.code, ran.out) == (1, b"") and HITS in ran.err and "\x1b" not in ran.err and ran.err.count("\n") == 1
 
 
 def test_keys_of_another_version_do_no_harm(query: Query, answer: dict[str, Any]) -> None:

@@ -168,11 +168,7 @@ class Server:
             data = b"".join(form(data, images, boundary))
         if len(data) > MAX_BODY:
             raise too_large("the pictures" if images else "the texts")
-        answer = self._asked("POST", "search", data, {"Content-Type": content_type, "X-Clipsearch": "1"})
-        if not self._is_named:
-            output.note(f"answered by {self.url}")
-            self._is_named = True
-        return answer.body
+        return self._asked("POST", "search", data, {"Content-Type": content_type, "X-Clipsearch": "1"}).body
 
     def _asked(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}) -> _Answer:
         """A successful answer; asked again while the server is busy, and with the token if it wants one."""
@@ -269,11 +265,15 @@ class Server:
 
     def _read(self, reader: Any, *arguments: Any) -> Any:  # noqa: ANN401
         try:
-            return reader(*arguments)
+            found = reader(*arguments)
         except answers.NewerError as exc:
             raise _error(f"{self.url} has a newer version of clipsearch; update this one") from exc
         except answers.MalformedError as exc:
             raise self._odd(str(exc)) from exc
+        if not self._is_named:
+            output.note(f"answered by {self.url}")
+            self._is_named = True
+        return found
 
 
 class _Timer:
