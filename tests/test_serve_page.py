@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import shutil
@@ -29,7 +30,10 @@ from clipsearch.serve.app import application
 from clipsearch.serve.guard import Policy, allowed_hosts
 from clipsearch.serve.service import Service
 
-COUNT = len(SKIMAGE) + len(HOSTILE) + 1
+PLAIN = 5
+
+COUNT = len(SKIMAGE) + len(HOSTILE) + PLAIN + 1
+"""Images in the library."""
 
 POLICY = Policy(hosts=allowed_hosts("127.0.0.1"), port=80)
 
@@ -42,7 +46,7 @@ def library(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos.mkdir()
     for name in SKIMAGE:
         shutil.copy(PHOTOS / name, photos)
-    for number, hostile in enumerate(HOSTILE):
+    for number, hostile in enumerate(HOSTILE + [b"plain %d.png" % number for number in range(PLAIN)]):
         pixels = np.random.default_rng(number).integers(0, 255, (30, 40, 3), np.uint8)
         Image.fromarray(pixels).save(os.fsdecode(os.path.join(os.fsencode(photos), hostile)), "PNG")
     (photos / "half.jpg").write_bytes((PHOTOS / "rocket.jpg").read_bytes()[:60_000])
@@ -387,3 +391,27 @@ def test_many_requests_for_a_new_thumbnail_decode_it_once(client: TestClient) ->
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda _: client.get(place), range(20)))
     assert {answer.status_code for answer in answers} == {200} and len({answer.content for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("count", [64, 72])
+def test_a_page_of_new_thumbnails_may_be_asked_for_at_once(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """As a proxy with HTTP/2 does; up to 64 wait, and more are refused for now."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    sides = itertools.product(range(1, COUNT + 1), (160, 320, 640, 1600))
+    places = [f"/api/v1/images/{number}/thumbnail?side={side}" for number, side in sides][:count]
+
+    async def visit() -> None:
+        service = Service(Library.open(library / "index", serving=True), may_index=False)
+        transport = httpx.ASGITransport(application(service, POLICY))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            answers = await asyncio.gather(*map(client.get, places))
+            refused = [answer for answer in answers if answer.status_code != 200]
+            assert len(places) == count and len(refused) <= count - 64
+            for answer in refused:
+                assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+                assert (await client.get(str(answer.url))).status_code == 200
+        service.close()
+
+    asyncio.run(visit())

@@ -30,13 +30,9 @@ _HERE = Path(__file__).parent
 _SHARED = Path(html.__file__).parent
 _TEMPLATE = html.environment(_HERE / "templates").get_template("search.html.jinja")
 
-_ASSETS = {
-    "page.css": (_SHARED, "text/css"),
-    "gallery.css": (_SHARED, "text/css"),
-    "search.css": (_HERE / "assets", "text/css"),
-    "icon.svg": (_HERE / "assets", "image/svg+xml"),
-}
-"""The files of the page: the folder of each, and its type."""
+_FILES = (_SHARED / "page.css", _SHARED / "gallery.css", _HERE / "assets" / "search.css", _HERE / "assets" / "icon.svg")
+_ASSETS = {path.name: path.read_bytes() for path in _FILES}
+_TYPES = {"css": "text/css", "svg": "image/svg+xml"}
 
 _SIDE = 320
 """Pixels of a thumbnail's longer side, as in galleries."""
@@ -63,24 +59,22 @@ class Card(NamedTuple):
 def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
     """The page and its files."""
     pages = APIRouter(route_class=_PageRoute, include_in_schema=False)
-    assets = {name: ((folder / name).read_bytes(), media_type) for name, (folder, media_type) in _ASSETS.items()}
 
     @pages.get("/")
     async def search(request: Request, asked: Annotated[PageSearch, Query()]) -> Response:
-        if not asked.q:
+        if not asked.q.strip():
             return _response(_page(request, is_loading=service.model == "loading"))
         await service.wait_for_model()
         return _response(await service.search.run(partial(_found, request, asked, thumbnails)))
 
     @pages.get("/assets/{name}")
     async def asset(request: Request, name: str) -> Response:
-        if name not in assets:
+        if name not in _ASSETS:
             return problem(404, "There is no such file.")
-        data, media_type = assets[name]
-        headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+        headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(_ASSETS[name]).hexdigest()}"'}
         if is_current(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        return Response(data, headers=headers, media_type=media_type)
+        return Response(_ASSETS[name], headers=headers, media_type=_TYPES[name.rpartition(".")[2]])
 
     return pages
 

@@ -29,8 +29,8 @@ from clipsearch.images.open import READER_REVISION
 from clipsearch.images.workers import Workers, shared
 from clipsearch.library.library import Library
 from clipsearch.serve.api import ImageId, problems, unknown
-from clipsearch.serve.problems import problem
-from clipsearch.serve.service import Service
+from clipsearch.serve.problems import UnavailableError, problem
+from clipsearch.serve.service import DECODES, WAITING, Service
 
 SIDES = (160, 320, 640, 1600)
 """The longer side of a thumbnail in pixels, at most: a list, a grid, a grid on a dense screen, and the whole window."""
@@ -213,14 +213,25 @@ def _check(data: bytes) -> bytes:
 def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
     """The route of thumbnails below /api/v1. What several requests want is read or decoded once."""
     api = APIRouter()
-    coming: dict[str, asyncio.Task[bytes]] = {}
     described: dict[int | str, Any] = {200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not modified"}}
+    coming: dict[str, asyncio.Task[bytes]] = {}
+    turns = asyncio.Semaphore(DECODES)
 
     async def load(digest: bytes, side: int, number: int) -> bytes:
         data = await service.search.run(lambda _: thumbnails.kept(digest, side))
         if data is None:
-            data = await service.decode.run(functools.partial(_made, thumbnails, digest, side, number))
+            async with turns:  # A proxy asks for a whole page at once; waiting here leaves the lane to uploads.
+                data = await service.decode.run(functools.partial(_made, thumbnails, digest, side, number))
         return data
+
+    async def loaded(digest: bytes, side: int, number: int) -> bytes:
+        name = etag(digest, side)
+        if name not in coming:
+            if len(coming) >= WAITING:
+                raise UnavailableError("too many thumbnails at a time", advice="try again in a second")
+            coming[name] = asyncio.create_task(load(digest, side, number))
+            coming[name].add_done_callback(lambda _: coming.pop(name))
+        return await asyncio.shield(coming[name])
 
     @api.get("/images/{number}/thumbnail", response_class=Response, responses=problems() | described)
     async def thumbnail(
@@ -236,14 +247,10 @@ def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
         headers = {"Cache-Control": "private, no-cache", "ETag": name}
         if is_current(request, name):
             return Response(status_code=304, headers=headers)
-        if (data := thumbnails.held(digest, side)) is None:
-            if name not in coming:
-                coming[name] = asyncio.create_task(load(digest, side, number))
-                coming[name].add_done_callback(lambda _: coming.pop(name))
-            try:
-                data = await asyncio.shield(coming[name])
-            except ImageError as exc:
-                return problem(404, clean(str(exc)) or "", exit_code=exc.exit_code)
+        try:
+            data = thumbnails.held(digest, side) or await loaded(digest, side, number)
+        except ImageError as exc:
+            return problem(404, clean(str(exc)) or "", exit_code=exc.exit_code)
         return Response(data, headers=headers, media_type="image/jpeg")
 
     return api
