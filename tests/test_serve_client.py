@@ -583,9 +583,20 @@ def test_no_server_is_waited_for_without_end(
     assert len(other.requests) > 1
 
 
-def test_a_page_has_the_thumbnails_of_the_server(query: Query, folder: Path, answer: dict[str, Any]) -> None:
-    ran = query("a cat", "--html", "here.html", "--index", "index")
-    assert ran.code == 0
+def test_a_page_is_the_same(query: Query, folder: Path, server: Server) -> None:
+    pages = []
+    for source in (["--index", "index"], ["--server", str(server.url)]):
+        ran = query("a cat", "--unfold", "--json", "--html", "page.html", *source)
+        assert ran.code == 0 and "pictures on the page page.html" in ran.err
+        pages.append((folder / "page.html").read_bytes())
+    assert pages[0] == pages[1] and pages[0].count(b"data:image/jpeg") == 7
+    (folder / "page.html").write_text("mine")
+    refused = query("a cat", "--html", "page.html", "--server", str(server.url))
+    assert refused.code == 2 and (folder / "page.html").read_text() == "mine"
+
+
+def test_thumbnails_that_a_page_cannot_show_have_a_reason(query: Query, folder: Path, answer: dict[str, Any]) -> None:
+    assert query("a cat", "--html", "here.html", "--index", "index").code == 0
     here = (folder / "here.html").read_bytes()
     jpegs = [b64decode(data) for data in re.findall(rb"data:image/jpeg;base64,([^\"]+)", here)]
     assert len(jpegs) == len(answer["hits"]) == 4

@@ -55,6 +55,8 @@ class Server:
 
     texts = 64
     """Queries that it takes at a time."""
+    hits = 10_000
+    """Hits that are asked for at a time: about 10 MB."""
 
     def __init__(self, url: str) -> None:
         from urllib.parse import quote, unquote, urlsplit

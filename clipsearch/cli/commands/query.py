@@ -133,7 +133,7 @@ def query(
             )
         if ask:
             many = partial(ask.query_many, k=k, where=where, filters=filters, model=model)
-            return _ask_file(file, many, batch=ask.texts)
+            return _ask_file(file, many, batch=max(1, min(ask.texts, ask.hits // k)))
         from clipsearch.library.library import Library
 
         with Library.open(place.require_library(index)) as library:
