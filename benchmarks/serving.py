@@ -251,7 +251,7 @@ def thumbnails(bench: Bench, say: Say) -> None:
         first = len(paths) // 10
         after = []
         for part in (paths[:first], paths[first:]):
-            with bench.worker("served:clients", port=server.port, connections=2, seconds=0, paths=part) as clients:
+            with fetching(bench, server.port, 2, part) as clients:
                 assert clients.round()["statuses"] == {"200": len(part)}
             after.append(server.memory_mib)
         first_mib, last_mib = (found["pss"] for found in after)
@@ -271,12 +271,10 @@ def page(bench: Bench, server: Server, connection: Connection, paths: list[str],
         port = memory.round()["port"]
         for connections in (1, 6):
             bare = [f"/{i}" for i in range(len(paths))]
-            both = [{"port": server.port, "paths": paths}, {"port": port, "paths": bare}]
-            with contextlib.ExitStack() as stack:
-                ours, theirs = (
-                    stack.enter_context(bench.worker("served:clients", connections=connections, seconds=0, **side))
-                    for side in both
-                )
+            with (
+                fetching(bench, server.port, connections, paths) as ours,
+                fetching(bench, port, connections, bare) as theirs,
+            ):
                 rounds = [(ours.round(), theirs.round()) for _ in range(5 * bench.rounds + 2)][2:]
             assert all(side["statuses"] == {"200": len(paths)} for both in rounds for side in both)
             took = [[side["took"] for side in both] for both in rounds]
@@ -284,6 +282,13 @@ def page(bench: Bench, server: Server, connection: Connection, paths: list[str],
             columns = [ms(statistics.median(column)) for column in zip(*took, strict=True)]
             what = f"{len(paths)} warm thumbnails, {connections} connection(s), against bytes in memory"
             say(Row("thumbnails", what, Target("≤", 3), *columns, ratio))
+
+
+def fetching(bench: Bench, port: int, connections: int, paths: list[str]) -> Worker:
+    """Clients that get each of the paths once in a round."""
+    listed = bench.work / f"paths-{time.monotonic_ns()}"
+    listed.write_text("\n".join(paths))
+    return bench.worker("served:clients", port=port, connections=connections, seconds=3600, paths=listed)
 
 
 def shown(bench: Bench, connection: Connection) -> list[int]:

@@ -19,8 +19,6 @@ from urllib.parse import quote
 
 from clipsearch.__main__ import COLLECT_EVERY
 
-Paths = list[str] | None
-
 REQUEST = "GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n"
 
 THINGS = ("circle", "square", "triangle", "star")
@@ -138,41 +136,38 @@ def alone(library: str, seconds: float) -> Callable[[], dict[str, Any]]:
 # Many clients
 
 
-def clients(
-    port: int, connections: int, seconds: float, paths: list[str] | None = None
-) -> Callable[[], dict[str, Any]]:
+def clients(port: int, connections: int, seconds: float, paths: str | None = None) -> Callable[[], dict[str, Any]]:
     """GET requests over so many connections at a time: statuses, errors, and the median and 95th percentile in seconds.
 
-    With `paths`, each of them once in a round; otherwise searches with known texts for some seconds.
+    With `paths`, a file of them, each once in a round; otherwise searches with known texts for some seconds.
     """
+    listed = Path(paths).read_text().splitlines() if paths else None
 
     async def client(given: Iterator[str], until: float, found: list[float], statuses: Counter[str]) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-        for path in given:
-            begun = time.perf_counter()
-            if begun > until:
-                break
-            try:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for path in given:
+                begun = time.perf_counter()
+                if begun > until:
+                    break
                 writer.write(REQUEST.format(path, port).encode())
                 status, length = head(await reader.readuntil(b"\r\n\r\n"))
                 await reader.readexactly(length)
-            except (OSError, asyncio.IncompleteReadError) as exc:
-                statuses[type(exc).__name__] += 1
-                break
-            statuses[str(status)] += 1
-            if status == 200:
-                found.append(time.perf_counter() - begun)
-            elif status == 503:
-                await asyncio.sleep(1)
-        writer.close()
+                statuses[str(status)] += 1
+                if status == 200:
+                    found.append(time.perf_counter() - begun)
+                else:
+                    await asyncio.sleep(1)
+            writer.close()
+        except (OSError, asyncio.IncompleteReadError) as exc:
+            statuses[type(exc).__name__] += 1
 
     async def all_of_them() -> dict[str, Any]:
         found: list[float] = []
         statuses: Counter[str] = Counter()
-        given = iter(paths) if paths else cycle(map(search_path, known_texts()))
+        given = iter(listed) if listed else cycle(map(search_path, known_texts()))
         begun = time.perf_counter()
-        until = begun + (seconds if not paths else 3600)
-        await asyncio.gather(*(client(given, until, found, statuses) for _ in range(connections)))
+        await asyncio.gather(*(client(given, begun + seconds, found, statuses) for _ in range(connections)))
         took = time.perf_counter() - begun
         places = statistics.quantiles(found, n=20) if len(found) > 1 else [0.0] * 19
         return {"statuses": statuses, "took": took, "p50": places[9], "p95": places[18]}
