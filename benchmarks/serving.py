@@ -279,8 +279,9 @@ def page(bench: Bench, server: Server, connection: Connection, paths: list[str],
             assert all(side["statuses"] == {"200": len(paths)} for both in rounds for side in both)
             took = [[side["took"] for side in both] for both in rounds]
             ratio = statistics.median(a / b for a, b in took)
+            over = f"{connections} connection" + "s" * (connections > 1)
             columns = [ms(statistics.median(column)) for column in zip(*took, strict=True)]
-            what = f"{len(paths)} warm thumbnails, {connections} connection(s), against bytes in memory"
+            what = f"{len(paths)} warm thumbnails, {over}, against bytes in memory"
             say(Row("thumbnails", what, Target("≤", 3), *columns, ratio))
 
 
