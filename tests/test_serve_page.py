@@ -380,6 +380,8 @@ def test_files_that_are_gone_have_the_thumbnails_made_before(own: Path, tmp_path
         shown = [(each["alt"] or "").partition(",")[0].partition(" (")[0] for each in page.all("img")]
         assert SKIMAGE[0] in shown and SKIMAGE[1] not in shown and len(shown) == COUNT - 1
         assert f"offline: {SKIMAGE[1]}" in page.text
+        links = [each.get("href") for each in page.all("a") if each.get("class") == "thumb"]
+        assert links.count(None) == 2, "an original that is gone cannot be opened"
     with client_of(own, tmp_path / "first") as client:  # After a restart, both are on disk.
         assert client.get(seen).content == made.content
         assert client.get(unseen).status_code == 200

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from pydantic import Field
+from fastapi import APIRouter, Request, Response
+from pydantic import Field, ValidationError
 from starlette.responses import HTMLResponse
 
 from clipsearch.display.html import page as html
@@ -58,14 +55,23 @@ class Card(NamedTuple):
 
 def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
     """The page and its files."""
-    pages = APIRouter(route_class=_PageRoute, include_in_schema=False)
+    pages = APIRouter(include_in_schema=False)
 
     @pages.get("/")
-    async def search(request: Request, asked: Annotated[PageSearch, Query()]) -> Response:
-        if not asked.q.strip():
-            return _response(_page(request, is_loading=service.model == "loading"))
-        await service.wait_for_model()
-        return _response(await service.search.run(partial(_found, request, asked, thumbnails)))
+    async def search(request: Request) -> Response:
+        try:
+            asked = schema.read_parameters(PageSearch, request.query_params.multi_items())
+            if not asked.q.strip():
+                return _page(request, is_loading=service.model == "loading")
+            await service.wait_for_model()
+            return await service.search.run(partial(_found, request, asked, thumbnails))
+        except ValidationError as exc:
+            refusal = of_invalid(exc.errors())
+        except ClipsearchError as exc:
+            refusal = of_error(exc)
+        page = _page(request, refusal.status_code, problem=json.loads(bytes(refusal.body))["detail"])
+        page.headers.update({name: value for name, value in refusal.headers.items() if name == "retry-after"})
+        return page
 
     @pages.get("/assets/{name}")
     async def asset(request: Request, name: str) -> Response:
@@ -79,27 +85,7 @@ def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
     return pages
 
 
-class _PageRoute(APIRoute):
-    """Shows errors as a page, with their status."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
-
-        async def answer_or_problem(request: Request) -> Response:
-            try:
-                return await answer(request)
-            except RequestValidationError as exc:
-                refusal = of_invalid(exc.errors())
-            except ClipsearchError as exc:
-                refusal = of_error(exc)
-            text = _page(request, problem=json.loads(bytes(refusal.body))["detail"])
-            retry = {"Retry-After": refusal.headers["Retry-After"]} if "Retry-After" in refusal.headers else {}
-            return _response(text, refusal.status_code, retry)
-
-        return answer_or_problem
-
-
-def _found(request: Request, asked: PageSearch, thumbnails: Thumbnails, library: Library) -> str:
+def _found(request: Request, asked: PageSearch, thumbnails: Thumbnails, library: Library) -> Response:
     """The page with the answer to a search. Raises what `Library.query` raises."""
     result = find(library, asked)
     cards = [_card(hit, thumbnails, library) for hit in result]
@@ -110,7 +96,7 @@ def _found(request: Request, asked: PageSearch, thumbnails: Thumbnails, library:
         page=asked.page,
         first=asked.k * (asked.page - 1) + 1,
         before=_link(request, page=asked.page - 1) if asked.page > 1 else "",
-        after=_link(request, page=asked.page + 1) if len(result) == asked.k else "",
+        after=_link(request, page=asked.page + 1) if len(result) >= asked.k else "",
         everything=_link(request, relevant="false"),
     )
 
@@ -129,9 +115,9 @@ def _link(request: Request, **changes: object) -> str:
     return f"?{urlencode([*kept, *changes.items()])}"
 
 
-def _page(request: Request, *, result: QueryResult | None = None, **values: object) -> str:
+def _page(request: Request, status: int = 200, *, result: QueryResult | None = None, **values: object) -> HTMLResponse:
     given = request.query_params
-    return _TEMPLATE.render(
+    text = _TEMPLATE.render(
         query=given.get("q", ""),
         is_relevant=given.get("relevant", "") not in ("", "false", "0"),
         others=[(name, value) for name, value in given.multi_items() if name not in _OWN],
@@ -139,7 +125,4 @@ def _page(request: Request, *, result: QueryResult | None = None, **values: obje
         result=result,
         **({"problem": "", "is_loading": False, "page": 1} | values),
     )
-
-
-def _response(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return HTMLResponse(text, status, {"Cache-Control": "private, no-cache", **(headers or {})})
+    return HTMLResponse(text, status, {"Cache-Control": "private, no-cache"})
