@@ -42,6 +42,8 @@ class Echo:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http", scope["type"]
         self.requests.append(f"{scope['method']} {scope['path']}")
+        if scope["path"].startswith("/api/broken"):
+            raise ValueError(scope["query_string"])
         size, more = 0, scope["path"] != "/api/deaf"
         while more:
             message = await receive()
@@ -899,3 +901,11 @@ def test_a_client_finds_the_token_without_a_web_framework() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert not loaded & {"starlette", "fastapi", "uvicorn", "pydantic", "secrets", "numpy"}
+
+
+def test_an_unexpected_error_is_logged_without_what_was_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    with serving() as site:
+        assert site.get("/api/broken%0Aline?q=secret").status_code == 500
+    log = capfd.readouterr().err
+    assert "GET /api/broken\\nline: unexpected ValueError" in log and "test_serve_guard.py" in log
+    assert "secret" not in log

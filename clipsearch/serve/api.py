@@ -45,16 +45,17 @@ def routes(service: Service) -> APIRouter:
     @asynccontextmanager
     async def posted(request: Request, kind: type[Asked]) -> AsyncIterator[tuple[Asked, Uploads, Place]]:
         """What a body asks for, read once there is a place in the lane that it needs."""
-        await service.wait_for_model()
         async with (service.decode if bodies.has_images(request) else service.search).place() as place:
+            await service.wait_for_model()
             yield *await bodies.read(request, kind), place
 
     @api.get("/search", responses=_answers(schema.Found), openapi_extra=schema.parameters(schema.Search))
     async def search(request: Request) -> Response:
         """Find images by words, or by `id:N` of an image of the library."""
         asked = schema.read_parameters(schema.Search, request.query_params.multi_items())
-        await service.wait_for_model()
-        return await service.search.run(partial(_found, asked=asked))
+        async with service.search.place() as place:
+            await service.wait_for_model()
+            return await place.run(partial(_found, asked=asked))
 
     @api.post("/search", responses=_answers(schema.Found), openapi_extra=bodies.description(schema.PostedSearch))
     async def search_posted(request: Request) -> Response:

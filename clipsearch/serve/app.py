@@ -51,6 +51,7 @@ def application(service: Service, policy: Policy) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(ValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unexpected)
     return Guard(app, policy)
 
 
@@ -62,6 +63,10 @@ async def _on_error(_: Request, exc: Exception) -> Response:
 async def _on_invalid(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError | ValidationError)
     return of_invalid(exc.errors())
+
+
+async def _on_unexpected(*_: object) -> Response:
+    return problem(500, "The server failed unexpectedly; its log says where.", exit_code=1)
 
 
 async def _on_http(_: Request, exc: Exception) -> Response:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -20,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clipsearch.display.text import printable
 from clipsearch.errors import UsageError
 from clipsearch.serve.problems import problem
 
@@ -153,8 +156,12 @@ class Guard:
                 started = True
                 await send(message)
 
-        with contextlib.suppress(ClientDisconnect):  # which is no error of the application
+        try:
             await self._app(scope, limited, sending)
+        except ClientDisconnect:
+            pass  # which is no error of the application
+        except Exception as exc:
+            _log(scope, exc)
 
 
 class _Request:
@@ -288,6 +295,13 @@ def _parsed(authority: str) -> tuple[str, str]:
 
 def _too_large(policy: Policy) -> Response:
     return problem(413, f"The body is larger than {policy.max_body} bytes.")
+
+
+def _log(scope: Scope, exc: Exception) -> None:
+    """Log where an unexpected error happened, without what was asked for: no query string, and no message."""
+    where = "".join(traceback.format_tb(exc.__traceback__))
+    what = f"{scope['method']} {printable(scope['path'])}: unexpected {type(exc).__name__}"
+    logging.getLogger("uvicorn.error").error("%s\n%s", what, where)
 
 
 def _with_headers(send: Send) -> Send:

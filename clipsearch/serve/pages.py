@@ -63,8 +63,9 @@ def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
             asked = schema.read_parameters(PageSearch, request.query_params.multi_items())
             if not asked.q.strip():
                 return _page(request, is_loading=service.model == "loading")
-            await service.wait_for_model()
-            return await service.search.run(partial(_found, request, asked, thumbnails))
+            async with service.search.place() as place:
+                await service.wait_for_model()
+                return await place.run(partial(_found, request, asked, thumbnails))
         except ValidationError as exc:
             refusal = of_invalid(exc.errors())
         except ClipsearchError as exc:

@@ -66,8 +66,9 @@ class Service:
         try:
             self.library.warm_up()
             self.model = "ready"
-        except ClipsearchError as exc:
-            self.model, self.model_reason = "failed", str(exc)
+        except Exception as exc:
+            why = str(exc) if isinstance(exc, ClipsearchError) else f"unexpected {type(exc).__name__}"
+            self.model, self.model_reason = "failed", why
         finally:
             with contextlib.suppress(RuntimeError):  # The server has stopped meanwhile.
                 loop.call_soon_threadsafe(self._loaded.set)
