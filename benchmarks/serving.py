@@ -41,8 +41,10 @@ DRAWINGS = 50
 
 SHOWN = 2500
 """Pictures with thumbnails, which are in the library before it is served."""
-ADDED = 15_000
-"""Pictures of the index run: more than it can reach under load."""
+ADDED_PER_S = 150
+"""Pictures of the index run for each second that it should go on: more than two cores reach under load."""
+LARGE = (1200, 900)
+"""Pixels of those: they take long to decode for the size of their files."""
 
 SIDES = (160, 320, 640, 1600)
 PAGE = 50
@@ -196,7 +198,7 @@ def posted(port: int, text: str) -> float:
 def load(bench: Bench, say: Say) -> None:
     """Clients, and between their turns the library on its own, while another process indexes."""
     seconds = bench.seconds / PARTS
-    added = pictures(bench, "added", ADDED if bench.is_whole else 600)
+    added = pictures(bench, "added", int(ADDED_PER_S * (bench.seconds + 30)) if bench.is_whole else 100, LARGE)
     with (
         served(bench) as server,
         bench.worker("served:clients", port=server.port, connections=CLIENTS, seconds=seconds) as clients,
@@ -320,13 +322,13 @@ def make_library(bench: Bench) -> None:
     run(bench.task("index", "--index", bench.library, "--device", "cpu"))
 
 
-def pictures(bench: Bench, name: str, count: int) -> Path:
+def pictures(bench: Bench, name: str, count: int, size: tuple[int, int] = PLAIN) -> Path:
     """A folder of so many JPEGs, all different."""
     folder = bench.work / name
     folder.mkdir()
     drawn = folder / "drawn"
     for number in range(min(DRAWINGS, count)):
-        texture(number, PLAIN).save(drawn, "JPEG", quality=60)
+        texture(number, PLAIN).resize(size).save(drawn, "JPEG", quality=50, progressive=True)
         data = drawn.read_bytes()
         for copy in range(number, count, DRAWINGS):
             (folder / f"{copy:05}.jpg").write_bytes(data + name.encode() + b"%d" % copy)
