@@ -67,7 +67,7 @@ class Store:
         return self.thumbnails.make(digest or digest_of(path), side, (str(path),))
 
     def kept(self, digest: bytes, side: int = 160) -> bytes | None:
-        return self.thumbnails.kept(digest, side)
+        return self.thumbnails.get(digest, side)
 
     def files(self) -> list[Path]:
         return sorted(self.folder.iterdir()) if self.folder.exists() else []
@@ -148,14 +148,14 @@ def test_a_file_that_changed_is_not_shown(tmp_path: Path, store: Store) -> None:
 def test_one_that_was_made_needs_no_file(tmp_path: Path, store: Store) -> None:
     path = drawn(tmp_path / "a.png")
     digest = digest_of(path)
-    assert store.kept(digest) is None and store.thumbnails.held(digest, 160) is None
+    assert store.get(digest) is None and store.thumbnails.from_memory(digest, 160) is None
     made = store.make(path)
     path.unlink()
-    assert store.thumbnails.held(digest, 160) == store.kept(digest) == made
+    assert store.thumbnails.from_memory(digest, 160) == store.get(digest) == made
     store.again()
-    assert store.thumbnails.held(digest, 160) is None, "nothing is read at the start"
-    assert store.kept(digest) == made and store.thumbnails.held(digest, 160) == made
-    assert store.kept(digest, 320) is None
+    assert store.thumbnails.from_memory(digest, 160) is None, "nothing is read at the start"
+    assert store.get(digest) == made and store.thumbnails.from_memory(digest, 160) == made
+    assert store.get(digest, 320) is None
 
 
 def test_the_cache_is_private(store: Store, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_the_cache_is_private(store: Store, tmp_path: Path) -> None:
         store.make(path)
         store.folder.chmod(0o777)
         store.again()
-        assert store.kept(digest_of(path)) is None, "anybody may have put it there"
+        assert store.get(digest_of(path)) is None, "anybody may have put it there"
         store.make(path)
     finally:
         os.umask(before)
@@ -200,10 +200,10 @@ def test_a_damaged_one_is_made_again(tmp_path: Path, store: Store, damage: str) 
     }
     file.write_bytes(damaged[damage])
     store.again()
-    assert store.kept(digest_of(path)) is None
+    assert store.get(digest_of(path)) is None
     assert store.make(path) == made
     store.again()
-    assert store.kept(digest_of(path)) == made
+    assert store.get(digest_of(path)) == made
 
 
 @pytest.mark.parametrize("trouble", ["nowhere", "read-only", "no room", "folder in the way", "deleted meanwhile"])
@@ -218,7 +218,7 @@ def test_a_cache_that_cannot_be_written_costs_no_thumbnail(tmp_path: Path, worke
         folder.parent.mkdir(mode=0o555)
         with without_privileges():
             made = store.make(path)
-            assert store.kept(digest_of(path)) == made
+            assert store.get(digest_of(path)) == made
     elif trouble == "no room":
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
@@ -237,7 +237,7 @@ def test_a_cache_that_cannot_be_written_costs_no_thumbnail(tmp_path: Path, worke
         made = store.make(path)
         assert len(store.files()) == 1
     assert opened(made).size == (160, 120)
-    assert store.kept(digest_of(path)) == made
+    assert store.get(digest_of(path)) == made
 
 
 def test_those_used_longest_ago_make_room(tmp_path: Path, workers: Workers) -> None:
@@ -246,10 +246,10 @@ def test_those_used_longest_ago_make_room(tmp_path: Path, workers: Workers) -> N
     digests = [digest_of(path) for path in paths]
     for path in paths:
         store.make(path)
-        assert store.kept(digests[0]) is not None, "used all the time"
+        assert store.get(digests[0]) is not None, "used all the time"
         assert len(store.files()) <= 32
     store.again()
-    there = [number for number, digest in enumerate(digests) if store.kept(digest) is not None]
+    there = [number for number, digest in enumerate(digests) if store.get(digest) is not None]
     assert there[0] == 0 and there[1:] == list(range(60 - len(there) + 1, 60)) and len(there) >= 24
 
 
@@ -262,21 +262,22 @@ def test_what_killed_servers_left_behind_makes_room_first(tmp_path: Path, worker
     made = store.make(path)
     assert sum(file.stat().st_size for file in store.files()) <= 32 * 4096
     store.again()
-    assert store.kept(digest_of(path)) == made
+    assert store.get(digest_of(path)) == made
 
 
 def test_memory_is_bounded(tmp_path: Path, workers: Workers) -> None:
     store = Store(NOWHERE / "thumbnails", workers, memory=10_000)
     paths = [drawn(tmp_path / f"{number}.png", f"#{number:02x}0000") for number in range(40)]
     made = [store.make(path) for path in paths]
-    held = [store.thumbnails.held(digest_of(path), 160) for path in paths]
+    held = [store.thumbnails.from_memory(digest_of(path), 160) for path in paths]
     assert held[0] is None and held[-1] == made[-1]
     kept = [data for data in held if data is not None]
     assert kept == made[-len(kept) :] and sum(map(len, kept)) <= 10_000 < sum(map(len, kept)) + len(made[0])
     noise = tmp_path / "noise.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (1600, 1600, 3), np.uint8)).save(noise)
     store.make(noise, 1600)
-    assert store.thumbnails.held(digest_of(noise), 1600) is None and store.thumbnails.held(digest_of(paths[-1]), 160)
+    assert store.thumbnails.from_memory(digest_of(noise), 1600) is None
+    assert store.thumbnails.from_memory(digest_of(paths[-1]), 160)
 
 
 def test_threads_and_servers_share_a_cache(tmp_path: Path, workers: Workers) -> None:
@@ -288,7 +289,7 @@ def test_threads_and_servers_share_a_cache(tmp_path: Path, workers: Workers) -> 
     def visit(seed: int) -> None:
         for number in np.random.default_rng(seed).integers(0, len(paths), 40):
             path, store = paths[number], stores[seed % 2]
-            if (store.kept(digest_of(path)) or store.make(path)) != first[path]:
+            if (store.get(digest_of(path)) or store.make(path)) != first[path]:
                 wrong.append(path)
 
     threads = [threading.Thread(target=visit, args=(seed,)) for seed in range(4)]

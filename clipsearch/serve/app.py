@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from clipsearch.errors import ClipsearchError
-from clipsearch.serve import api, pages, thumbnails
+from clipsearch.serve import api, images, pages, status, thumbnails
 from clipsearch.serve.guard import Guard, Policy
-from clipsearch.serve.problems import of_error, of_invalid, problem
+from clipsearch.serve.problems import of_exception
 from clipsearch.serve.service import Service
 
 API = "/api/v1"
@@ -39,7 +39,8 @@ def application(service: Service, policy: Policy) -> ASGIApp:
         lifespan=lifespan,
     )
     store = thumbnails.Thumbnails()
-    app.include_router(api.routes(service), prefix=API)
+    for routes in (api.routes, images.routes, status.routes):
+        app.include_router(routes(service), prefix=API)
     app.include_router(thumbnails.routes(service, store), prefix=API)
     app.include_router(pages.routes(service, store))
 
@@ -47,28 +48,10 @@ def application(service: Service, policy: Policy) -> ASGIApp:
     async def healthz() -> Response:
         return Response("ok\n", media_type="text/plain")
 
-    app.add_exception_handler(ClipsearchError, _on_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(ValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_unexpected)
+    for kind in (ClipsearchError, RequestValidationError, ValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _problem)
     return Guard(app, policy)
 
 
-async def _on_error(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, ClipsearchError)
-    return of_error(exc)
-
-
-async def _on_invalid(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, RequestValidationError | ValidationError)
-    return of_invalid(exc.errors())
-
-
-async def _on_unexpected(*_: object) -> Response:
-    return problem(500, "The server failed unexpectedly; its log says where.", exit_code=1)
-
-
-async def _on_http(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    return problem(exc.status_code, str(exc.detail), headers=exc.headers)
+async def _problem(_: Request, exc: Exception) -> Response:
+    return of_exception(exc)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from clipsearch.errors import UsageError
 from clipsearch.search.terms import Uploads
-from clipsearch.serve.problems import UnavailableError
 from clipsearch.serve.schema import MAX_IMAGES
 
 FORM = "multipart/form-data"
@@ -22,10 +22,11 @@ IMAGE = "image"
 """The name of all other parts."""
 
 MAX_PARTS = 8
+MAX_JSON = 2**20
+"""Bytes of JSON; 64 texts of the greatest length take about half of that."""
+
 READING_S = 30.0
 """Seconds in which a body must arrive."""
-
-Asked = TypeVar("Asked", bound=BaseModel)
 
 
 class _InMemory(MultiPartParser):
@@ -36,20 +37,25 @@ def has_images(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith(FORM)
 
 
-async def read(request: Request, kind: type[Asked]) -> tuple[Asked, Uploads]:
-    """The parameters in a body, and the images that came along. Raises UsageError, pydantic's ValidationError."""
+async def read(request: Request) -> tuple[bytes, Uploads]:
+    """The JSON in a body, and the images that came along. Raises UsageError, HTTPException."""
     try:
         async with asyncio.timeout(READING_S):
-            if has_images(request):
-                data, uploads = await _form(request)
-            else:
-                data, uploads = await request.body(), []
+            return await _form(request) if has_images(request) else (await _json(request), [])
     except TimeoutError as exc:
-        raise UnavailableError("the request takes too long to arrive") from exc
-    return kind.model_validate_json(data or b"{}"), uploads
+        raise HTTPException(408, "the request takes too long to arrive") from exc
 
 
-async def _form(request: Request) -> tuple[bytes, list[tuple[str, bytes]]]:
+async def _json(request: Request) -> bytes:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_JSON:
+            raise HTTPException(413, f"the JSON is larger than {MAX_JSON} bytes")
+    return bytes(data)
+
+
+async def _form(request: Request) -> tuple[bytes, Uploads]:
     try:
         parser = _InMemory(request.headers, request.stream(), max_files=MAX_PARTS, max_fields=MAX_PARTS)
         form = await parser.parse()
@@ -61,7 +67,7 @@ async def _form(request: Request) -> tuple[bytes, list[tuple[str, bytes]]]:
         raise UsageError(f"{len(parts)} parts in the form; at most {MAX_PARTS}")
     for name, part in parts:
         content = await part.read() if isinstance(part, UploadFile) else part.encode()
-        if name == PARAMETERS:
+        if name == PARAMETERS and len(content) <= MAX_JSON:
             data = content
         elif name == IMAGE and isinstance(part, UploadFile):
             uploads.append((part.filename or f"image:{len(uploads)}", content))
@@ -71,7 +77,7 @@ async def _form(request: Request) -> tuple[bytes, list[tuple[str, bytes]]]:
 
 
 def description(kind: type[BaseModel]) -> dict[str, Any]:
-    """What OpenAPI says of a body that `read` reads."""
+    """What OpenAPI says of such a body."""
     schema = kind.model_json_schema()
     image = {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": MAX_IMAGES}
     form = {"type": "object", "properties": {PARAMETERS: schema, IMAGE: image}}

@@ -18,9 +18,10 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.library.library import Library
 from clipsearch.serve import schema
 from clipsearch.serve.api import find
-from clipsearch.serve.problems import of_error, of_invalid, problem
+from clipsearch.serve.problems import of_exception, problem
+from clipsearch.serve.responses import not_modified
 from clipsearch.serve.service import Service
-from clipsearch.serve.thumbnails import Thumbnails, is_current
+from clipsearch.serve.thumbnails import Thumbnails
 from clipsearch.types import Hit, QueryResult
 
 _HERE = Path(__file__).parent
@@ -60,16 +61,14 @@ def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
     @pages.get("/")
     async def search(request: Request) -> Response:
         try:
-            asked = schema.read_parameters(PageSearch, request.query_params.multi_items())
-            if not asked.q.strip():
+            params = schema.from_query(PageSearch, request.query_params.multi_items())
+            if not params.q.strip():
                 return _page(request, is_loading=service.model == "loading")
-            async with service.search.place() as place:
+            async with service.search.slot() as slot:
                 await service.wait_for_model()
-                return await place.run(partial(_found, request, asked, thumbnails))
-        except ValidationError as exc:
-            refusal = of_invalid(exc.errors())
-        except ClipsearchError as exc:
-            refusal = of_error(exc)
+                return await slot.run(partial(_found, request, params, thumbnails))
+        except (ValidationError, ClipsearchError) as exc:
+            refusal = of_exception(exc)
         page = _page(request, refusal.status_code, problem=json.loads(bytes(refusal.body))["detail"])
         page.headers.update({name: value for name, value in refusal.headers.items() if name == "retry-after"})
         return page
@@ -78,26 +77,27 @@ def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
     async def asset(request: Request, name: str) -> Response:
         if name not in _ASSETS:
             return problem(404, "There is no such file.")
-        headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(_ASSETS[name]).hexdigest()}"'}
-        if is_current(request, headers["ETag"]):
-            return Response(status_code=304, headers=headers)
+        etag = f'"{hashlib.sha256(_ASSETS[name]).hexdigest()}"'
+        if unchanged := not_modified(request, etag):
+            return unchanged
+        headers = {"Cache-Control": "private, no-cache", "ETag": etag}
         return Response(_ASSETS[name], headers=headers, media_type=_TYPES[name.rpartition(".")[2]])
 
     return pages
 
 
-def _found(request: Request, asked: PageSearch, thumbnails: Thumbnails, library: Library) -> Response:
+def _found(request: Request, params: PageSearch, thumbnails: Thumbnails, library: Library) -> Response:
     """The page with the answer to a search. Raises what `Library.query` raises."""
-    result = find(library, asked)
+    result = find(library, params)
     cards = [_card(hit, thumbnails, library) for hit in result]
     return _page(
         request,
         result=result,
         cards=cards,
-        page=asked.page,
-        first=asked.k * (asked.page - 1) + 1,
-        before=_link(request, page=asked.page - 1) if asked.page > 1 else "",
-        after=_link(request, page=asked.page + 1) if len(result) >= asked.k else "",
+        page=params.page,
+        first=params.k * (params.page - 1) + 1,
+        before=_link(request, page=params.page - 1) if params.page > 1 else "",
+        after=_link(request, page=params.page + 1) if len(result) >= params.k else "",
         everything=_link(request, relevant="false"),
     )
 
@@ -106,7 +106,7 @@ def _card(hit: Hit, thumbnails: Thumbnails, library: Library) -> Card:
     width, height = hit.width or _SIDE, hit.height or _SIDE
     scale = min(1.0, _SIDE / max(width, height))
     digest = library.digest(hit.id) if hit.offline else None
-    is_shown = not hit.offline or (digest is not None and thumbnails.kept(digest, _SIDE) is not None)
+    is_shown = not hit.offline or (digest is not None and thumbnails.get(digest, _SIDE) is not None)
     return Card(hit, max(1, round(width * scale)), max(1, round(height * scale)), is_shown)
 
 
@@ -120,7 +120,7 @@ def _page(request: Request, status: int = 200, *, result: QueryResult | None = N
     given = request.query_params
     text = _TEMPLATE.render(
         query=given.get("q", ""),
-        is_relevant=given.get("relevant", "") not in ("", "false", "0"),
+        is_relevant=given.get("relevant", "").lower() in ("true", "1", "on", "yes", "t", "y"),
         others=[(name, value) for name, value in given.multi_items() if name not in _OWN],
         side=_SIDE,
         result=result,

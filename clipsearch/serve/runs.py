@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
@@ -28,11 +28,15 @@ MAX_STREAMS = 32
 
 
 class Runs:
-    """The index run of a server, of which the last one is remembered. `stopping` ends it, and all streams."""
+    """The index run of a server, of which the last one is remembered. `stopping` ends it, and all streams.
 
-    def __init__(self, library: Library, stopping: threading.Event) -> None:
+    `switched` is called after a run that has made another encoder the active one.
+    """
+
+    def __init__(self, library: Library, stopping: threading.Event, switched: Callable[[], None]) -> None:
         self._library = library
         self._stopping = stopping
+        self._switched = switched
         self._stopped = threading.Event()
         self._run: Future[IndexReport] | None = None
         self._progress: Progress | None = None
@@ -116,8 +120,8 @@ class Runs:
         try:
             with self._library.reader() as library:
                 report = library.index(progress=show, stop=lambda: self._stopped.is_set() or self._stopping.is_set())
-                if report.switched:
-                    library.warm_up()
+            if report.switched:
+                self._switched()
         except BaseException as exc:
             run.set_exception(exc)
         else:

@@ -1,4 +1,4 @@
-"""The library that a server keeps open: its lanes, and its model, which loads once and in the background."""
+"""The library that a server keeps open: the threads that answer, and its model, which loads in the background."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import threading
 from typing import Literal
 
 from clipsearch.errors import ClipsearchError
+from clipsearch.export.json import clean
 from clipsearch.library.library import Library
-from clipsearch.serve.lanes import Lane
+from clipsearch.serve.executors import BoundedExecutor
 from clipsearch.serve.problems import UnavailableError
 from clipsearch.serve.runs import Runs
 
@@ -30,18 +31,24 @@ class Service:
     def __init__(self, library: Library, *, may_index: bool) -> None:
         self.library = library
         self.may_index = may_index
-        self.search = Lane("search", library.reader, threads=max(2, os.cpu_count() or 1), waiting=WAITING)
-        self.decode = Lane("decode", library.reader, threads=DECODES, waiting=DECODES_WAITING)
+        self.search = BoundedExecutor("search", library.reader, threads=max(2, os.cpu_count() or 1), waiting=WAITING)
+        self.decode = BoundedExecutor("decode", library.reader, threads=DECODES, waiting=DECODES_WAITING)
         self.model: Literal["loading", "ready", "failed"] = "loading"
         self.model_reason: str | None = None
         self.stopping = threading.Event()
-        self.runs = Runs(library, self.stopping)
+        self.runs = Runs(library, self.stopping, switched=self._load)
         self._loaded = asyncio.Event()
 
     def start(self) -> None:
         """Load the model, beside the event loop that this is called in."""
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._load, args=(loop,), name="model", daemon=True).start()
+
+        def load() -> None:
+            self._load()
+            with contextlib.suppress(RuntimeError):  # The server has stopped meanwhile.
+                loop.call_soon_threadsafe(self._loaded.set)
+
+        threading.Thread(target=load, name="model", daemon=True).start()
 
     async def wait_for_model(self) -> None:
         """Wait until the model is loaded, or has failed to: a search then says why. Raises UnavailableError."""
@@ -58,17 +65,14 @@ class Service:
     def close(self) -> None:
         """Wait for the last search and the batch of an index run, then close the library."""
         self.runs.wait()
-        for lane in (self.search, self.decode):
-            lane.close()
+        for executor in (self.search, self.decode):
+            executor.close()
         self.library.close()
 
-    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _load(self) -> None:
         try:
             self.library.warm_up()
-            self.model = "ready"
+            self.model, self.model_reason = "ready", None
         except Exception as exc:
             why = str(exc) if isinstance(exc, ClipsearchError) else f"unexpected {type(exc).__name__}"
-            self.model, self.model_reason = "failed", why
-        finally:
-            with contextlib.suppress(RuntimeError):  # The server has stopped meanwhile.
-                loop.call_soon_threadsafe(self._loaded.set)
+            self.model, self.model_reason = "failed", clean(why)

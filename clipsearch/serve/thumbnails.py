@@ -23,13 +23,13 @@ from fastapi import APIRouter, Query, Request, Response
 from clipsearch.display.thumbnails import first_upright, jpeg
 from clipsearch.encoders.cache import cache_dir
 from clipsearch.errors import ImageError
-from clipsearch.export.json import clean
 from clipsearch.files import TEMPORARY
 from clipsearch.images.open import READER_REVISION
 from clipsearch.images.workers import Workers, shared
 from clipsearch.library.library import Library
-from clipsearch.serve.api import ImageId, problems, unknown
-from clipsearch.serve.problems import UnavailableError, problem
+from clipsearch.serve.images import ImageId
+from clipsearch.serve.problems import UnavailableError, of_error, problem
+from clipsearch.serve.responses import no_such_image, not_modified, problems
 from clipsearch.serve.service import DECODES, WAITING, Service
 
 SIDES = (160, 320, 640, 1600)
@@ -62,12 +62,6 @@ def _name(digest: bytes, side: int) -> str:
     return f"{digest.hex()}-{side}-{REVISION}"
 
 
-def is_current(request: Request, etag: str) -> bool:
-    """Whether the client has this version already: it need not be sent."""
-    tags = [tag.strip().removeprefix("W/") for tag in ",".join(request.headers.getlist("if-none-match")).split(",")]
-    return etag in tags or tags == ["*"]
-
-
 class Thumbnails:
     """The thumbnails that were made so far, and those that are made now. Several threads may use it.
 
@@ -91,7 +85,7 @@ class Thumbnails:
         self._lock = threading.Lock()
         self._trimming = threading.Lock()
 
-    def held(self, digest: bytes, side: int) -> bytes | None:
+    def from_memory(self, digest: bytes, side: int) -> bytes | None:
         """A thumbnail from memory: takes no time."""
         name = _name(digest, side)
         with self._lock:
@@ -99,9 +93,9 @@ class Thumbnails:
                 self._held.move_to_end(name)
         return data
 
-    def kept(self, digest: bytes, side: int) -> bytes | None:
+    def get(self, digest: bytes, side: int) -> bytes | None:
         """A thumbnail from memory or disk."""
-        if (data := self.held(digest, side)) is not None:
+        if (data := self.from_memory(digest, side)) is not None:
             return data
         name = _name(digest, side)
         try:
@@ -114,7 +108,7 @@ class Thumbnails:
             _touch(self._folder / name)
         except OSError:
             return None
-        self._hold(name, data)
+        self._put_memory(name, data)
         return data
 
     def make(self, digest: bytes, side: int, paths: Iterable[str]) -> bytes:
@@ -127,12 +121,12 @@ class Thumbnails:
         found = self._workers.do(functools.partial(first_upright, tuple(paths), side, digest=digest))
         data = jpeg(Image.fromarray(found.pixels))
         name = _name(digest, side)
-        self._hold(name, data)
+        self._put_memory(name, data)
         with contextlib.suppress(OSError):
-            self._keep(name, data)
+            self._put_disk(name, data)
         return data
 
-    def _hold(self, name: str, data: bytes) -> None:
+    def _put_memory(self, name: str, data: bytes) -> None:
         """Put a small thumbnail into memory, in place of those used longest ago."""
         if len(data) > _SMALL:
             return
@@ -147,7 +141,7 @@ class Thumbnails:
         status = self._folder.stat()
         return status.st_uid == os.geteuid() and not status.st_mode & 0o077
 
-    def _keep(self, name: str, data: bytes) -> None:
+    def _put_disk(self, name: str, data: bytes) -> None:
         """Put a thumbnail on disk. Raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._is_private():
@@ -214,24 +208,24 @@ def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
     """The route of thumbnails below /api/v1. What several requests want is read or decoded once."""
     api = APIRouter()
     described: dict[int | str, Any] = {200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not modified"}}
-    coming: dict[str, asyncio.Task[bytes]] = {}
-    turns = asyncio.Semaphore(DECODES)
+    in_flight: dict[str, asyncio.Task[bytes]] = {}
+    decoding = asyncio.Semaphore(DECODES)
 
     async def load(digest: bytes, side: int, number: int) -> bytes:
-        data = await service.search.run(lambda _: thumbnails.kept(digest, side))
+        data = await asyncio.to_thread(thumbnails.get, digest, side)
         if data is None:
-            async with turns:  # A proxy asks for a whole page at once; waiting here leaves the lane to uploads.
+            async with decoding:  # A proxy asks for a whole page at once; waiting here leaves the executor to uploads.
                 data = await service.decode.run(functools.partial(_made, thumbnails, digest, side, number))
         return data
 
     async def loaded(digest: bytes, side: int, number: int) -> bytes:
         name = etag(digest, side)
-        if name not in coming:
-            if len(coming) >= WAITING:
+        if name not in in_flight:
+            if len(in_flight) >= WAITING:
                 raise UnavailableError("too many thumbnails at a time", advice="try again in a second")
-            coming[name] = asyncio.create_task(load(digest, side, number))
-            coming[name].add_done_callback(lambda _: coming.pop(name))
-        return await asyncio.shield(coming[name])
+            in_flight[name] = asyncio.create_task(load(digest, side, number))
+            in_flight[name].add_done_callback(lambda _: in_flight.pop(name))
+        return await asyncio.shield(in_flight[name])
 
     @api.get("/images/{number}/thumbnail", response_class=Response, responses=problems() | described)
     async def thumbnail(
@@ -240,18 +234,17 @@ def routes(service: Service, thumbnails: Thumbnails) -> APIRouter:
         """The image, upright, in sRGB and without metadata, at most `side` pixels wide and high."""
         if side not in SIDES:
             return problem(422, f"side: must be one of {', '.join(map(str, SIDES))}", exit_code=2)
-        digest = service.library.digest(number)
+        digest = await asyncio.to_thread(service.library.digest, number)
         if digest is None:
-            return unknown(number)
+            return no_such_image(number)
         name = etag(digest, side)
-        headers = {"Cache-Control": "private, no-cache", "ETag": name}
-        if is_current(request, name):
-            return Response(status_code=304, headers=headers)
+        if unchanged := not_modified(request, name):
+            return unchanged
         try:
-            data = thumbnails.held(digest, side) or await loaded(digest, side, number)
+            data = thumbnails.from_memory(digest, side) or await loaded(digest, side, number)
         except ImageError as exc:
-            return problem(404, clean(str(exc)) or "", exit_code=exc.exit_code)
-        return Response(data, headers=headers, media_type="image/jpeg")
+            return of_error(exc, status=404)
+        return Response(data, headers={"Cache-Control": "private, no-cache", "ETag": name}, media_type="image/jpeg")
 
     return api
 

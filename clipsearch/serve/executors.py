@@ -1,4 +1,4 @@
-"""Bounded work beside the event loop: threads that each have a reader of the library, and room for a few waiters."""
+"""Work beside the event loop: bounded pools of threads that each have a reader of the library."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from clipsearch.serve.problems import UnavailableError
 Answer = TypeVar("Answer")
 
 
-class Lane:
-    """Up to `threads` pieces of work at a time and `waiting` more; what comes on top is refused.
+class BoundedExecutor:
+    """Up to `threads` pieces of work at a time, and `waiting` more; further requests are refused.
 
     `reader` opens the library for one thread. To be used from one event loop.
     """
@@ -29,24 +29,24 @@ class Lane:
         self._readers: list[Library] = []
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[Place]:
-        """A place in the lane, for requests whose body is read only once there is room. Raises UnavailableError."""
+    async def slot(self) -> AsyncIterator[Slot]:
+        """Room for one piece of work, before what it needs is read or waited for. Raises UnavailableError."""
         if not self._free:
             raise UnavailableError("too many requests at a time", advice="try again in a second")
         self._free -= 1
-        place = Place(self)
+        slot = Slot(self)
         try:
-            yield place
+            yield slot
         finally:
-            if place.running is None or place.running.done():
+            if slot.running is None or slot.running.done():
                 self._leave()
-            else:  # The client is gone, and a thread is still at it.
-                place.running.add_done_callback(self._leave)
+            else:  # The client is gone, and a thread is still running.
+                slot.running.add_done_callback(self._leave)
 
     async def run(self, work: Callable[[Library], Answer]) -> Answer:
         """Do a piece of work in one of the threads. Raises UnavailableError, and what the work raises."""
-        async with self.place() as place:
-            return await place.run(work)
+        async with self.slot() as slot:
+            return await slot.run(work)
 
     def close(self) -> None:
         """Wait for the work at hand, then close the readers."""
@@ -67,14 +67,14 @@ class Lane:
         return work(self._local.reader)
 
 
-class Place:
-    """One place in a lane."""
+class Slot:
+    """Room for one piece of work."""
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
+    def __init__(self, executor: BoundedExecutor) -> None:
+        self._executor = executor
         self.running: asyncio.Future[Any] | None = None
 
     async def run(self, work: Callable[[Library], Answer]) -> Answer:
-        """Do a piece of work in one of the lane's threads. It goes on if the caller is cancelled."""
-        self.running = future = self._lane.submit(work)
+        """Do it in one of the threads; it goes on if the caller is cancelled."""
+        self.running = future = self._executor.submit(work)
         return await asyncio.shield(future)
