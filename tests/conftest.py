@@ -60,6 +60,7 @@ class Cli:
             "HF_HOME": str(home / "huggingface"),
             "HF_HUB_OFFLINE": "1",
             "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(home),
             "OMP_NUM_THREADS": "2",
             "PYTHONUTF8": "1",
         }

@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class Query:
         put.chdir(folder)
         for name in ("CLIPSEARCH_INDEX", "CLIPSEARCH_SERVER", "CLIPSEARCH_TOKEN"):
             put.delenv(name, raising=False)
-        for name in ("CLIPSEARCH_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HOME"):
+        for name in ("CLIPSEARCH_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HOME", "XDG_RUNTIME_DIR"):
             put.setenv(name, cli.env[name])
 
     def __call__(self, *arguments: str | bytes, **env: str) -> Ran:
@@ -360,6 +361,62 @@ def test_a_token_is_found(query: Query, cli: Cli, folder: Path, tmp_path: Path) 
         assert (odd.code, odd.out) == (2, b"") and odd.err.count("\n") == 1
 
 
+def test_a_token_is_not_for_another_program_on_the_same_port(query: Query, cli: Cli, folder: Path) -> None:
+    with served(cli, folder, "--token") as running:
+        port, token = running.url.port, running.address.partition("token=")[2]
+        for host, at in (("::1", f"[::1]:{port}"), ("127.0.0.2", f"127.0.0.2:{port}")):
+            with impostor(response("401 Unauthorized"), host=host, port=port) as other:
+                ran = query("a cat", "--server", f"http://{at}/")
+            assert ran.code == 1 and "needs a token" in ran.err and len(other.requests) == 1
+            assert token.encode() not in other.requests[0] and b"authorization" not in other.requests[0].lower()
+        assert query("a cat", "--server", str(running.url)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("localhost", None)]
+)
+def test_the_printed_address_is_the_one_that_the_server_listens_on(
+    query: Query, cli: Cli, folder: Path, host: str, shown: str | None
+) -> None:
+    with served(cli, folder, "--token", "--host", host) as running:
+        assert running.address.startswith(f"http://{shown}:" if shown else ("http://127.0.0.1:", "http://[::1]:"))
+        assert query("a cat", "--server", str(running.url)).code == 0  # with the token from the file
+
+
+def test_a_name_of_the_server_is_in_the_printed_address(cli: Cli, folder: Path) -> None:
+    with served(cli, folder, "--host", "0.0.0.0", "--allow-host", "nas.local", "--allow-host", "nas") as running:
+        assert running.address.startswith("http://nas.local:")
+
+
+def test_a_token_from_the_variable_is_not_printed(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "serve.err").unlink(missing_ok=True)
+    monkeypatch.setitem(cli.env, "CLIPSEARCH_TOKEN", "t" * 43)
+    with served(cli, folder, "--token") as running:
+        assert running.address == str(running.url)
+        assert running.get("status").status_code == 401
+        assert running.client.get("/", params={"token": "t" * 43}).status_code == 303
+    written = (folder / "serve.err").read_text()
+    assert "note: the token is the one in $CLIPSEARCH_TOKEN" in written and "t" * 43 not in written
+    with served(cli, folder):  # It requires none.
+        pass
+    assert (folder / "serve.err").read_text().count("CLIPSEARCH_TOKEN") == 1
+
+
+def test_the_token_is_withdrawn_before_the_port_is_free(cli: Cli, folder: Path) -> None:
+    with served(cli, folder, "--token") as running:
+        address = (running.url.host, running.url.port)
+        path = Path(cli.env["XDG_RUNTIME_DIR"]) / "clipsearch" / f"{running.url.host}:{running.url.port}"
+        assert path.exists()
+        with socket.create_connection(address) as waiting:  # for the end of its request, which the server awaits
+            waiting.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+            running.process.send_signal(signal.SIGTERM)
+            with suppress(ConnectionRefusedError):
+                while True:
+                    socket.create_connection(address).close()
+            assert not path.exists()
+        assert running.process.wait(5) == 0
+
+
 # Other programs at the address
 
 
@@ -375,11 +432,12 @@ def problem(status: str, *headers: str, **members: Any) -> bytes:
 class Impostor:
     """Sends the given bytes, one of them for each connection and the last one again and again."""
 
-    def __init__(self, *answers: bytes, hold: bool = False) -> None:
+    def __init__(self, *answers: bytes, hold: bool = False, host: str = "127.0.0.1", port: int = 0) -> None:
         self.requests: list[bytes] = []
         self._answers = list(answers)
         self._hold = hold
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve)
@@ -414,14 +472,14 @@ class Impostor:
 
     def close(self) -> None:
         self._ended.set()
-        socket.create_connection(self._listener.getsockname()).close()
+        socket.create_connection(self._listener.getsockname()[:2]).close()
         self._thread.join()
         self._listener.close()
 
 
 @contextmanager
-def impostor(*answers: bytes, hold: bool = False) -> Iterator[Impostor]:
-    running = Impostor(*answers, hold=hold)
+def impostor(*answers: bytes, **options: Any) -> Iterator[Impostor]:
+    running = Impostor(*answers, **options)
     try:
         yield running
     finally:

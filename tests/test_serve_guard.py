@@ -698,6 +698,8 @@ def test_errors_of_the_library_are_problems(error: UsageError, status: int) -> N
 
 # The token's file
 
+HERE = ("127.0.0.1", 8000)
+
 
 @pytest.fixture
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -720,7 +722,6 @@ def test_the_token_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         assert token.server_token() == good
     for bad in (
         "short",
-        "a1" * 15,
         "x" * 21,
         "x" * 30 + " ",
         "x" * 30 + "\n",
@@ -754,78 +755,72 @@ def test_what_is_loopback() -> None:
 
 
 def test_programs_of_the_same_user_find_the_token(runtime: Path) -> None:
-    assert token.find("http://localhost:8000") is None
-    with token.publish(8000, TOKEN) as path:
-        assert path == runtime / "clipsearch" / "8000"
+    path = runtime / "clipsearch" / "127.0.0.1:8000"
+    assert token.find(*HERE) is None
+    with token.publish(*HERE, TOKEN):
         assert path.stat().st_mode & 0o7777 == 0o600 and path.parent.stat().st_mode & 0o7777 == 0o700
-        for url in (
-            "http://localhost:8000",
-            "http://127.0.0.1:8000/x",
-            "http://[::1]:8000/",
-            "http://u@LOCALHOST:8000",
-        ):
-            assert token.find(url) == TOKEN, url
-        for url in (
-            "http://localhost:8001",
-            "http://localhost",
-            "http://example.org:8000",
-            "http://localhost@e.org:8000",
-        ):
-            assert token.find(url) is None, url
-        for url in (
-            "",
-            "localhost:8000",
-            "http://localhost:x",
-            "http://[::1:8000",
-            "http://localhost:99999",
-            "http://",
-        ):
-            assert token.find(url) is None, url
+        assert token.find(*HERE) == TOKEN
+        for other in (("::1", 8000), ("127.0.0.2", 8000), ("127.0.0.1", 8001), ("192.0.2.1", 8000), ("", 8000)):
+            assert token.find(*other) is None, other
+        with token.publish("::1", 8000, "y" * 43):
+            assert (token.find(*HERE), token.find("::1", 8000)) == (TOKEN, "y" * 43)
     assert not list(path.parent.iterdir())
 
 
-def test_the_environment_comes_first(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPSEARCH_TOKEN", "another")
-    with token.publish(8000, TOKEN):
-        assert token.find("http://localhost:8000") == token.find("https://example.org/photos") == "another"
+@pytest.mark.parametrize(
+    ("bound", "found", "others"),
+    [
+        ("0.0.0.0", "127.0.0.1", ("::1", "127.0.0.2", "0.0.0.0")),
+        ("::", "::1", ("127.0.0.1", "::", "::ffff:127.0.0.1")),
+        ("127.0.0.2", "127.0.0.2", ("127.0.0.1", "::1")),
+        ("192.0.2.1", None, ("127.0.0.1", "::1", "192.0.2.1")),
+    ],
+)
+def test_the_token_is_for_the_address_that_the_server_listens_on(
+    runtime: Path, bound: str, found: str | None, others: tuple[str, ...]
+) -> None:
+    with token.publish(bound, 8000, TOKEN):
+        assert found is None or token.find(found, 8000) == TOKEN
+        assert [other for other in others if token.find(other, 8000)] == []
 
 
 def test_the_token_is_withdrawn_when_the_server_fails(runtime: Path) -> None:
-    with pytest.raises(KeyError), token.publish(8000, TOKEN) as path:
+    with pytest.raises(KeyError), token.publish(*HERE, TOKEN):
         raise KeyError
-    assert path is not None and not path.exists()
+    assert not list((runtime / "clipsearch").iterdir())
 
 
 HOLD = """
 import sys, time
 from clipsearch.serve import token
-with token.publish(8000, sys.argv[1]) as path:
-    print(path, flush=True)
+with token.publish("127.0.0.1", 8000, sys.argv[1]):
+    print("held", flush=True)
     time.sleep(600)
 """
 
 
 def test_the_file_of_a_killed_server_counts_for_nothing_and_is_replaced(runtime: Path) -> None:
+    path = runtime / "clipsearch" / "127.0.0.1:8000"
     killed = subprocess.Popen([sys.executable, "-c", HOLD, "x" * 43], stdout=subprocess.PIPE)
     with killed:
-        assert killed.stdout is not None
-        path = Path(killed.stdout.readline().decode().strip())
-        assert token.find("http://localhost:8000") == "x" * 43
+        assert killed.stdout is not None and killed.stdout.readline() == b"held\n"
+        assert token.find(*HERE) == "x" * 43
         killed.kill()
-    assert path.exists() and token.find("http://localhost:8000") is None
-    with token.publish(8000, TOKEN):
-        assert token.find("http://localhost:8000") == TOKEN
+    assert path.exists() and token.find(*HERE) is None
+    with token.publish(*HERE, TOKEN):
+        assert token.find(*HERE) == TOKEN
     assert not path.exists()
 
 
 def test_a_server_removes_only_its_own_file(runtime: Path) -> None:
-    with token.publish(8000, TOKEN) as first, contextlib.ExitStack() as later:
-        later.enter_context(token.publish(8000, "y" * 43))
-        assert token.find("http://localhost:8000") == "y" * 43
+    path = runtime / "clipsearch" / "127.0.0.1:8000"
+    with token.publish(*HERE, TOKEN), contextlib.ExitStack() as later:
+        later.enter_context(token.publish(*HERE, "y" * 43))
+        assert token.find(*HERE) == "y" * 43
         kept = later.pop_all()
-    assert first is not None and first.exists() and token.find("http://localhost:8000") == "y" * 43
+    assert path.exists() and token.find(*HERE) == "y" * 43
     kept.close()
-    assert not first.exists()
+    assert not path.exists()
 
 
 def locked_file(path: Path, mode: int = 0o600) -> contextlib.ExitStack:
@@ -841,36 +836,36 @@ def locked_file(path: Path, mode: int = 0o600) -> contextlib.ExitStack:
 
 
 def test_files_that_others_can_read_or_place_are_not_believed(runtime: Path, tmp_path: Path) -> None:
-    path = runtime / "clipsearch" / "8000"
+    path = runtime / "clipsearch" / "127.0.0.1:8000"
     with locked_file(path):
-        assert token.find("http://localhost:8000") == TOKEN
+        assert token.find(*HERE) == TOKEN
         for mode in (0o640, 0o604, 0o620, 0o602):
             path.chmod(mode)
-            assert token.find("http://localhost:8000") is None, oct(mode)
+            assert token.find(*HERE) is None, oct(mode)
         path.chmod(0o600)
         for mode in (0o750, 0o701, 0o777):
             path.parent.chmod(mode)
-            assert token.find("http://localhost:8000") is None, oct(mode)
+            assert token.find(*HERE) is None, oct(mode)
     path.parent.chmod(0o700)
     path.unlink()
-    with locked_file(tmp_path / "elsewhere" / "8000"):
-        path.symlink_to(tmp_path / "elsewhere" / "8000")
-        assert token.find("http://localhost:8000") is None
+    with locked_file(tmp_path / "elsewhere" / "127.0.0.1:8000"):
+        path.symlink_to(tmp_path / "elsewhere" / "127.0.0.1:8000")
+        assert token.find(*HERE) is None
         path.unlink()
         path.parent.rmdir()
         path.parent.symlink_to(tmp_path / "elsewhere")
-        assert token.find("http://localhost:8000") is None
+        assert token.find(*HERE) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 40, b"x" * 40 + b"\r\nX: y", b"x" * 2000])
 def test_a_file_without_a_token(runtime: Path, content: bytes) -> None:
-    path = runtime / "clipsearch" / "8000"
+    path = runtime / "clipsearch" / "127.0.0.1:8000"
     with locked_file(path):
         path.write_bytes(content)
-        assert token.find("http://localhost:8000") is None
+        assert token.find(*HERE) is None
     path.unlink()
     os.mkfifo(path, 0o600)
-    assert token.find("http://localhost:8000") is None
+    assert token.find(*HERE) is None
 
 
 def test_links_in_the_way_are_not_written_through(runtime: Path, tmp_path: Path) -> None:
@@ -878,26 +873,30 @@ def test_links_in_the_way_are_not_written_through(runtime: Path, tmp_path: Path)
     victim.write_text("precious")
     folder = runtime / "clipsearch"
     folder.mkdir(mode=0o700)
-    (folder / "8000").symlink_to(victim)
-    with token.publish(8000, TOKEN) as path:
-        assert path is not None and not path.is_symlink() and token.find("http://localhost:8000") == TOKEN
+    (folder / "127.0.0.1:8000").symlink_to(victim)
+    with token.publish(*HERE, TOKEN):
+        assert not (folder / "127.0.0.1:8000").is_symlink() and token.find(*HERE) == TOKEN
     assert victim.read_text() == "precious" and victim.exists()
 
 
-def test_without_a_runtime_directory_the_cache_has_the_file(
+def test_without_a_runtime_directory_a_temporary_folder_has_the_file(
     runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (runtime / "clipsearch").symlink_to(tmp_path)
-    with token.publish(8000, TOKEN) as path:
-        assert path == tmp_path / "cache" / "serve" / "8000" and path.parent.stat().st_mode & 0o777 == 0o700
-        assert token.find("http://localhost:8000") == TOKEN
-    monkeypatch.setenv("CLIPSEARCH_CACHE", "/dev/null/x")
-    with token.publish(8000, TOKEN) as path:
-        assert path is None
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    folder = tmp_path / f"clipsearch-{os.geteuid()}"
+    with token.publish(*HERE, TOKEN):
+        assert (folder / "127.0.0.1:8000").exists() and folder.stat().st_mode & 0o777 == 0o700
+        assert token.find(*HERE) == TOKEN
+        folder.chmod(0o755)
+        assert token.find(*HERE) is None
+    monkeypatch.setenv("TMPDIR", "/dev/null/x")
+    with token.publish(*HERE, TOKEN):
+        assert token.find(*HERE) is None
 
 
 def test_a_client_finds_the_token_without_a_web_framework() -> None:
-    code = "import sys; from clipsearch.serve import token; token.find('http://localhost:1'); print(*sys.modules)"
+    code = "import sys; from clipsearch.serve import token; token.find('127.0.0.1', 1); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert not loaded & {"starlette", "fastapi", "uvicorn", "pydantic", "secrets", "numpy"}

@@ -173,16 +173,12 @@ class Server:
         return self._asked("POST", "search", data, {"Content-Type": content_type, "X-Clipsearch": "1"}).body
 
     def _asked(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}) -> _Answer:
-        """A successful answer; asked again while the server is busy, and with the token if it wants one."""
+        """A successful answer; asked again while the server is busy."""
         until = time.monotonic() + _PATIENCE_S
         while True:
-            authorization = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
-            answer = self._exchanged(method, path, body, {**headers, **authorization})
+            answer = self._exchanged(method, path, body, headers)
             if answer.status == 200:
                 return answer
-            if answer.status == 401 and self._token is None and (found := tokens.find(self.url)):
-                self._use_token(found, "its token file")
-                continue
             pause = _seconds(answer.headers.get("Retry-After"))
             if answer.status != 503 or pause is None or time.monotonic() + pause > until:
                 raise self._refusal(answer)
@@ -198,9 +194,11 @@ class Server:
         try:
             connection.connect()
             timer = _Timer(connection.sock)
+            if token := self._token or tokens.find(*connection.sock.getpeername()[:2]):
+                headers = {**headers, "Authorization": f"Bearer {token}"}
             # It may refuse a request before it has all of it.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request(method, f"{self._path}/api/v1/{path}", body, dict(headers))
+                connection.request(method, f"{self._path}/api/v1/{path}", body, headers)
             response = connection.getresponse()
             if (response.length or 0) <= _MAX_ANSWER:
                 data = response.read(_MAX_ANSWER + 1)
@@ -251,7 +249,7 @@ class Server:
             had = f"does not accept the token from {self._token_from}" if self._token else "needs a token"
             return _error(f"{self.url} {had}; set ${tokens.VARIABLE} to the one that `clipsearch serve` showed")
         if 300 <= status < 400 and (location := answer.headers.get("Location")):
-            return _error(f"{self.url} redirects to {location}, which is not followed; give the address that is meant")
+            return _error(f"{self.url} redirects to {location}, which is not followed; use that address")
         found = answers.problem(answer.body) if answer.headers.get_content_type() == answers.PROBLEM else None
         if found is None and status == 413:
             return _error(f"the pictures are too large for a proxy at {self.url}; give smaller copies")

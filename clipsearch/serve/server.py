@@ -31,8 +31,8 @@ CLOSING_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """host, port: where to listen; port 0 takes a free one. read_only: no index runs; allow_index: also those that
-    another machine starts. allow_host: more names by which the server is reached. root_path: the path at which a proxy
+    """host, port: where to listen; port 0 takes a free one. read_only: no index runs; allow_index: index runs even
+    if other machines can reach the server. allow_host: more names by which the server is reached. root_path: the path at which a proxy
     shows it. behind_proxy: believe a proxy's headers. token: require one on loopback, too.
     """
 
@@ -50,23 +50,30 @@ class Settings:
         """Whether only this machine can reach the server."""
         return tokens.is_loopback(self.host) and not self.behind_proxy
 
-    @property
-    def shown_host(self) -> str:
-        """A name by which the server is reached, for a URL."""
-        if self.host in ("0.0.0.0", "::"):
-            return next(iter(self.allow_host), "localhost")
-        return f"[{self.host}]" if ":" in self.host else self.host
+    def shown_host(self, bound: str) -> str:
+        """A name for a URL by which the server is reached, which listens on the address `bound`.
+
+        It is not `localhost`: that may also be an address on which another user's program listens.
+        """
+        reached = tokens.reached(bound)
+        if reached != bound:
+            reached = next(iter(self.allow_host), reached)
+        elif not tokens.is_loopback(self.host):
+            reached = self.host
+        return f"[{reached}]" if ":" in reached and "[" not in reached else reached
 
 
-def serve(folder: PathLike, settings: Settings, options: EncoderOptions, *, ready: Callable[[str], None]) -> None:
+def serve(
+    folder: PathLike, settings: Settings, options: EncoderOptions, *, ready: Callable[[str, str | None], None]
+) -> None:
     """Serve the library in `folder` until SIGINT or SIGTERM.
 
-    `ready` is called with the address to open, which contains the token if there is one. Raises UsageError where it
-    cannot listen, and what `Library.open` raises.
+    `ready` is called with its address, and the token if it requires one. Raises UsageError where it cannot listen, and
+    what `Library.open` raises.
     """
     library = Library.open(folder, options=options, serving=True)
     with contextlib.closing(_listen(settings.host, settings.port)) as listener, contextlib.ExitStack() as stack:
-        port = listener.getsockname()[1]
+        bound, port = listener.getsockname()[:2]
         secret = tokens.server_token() if settings.token or not settings.is_local else None
         policy = Policy(
             hosts=allowed_hosts(settings.host, settings.allow_host),
@@ -76,7 +83,7 @@ def serve(folder: PathLike, settings: Settings, options: EncoderOptions, *, read
             behind_proxy=settings.behind_proxy,
         )
         if secret is not None:
-            stack.enter_context(tokens.publish(port, secret))
+            stack.enter_context(tokens.publish(bound, port, secret))
         may_index = not settings.read_only and (settings.is_local or settings.allow_index)
         service = Service(library, may_index=may_index)
         config = uvicorn.Config(
@@ -90,27 +97,31 @@ def serve(folder: PathLike, settings: Settings, options: EncoderOptions, *, read
             timeout_graceful_shutdown=GRACE_S,
             ws="none",
         )
-        address = f"http://{settings.shown_host}:{port}/" + (f"?token={secret}" if secret else "")
-        asyncio.run(_Server(config, service, lambda: ready(address)).serve(sockets=[listener]))
+        stack.callback(service.stop)
+        address = f"http://{settings.shown_host(bound)}:{port}/"
+        asyncio.run(_Server(config, lambda: ready(address, secret), stack.close).serve(sockets=[listener]))
         closing = threading.Thread(target=service.close, daemon=True)
         closing.start()
         closing.join(CLOSING_S)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that tells of its start, ends streams and runs before it waits for them, and returns when stopped."""
+    """uvicorn that tells of its start and its end, before it gives up the port, and returns when stopped.
 
-    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
+    Before the end, streams and runs are stopped, for which it would wait; and the token's file is removed.
+    """
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service = service
         self._started = started
+        self._ending = ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._service.stop()
+        self._ending()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

@@ -1,9 +1,10 @@
 """The token of a server: made or taken from the environment, and published to programs of the same user.
 
-A server writes its token to a file that only its user can read, and holds a lock on it. A client reads the file only
-while it is locked: the file of a server that was killed counts for nothing, and whoever listens on its port now does
-not get its token. All files are opened relative to a folder whose owner and mode have been checked, so no other user
-can put a link or a file of theirs in the way.
+A server writes its token to a file that only its user can read, and holds a lock on it. The file is named after the
+address and port that the server listens on, and a client looks for the name of the address it is connected to: the
+token of a server on 127.0.0.1 is not for whoever listens on the same port of [::1]. It reads the file only while it is
+locked: the file of a server that was killed counts for nothing. All files are opened relative to a folder whose owner
+and mode have been checked, so no other user can put a link or a file of theirs in the way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from clipsearch.errors import UsageError
 
@@ -24,8 +24,7 @@ VARIABLE = "CLIPSEARCH_TOKEN"
 _VALID = re.compile(r"[A-Za-z0-9._~+/-]{22,512}=*")
 """What `Authorization: Bearer` can carry (RFC 6750), with 128 bits if each character has six."""
 
-_HEX = re.compile(r"[0-9A-Fa-f-]*")
-"""Characters of four bits: 128 bits are 32 of them."""
+_REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 _LOOPBACK = re.compile(r"127(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}")
 
@@ -46,10 +45,10 @@ def server_token() -> str:
     token = os.environ.get(VARIABLE, "")
     if not token:
         return new_token()
-    if not _VALID.fullmatch(token) or (_HEX.fullmatch(token) and len(token.replace("-", "")) < 32):
+    if not _VALID.fullmatch(token):
         raise UsageError(
             f"the token in ${VARIABLE} is too short, or has characters that a header cannot carry",
-            advice="use at least 22 random letters and digits, or 32 hexadecimal digits (openssl rand -hex 32)",
+            advice="use at least 22 random letters and digits, such as the output of `openssl rand -hex 32`",
         )
     return token
 
@@ -60,51 +59,47 @@ def is_loopback(host: str) -> bool:
     return name in ("localhost", "::1") or _LOOPBACK.fullmatch(name) is not None
 
 
-@contextlib.contextmanager
-def publish(port: int, token: str) -> Iterator[Path | None]:
-    """Let clients of the same user find the token while the block runs; yields the file, None if it cannot be written.
+def reached(address: str) -> str:
+    """The address at which programs on this machine reach a server that listens on `address`."""
+    return _REACHED.get(address, address)
 
-    It replaces the file of an earlier server on the port, and is removed at the end unless a later server replaced it.
+
+@contextlib.contextmanager
+def publish(address: str, port: int, token: str) -> Iterator[None]:
+    """Let clients of the same user find the token while the block runs, if there is a folder for it.
+
+    It replaces the file of an earlier server at the address, and is removed at the end unless a later one replaced it.
     """
     with contextlib.ExitStack() as stack:
-        path = None
         for folder in _folders():
             with contextlib.suppress(OSError):
-                stack.enter_context(_written(folder, str(port), token))
-                path = folder / str(port)
+                stack.enter_context(_written(folder, f"{reached(address)}:{port}", token))
                 break
-        yield path
+        yield
 
 
-def find(url: str) -> str | None:
-    """The token for a server: `$CLIPSEARCH_TOKEN`, or that of a server of the same user on this machine."""
-    if token := os.environ.get(VARIABLE):
-        return token
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:  # not a URL
-        return None
-    if not is_loopback(parts.hostname or ""):
+def find(address: str, port: int) -> str | None:
+    """The token of a server of the same user, for the peer of a connection; None if there is none."""
+    if not is_loopback(address):
         return None
     for folder in _folders():
         with contextlib.suppress(OSError), _opened(folder) as place:
-            if token := _published(place, str(port)):
+            if token := _published(place, f"{address}:{port}"):
                 return token
     return None
 
 
 def _folders() -> Iterator[Path]:
-    """Where a token's file may be: the user's runtime directory, where there is one, and the cache directory.
+    """Where a token's file may be: the user's runtime directory, or a folder for temporary files where there is none.
 
-    The client may run where the environment names no runtime directory, as in a cron job.
+    The client may run where the environment names no runtime directory, as in a cron job. None is in the home folder:
+    other machines may share that, and the address would mean another server there.
     """
-    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.geteuid()}"):
+    user = os.geteuid()
+    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{user}"):
         if os.path.isabs(base) and os.path.isdir(base):
             yield Path(base) / "clipsearch"
-    from clipsearch.encoders import cache
-
-    yield cache.cache_dir() / "serve"
+    yield Path(os.environ.get("TMPDIR") or "/tmp") / f"clipsearch-{user}"
 
 
 @contextlib.contextmanager
@@ -127,7 +122,6 @@ def _check(status: os.stat_result) -> None:
 @contextlib.contextmanager
 def _written(folder: Path, name: str, token: str) -> Iterator[None]:
     """The file with the token, locked, while the block runs. Raises OSError where it cannot be written."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     with _opened(folder) as place:

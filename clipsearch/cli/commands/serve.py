@@ -24,7 +24,9 @@ def serve(
         int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="The port; 0 takes a free one.")
     ] = 8000,
     read_only: Annotated[bool, flag("--read-only", "Do not let anyone start index runs.")] = False,
-    allow_index: Annotated[bool, flag("--allow-index", "Let other machines start index runs, too.")] = False,
+    allow_index: Annotated[
+        bool, flag("--allow-index", "Allow index runs even if other machines can reach the server.")
+    ] = False,
     allow_host: Annotated[
         Texts, value("--allow-host", "NAME", "Another name by which the server is reached; repeatable.")
     ] = None,
@@ -51,6 +53,7 @@ def serve(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Searches have a thread each.
     from clipsearch.encoders.base import EncoderOptions
     from clipsearch.serve import server
+    from clipsearch.serve.token import VARIABLE
 
     settings = server.Settings(
         host=host,
@@ -65,13 +68,18 @@ def serve(
 
     with tempfile.NamedTemporaryFile("w", suffix=".html") as page:
 
-        def ready(address: str) -> None:
+        def ready(address: str, secret: str | None) -> None:
             output.say(f"serving the library in {folder}; Ctrl-C stops it")
-            output.write(f"{address}\n")
+            with_token = f"{address}?token={secret}" if secret else address
+            if secret and os.environ.get(VARIABLE):  # It is known, and the output may be kept in a log.
+                output.note(f"the token is the one in ${VARIABLE}; add ?token=… to the address to sign in")
+                output.write(f"{address}\n")
+            else:
+                output.write(f"{with_token}\n")
             output.flush()
             if open_:
                 # Other users of the machine see the arguments of a browser, and the address may contain a token.
-                page.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">')
+                page.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={with_token}">')
                 page.flush()
                 _open(page.name)
 
