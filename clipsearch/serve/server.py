@@ -32,8 +32,8 @@ CLOSING_S = 2.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """host, port: where to listen; port 0 takes a free one. read_only: no index runs; allow_index: index runs even
-    if other machines can reach the server. allow_host: more names by which the server is reached. root_path: the path at which a proxy
-    shows it. behind_proxy: believe a proxy's headers. token: require one on loopback, too.
+    if other machines can reach the server. allow_host: more names by which the server is reached. root_path: the path
+    at which a proxy shows it. behind_proxy: believe a proxy's headers. token: require one on loopback, too.
     """
 
     host: str = "127.0.0.1"
