@@ -52,6 +52,8 @@ class Service:
 
     async def wait_for_model(self) -> None:
         """Wait until the model is loaded, or has failed to: a search then says why. Raises UnavailableError."""
+        if self._loaded.is_set():
+            return
         try:
             async with asyncio.timeout(LOADING_S):
                 await self._loaded.wait()
