@@ -146,7 +146,8 @@ def test_an_index_run_takes_no_folders(watched: Watched) -> None:
     everything = {"q": "cat", "k": 1000}
     before = watched.client.get("/api/v1/search", params=everything).json()["hits"]
     for body in ({"paths": [NAME]}, {"roots": [str(watched.folder / NAME)]}, [NAME]):
-        watched.client.post("/api/v1/index", json=body, headers=JSON)
+        assert watched.client.post("/api/v1/index", json=body, headers=JSON).status_code == 400
+    assert watched.client.post("/api/v1/index", json={}, headers=JSON).status_code == 202
     events = watched.client.get("/api/v1/index/events").text
     assert "event: finished" in events
     assert watched.client.get("/api/v1/search", params=everything).json()["hits"] == before

@@ -66,7 +66,7 @@ class Store:
     def make(self, path: Path, side: int = 160, digest: bytes | None = None) -> bytes:
         return self.thumbnails.make(digest or digest_of(path), side, (str(path),))
 
-    def kept(self, digest: bytes, side: int = 160) -> bytes | None:
+    def get(self, digest: bytes, side: int = 160) -> bytes | None:
         return self.thumbnails.get(digest, side)
 
     def files(self) -> list[Path]:
