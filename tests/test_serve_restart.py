@@ -25,8 +25,9 @@ STAY, LEAVE, COME = range(60), range(60, 90), range(90, 360)
 """Seeds of images that are in the library all the time, that are deleted, and that are added."""
 K = 40
 CLIENTS = 6
-LIVES_S = 2.5
-"""Seconds from a server's start until it is killed, while the changes go on."""
+CHANGES = 5
+LATER_S = 0.7
+"""Seconds from the start of a change until the server is killed."""
 
 
 @dataclass
@@ -75,11 +76,15 @@ def test_no_answer_is_wrong_and_only_requests_at_a_kill_fail(cli: Cli, tmp_path:
     for seed in (*STAY, *LEAVE):
         draw(photos / f"{seed}.png", seed)
 
+    begun = threading.Semaphore(0)
+
     def index(*arguments: str | Path) -> None:
+        begun.release()
         ran = cli("index", *arguments, cwd=tmp_path)
         assert ran.code == 0, ran.err
 
     index("photos", "--model", TINY)
+    begun.acquire()
     known = {str(TINY): scores(cli, tmp_path, str(TINY))}
     kills: list[tuple[float, float]] = []
     load = None
@@ -95,12 +100,13 @@ def test_no_answer_is_wrong_and_only_requests_at_a_kill_fail(cli: Cli, tmp_path:
             (photos / f"{seed}.png").unlink()
         index()
         index("--model", "builtin")
+        begun.release()
         ran = cli("prune", cwd=tmp_path)
         assert ran.code == 0, ran.err
         index("--model", TINY)
 
     changes = threading.Thread(target=change)
-    while load is None or changes.is_alive():
+    for number in range(CHANGES + 1):
         with served(cli, tmp_path, "--port", port) as server:
             if load is None:
                 port, load = str(server.url.port), Load(int(server.url.port or 0))
@@ -110,10 +116,12 @@ def test_no_answer_is_wrong_and_only_requests_at_a_kill_fail(cli: Cli, tmp_path:
                     each.start()
             else:
                 kills[-1] = (kills[-1][0], time.monotonic())
-            changes.join(LIVES_S)
-            if changes.is_alive():
+            if number < CHANGES:
+                assert begun.acquire(timeout=120)
+                time.sleep(LATER_S)
                 kills.append((time.monotonic(), 0.0))
                 continue
+            changes.join(120)
             load.ended.set()
             for each in clients:
                 each.join(60)
@@ -134,7 +142,7 @@ def test_no_answer_is_wrong_and_only_requests_at_a_kill_fail(cli: Cli, tmp_path:
         assert max(oracle[name] for name in missing) <= hits[-1][1] + 1e-6
     models = {answer["model"] for *_, answer in load.seen}
     assert models == {str(TINY), "builtin"}
-    assert len(load.seen) > 100 and len(kills) > 2
+    assert len(load.seen) > 100
 
 
 def merged(one: dict[str, dict[str, float]], other: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
