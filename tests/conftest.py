@@ -88,11 +88,16 @@ class Cli:
         return Ran(done.returncode, done.stdout, done.stderr.decode())
 
     def start(
-        self, *arguments: str | bytes | Path, cwd: Path, unbuffered: str = "", **options: Any
+        self,
+        *arguments: str | bytes | Path,
+        cwd: Path,
+        unbuffered: str = "",
+        prefix: tuple[str, ...] = (),
+        **options: Any,
     ) -> subprocess.Popen[bytes]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         env = self.env | {"PYTHONUNBUFFERED": unbuffered}
-        return subprocess.Popen(self.command(*arguments), cwd=cwd, env=env, **pipes)
+        return subprocess.Popen([*prefix, *self.command(*arguments)], cwd=cwd, env=env, **pipes)
 
 
 @pytest.fixture(scope="session")

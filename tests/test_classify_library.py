@@ -24,6 +24,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.classify.options import ClassifyOptions
 from clipsearch.cli.run import main
 from clipsearch.errors import UsageError
+from clipsearch.search.terms import Indexed
 
 Run = Callable[..., Ran]
 
@@ -125,6 +126,18 @@ def test_pictures_that_are_away_have_their_stored_vectors(here: Run, own: Path) 
     offline = here("classify", "photos/rocket.jpg", *LABELS, "--json").json["results"][0]
     assert offline["offline"] is True and offline["predictions"][0]["label"] == "rocket"
     assert here("classify", "elsewhere.jpg", *LABELS).code == 2
+
+
+def test_an_image_whose_files_are_gone_is_classified_by_its_id(own: Path) -> None:
+    coffee = own / "photos" / "coffee.png"
+    with Library.open(own / "index") as library:
+        [hit] = library.query(coffee, k=1)
+        expected = library.classify([Indexed(hit.id)], ["coffee", "a cat"])
+        for path in hit.paths:
+            os.unlink(path)
+        library.index()
+        [image] = library.classify([Indexed(hit.id)], ["coffee", "a cat"])
+    assert image.path == f"id:{hit.id}" and image.predictions == expected[0].predictions
 
 
 def test_pictures_without_a_vector_are_said(own: Path) -> None:

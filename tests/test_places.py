@@ -14,7 +14,7 @@ from helpers import Shelf, draw, load_tiny, reload_tiny, use_encoders
 from clipsearch import Library
 from clipsearch.catalog.filters import Filter
 from clipsearch.errors import UsageError
-from clipsearch.search.filter_options import parse_within
+from clipsearch.search.filter_options import parse_within, read_filter
 from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Indexed
 
@@ -201,3 +201,70 @@ def test_case_does_not_matter_where_the_file_system_ignores_it(
         assert found(place) == ["drive/Photos/Über/a.png"], place
     with Library.open(shelf.folder) as library:
         assert library.forget([without_case / "photos"]) == 1
+
+
+# As texts: what a server is sent
+
+
+def test_as_texts_places_are_not_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "*", "[a]"):
+        (tmp_path / name).mkdir()
+    enter(monkeypatch, tmp_path)
+    for place, expected in (
+        ("/a//b/../c/", [b"/a/c"]),
+        ("//a", [b"/a"]),
+        ("/", [b"/"]),
+        ("/a/*", [b"/a/*"]),
+        ("/a/./2?/*.jpg", [b"/a/2?/*.jpg"]),
+        ("/a [1]/b", [b"/a [[]1]/b", b"/a [1]/b"]),
+        ("*.jpg", [b"*/*.jpg"]),
+        ("[a]", [b"*/[a]"]),
+        ("*", [b"*/*"]),
+        ("~*", [b"*/~*"]),
+        ("*/2019/*", [b"*/2019/*"]),
+        ("*/2019/", [b"*/2019"]),
+        ("*/../a", [b"*/a"]),
+    ):
+        assert parse_within([place], as_text=True) == tuple(expected), place
+    for place in (
+        "a",
+        "",
+        ".",
+        "..",
+        "a/",
+        "a/*",
+        "./*",
+        "../*.jpg",
+        "~",
+        "~/photos",
+        "~root/*",
+        "a/b",
+        "[a]/b",
+        "[[]",
+    ):
+        with pytest.raises(UsageError, match="must be an absolute path, or a glob such as"):
+            parse_within(["/", place], as_text=True)
+    for place in ("/a\0b", "\0*", "/\udc80\ud800"):
+        with pytest.raises(UsageError, match="a path cannot contain"):
+            parse_within([place], as_text=True)
+
+
+def test_as_texts_places_have_the_names_that_the_library_knows(shelf: Shelf, tmp_path: Path) -> None:
+    draw(tmp_path / "disk" / unicodedata.normalize("NFD", "Zürich") / "a.png", 1)
+    draw(tmp_path / "disk" / "b.png", 2)
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "second").symlink_to(tmp_path / "disk")
+    shelf.index(tmp_path / "link")
+    with Library.open(shelf.folder) as library:
+        for place, count in (
+            (tmp_path / "link", 2),
+            (tmp_path / "link" / "Zürich", 1),
+            (tmp_path / "disk", 2),  # The library's own folder is a link to it.
+            (tmp_path / "disk" / "*.png", 2),
+            (tmp_path, 2),
+            (tmp_path / "second", 0),
+            (tmp_path / "second" / "*", 0),
+        ):
+            where = read_filter(within=[str(place)], as_text=True)
+            assert len(library.query(Indexed(1), where=where, options=QueryOptions(relevant=False))) == count, place
+    assert read_filter(as_text=True) is None

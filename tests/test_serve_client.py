@@ -172,6 +172,13 @@ def test_places_are_relative_to_the_folder_of_the_client(
         assert here == there and here.out, place
 
 
+def test_places_may_be_named_through_links(query: Query, server: Server, tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "link").symlink_to(folder / "photos")
+    for place in ("link", "link/", "link/c*", "link/[[]a]*", "l?nk/*", "link/nowhere"):
+        here, there = query.both(server, "a cat", "--in", f"{tmp_path}/{place}", "--unfold")
+        assert here == there and bool(here.out) == (place not in ("l?nk/*", "link/nowhere")), place
+
+
 def test_places_in_base64_are_checked(server: Server) -> None:
     for place in (b"", b"photos", b"/a\0b", b"*", b"[", b"\xff"):
         found = server.post("search", {"q": "a cat", "in-b64": [b64encode(place).decode()]})

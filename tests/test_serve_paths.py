@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,18 @@ sys.addaudithook(watch)
 """
 """Runs when Python starts, in the server and in its decoder processes."""
 
+STRACE = ("strace", "-D", "-f", "-qq", "-e", "trace=%file", "-o") if shutil.which("strace") else ()
+"""The second witness, for what only looks at a name: such calls have no audit event, but may mount a network drive."""
+
+
+def traced(log: Path) -> tuple[str, ...]:
+    return (*STRACE, str(log)) if STRACE else ()
+
 
 @dataclass
 class Watched:
     client: httpx.Client
-    log: Path
+    logs: tuple[Path, Path]
     folder: Path
 
     def texts(self) -> Iterator[str]:
@@ -43,6 +51,8 @@ class Watched:
         yield from (f"~/{NAME}/photo.png", f"file://{self.folder}/{NAME}/photo.png", f"{NAME}/photo.png^0.5")
         yield from (f"@{NAME}/labels.txt", f"$(cat {NAME}/labels.txt)")
         yield from (f"http://{NAME}.invalid/a.png", f"hf-hub:{NAME}/model")
+        yield from (NAME, f"{NAME}/", f"~{NAME}", f"./{NAME}/model.pt", f"{NAME}+int8", f"../{NAME}/photo.png")
+        yield from (f"{self.folder}/{NAME}/*", f"{self.folder}/{NAME}/[a-z]*/x", f"{NAME}/*", f"{NAME}*", f"~/{NAME}/*")
 
     def ask(self, method: str, url: str, given: dict[str, Any]) -> httpx.Response:
         return self.client.request(method, url, **{"params" if method == "GET" else "json": given})
@@ -51,6 +61,8 @@ class Watched:
         """Give each of the texts as a parameter. If it is an error, a file that does not exist is the same one."""
         for there in self.texts():
             missing = there.replace(NAME, f"{NAME}-missing")
+            if name == "in-b64":
+                there, missing = (b64encode(text.encode()).decode() for text in (there, missing))
             answer = self.ask(method, url, others | {name: [there] if several else there})
             assert answer.status_code < 500, (name, there, answer.text)
             if answer.status_code >= 400:
@@ -58,7 +70,8 @@ class Watched:
                 assert other.text.replace(f"{NAME}-missing", NAME) == answer.text
 
     def opened(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
+        lines = [line for log in self.logs if log.exists() for line in log.read_text().splitlines()]
+        return "\n".join(line for line in lines if NAME in line)
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +93,12 @@ def watched(cli: Cli, indexed: Path, tmp_path_factory: pytest.TempPathFactory) -
     with pytest.MonkeyPatch.context() as patch:
         for name, value in env.items():
             patch.setitem(cli.env, name, value)
-        process = cli.start("serve", "--port", "0", cwd=base, unbuffered="1")
+        prefix = traced(base / "calls")
+        process = cli.start("serve", "--port", "0", cwd=base, unbuffered="1", prefix=prefix)
     with process, httpx.Client(trust_env=False, timeout=60) as client:
         assert process.stdout is not None
         client.base_url = process.stdout.readline().decode().strip()
-        yield Watched(client, base / "log", base)
+        yield Watched(client, (base / "log", base / "calls"), base)
         process.terminate()
         process.communicate(timeout=60)
     shutil.rmtree(home / NAME)
@@ -95,6 +109,9 @@ def test_the_log_shows_what_is_opened(watched: Watched, cli: Cli) -> None:
     env["WATCHED"] = str(watched.folder / "log of a query")
     ran = cli("query", f"{NAME}/photo.png", cwd=watched.folder, env=env)
     assert ran.code == 0 and f"{NAME}/photo.png" in (watched.folder / "log of a query").read_text()
+    calls = watched.folder / "calls of a query"
+    assert cli("query", "cat", "--in", f"{NAME}/*", cwd=watched.folder, prefix=traced(calls)).code == 0
+    assert not STRACE or f"{watched.folder}/{NAME}/*" in calls.read_text()
 
 
 def parameters(schema: dict[str, Any]) -> Iterator[tuple[str, bool]]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import draw, without_privileges
+from helpers import TinyEncoder, draw, use_encoders, without_privileges
+from numpy.typing import NDArray
 
 from clipsearch import Library
 from clipsearch.encoders.batching import BatchingEncoder
@@ -20,6 +23,7 @@ from clipsearch.errors import ImageError, ModelMismatchError, NoLibraryError, Us
 from clipsearch.files import sha256
 from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Image, Indexed, Region, Text
+from clipsearch.types import EncoderInfo
 
 TINY = str(Path(__file__).parent / "tinyclip" / "tiny_clip.pt")
 
@@ -73,6 +77,46 @@ def test_readers_answer_while_another_one_is_busy(library: Library) -> None:
     other.close()
 
 
+class Words(TinyEncoder):
+    """Knows words, too."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.eye(48, dtype=np.float32)[[len(text) % 48 for text in texts]]
+
+
+def test_while_an_encoder_loads_a_loaded_one_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, gate, loads = threading.Event(), threading.Event(), []
+
+    def reload(info: EncoderInfo, options: object = None) -> Words:
+        loads.append(info.spec)
+        if info.spec == "a/slow":
+            begun.set()
+            assert gate.wait(60)
+        return Words(info.spec)
+
+    use_encoders(monkeypatch.setattr, lambda spec, options=None: Words(spec), reload)
+    draw(tmp_path / "photos" / "1.png", 1)
+    with Library.create(tmp_path / "index", model="a/slow") as library:
+        library.index([tmp_path / "photos"])
+        library.index(model="a/quick")
+    loads.clear()
+
+    def ask(model: str) -> str:
+        with contextlib.closing(library.reader()) as reader:
+            return reader.query("a circle", options=QueryOptions(model=model, use_cache=False)).model.spec
+
+    with Library.open(tmp_path / "index", serving=True) as library, ThreadPoolExecutor(4) as pool:
+        try:
+            assert ask("a/quick") == "a/quick"
+            slow = [pool.submit(ask, "a/slow") for _ in range(3)]
+            assert begun.wait(30)
+            assert pool.submit(ask, "a/quick").result(30) == "a/quick" and not any(each.done() for each in slow)
+        finally:
+            gate.set()
+        assert [each.result(30) for each in slow] == ["a/slow"] * 3
+    assert loads == ["a/quick", "a/slow"]
+
+
 def test_only_a_server_pays_for_batches(library: Library, made: Path) -> None:
     row, _ = library._access.answer(lambda catalog: library._models.active(catalog, None))
     assert isinstance(library._models.of(row), BatchingEncoder)
@@ -102,12 +146,20 @@ def test_a_query_of_a_server_opens_no_file_for_a_model(library: Library, made: P
     copy = str(shutil.copy(TINY, tmp_path / "copy.pt"))
     with Library.open(made / "index") as plain:
         assert plain.query("a circle", options=QueryOptions(model=copy))
-    for model in (copy, str(tmp_path / "missing.pt"), "hf-hub:someone/something", "ViT-B/32", "builtin"):
+    for model in (
+        copy,
+        str(tmp_path / "missing.pt"),
+        "~/missing.pt",
+        "no.pt",
+        "hf-hub:someone/something",
+        "ViT-B/32",
+        "builtin",
+    ):
         with pytest.raises(ModelMismatchError) as error:
             library.query("a circle", options=QueryOptions(model=model))
         assert str(error.value).startswith(f"the library in {library.path} has no embeddings of {model} (it has")
     messages = []
-    for model in ("tests", "nowhere"):  # A folder here, and none.
+    for model in ("tests", "xyzzy"):  # A folder here, and none.
         with pytest.raises(UsageError) as usage:
             library.query("a circle", options=QueryOptions(model=model))
         messages.append(str(usage.value).replace(model, "X"))
@@ -165,7 +217,7 @@ def test_the_original_of_an_id(library: Library, made: Path) -> None:
     with original.file as file:
         assert file.read() == path.read_bytes()
         assert original.status.st_size == hit.bytes and os.fstat(file.fileno()).st_ino == path.stat().st_ino
-    assert (original.id, original.path, original.format) == (hit.id, str(path), "PNG")
+    assert (original.path, original.format) == (str(path), "PNG")
     assert original.digest == sha256(path)
     assert library.digest(hit.id) == bytes.fromhex(original.digest)
 

@@ -49,6 +49,18 @@ def test_a_file_is_recorded_by_its_absolute_path(tmp_path: Path, monkeypatch: py
     assert parse_spec("~/model").path == tmp_path / "home" / "model"
 
 
+def test_as_a_text_a_path_stays_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").touch()
+    for spec in ("./ViT-B/32", "model.safetensors", "~/model", "~root/model.pt+int8"):
+        assert parse_spec(spec, as_text=True).name == str(Path(spec)) != parse_spec(spec).name
+    for spec in ("default", "ViT-B/32", "ViT-B-32/Laion2B-s34b", "builtin", "hf-hub:a/b", "default+int8"):
+        assert parse_spec(spec, as_text=True) == parse_spec(spec)
+    with pytest.raises(UsageError) as error:
+        parse_spec("there", as_text=True)
+    assert "file of that name" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("spec", "advice"),
     [

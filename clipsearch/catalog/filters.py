@@ -94,6 +94,7 @@ class Filter:
     file's name and of its camera's. Case and accents do not matter.
     indexed_since: ISO, compared with when a content was added (UTC).
     blank: also images of one colour, which match only with this or with `state`.
+    as_text: no place in `within` is looked up in the file system, where it might have another name.
     """
 
     within: tuple[bytes, ...] = ()
@@ -111,6 +112,7 @@ class Filter:
     rating: tuple[int, int] | None = None
     caption: str | None = None
     name: str | None = None
+    as_text: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError for a text that is empty or not valid UTF-8, and for ratings that do not exist."""

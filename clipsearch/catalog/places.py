@@ -27,8 +27,17 @@ def resolved(catalog: Catalog, where: Filter | None) -> Filter | None:
     """A filter with all names by which the catalog may know its places."""
     if where is None or not where.within:
         return where
-    within = dict.fromkeys(name for place in where.within for name in _alternatives(catalog.conn, place))
+    looks = not where.as_text
+    within = dict.fromkeys(name for place in where.within for name in _alternatives(catalog.conn, place, looks=looks))
     return replace(where, within=tuple(within))
+
+
+def without_links(place: bytes) -> bytes:
+    """A place of a filter as the file system has it: for a server, which looks up no names that it is sent."""
+    if not has_glob(place):
+        return escaped(os.path.realpath(unescaped(place)))
+    head, rest = _head(place)
+    return below(escaped(os.path.realpath(head))) + rest if head else place
 
 
 def known(catalog: Catalog, ways: Sequence[bytes]) -> bytes:
@@ -40,21 +49,25 @@ def known(catalog: Catalog, ways: Sequence[bytes]) -> bytes:
     return next((name for way in ways for name in _others(conn, way, "1")), ways[0])
 
 
-def _alternatives(conn: sqlite3.Connection, place: bytes) -> Iterator[bytes]:
+def _alternatives(conn: sqlite3.Connection, place: bytes, *, looks: bool) -> Iterator[bytes]:
+    """All names of a place. `looks`: also by what is at it in the file system."""
     yield place
     whole = unescaped(place)
     if _has(conn, "files", whole, _LIVE):
         return
     if not has_glob(place):
-        yield from map(escaped, _others(conn, whole, _LIVE))
+        yield from map(escaped, _others(conn, whole, _LIVE, looks=looks))
         return
-    plain = _PLAIN.match(place)
-    if plain is None:
-        return
-    head = unescaped(plain[0].rstrip(b"/") or b"/")
-    if not _has(conn, "files", head, _LIVE):
-        for name in _others(conn, head, _LIVE):
-            yield below(escaped(name)) + place[plain.end() :]
+    head, rest = _head(place)
+    if head and not _has(conn, "files", head, _LIVE):
+        for name in _others(conn, head, _LIVE, looks=looks):
+            yield below(escaped(name)) + rest
+
+
+def _head(glob: bytes) -> tuple[bytes, bytes]:
+    """The folders at the beginning of a glob, if it has any, and the rest."""
+    plain = _PLAIN.match(glob)
+    return (unescaped(plain[0].rstrip(b"/") or b"/"), glob[plain.end() :]) if plain else (b"", glob)
 
 
 def _has(conn: sqlite3.Connection, table: str, place: bytes, condition: str = "1") -> bool:
@@ -65,15 +78,15 @@ def _has(conn: sqlite3.Connection, table: str, place: bytes, condition: str = "1
     return found.fetchone() is not None
 
 
-def _others(conn: sqlite3.Connection, place: bytes, condition: str) -> list[bytes]:
+def _others(conn: sqlite3.Connection, place: bytes, condition: str, *, looks: bool = True) -> list[bytes]:
     """Other names of a place that lead to files in a state; without links first, then in another spelling."""
-    names = [name for name in _linked(conn, place) if _has(conn, "files", name, condition)]
-    return names or _respelled(conn, place, condition)
+    real = os.path.realpath(place) if looks else place
+    names = [name for name in _linked(conn, place, real) if _has(conn, "files", name, condition)]
+    return names or _respelled(conn, place, condition, folds=looks and _ignores_case(place))
 
 
-def _linked(conn: sqlite3.Connection, place: bytes) -> Iterator[bytes]:
+def _linked(conn: sqlite3.Connection, place: bytes, real: bytes) -> Iterator[bytes]:
     """A place without links on its way, and as it is reached from roots that are named through links."""
-    real = os.path.realpath(place)
     if real != place:
         yield real
     for (root,) in conn.execute("SELECT path FROM roots WHERE options NOT LIKE '%\"is_file\": true%' ORDER BY path"):
@@ -85,9 +98,8 @@ def _linked(conn: sqlite3.Connection, place: bytes) -> Iterator[bytes]:
                 yield root
 
 
-def _respelled(conn: sqlite3.Connection, place: bytes, condition: str) -> list[bytes]:
+def _respelled(conn: sqlite3.Connection, place: bytes, condition: str, *, folds: bool) -> list[bytes]:
     """The names of known places that differ from `place` only in the form of their letters."""
-    folds = _ignores_case(place)
     if place.isascii() and not folds:
         return []
     depth, wanted = place.count(b"/") + 1, _spelling(place, folds=folds)

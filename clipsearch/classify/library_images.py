@@ -121,7 +121,7 @@ def chosen(terms: Sequence[Image | Indexed], embedder: Embedder) -> Gathered:
         item = Item(os.fsencode(str(term)))
         if isinstance(term, Indexed) and term.id in contents:
             files = contents[term.id].files
-            paths = tuple(path for path, _ in files)
+            paths = tuple(path for path, _ in files) or (item.path,)  # Its last file may be gone.
             item = Item(paths[0], paths, term.id, all(state != "present" for _, state in files))
         try:
             vectors.append(embedder.term(term)[None])

@@ -299,12 +299,20 @@ class _Timer:
 
 
 def _filters(given: Mapping[str, Any], where: Filter | None) -> dict[str, Any]:
-    """The options of a filter under their names, but with places as they were read: the server has another folder."""
+    """The options of a filter under their names, but with places as they were read: the server has another folder.
+
+    It looks up no place in the file system, so each is sent under its name without links, too.
+    """
     from base64 import b64encode
 
+    within: tuple[bytes, ...] = ()
+    if where is not None and where.within:
+        from clipsearch.catalog.places import without_links
+
+        within = (*where.within, *(name for name in map(without_links, where.within) if name not in where.within))
     names = {"tags": "tag", "formats": "format"}
     named = {names.get(name, name.replace("_", "-")): value for name, value in given.items() if name != "within"}
-    return named | {"in-b64": [b64encode(name).decode() for name in (where.within if where else ())]}
+    return named | {"in-b64": [b64encode(name).decode() for name in within]}
 
 
 def _seconds(retry_after: str | None) -> float | None:

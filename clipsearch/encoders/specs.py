@@ -70,15 +70,16 @@ class ModelSpec:
         return replace(self, name=self.name.removesuffix(INT8_SUFFIX), int8=False) if self.int8 else self
 
 
-def parse_spec(spec: str) -> ModelSpec:
-    """Read a model's spec; the rules are tried in the order that docs/models.md lists. Touches no file.
+def parse_spec(spec: str, *, as_text: bool = False) -> ModelSpec:
+    """Read a model's spec; the rules are tried in the order that docs/models.md lists.
 
-    Raises UsageError for an invalid one.
+    Opens no file. With `as_text`, nothing at all depends on the file system: a path stays as it was written.
+    Raises UsageError for an invalid spec.
     """
     if not is_text(spec):
         raise UsageError("`model`: not valid UTF-8, so no library can record it", path=spec, advice="rename it")
     if spec.endswith(INT8_SUFFIX):
-        base = parse_spec(spec.removesuffix(INT8_SUFFIX))
+        base = parse_spec(spec.removesuffix(INT8_SUFFIX), as_text=as_text)
         return replace(base, name=base.base.name + INT8_SUFFIX, int8=True)
     if spec == DEFAULT_ALIAS:
         spec = DEFAULT_SPEC
@@ -87,7 +88,7 @@ def parse_spec(spec: str) -> ModelSpec:
     if known := OPENAI_MODELS.get(spec):
         return ModelSpec("pair", spec, arch=known.arch, tag="openai")
     if spec.startswith(PATH_STARTS) or spec.lower().endswith(CHECKPOINT_SUFFIXES):
-        path = expanded(spec).absolute()
+        path = Path(spec) if as_text else expanded(spec).absolute()
         return ModelSpec("file", str(path), path=path)
     if spec.startswith(HUB_PREFIX):
         repo = spec.removeprefix(HUB_PREFIX)
@@ -98,7 +99,7 @@ def parse_spec(spec: str) -> ModelSpec:
     if slash and arch and tag and "/" not in tag:
         tag = tag.lower().replace("-", "_")
         return ModelSpec("pair", f"{arch}/{tag}", arch=arch, tag=tag)
-    raise UsageError(f'`model="{spec}"`: no such model', advice=_advice(spec))
+    raise UsageError(f'`model="{spec}"`: no such model', advice=_advice(spec, may_be_file=not as_text))
 
 
 def check_device(name: str) -> None:
@@ -107,8 +108,8 @@ def check_device(name: str) -> None:
         raise UsageError(f'`device="{name}"`: must be auto, cpu, cuda, cuda:N or mps')
 
 
-def _advice(spec: str) -> str:
-    if spec and os.path.exists(spec):
+def _advice(spec: str, *, may_be_file: bool) -> str:
+    if may_be_file and spec and os.path.exists(spec):
         return f"for the file of that name write ./{spec}"
     names = {name.lower(): name for name in (*OPENAI_MODELS, BUILTIN_SPEC, DEFAULT_SPEC)}
     if close := difflib.get_close_matches(spec.lower(), names, n=1):

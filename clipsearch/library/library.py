@@ -346,9 +346,10 @@ class Library:
 
         Raises UsageError where the library has no such image, ImageError where none of its files can be read.
         """
-        from clipsearch.library.originals import open_original
+        from clipsearch.library.originals import open_original, recorded
 
-        return self._access.answer(lambda catalog: open_original(catalog, id))
+        # Opened outside: a question may be asked twice, and reading a large file would hold up other threads.
+        return open_original(*self._access.answer(lambda catalog: recorded(catalog, id)))
 
     def files(self, state: ListedState) -> tuple[ListedFile, ...]:
         """Files in a state, with the reason if there is one, by path."""

@@ -35,9 +35,12 @@ class Models:
 
     def of(self, row: EncoderRow) -> Encoder:
         """The encoder of a row that the catalog holds."""
-        with self._lock:
-            known = self._loaded.get(row.info.fingerprint)
-            return self.keep(reload_encoder(row.info, self.options)) if known is None else known
+        fingerprint = row.info.fingerprint
+        if fingerprint not in self._loaded:  # Whoever wants a loaded one does not wait until another one is loaded.
+            with self._lock:
+                if fingerprint not in self._loaded:
+                    self.keep(reload_encoder(row.info, self.options))
+        return self._loaded[fingerprint]
 
     def keep(self, encoder: Encoder) -> Encoder:
         """Take an encoder that was loaded elsewhere; returns it as others will get it."""
@@ -140,12 +143,7 @@ class Models:
     def _held(self, catalog: Catalog, model: str) -> EncoderRow:
         """The row of an encoder that the library has embeddings of, by any name or place of its weights."""
         rows = catalog.encoders()
-        try:
-            spec = parse_spec(model)
-        except UsageError as exc:
-            if self._serving:  # The advice would tell which files exist.
-                raise UsageError(exc.reason) from None
-            raise
+        spec = parse_spec(model, as_text=self._serving)
         for row in (*filter(None, (catalog.active(), catalog.building())), *reversed(rows)):
             if row.info.spec in (model, spec.name):
                 return row

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from clipsearch.catalog.catalog import Catalog
+from clipsearch.catalog.contents import ContentRow
 from clipsearch.errors import ImageError, UsageError, reason
 from clipsearch.files import mtime_of, open_seen
 
@@ -17,7 +19,6 @@ from clipsearch.files import mtime_of, open_seen
 class Original:
     """digest: SHA-256 in hex. `status` is of the open `file`, which the caller closes; `path` is where it was found."""
 
-    id: int
     digest: str
     format: str | None
     path: str
@@ -25,19 +26,23 @@ class Original:
     status: os.stat_result
 
 
-def open_original(catalog: Catalog, content_id: int) -> Original:
-    """See `Library.original`, which raises the same."""
+def recorded(catalog: Catalog, content_id: int) -> tuple[ContentRow, bytes, Mapping[bytes, int]]:
+    """An image, its digest, and the times of its files by path. Raises UsageError where there is no such image."""
     with catalog.reading():
         digest = catalog.contents.digest(content_id)
         if digest is None:
             raise UsageError("the library has no such image", path=f"id:{content_id}")
-        known, paths = catalog.contents.with_files([content_id])[content_id], catalog.files.mtimes(content_id)
-    error = ImageError("all of its files are missing", path=f"id:{content_id}")
-    for path, mtime_ns in paths.items():
+        return catalog.contents.with_files([content_id])[content_id], digest, catalog.files.mtimes(content_id)
+
+
+def open_original(known: ContentRow, digest: bytes, mtimes: Mapping[bytes, int]) -> Original:
+    """The first file that still is what was `recorded`. Raises ImageError."""
+    error = ImageError("all of its files are missing", path=f"id:{known.id}")
+    for path, mtime_ns in mtimes.items():
         name = os.fsdecode(path)
         try:
             file, status = _opened(path, known.bytes, mtime_ns, digest)
-            return Original(content_id, digest.hex(), known.format, name, file, status)
+            return Original(digest.hex(), known.format, name, file, status)
         except OSError as exc:
             error = ImageError(reason(exc), path=name)
     raise error

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from clipsearch.catalog.filters import Filter, Near, escaped, has_glob
 from clipsearch.errors import UsageError
-from clipsearch.files import below, ways
+from clipsearch.files import absolute, below, ways
 from clipsearch.types import HitState, whole_number
 
 FORMAT_NAMES = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF", "JP2": "JPEG2000", "DNG": "RAW"}
@@ -32,12 +32,14 @@ def read_filter(
     rating: str | None = None,
     caption: str | None = None,
     name: str | None = None,
+    as_text: bool = False,
 ) -> Filter | None:
-    """The filter that the options ask for, None without any. Raises UsageError."""
+    """The filter that the options ask for, None without any. `as_text` is for `parse_within`. Raises UsageError."""
     if landscape and portrait:
         raise UsageError("`landscape` and `portrait` exclude each other")
     chosen = Filter(
-        within=parse_within(within or ()),
+        within=parse_within(within or (), as_text=as_text),
+        as_text=as_text and bool(within),
         taken=None if taken is None else parse_taken(taken),
         camera=camera,
         near=None if near is None else parse_near(near),
@@ -55,9 +57,28 @@ def read_filter(
     return chosen or None
 
 
-def parse_within(places: Sequence[str]) -> tuple[bytes, ...]:
-    """Folders and globs, relative to the current folder; a glob without a slash matches at any depth."""
-    return tuple(dict.fromkeys(name for place in places for name in _names(place)))
+def parse_within(places: Sequence[str], *, as_text: bool = False) -> tuple[bytes, ...]:
+    """Folders and globs, relative to the current folder; a glob without a slash matches at any depth.
+
+    With `as_text`, nothing is looked up in the file system: places must be absolute, `~` and links mean nothing.
+    Raises UsageError.
+    """
+    names = _names_in_text if as_text else _names
+    return tuple(dict.fromkeys(name for place in places for name in names(place)))
+
+
+def _names_in_text(place: str) -> Iterator[bytes]:
+    rest = place.removeprefix("*/")
+    whole = absolute("/" + rest)
+    if place.startswith("/"):
+        if not has_glob(whole) or b"[" in whole:
+            yield escaped(whole)
+        if has_glob(whole):
+            yield whole
+    elif rest != place or (has_glob(whole) and "/" not in place):
+        yield b"*" + whole
+    else:
+        raise UsageError(f"`in` {place}: must be an absolute path, or a glob such as *.jpg or */2019/*")
 
 
 def _names(place: str) -> Iterator[bytes]:

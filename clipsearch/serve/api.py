@@ -138,8 +138,8 @@ def _where(params: schema.Search) -> Filter | None:
         raise UsageError("`in-b64`: not base64") from exc
     if not all(place.startswith((b"/", b"*/")) and b"\0" not in place for place in places):
         raise UsageError("`in-b64`: must be absolute paths, or globs that begin with */")
-    where = read_filter(**given, **named) or Filter()
-    return replace(where, within=(*where.within, *places)) or None
+    where = read_filter(**given, **named, as_text=True) or Filter()
+    return replace(where, within=(*where.within, *places), as_text=bool(where.within or places)) or None
 
 
 def _classified(library: Library, params: schema.Classify, uploads: Uploads) -> Response:

@@ -71,7 +71,6 @@ def serve(
     `ready` is called with its address, and the token if it requires one. Raises UsageError where it cannot listen, and
     what `Library.open` raises.
     """
-    library = Library.open(folder, options=options, serving=True)
     with contextlib.closing(_listen(settings.host, settings.port)) as listener, contextlib.ExitStack() as stack:
         bound, port = listener.getsockname()[:2]
         secret = tokens.server_token() if settings.token or not settings.is_local else None
@@ -85,6 +84,7 @@ def serve(
         if secret is not None:
             stack.enter_context(tokens.publish(bound, port, secret))
         may_index = not settings.read_only and (settings.is_local or settings.allow_index)
+        library = Library.open(folder, options=options, serving=True)  # `service` closes it; nothing fails in between.
         service = Service(library, may_index=may_index)
         config = uvicorn.Config(
             application(service, policy),
