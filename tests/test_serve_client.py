@@ -271,6 +271,18 @@ def test_what_a_server_cannot_do_is_refused(query: Query, server: Server, argume
     assert (ran.code, ran.out, len(errors)) == (2, b"", 1) and said in errors[0]
 
 
+def test_texts_that_are_too_long_for_a_server_are_named(query: Query, folder: Path, server: Server) -> None:
+    (folder / "long.txt").write_text(f"a cat\n\n{'ä' * 2000}\n{'x' * 2001}\n")
+    ran = query("--file", "long.txt", "--server", str(server.url))
+    assert ran == Ran(2, b"", "error: --file long.txt: line 4 has 2,001 characters; a server takes 2,000\n")
+    (folder / "long.txt").write_text("猫𝄞" * 1000 + "\n")
+    here, there = query.both(server, "--file", "long.txt", "-k", "1")
+    assert here == there and here.code == 0
+    for arguments, said in ((["y" * 2001], "the query has 2,001"), (["a", "--tag", "y" * 2001], "--tag has 2,001")):
+        ran = query(*arguments, "--server", str(server.url))
+        assert ran == Ran(2, b"", f"error: {said} characters; a server takes 2,000\n")
+
+
 def test_more_images_than_a_form_holds_are_refused(query: Query, folder: Path, server: Server) -> None:
     for number in range(8):
         shutil.copy(folder / "photos" / "coffee.png", folder / f"copy{number}.png")
@@ -461,8 +473,8 @@ class Impostor:
                 answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
                 try:
                     connection.sendall(answer)
-                    while self._hold and not self._ended.wait(0.05):
-                        connection.sendall(b"a")
+                    if self._hold:
+                        self._ended.wait()
                 except OSError:
                     pass  # The client has seen enough.
 
@@ -550,7 +562,7 @@ def test_another_program_is_one_line(query: Query, sent: bytes, said: str) -> No
     ("key", "value"),
     [
         *(("id", "1"), ("id", None), ("id", True), ("id", 10**400), ("bytes", 1e400), ("score", "high")),
-        *(("score", float("nan")), ("relevance", 10**9), ("rating", 10**12), ("state", "odd"), ("box", [1, 2, 3])),
+        *(("score", float("nan")), ("relevance", 10**9), ("rating", 10**12), ("state", "\ud800"), ("box", [1, 2, 3])),
         *(
             ("box", [0, 0, 10**12, 5]),
             ("box", "abcd"),
@@ -559,8 +571,8 @@ def test_another_program_is_one_line(query: Query, sent: bytes, said: str) -> No
             ("path", 5),
             ("path", "\ud800"),
         ),
-        *(("path_b64", "%"), ("path_b64", 5), ("paths_b64", [None]), ("taken_at", "\x1b[31m"), ("format", "a\nb")),
-        *(("also", [{}]), ("also", [{"id": 1, "path": "x", "format": "\x1b[2J"}]), ("explain", [5]), ("keywords", 5)),
+        *(("path_b64", "%"), ("path_b64", 5), ("paths_b64", [None]), ("taken_at", 5), ("format", ["x"])),
+        *(("also", [{}]), ("also", [{"id": 1, "path": "x", "format": 5}]), ("explain", [5]), ("keywords", 5)),
         *(("caption", ["x"]), ("width", -1.5)),
     ],
 )
@@ -570,6 +582,30 @@ def test_a_hit_that_makes_no_sense_is_one_line(query: Query, answer: dict[str, A
     with impostor(response(body=json.dumps({**answer, "hits": hits}).encode())) as other:
         ran = query("a cat", "--server", other.url)
     assert (ran.code, ran.out) == (1, b"") and HITS in ran.err and "\x1b" not in ran.err and ran.err.count("\n") == 1
+
+
+ODD = "\x1b[2J\x9b31m\u202e\na"
+
+
+def test_odd_texts_reach_neither_terminal_nor_page(
+    query: Query, cli: Cli, folder: Path, answer: dict[str, Any]
+) -> None:
+    keys = ("taken_at", "taken_source", "place_source", "format", "state", "caption", "path")
+    explain, also = [{"label": ODD, "score": 1}], [{"id": 1, "path": ODD, "format": ODD}]
+    about = {"lat": 1, "lon": 2, "paths": [ODD, ODD], "keywords": [ODD], "explain": explain, "also": also}
+    plain = next(hit for hit in answer["hits"] if "path_b64" not in hit and "paths_b64" not in hit)
+    hit = {**plain, **dict.fromkeys(keys, ODD), **about}
+    odd = {**answer, "hits": [hit], "model": ODD, "score_kind": ODD, "notices": [ODD], "notice_kinds": [ODD]}
+    found = response(body=json.dumps(odd).encode())
+    for arguments in ([], ["--json"], ["--jsonl"], ["--csv"]):
+        with impostor(found) as other:
+            command = cli.command("query", "a cat", *arguments, "--server", other.url)
+            shown = on_terminal(command, cwd=folder, env=cli.env | {"NO_COLOR": "1", "TERM": "dumb"})
+        assert "u202e" in shown and not re.search("[\x1b\x9b\u202e]", shown), arguments
+    with impostor(found, problem("404 Not Found", detail=ODD, exit_code=2)) as other:
+        ran = query("a cat", "--html", "odd.html", "--server", other.url)
+    assert ran.code == 0 and "note: \\x1b[2J\\x9b31m\\u202e\\na\n" in ran.err
+    assert not re.search("[\x1b\x9b\u202e]", (folder / "odd.html").read_text())
 
 
 def test_keys_of_another_version_do_no_harm(query: Query, answer: dict[str, Any]) -> None:
@@ -637,7 +673,7 @@ def test_the_request_is_below_the_path_of_the_address(query: Query, answer: dict
 def test_no_server_is_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(remote, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(remote, "_SILENCE_S", 0.5)
     monkeypatch.setattr(remote, "_PATIENCE_S", 0.5)
     for start in (b"", b"HTTP/1.1 200 OK\r\nA: ", response().replace(b": 0", b": 100000"), b"HTTP/1.1 200 OK\r\n\r\n"):
         with impostor(start, hold=True) as other, pytest.raises(ClipsearchError, match="does not answer in time"):

@@ -9,20 +9,19 @@ import binascii
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from operator import index
+from typing import Any
 
 from clipsearch.errors import ClipsearchError
 from clipsearch.export.json import SCHEMA_VERSION
 from clipsearch.types import (
     MAX_INTEGER,
-    ContentState,
     EncoderInfo,
     Hit,
     Notice,
     Partner,
     Preprocess,
     QueryResult,
-    ScoreKind,
     Seen,
     Total,
     is_text,
@@ -42,8 +41,11 @@ _HIT: dict[str, tuple[type, ...]] = {
 }
 """The types of those fields of a hit that are in JSON as they are in Python."""
 
-_FREE = ("caption", "label", "model")
-"""Texts that may have line breaks and the like: where they are shown, they are made printable."""
+_ABOUT: dict[str, tuple[type, ...]] = {
+    **{"model": (str,), "score_kind": (str,), "is_clip": (bool,), "weak_below": (*_NUMBER, _NOTHING)},
+    **{"relevant_total": (int, _NOTHING), "relevant_total_exact": (bool, _NOTHING)},
+}
+"""The same for the answer itself."""
 
 
 class MalformedError(ClipsearchError):
@@ -83,17 +85,13 @@ def problem(text: bytes) -> tuple[str, int | None] | None:
 
 
 def _result(value: Mapping[str, Any], query: str) -> QueryResult:
-    about = _checked(value, {"model": (str,), "is_clip": (bool,), "score_kind": (str,)})
-    if len(about) < 3:
-        raise KeyError("model, is_clip, score_kind")
-    counts = {"relevant_total": (int, _NOTHING), "relevant_total_exact": (bool, _NOTHING)}
-    total = _checked(value, {**counts, "weak_below": (*_NUMBER, _NOTHING)})
-    count, exact = total.get("relevant_total"), total.get("relevant_total_exact")
-    notices, kinds = value.get("notices", []), value.get("notice_kinds", [])
+    about = _checked(value, _ABOUT)
+    count = about.get("relevant_total")
+    notices: Any = zip(*(map(_text, value.get(name, ())) for name in ("notice_kinds", "notices")), strict=True)
     model = EncoderInfo(
         spec=about["model"],
         is_clip=about["is_clip"],
-        details={"weak_below": total.get("weak_below")},
+        details={"weak_below": about.get("weak_below")},
         fingerprint="",  # From here on, what no output has.
         dim=0,
         logit_scale=1.0,
@@ -104,9 +102,9 @@ def _result(value: Mapping[str, Any], query: str) -> QueryResult:
         query,
         model,
         tuple(_hit(each) for each in value["hits"]),
-        tuple(Notice(kind, _text(notice)) for notice, kind in zip(notices, kinds, strict=True)),
-        _one_of(about["score_kind"], ScoreKind),
-        None if count is None else Total(count, bool(exact)),
+        tuple(Notice(kind, notice) for kind, notice in notices),
+        about["score_kind"],
+        None if count is None else Total(count, bool(about.get("relevant_total_exact"))),
     )
 
 
@@ -114,25 +112,21 @@ def _hit(value: Mapping[str, Any]) -> Hit:
     paths, coded = value["paths"], value.get("paths_b64")
     explain = [_checked(each, {"label": (str,), "score": _NUMBER}) for each in value.get("explain", ())]
     also = [_checked(each, {"id": (int,), "format": (str, _NOTHING)}) for each in value.get("also", ())]
-    box, keywords = value.get("box"), value.get("keywords", ())
-    if box is not None and (len(box) != 4 or not all(type(edge) is int for edge in box)):
-        raise ValueError("box")
+    box: Any = tuple(map(index, value.get("box") or ())) or None
+    left, top, right, bottom = box or (0, 0, 1, 1)
     hit = Hit(
         path=_path(value),
         paths=tuple(map(_readable, paths) if coded is None else map(_from_base64, coded)),
         explain=tuple(Seen(**each) for each in explain),
         also=tuple(Partner(path=_path(raw), **each) for raw, each in zip(value.get("also", ()), also, strict=True)),
-        box=None if box is None else tuple(box),
-        keywords=tuple(_text(word) for word in keywords),
+        box=box,
+        keywords=tuple(map(_text, value.get("keywords", ()))),
         **_checked(value, _HIT),
     )
-    _one_of(hit.state, ContentState)
-    if hit.box is not None:
-        left, top, right, bottom = hit.box
-        if not (0 <= left < right <= (hit.width or 0) and 0 <= top < bottom <= (hit.height or 0)):
-            raise ValueError("box")
-    if not 0 <= (hit.relevance or 0) <= 1 or not -1 <= (hit.rating or 0) <= 5:
-        raise ValueError("relevance or rating")
+    # Other boxes, bars and stars would be drawn without end.
+    is_inside = 0 <= left < right <= (hit.width or 1) and 0 <= top < bottom <= (hit.height or 1)
+    if not (is_inside and 0 <= (hit.relevance or 0) <= 1 and -1 <= (hit.rating or 0) <= 5):
+        raise ValueError("box, relevance or rating")
     return hit
 
 
@@ -142,18 +136,11 @@ def _checked(value: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) ->
     for name, each in found.items():
         if type(each) not in kinds[name]:
             raise TypeError(f"{name} is not {' or '.join(kind.__name__ for kind in kinds[name])}")
-        if isinstance(each, str) and not (is_text(each) if name in _FREE else each.isprintable()):
-            raise ValueError(f"{name} has odd characters")
+        if isinstance(each, str):
+            _text(each)
         if isinstance(each, int | float) and not abs(each) <= MAX_INTEGER:
             raise ValueError(f"{name} is no number")
     return found
-
-
-def _one_of(text: str, names: Any) -> Any:  # noqa: ANN401
-    """`text`, if it is one of those that a Literal has."""
-    if text not in get_args(names):
-        raise ValueError(text)
-    return text
 
 
 def _text(text: object) -> str:

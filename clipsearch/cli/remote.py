@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.cli import answers, output
 from clipsearch.cli.exits import MEANINGS
-from clipsearch.cli.uploads import MAX_BODY, Images, check_text, form, too_large
+from clipsearch.cli.uploads import Images, check_text, form, too_large
 from clipsearch.errors import ClipsearchError, ImageError, UsageError, reason
 from clipsearch.search.terms import Term, Text, check_unweighed
 from clipsearch.serve import token as tokens
+from clipsearch.serve.limits import MAX_BODY, MAX_HITS, MAX_TEXT, MAX_TEXTS
 from clipsearch.types import Notice
 
 if TYPE_CHECKING:
     import http.client
-    import socket
 
     from clipsearch.catalog.filters import Filter
     from clipsearch.display.thumbnails import Thumbnail
@@ -34,8 +34,8 @@ _MAX_ANSWER = 2**27
 """Bytes; 1,000 hits take about one million."""
 
 _CONNECT_S = 10.0
-_ANSWER_S = 120.0
-"""Seconds for a request and its answer: a server waits 30 for its model, and as long for a body."""
+_SILENCE_S = 120.0
+"""Seconds in which nothing arrives: a server waits 30 for its model, and as long for a body."""
 _PATIENCE_S = 35.0
 """Seconds in which a request is sent again that the server has no room for, or no model yet."""
 
@@ -53,10 +53,12 @@ class _Answer(NamedTuple):
 class Server:
     """A server at a URL. Its methods raise ClipsearchError with the exit code that a local query would leave with."""
 
-    texts = 64
+    texts = MAX_TEXTS
     """Queries that it takes at a time."""
-    hits = 10_000
-    """Hits that are asked for at a time: about 10 MB."""
+    characters = MAX_TEXT
+    """Characters that it takes of each."""
+    hits = MAX_HITS
+    """Hits that it returns at a time."""
 
     def __init__(self, url: str) -> None:
         from urllib.parse import quote, unquote, urlsplit
@@ -158,18 +160,21 @@ class Server:
     def _post(self, parameters: Mapping[str, Any], k: int, images: Sequence[bytes] = ()) -> bytes:
         """The body of the answer to a search for `k` images; parameters that are not given are left out."""
         given = {"k": k} | {name: value for name, value in parameters.items() if value not in (None, False, [])}
-        for value in given.values():
+        for name, value in given.items():
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str):
                     check_text(text)
-        data = json.dumps(given).encode()
+                    if len(text) > MAX_TEXT and name != "in-b64":
+                        what = "the query" if name == "q" else f"--{name}"
+                        raise UsageError(f"{what} has {len(text):,} characters; a server takes {MAX_TEXT:,}")
+        data = json.dumps(given, ensure_ascii=False).encode()
         content_type = "application/json"
         if images:
             boundary = os.urandom(16).hex()
             content_type = f"multipart/form-data; boundary={boundary}"
             data = b"".join(form(data, images, boundary))
         if len(data) > MAX_BODY:
-            raise too_large("the pictures" if images else "the texts")
+            raise too_large("the pictures")
         return self._asked("POST", "search", data, {"Content-Type": content_type, "X-Clipsearch": "1"}).body
 
     def _asked(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}) -> _Answer:
@@ -190,10 +195,9 @@ class Server:
 
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=_CONNECT_S)
-        timer = None
         try:
             connection.connect()
-            timer = _Timer(connection.sock)
+            connection.sock.settimeout(_SILENCE_S)
             if token := self._token or tokens.find(*connection.sock.getpeername()[:2]):
                 headers = {**headers, "Authorization": f"Bearer {token}"}
             # It may refuse a request before it has all of it.
@@ -202,16 +206,14 @@ class Server:
             response = connection.getresponse()
             if (response.length or 0) <= _MAX_ANSWER:
                 data = response.read(_MAX_ANSWER + 1)
-                if response.length or timer.is_late:
+                if response.length:
                     raise http.client.IncompleteRead(data)
                 if len(data) <= _MAX_ANSWER:
                     return _Answer(response.status, response.headers, data)
             raise self._odd(f"it has more than {_MAX_ANSWER >> 20} MiB")
         except (OSError, ValueError, http.client.HTTPException) as exc:
-            raise self._failure(exc, is_late=timer is not None and timer.is_late) from exc
+            raise self._failure(exc) from exc
         finally:
-            if timer is not None:
-                timer.cancel()
             connection.close()
 
     def _use_token(self, token: str, source: str) -> None:
@@ -223,11 +225,11 @@ class Server:
 
     # What goes wrong
 
-    def _failure(self, exc: Exception, *, is_late: bool) -> ClipsearchError:
+    def _failure(self, exc: Exception) -> ClipsearchError:
         """Why there was no answer at all."""
         import socket
 
-        if is_late or isinstance(exc, TimeoutError):
+        if isinstance(exc, TimeoutError):
             return _error(f"{self.url} does not answer in time; is it overloaded, or another program's address?")
         if isinstance(exc, ConnectionRefusedError):
             return _error(f"no server at {self.url}; start one with `clipsearch serve`, or correct the address")
@@ -274,28 +276,6 @@ class Server:
             output.note(f"answered by {self.url}")
             self._is_named = True
         return found
-
-
-class _Timer:
-    """Ends a connection when request and answer take too long, however small the pieces in which they arrive."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        from threading import Timer
-
-        connected.settimeout(_ANSWER_S)
-        self.is_late = False
-        self._socket = connected
-        self._timer = Timer(_ANSWER_S, self._end)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def cancel(self) -> None:
-        self._timer.cancel()
-
-    def _end(self) -> None:
-        self.is_late = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(2)  # SHUT_RDWR
 
 
 def _filters(given: Mapping[str, Any], where: Filter | None) -> dict[str, Any]:

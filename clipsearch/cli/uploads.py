@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 from clipsearch.errors import UsageError, reason
 from clipsearch.files import absolute, open_seen
 from clipsearch.search.terms import Image, Indexed, Term, parse_term
+from clipsearch.serve.limits import MAX_BODY, MAX_PARTS
 from clipsearch.types import is_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_BODY = 32 * 2**20
-"""Bytes of a request that a server takes."""
-
-_MAX_IMAGES = 7
-"""A server takes forms of eight parts, and one has the parameters."""
+_MAX_IMAGES = MAX_PARTS - 1
+"""One part of the form has the parameters."""
 
 
 class Images:

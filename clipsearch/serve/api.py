@@ -23,17 +23,15 @@ from clipsearch.search.filter_options import read_filter
 from clipsearch.search.query import QueryOptions
 from clipsearch.search.terms import Image, Indexed, Term, Text, Uploads, parse_term
 from clipsearch.serve import bodies, schema
+from clipsearch.serve.limits import MAX_HITS, MAX_IMAGES, MAX_TEXTS
 from clipsearch.serve.responses import answers, as_json
 from clipsearch.serve.service import Service
 from clipsearch.types import QueryResult
 
 LINES = "application/x-ndjson"
 
-MAX_PROMPTS = schema.MAX_TEXTS * 80
+MAX_PROMPTS = MAX_TEXTS * 80
 """Prompts of one classification: so many labels in the 80 templates of OpenAI."""
-
-MAX_HITS = 10_000
-"""Hits of all queries of a batch."""
 
 Params = TypeVar("Params", bound=BaseModel)
 
@@ -90,8 +88,8 @@ def find(library: Library, params: schema.Search, uploads: Uploads = ()) -> Quer
     terms += [parse_term(term, image=True, uploads=uploads) for term in params.like]
     negative = [parse_term(term, uploads=uploads) for term in params.without]
     images = sum(isinstance(term, Image) for term in (*terms, *negative))
-    if len(terms) + len(negative) > schema.MAX_TEXTS or images > schema.MAX_IMAGES:
-        raise UsageError(f"too many terms: at most {schema.MAX_TEXTS}, {schema.MAX_IMAGES} of them uploaded images")
+    if len(terms) + len(negative) > MAX_TEXTS or images > MAX_IMAGES:
+        raise UsageError(f"too many terms: at most {MAX_TEXTS}, {MAX_IMAGES} of them uploaded images")
     options = QueryOptions(
         negative=negative,
         match_all=params.all_,

@@ -13,20 +13,13 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from clipsearch.errors import UsageError
 from clipsearch.search.terms import Uploads
-from clipsearch.serve.schema import MAX_IMAGES
+from clipsearch.serve.limits import MAX_IMAGES, MAX_JSON, MAX_PARTS, READING_S
 
 FORM = "multipart/form-data"
 PARAMETERS = "query"
 """The part of a form that has the parameters, as JSON."""
 IMAGE = "image"
 """The name of all other parts."""
-
-MAX_PARTS = 8
-MAX_JSON = 2**20
-"""Bytes of JSON; 64 texts of the greatest length take about half of that."""
-
-READING_S = 30.0
-"""Seconds in which a body must arrive."""
 
 
 class _InMemory(MultiPartParser):

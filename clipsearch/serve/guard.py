@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipsearch.display.text import printable
 from clipsearch.errors import UsageError
+from clipsearch.serve.limits import MAX_BODY
 from clipsearch.serve.problems import problem
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -82,7 +83,7 @@ class Policy:
     token: str | None = None
     root_path: str = ""
     behind_proxy: bool = False
-    max_body: int = 32 * 2**20
+    max_body: int = MAX_BODY
 
     def __post_init__(self) -> None:
         if not _ROOT_PATH.fullmatch(self.root_path):

@@ -16,6 +16,7 @@ from clipsearch.export.json import show_json
 from clipsearch.library.library import Library
 from clipsearch.library.originals import Original
 from clipsearch.serve import schema
+from clipsearch.serve.limits import MAX_K
 from clipsearch.serve.problems import of_error
 from clipsearch.serve.responses import answers, as_json, no_such_image, not_modified, problems
 from clipsearch.serve.service import Service
@@ -33,7 +34,7 @@ def routes(service: Service) -> APIRouter:
     @api.get("/images/{number}", responses=answers(schema.Image))
     async def image(
         number: ImageId,
-        k: Annotated[int, Query(ge=0, le=schema.MAX_K)] = 5,
+        k: Annotated[int, Query(ge=0, le=MAX_K)] = 5,
         model: schema.Text | None = None,
     ) -> Response:
         """Everything known about an image, with its nearest neighbours."""

@@ -18,6 +18,7 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.library.library import Library
 from clipsearch.serve import schema
 from clipsearch.serve.api import find
+from clipsearch.serve.limits import MAX_K
 from clipsearch.serve.problems import of_exception, problem
 from clipsearch.serve.responses import not_modified
 from clipsearch.serve.service import Service
@@ -42,7 +43,7 @@ _OWN = ("q", "relevant", "page")
 class PageSearch(schema.Search):
     """What the page searches for, and what its links carry along: the parameters of the API."""
 
-    k: int = Field(50, ge=1, le=schema.MAX_K)
+    k: int = Field(50, ge=1, le=MAX_K)
 
 
 class Card(NamedTuple):

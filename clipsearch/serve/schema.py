@@ -10,16 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 
 from clipsearch import types
 from clipsearch.errors import UsageError
+from clipsearch.serve.limits import MAX_K, MAX_PATH, MAX_TEXT, MAX_TEXTS
 from clipsearch.types import MAX_INTEGER, ContentState, HitState, ScoreKind, Sort
-
-MAX_K = 1000
-MAX_TEXTS = 64
-MAX_IMAGES = 8
-MAX_TEXT = 2000
-"""Characters of one text: no encoder reads that many, and the parameters of a GET request must fit into 64 KiB."""
-
-MAX_PATH = 8192
-"""Characters of a path in base64: systems allow 4,096 bytes."""
 
 Params = TypeVar("Params", bound=BaseModel)
 

@@ -133,7 +133,7 @@ def query(
             )
         if ask:
             many = partial(ask.query_many, k=k, where=where, filters=filters, model=model)
-            return _ask_file(file, many, batch=max(1, min(ask.texts, ask.hits // k)))
+            return _ask_file(file, many, batch=max(1, min(ask.texts, ask.hits // k)), longest=ask.characters)
         from clipsearch.library.library import Library
 
         with Library.open(place.require_library(index)) as library:
@@ -232,12 +232,22 @@ def _terms(texts: Texts, images: Texts) -> list[Term]:
     return [parse_term(t) for t in texts or ()] + [parse_term(p, image=True) for p in images or ()]
 
 
-def _ask_file(name: str, query_many: Callable[[list[str]], Sequence[QueryResult]], *, batch: int) -> int:
-    """Run every line that is not blank as a query, `batch` at a time."""
+def _ask_file(
+    name: str,
+    query_many: Callable[[list[str]], Sequence[QueryResult]],
+    *,
+    batch: int,
+    longest: int = sys.maxsize,
+) -> int:
+    """Run every line that is not blank as a query, `batch` at a time. Raises UsageError for too long ones."""
     from clipsearch.cli.labels import read_text
     from clipsearch.export.json import query_json
 
-    lines = [line.strip() for line in read_text(name, option="--file ").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(name, option="--file ").splitlines()]
+    for number, line in enumerate(lines, 1):
+        if len(line) > longest:
+            raise UsageError(f"--file {name}: line {number} has {len(line):,} characters; a server takes {longest:,}")
+    lines = [line for line in lines if line]
     told: set[str] = set()
     for start in range(0, len(lines), batch):
         for result in query_many(lines[start : start + batch]):

@@ -31,7 +31,8 @@ def query_text(result: QueryResult) -> str:
         pixels = f"{hit.width}×{hit.height}" if hit.width and hit.height else "–"
         taken = day_text(hit.taken_at, hit.taken_offset, hit.taken_source)
         sure = "" if hit.relevance is None else bar(hit.relevance)
-        rows.append([sure, f"{hit.score:.3f}", taken, pixels, size(hit.bytes), short_path(hit.path) + more + mark])
+        texts = taken, pixels, size(hit.bytes), short_path(hit.path) + more + mark
+        rows.append([sure, f"{hit.score:.3f}", *map(output.printable, texts)])
     if not rows:
         return ""
     # The path is last, where it is never cut off: people copy it.
