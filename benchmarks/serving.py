@@ -104,7 +104,7 @@ class Server:
 
     @property
     def memory_mib(self) -> dict[str, float]:
-        """Pss, of which mapped files and what is its own, of the process without its children."""
+        """Of the process without its children: what is its own, and with its share of mapped files (Pss)."""
         lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()[1:]
         sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
         return {"pss": sizes["Pss"], "own": sizes["Pss_Anon"]}
@@ -256,9 +256,9 @@ def thumbnails(bench: Bench, say: Say) -> None:
             with fetching(bench, server.port, 2, part) as clients:
                 assert clients.round()["statuses"] == {"200": len(part)}
             after.append(server.memory_mib)
-        first_mib, last_mib = (found["pss"] for found in after)
-        what = f"memory (PSS) of the server after {len(paths):,} thumbnails, against after {first:,}"
-        note = f"private: {after[1]['own']:.1f} and {after[0]['own']:.1f} MiB"
+        first_mib, last_mib = (found["own"] for found in after)
+        what = f"private memory of the server after {len(paths):,} thumbnails, against after {first:,}"
+        note = f"with mapped files (PSS): {after[1]['pss']:.1f} and {after[0]['pss']:.1f} MiB"
         sizes = f"{last_mib:.1f} MiB", f"{first_mib:.1f} MiB"
         say(Row("thumbnails", what, Target("≤", 1.1), *sizes, last_mib / first_mib, note=note))
 
