@@ -75,6 +75,9 @@ class TinyEncoder:
     def convert(self) -> None:
         pass
 
+    def quantised(self, pixels: NDArray[np.uint8]) -> EncoderInfo:
+        raise NotImplementedError("it has no 8-bit form")
+
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         return ()
 

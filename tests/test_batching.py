@@ -13,10 +13,10 @@ import pytest
 from helpers import TinyEncoder
 from numpy.typing import NDArray
 
-from clipsearch.encoders.base import Encoder, EncoderOptions, encode_halving
-from clipsearch.encoders.batching import IMAGES, TEXTS, BatchingEncoder
-from clipsearch.encoders.load import load_encoder, quantise
-from clipsearch.errors import EncoderError, OutOfMemoryError, UsageError
+from clipsearch.encoders.base import Encoder, EncoderOptions
+from clipsearch.encoders.batching import TEXTS, BatchingEncoder
+from clipsearch.encoders.load import load_encoder
+from clipsearch.errors import EncoderError, UsageError
 
 TINY = str(Path(__file__).parent / "tinyclip" / "tiny_clip.pt")
 SMALLEST = 8
@@ -31,7 +31,6 @@ class Gated(TinyEncoder):
         self.inside = threading.Event()
         self.texts: list[list[str]] = []
         self.sizes: list[int] = []
-        self.most = 1000
 
     def _wait(self) -> None:
         self.inside.set()
@@ -48,8 +47,6 @@ class Gated(TinyEncoder):
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.sizes.append(len(batch))
         self._wait()
-        if len(batch) > self.most:
-            raise OutOfMemoryError("too many")
         return super().encode_images(batch)
 
 
@@ -66,9 +63,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def waiting(encoder: BatchingEncoder, count: int, which: str = "_texts") -> None:
+def waiting(encoder: BatchingEncoder, count: int) -> None:
     """Return once that many requests are in the queue, the one that is being encoded included."""
-    batches = getattr(encoder, which)
+    batches = encoder.encode_texts
     for _ in range(3000):
         if len(batches._waiting) == count:
             return
@@ -128,33 +125,14 @@ def test_nobody_gets_an_error_of_another_one(gated: Gated, pool: ThreadPoolExecu
         encoder.encode_texts(["bad"])
 
 
-def test_images_do_not_hold_up_texts_and_large_batches_no_others(gated: Gated, pool: ThreadPoolExecutor) -> None:
+def test_images_do_not_hold_up_texts(gated: Gated, pool: ThreadPoolExecutor) -> None:
     encoder = BatchingEncoder(gated)
-    images = pool.submit(encoder.encode_images, pixels(IMAGES))
-    single = pool.submit(encoder.encode_images, pixels(1))
+    images = [pool.submit(encoder.encode_images, pixels(count)) for count in (16, 1)]
     text = pool.submit(encoder.encode_texts, ["a text"])
     while len(gated.sizes) < 2 or not gated.texts:
         threading.Event().wait(0.01)
     gated.gate.set()
-    assert len(images.result(30)) == IMAGES and len(single.result(30)) == 1 and len(text.result(30)) == 1
-
-
-def test_images_that_do_not_fit_together_are_halved(gated: Gated, pool: ThreadPoolExecutor) -> None:
-    gated.most = 3
-    encoder: Encoder = BatchingEncoder(gated)
-    given = [pixels(count, seed=count) for count in (1, 2, 6, 5)]
-    futures = []
-    for number, batch in enumerate(given, 1):
-        futures.append(pool.submit(encode_halving, encoder, batch))
-        waiting(encoder, number, "_images")
-        assert gated.inside.wait(30)
-    gated.gate.set()
-    expected = TinyEncoder()
-    for batch, future in zip(given, futures, strict=True):
-        assert np.array_equal(future.result(30), expected.encode_images(batch))
-    gated.most = 0
-    with pytest.raises(EncoderError, match="not enough memory on the device for a single image"):
-        encode_halving(encoder, pixels(4))
+    assert [len(each.result(30)) for each in (*images, text)] == [16, 1, 1]
 
 
 def test_an_interrupted_leader_leaves_the_others_to_the_next(gated: Gated, pool: ThreadPoolExecutor) -> None:
@@ -179,7 +157,7 @@ def test_texts_of_many_threads(gated: Gated, pool: ThreadPoolExecutor) -> None:
     requests = [[f"{number} {row}" * (1 + row) for row in range(number % 70)] for number in range(600)]
     for texts, rows in zip(requests, pool.map(encoder.encode_texts, requests), strict=True):
         assert rows[:, 0].tolist() == [len(text) for text in texts]
-    assert not encoder._texts._waiting and not encoder._texts._running
+    assert not encoder.encode_texts._waiting and not encoder.encode_texts._running
 
 
 @pytest.fixture(scope="module", params=["builtin", TINY], ids=["builtin", "clip"])
@@ -203,16 +181,14 @@ def together(pool: ThreadPoolExecutor, work: Callable[[int], NDArray[np.float32]
 def test_vectors_are_those_of_the_other_encoder(real: Encoder, pool: ThreadPoolExecutor) -> None:
     encoder = BatchingEncoder(real)
     side = real.info.preprocess.size
-    images = np.random.default_rng(1).integers(0, 256, (20, 3, side, side), dtype=np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (5, 3, side, side), dtype=np.uint8)
     # Alone, to the last bit.
     assert np.array_equal(encoder.encode_texts(TEXT), real.encode_texts(TEXT))
-    assert np.array_equal(encoder.encode_images(images[:5]), real.encode_images(images[:5]))
+    assert np.array_equal(encoder.encode_images(images), real.encode_images(images))
     assert encoder.encode_texts([]).shape == encoder.encode_images(images[:0]).shape == (0, real.info.dim)
     # In batches with others.
     for number, rows in enumerate(together(pool, lambda n: encoder.encode_texts(TEXT[n % 7 :]), 21)):
         assert np.allclose(rows, real.encode_texts(TEXT[number % 7 :]), rtol=0, atol=1e-6)
-    for number, rows in enumerate(together(pool, lambda n: encoder.encode_images(images[n : n + 1 + n % 3]), 16)):
-        assert np.allclose(rows, real.encode_images(images[number : number + 1 + number % 3]), rtol=0, atol=1e-6)
 
 
 def test_everything_else_is_passed_on(real: Encoder) -> None:
@@ -228,6 +204,6 @@ def test_everything_else_is_passed_on(real: Encoder) -> None:
 def test_it_has_an_8_bit_form_where_the_other_one_has() -> None:
     clip, builtin = (load_encoder(spec, EncoderOptions(device="cpu")) for spec in (TINY, "builtin"))
     images = np.random.default_rng(2).integers(0, 256, (8, 3, 64, 64), dtype=np.uint8)
-    assert quantise(BatchingEncoder(clip), images) == quantise(clip, images)
+    assert BatchingEncoder(clip).quantised(images) == clip.quantised(images)
     with pytest.raises(UsageError, match="has no 8-bit form"):
-        quantise(BatchingEncoder(builtin), images)
+        BatchingEncoder(builtin).quantised(images)

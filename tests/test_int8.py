@@ -22,7 +22,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.encoders import cache
 from clipsearch.encoders.base import Encoder, EncoderOptions
 from clipsearch.encoders.clip.openclip import OpenClipEncoder
-from clipsearch.encoders.load import load_encoder, quantise, refuse_int8, reload_encoder
+from clipsearch.encoders.load import load_encoder, refuse_int8, reload_encoder
 from clipsearch.encoders.onnx.quantisation import Grid, Quantisation, product, quantised_info, taken_apart
 from clipsearch.encoders.onnx.tower import Tower, open_session
 from clipsearch.errors import ModelMismatchError, UsageError
@@ -67,7 +67,7 @@ def pixels(drawings: Path, full: Encoder) -> np.ndarray:
 @pytest.fixture(scope="module")
 def info(full: Encoder, pixels: np.ndarray) -> EncoderInfo:
     """In 8 bits, fixed by the last hundred drawings."""
-    return quantise(full, pixels[300:])
+    return full.quantised(pixels[300:])
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +102,13 @@ def test_a_vector_depends_on_its_own_picture_alone(small: Encoder, pixels: np.nd
 
 def test_the_fingerprint_tells_how_it_is_rounded(full: Encoder, info: EncoderInfo, pixels: np.ndarray) -> None:
     assert info.spec == SPEC8
-    assert quantise(full, pixels[300:]).fingerprint == info.fingerprint
+    assert full.quantised(pixels[300:]).fingerprint == info.fingerprint
     base, rounding = taken_apart(info)
     assert (base, rounding is not None) == (full.info, True)
     assert rounding is not None
     others = {
         full.info.fingerprint,
-        quantise(full, pixels[200:300]).fingerprint,
+        full.quantised(pixels[200:300]).fingerprint,
         replace(rounding, reduce_range=not rounding.reduce_range).fingerprint(base.fingerprint),
         rounding.fingerprint("another model"),
     }
@@ -157,12 +157,12 @@ def tower(info: EncoderInfo, rounding: Quantisation, way: Any, folder: Path) -> 
 
 def test_what_has_no_such_form_is_refused(full: Encoder, pixels: np.ndarray) -> None:
     with pytest.raises(UsageError, match="builtin has no 8-bit form"):
-        quantise(load_encoder("builtin"), pixels)
+        load_encoder("builtin").quantised(pixels)
     resnet = replace(full.info, details={**full.info.details, "config": {"vision": {"layers": [1, 1, 1, 1]}}})
     with pytest.raises(UsageError, match="only vision transformers"):
         refuse_int8(OpenClipEncoder(resnet, loader=None))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"`device=\"cuda\"`: int8 runs on the CPU"):
-        reload_encoder(quantise(full, pixels[:8]), EncoderOptions(device="cuda")).encode_images(pixels[:1])
+        reload_encoder(full.quantised(pixels[:8]), EncoderOptions(device="cuda")).encode_images(pixels[:1])
     with pytest.raises(UsageError, match="calibrated with your images"):
         load_encoder(SPEC8)
 

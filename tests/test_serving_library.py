@@ -133,7 +133,7 @@ def test_warming_up_loads_what_queries_need(made: Path, tmp_path: Path) -> None:
         with Library.create(tmp_path / Path(spec).stem, model=spec) as library:
             library.index([made / "photos" / "1.png"])
         with Library.open(tmp_path / Path(spec).stem, serving=True) as library:
-            library.warm_up(images=True)
+            library.warm_up()
             library.index([made / "photos"], model="builtin" if spec == TINY else TINY)
             assert library.query("a circle", k=1).model.spec != spec, "the other encoder is loaded when it is needed"
             library.warm_up()

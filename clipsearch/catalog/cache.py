@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.catalog.connections import inode
 from clipsearch.catalog.embeddings import from_bytes, to_bytes
 from clipsearch.catalog.files import batches
 
@@ -130,17 +131,11 @@ class QueryCache(VectorFile):
     def __init__(self, folder: Path | None) -> None:
         self._path = folder / CACHE_NAME if folder and _is_writable(folder) else None
         super().__init__(self._path, _SCHEMA, timeout=BUSY_S)
-        self._inode = self._inode_now()
+        self._inode = inode(self._path)
 
     def is_replaced(self) -> bool:
         """Whether the file is no longer the one that was opened."""
-        return self._inode != self._inode_now()
-
-    def _inode_now(self) -> int | None:
-        try:
-            return self._path.stat().st_ino if self._path else None
-        except OSError:
-            return None
+        return self._inode != inode(self._path)
 
     def clear(self) -> bool:
         """Forget everything; False where the file cannot be written.

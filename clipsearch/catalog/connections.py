@@ -76,10 +76,10 @@ def stats(path: Path) -> Stats:
     return tuple(found)
 
 
-def inode(path: Path) -> int | None:
-    """The inode of a catalog, which another one in its place does not have; None where there is none."""
+def inode(path: Path | None) -> int | None:
+    """The inode of a file, which another one in its place does not have; None where there is none."""
     try:
-        return path.stat().st_ino
+        return path.stat().st_ino if path else None
     except OSError:
         return None
 

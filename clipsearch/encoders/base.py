@@ -60,6 +60,14 @@ class Encoder(Protocol):
         """Put what a later query needs into the cache directory, unless it is there: the text side, ready to open."""
         ...
 
+    def quantised(self, pixels: NDArray[np.uint8]) -> EncoderInfo:
+        """The info of this encoder with its image side in 8 bits, for `encoders.load.reload_encoder`.
+
+        Calibrated with `pixels` of shape (n, 3, S, S), prepared from a sample of the user's images. Raises UsageError
+        where the encoder has no such form, EncoderError.
+        """
+        ...
+
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """What the encoder recognised, from an image vector of shape (dim,); empty for CLIP, which cannot tell."""
         ...

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from clipsearch.encoders.base import Encoder, EncoderOptions, same_model
 from clipsearch.encoders.specs import BUILTIN_SPEC, parse_spec
 from clipsearch.errors import ModelMismatchError, UsageError
 from clipsearch.types import EncoderInfo, Notice
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 def load_encoder(spec: str, options: EncoderOptions = EncoderOptions()) -> Encoder:
     """The encoder that `spec` names, with its fingerprint (from the cache where its files are unchanged).
 
     Downloads the weights of a hub's model that is not cached.
-    Raises UsageError for an invalid spec, or an 8-bit one (see `quantise`), EncoderError and DownloadError.
+    Raises UsageError for an invalid spec, or an 8-bit one (see `Encoder.quantised`), EncoderError and DownloadError.
     """
     parsed = parse_spec(spec)
     if parsed.int8:
@@ -54,31 +47,13 @@ def reload_encoder(info: EncoderInfo, options: EncoderOptions = EncoderOptions()
     return encoder
 
 
-def quantise(encoder: Encoder, pixels: NDArray[np.uint8]) -> EncoderInfo:
-    """The info of `encoder` with its image side in 8 bits, for `reload_encoder`.
-
-    Calibrated with `pixels` of shape (n, 3, S, S), which the encoder prepared from a sample of the user's images.
-    Raises UsageError where the encoder has no such form, EncoderError.
-    """
-    return _with_int8(encoder)(pixels)
-
-
 def refuse_int8(encoder: Encoder) -> None:
     """Raise UsageError where an encoder is known, without loading it, to have no 8-bit form."""
     from clipsearch.encoders.onnx.quantisation import may_have_int8
 
-    _with_int8(encoder)
     if not may_have_int8(encoder.info):
         reason = f'`precision="int8"`: {encoder.info.spec} has no 8-bit form, only vision transformers do'
         raise UsageError(reason, advice="leave it out")
-
-
-def _with_int8(encoder: Encoder) -> Callable[[NDArray[np.uint8]], EncoderInfo]:
-    """What quantises an encoder, where its kind has an 8-bit form."""
-    quantised: Callable[[NDArray[np.uint8]], EncoderInfo] | None = getattr(encoder, "quantised", None)
-    if quantised is None:
-        raise UsageError(f'`precision="int8"`: {encoder.info.spec} has no 8-bit form', advice="leave it out")
-    return quantised
 
 
 def default_spec() -> tuple[str, str | None]:

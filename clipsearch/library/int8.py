@@ -15,7 +15,7 @@ from clipsearch.catalog.catalog import Catalog
 from clipsearch.encoders import prompts
 from clipsearch.encoders.base import Encoder, EncoderOptions
 from clipsearch.encoders.devices import has_vnni, is_cpu
-from clipsearch.encoders.load import quantise, refuse_int8
+from clipsearch.encoders.load import refuse_int8
 from clipsearch.encoders.onnx.quantisation import may_have_int8, quantised_info, taken_apart
 from clipsearch.errors import ImageError, UsageError
 from clipsearch.images import decode
@@ -122,7 +122,7 @@ def eight_bit(
         return known
     if not len(pixels):
         raise UsageError('`precision="int8"` is calibrated on your own images, and none can be read yet')
-    info = quantise(base, pixels[:CALIBRATED_ON])
+    info = base.quantised(pixels[:CALIBRATED_ON])
     others = pixels[CALIBRATED_ON:]
     compared = others if len(others) >= CALIBRATED_ON else pixels
     found = agreement(base, load(info), compared, calibrated_on=min(len(pixels), CALIBRATED_ON), stop=stop)

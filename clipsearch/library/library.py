@@ -94,16 +94,13 @@ class Library:
         other._models = self._models
         return other
 
-    def warm_up(self, *, images: bool = False) -> None:
-        """Load the active encoder's text side now and, with `images`, its image side: the next query need not wait.
+    def warm_up(self) -> None:
+        """Load the active encoder's text side now: the next query need not wait.
 
         Raises NoLibraryError, EncoderError and ModelMismatchError.
         """
         row, _ = self._access.answer(lambda catalog: self._models.active(catalog, None))
-        encoder = self._models.of(row)
-        encoder.encode_texts(["warm"])  # Its tokenizer loads, too.
-        if images:
-            encoder.load_images()
+        self._models.of(row).encode_texts(["warm"])  # Its tokenizer loads, too.
 
     @property
     def exists(self) -> bool:

@@ -24,7 +24,7 @@ from clipsearch.encoders.base import EncoderOptions, identified, preprocess_json
 from clipsearch.encoders.onnx.store import TowerId, open_tower
 from clipsearch.encoders.onnx.tower import Build, Tower
 from clipsearch.encoders.specs import BUILTIN_SPEC
-from clipsearch.errors import EncoderError
+from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import EncoderInfo, Preprocess, Seen
 
 DATA = Path(__file__).parent / "data"
@@ -130,6 +130,10 @@ class BuiltinEncoder:
     def overflow(self, text: str) -> str:
         """The end of `text` beyond 256 word pieces, which is ignored; "" if all of it counts."""
         return text[self._pieces(text)[1] :].lstrip()
+
+    def quantised(self, pixels: NDArray[np.uint8]) -> EncoderInfo:
+        """It has no 8-bit form."""
+        raise UsageError(f'`precision="int8"`: {self.info.spec} has no 8-bit form', advice="leave it out")
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """The ImageNet classes nearest to an image vector of shape (384,), best first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -37,29 +37,25 @@ TEXT_BATCH = 64
 class OpenClipEncoder:
     """An encoder of open_clip's kinds: its info is known, its tokenizer and sides load at their first use.
 
-    One lock guards whatever loads, and tokenizing: Hugging Face's tokenizers refuse two threads at once. Encoding runs
-    outside it.
+    One lock guards whatever loads; what is loaded does not wait for it: texts go on while the image side loads. Another
+    one guards tokenizing: Hugging Face's tokenizers refuse two threads at once. Encoding runs outside both.
     """
 
     def __init__(self, info: EncoderInfo, loader: Loader) -> None:
         self.info = info
         self._loader = loader
-        self._lock = threading.Lock()
-        self._runtime: Runtime | None = None
-        self._tokenizer: Tokenizer | None = None
+        self._loading = threading.Lock()
+        self._tokenizing = threading.Lock()
 
     def load_images(self) -> None:
         """See Encoder.load_images."""
-        with self._lock:
-            _ = self._ready_runtime().images
+        _ = self._images
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See Encoder.encode_images."""
         if not len(batch):
             return self._no_rows()
-        with self._lock:
-            encode = self._ready_runtime().images
-        return encode(batch)
+        return self._images(batch)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Encoder.encode_texts."""
@@ -67,10 +63,10 @@ class OpenClipEncoder:
 
         if not texts:
             return self._no_rows()
-        with self._lock:
-            tokenizer = self._ready_tokenizer()
+        tokenizer = self._tokenizer
+        with self._tokenizing:
             tokens = [tokenizer(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
-            encode = self._ready_runtime().texts
+        encode = self._texts
         try:
             return np.concatenate([encode(batch) for batch in tokens])
         except OutOfMemoryError:
@@ -82,39 +78,48 @@ class OpenClipEncoder:
         """See Encoder.overflow."""
         from clipsearch.encoders.clip.tokenizer import overflow
 
-        with self._lock:
-            return overflow(self._ready_tokenizer(), text)
+        tokenizer = self._tokenizer
+        with self._tokenizing:
+            return overflow(tokenizer, text)
 
     def convert(self) -> None:
         """See Encoder.convert."""
-        with self._lock:
-            _ = self._ready_runtime().texts
+        _ = self._texts
 
     def quantised(self, pixels: NDArray[np.uint8]) -> EncoderInfo:
-        """See encoders.load.quantise."""
+        """See Encoder.quantised."""
         if is_int8(self.info):
             return self.info
-        with self._lock:
-            return quantised_info(self.info, self._ready_runtime().calibrated(pixels))
+        with self._loading:
+            return quantised_info(self.info, self._runtime.calibrated(pixels))
 
     def explain(self, vector: NDArray[np.float32]) -> tuple[Seen, ...]:
         """Nothing: CLIP has no list of concepts that it could name."""
         return ()
 
-    def _ready_tokenizer(self) -> Tokenizer:
-        if self._tokenizer is None:
-            with translated(self.info.spec, "its tokenizer is not described correctly"):
-                self._tokenizer = self._loader.tokenizer(self.info.details["tokenizer"])
-        return self._tokenizer
+    @cached_property
+    def _images(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        with self._loading:
+            return self._runtime.images
 
-    def _ready_runtime(self) -> Runtime:
-        if self._runtime is None:
-            from clipsearch.encoders.clip.runtime import Runtime
+    @cached_property
+    def _texts(self) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        with self._loading:
+            return self._runtime.texts
 
-            self._loader.verify()
-            base, int8 = taken_apart(self.info)
-            self._runtime = Runtime(self._loader.module, base, self._loader.options, int8=int8)
-        return self._runtime
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        with self._loading, translated(self.info.spec, "its tokenizer is not described correctly"):
+            return self._loader.tokenizer(self.info.details["tokenizer"])
+
+    @cached_property
+    def _runtime(self) -> Runtime:
+        """To be used with the lock only."""
+        from clipsearch.encoders.clip.runtime import Runtime
+
+        self._loader.verify()
+        base, int8 = taken_apart(self.info)
+        return Runtime(self._loader.module, base, self._loader.options, int8=int8)
 
     def _no_rows(self) -> NDArray[np.float32]:
         import numpy as np
