@@ -25,7 +25,7 @@ from terminal import on_terminal
 from clipsearch.cli import remote
 from clipsearch.cli.run import main
 from clipsearch.errors import ClipsearchError, EncoderError, NoLibraryError
-from clipsearch.serve import problems
+from clipsearch.serve import limits, problems
 from clipsearch.serve.problems import UnavailableError
 
 LATIN = b"caf\xe9"
@@ -281,6 +281,18 @@ def test_texts_that_are_too_long_for_a_server_are_named(query: Query, folder: Pa
     for arguments, said in ((["y" * 2001], "the query has 2,001"), (["a", "--tag", "y" * 2001], "--tag has 2,001")):
         ran = query(*arguments, "--server", str(server.url))
         assert ran == Ran(2, b"", f"error: {said} characters; a server takes 2,000\n")
+
+
+def test_the_documented_limits_are_those_of_the_code() -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    body = f"{limits.MAX_BODY >> 20} MiB, {limits.MAX_PARTS} parts"
+    values = body, f"{limits.MAX_TEXTS}, {limits.MAX_IMAGES}", f"{limits.MAX_TEXT:,} char", f"{limits.MAX_K:,}"
+    values += f"{limits.MAX_JSON >> 20} MiB", f"{limits.READING_S:.0f} seconds", f"{limits.MAX_HITS:,}"
+    table = (docs / "serving.md").read_text().partition("## Limits")[2].partition("\n## ")[0]
+    assert [value for value in values if f"| {value}" not in table] == []
+    asked = (docs / "queries.md").read_text()
+    assert f"{limits.MAX_BODY >> 20} MiB in all. `-k` is at most {limits.MAX_K:,}" in asked and "up to seven" in asked
+    assert limits.MAX_PARTS == 7 + 1
 
 
 def test_more_images_than_a_form_holds_are_refused(query: Query, folder: Path, server: Server) -> None:

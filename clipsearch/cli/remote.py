@@ -106,9 +106,6 @@ class Server:
         **others: str | int | None,
     ) -> QueryResult:
         """The answer to one query; see `Library.query` and `QueryOptions`. `filters`: what `where` was read from."""
-        for term in (*terms, *negative):
-            if isinstance(term, Text):
-                check_text(term.words)
         if match_all:
             check_unweighed(terms)
         images = Images((*terms, *negative))
@@ -249,7 +246,7 @@ class Server:
         status = answer.status
         if status == 401:
             had = f"does not accept the token from {self._token_from}" if self._token else "needs a token"
-            return _error(f"{self.url} {had}; set ${tokens.VARIABLE} to the one that `clipsearch serve` showed")
+            return _error(f"{self.url} {had}; set ${tokens.VARIABLE} to the server's")
         if 300 <= status < 400 and (location := answer.headers.get("Location")):
             return _error(f"{self.url} redirects to {location}, which is not followed; use that address")
         found = answers.problem(answer.body) if answer.headers.get_content_type() == answers.PROBLEM else None

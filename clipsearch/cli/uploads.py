@@ -42,6 +42,7 @@ class Images:
             return f"image:{self._numbers[term.source]}{_part(term)}^{term.weight!r}"
         if isinstance(term, Indexed):
             return f"id:{term.id}^{term.weight!r}"
+        check_text(term.words)
         text = f"{term.words}^{term.weight!r}"
         if parse_term(text, uploads=[("", b"")] * len(self.contents)) != term:
             raise UsageError(f"{term.words}: these words name a picture of the request; leave out the other pictures")

@@ -64,7 +64,8 @@ _UNAUTHORIZED_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>clipsearch: token needed</title>
 <h1>This library needs a token</h1>
 <p>Open the address that <code>clipsearch serve</code> shows in its terminal; it ends in <code>?token=…</code>.
-After a restart of the server, the address has a new token.</p>
+After a restart of the server, the address has a new token. A token that you have set yourself is not shown: add it to
+the address.</p>
 </html>
 """
 

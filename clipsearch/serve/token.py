@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,10 +145,7 @@ def _published(place: int, name: str) -> str | None:
     """The token in a file of the folder, if a server still holds its lock. Raises OSError."""
     descriptor = os.open(name, _READ, dir_fd=place)
     try:
-        status = os.fstat(descriptor)
-        _check(status)
-        if not stat.S_ISREG(status.st_mode):
-            return None
+        _check(os.fstat(descriptor))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
