@@ -233,21 +233,16 @@ def _terms(texts: Texts, images: Texts) -> list[Term]:
 
 
 def _ask_file(
-    name: str,
-    query_many: Callable[[list[str]], Sequence[QueryResult]],
-    *,
-    batch: int,
-    longest: int = sys.maxsize,
+    name: str, query_many: Callable[[list[str]], Sequence[QueryResult]], *, batch: int, longest: int = sys.maxsize
 ) -> int:
     """Run every line that is not blank as a query, `batch` at a time. Raises UsageError for too long ones."""
     from clipsearch.cli.labels import read_text
     from clipsearch.export.json import query_json
 
-    lines = [line.strip() for line in read_text(name, option="--file ").splitlines()]
-    for number, line in enumerate(lines, 1):
-        if len(line) > longest:
-            raise UsageError(f"--file {name}: line {number} has {len(line):,} characters; a server takes {longest:,}")
-    lines = [line for line in lines if line]
+    every = [line.strip() for line in read_text(name, option="--file ").splitlines()]
+    if large := next(((number, len(line)) for number, line in enumerate(every, 1) if len(line) > longest), None):
+        raise UsageError(f"--file {name}: line {large[0]} has {large[1]:,} characters; a server takes {longest:,}")
+    lines = [line for line in every if line]
     told: set[str] = set()
     for start in range(0, len(lines), batch):
         for result in query_many(lines[start : start + batch]):
