@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.base import Encoder, EncoderOptions
 from clipsearch.encoders.batching import TEXTS, BatchingEncoder
+from clipsearch.encoders.clip.openclip import OpenClipEncoder
 from clipsearch.encoders.load import load_encoder
 from clipsearch.errors import EncoderError, UsageError
 
@@ -189,6 +190,17 @@ def test_vectors_are_those_of_the_other_encoder(real: Encoder, pool: ThreadPoolE
     # In batches with others.
     for number, rows in enumerate(together(pool, lambda n: encoder.encode_texts(TEXT[n % 7 :]), 21)):
         assert np.allclose(rows, real.encode_texts(TEXT[number % 7 :]), rtol=0, atol=1e-6)
+
+
+def test_texts_go_on_while_the_image_side_loads(pool: ThreadPoolExecutor) -> None:
+    encoder = load_encoder(TINY, EncoderOptions(device="cpu"))
+    assert isinstance(encoder, OpenClipEncoder)
+    expected = encoder.encode_texts(TEXT)
+    with encoder._loading:
+        images = pool.submit(encoder.load_images)
+        assert np.array_equal(pool.submit(encoder.encode_texts, TEXT).result(30), expected)
+        assert pool.submit(encoder.overflow, "a cat").result(30) == "" and not images.done()
+    images.result(60)
 
 
 def test_everything_else_is_passed_on(real: Encoder) -> None:

@@ -42,8 +42,8 @@ class Library:
 
     Any number of processes may query one while another indexes; threads that share one wait for each other, unless
     each has its own `reader`. `options` say how encoders are loaded. `serving` is for a server with many threads: texts
-    and images that they want encoded at the same time are encoded together, and the `model` of a query can only be one
-    that the library has, under its own name: no file is opened and nothing downloaded for it.
+    that they want encoded at the same time are encoded together, and the `model` of a query can only be one that the
+    library has, under its own name: no file is looked at and nothing downloaded for it.
     """
 
     def __init__(self, path: PathLike, options: EncoderOptions | None = None, *, serving: bool = False) -> None:

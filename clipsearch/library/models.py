@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Models:
     """Encoders for the library in `folder`, each loaded once, as `options` say. Thread-safe where it loads.
 
-    `serving` is for a server: encoders put the requests of several threads together, and no request for an encoder can
-    open a file or download a model that the library does not have.
+    `serving` is for a server: encoders put the texts of several threads together, and no request for an encoder can
+    look at a file or download a model that the library does not have.
     """
 
     def __init__(self, folder: Path, options: EncoderOptions, *, serving: bool = False) -> None:
