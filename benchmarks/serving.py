@@ -50,7 +50,7 @@ LARGE = (1200, 900)
 SIDES = (160, 320, 640, 1600)
 PAGE = 50
 CLIENTS = 50
-PARTS = 3
+PARTS = 6
 """The minute under load comes in so many parts; before and after each, the library is measured."""
 
 Say = Callable[[Row], None]
@@ -199,11 +199,13 @@ def posted(port: int, text: str) -> float:
 def load(bench: Bench, say: Say) -> None:
     """Clients, and between their turns the library on its own, while another process indexes."""
     seconds = bench.seconds / PARTS
-    added = pictures(bench, "added", int(ADDED_PER_S * (bench.seconds * 4 / 3 + 30)) if bench.is_whole else 100, LARGE)
+    added = pictures(
+        bench, "added", int(ADDED_PER_S * (bench.seconds * (1 + 1 / PARTS) + 30)) if bench.is_whole else 100, LARGE
+    )
     with (
         served(bench) as server,
         bench.worker("served:clients", port=server.port, connections=CLIENTS, seconds=seconds) as clients,
-        bench.worker("served:alone", library=bench.library, seconds=min(5.0, seconds)) as library,
+        bench.worker("served:alone", library=bench.library, seconds=min(3.0, seconds)) as library,
         indexing(bench, added) as still_runs,
     ):
         library.round()
