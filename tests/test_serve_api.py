@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -230,6 +232,11 @@ def test_forms_have_at_most_eight_parts_of_two_names(server: Server) -> None:
     parts = [("query", (None, json.dumps({"q": "image:0", "with": ["image:0#1,1,9,9"] * 8}))), image]
     assert "8 of them uploaded images" in problem(server.send("search", parts), 400)
     assert "`image`" in problem(server.send("search", [("query", (None, '{"queries": ["a"]}')), image]), 400)
+    query = ("query", (None, '{"q": "image:1"}'))
+    assert "image:1: there is no such image" in problem(server.send("search", [query, image]), 400)
+    assert "image:0: there is no such image" in problem(server.get("search", q="image:0"), 400)
+    assert "not used" in problem(server.send("search", [("query", (None, '{"q": "a cat"}')), image]), 400)
+    assert "one is named query" in problem(server.send("search", [query, query, image]), 400)
 
 
 def test_no_parameter_names_a_file(server: Server, indexed: Path) -> None:
@@ -389,6 +396,47 @@ def test_what_cannot_work_is_refused_in_one_line(cli: Cli, folder: Path, argumen
     ran = cli("serve", "--port", "0", *arguments, cwd=folder)
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
     assert told in ran.err
+
+
+def test_silent_connections_leave_room_for_others(server: Server) -> None:
+    silent = [socket.create_connection((server.url.host, server.url.port or 0)) for _ in range(600)]
+    try:
+        assert sum(is_closed(each) for each in silent) >= 100
+        assert problem(server.get("search"), 400)
+    finally:
+        for each in silent:
+            each.close()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0.02)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_an_upload_in_progress_ends_with_the_server(cli: Cli, copied: Path) -> None:
+    with served(cli, copied) as server:
+        address = (server.url.host, server.url.port or 0)
+        with socket.create_connection(address, timeout=10) as slow:
+            slow.sendall(b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\n")
+            slow.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.5)
+            assert server.stop() == 0
+            assert b" 503 Service Unavailable\r\n" in slow.recv(10_000)
+    assert "Traceback" not in (copied / "serve.err").read_text()
+
+
+def test_an_interrupt_that_is_repeated_ends_it_at_once(cli: Cli, copied: Path) -> None:
+    with served(cli, copied) as server:
+        for _ in range(2):
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        assert server.process.wait(5) == 0
+    assert "Traceback" not in (copied / "serve.err").read_text()
 
 
 def test_a_port_in_use_is_named(cli: Cli, folder: Path, server: Server) -> None:

@@ -131,8 +131,10 @@ def parse_term(text: str, *, image: bool = False, weighed: bool = True, uploads:
         if uploads is None:
             return Image(Path(os.path.expanduser(name))) if _is_file(name) else None
         number = _UPLOADED.fullmatch(name)
-        if number is None or whole_number(number[1]) >= len(uploads):
+        if number is None:
             return None
+        if whole_number(number[1]) >= len(uploads):
+            raise UsageError(f"{name}: there is no such image in the request")
         shown, source = uploads[int(number[1])]
         return Image(source, name=shown)
 

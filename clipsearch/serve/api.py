@@ -87,8 +87,10 @@ def find(library: Library, params: schema.Search, uploads: Uploads = ()) -> Quer
     terms = [first, *(parse_term(term, uploads=uploads) for term in params.with_)]
     terms += [parse_term(term, image=True, uploads=uploads) for term in params.like]
     negative = [parse_term(term, uploads=uploads) for term in params.without]
-    images = sum(isinstance(term, Image) for term in (*terms, *negative))
-    if len(terms) + len(negative) > MAX_TEXTS or images > MAX_IMAGES:
+    images = [term.source for term in (*terms, *negative) if isinstance(term, Image)]
+    if len({*images}) < len({data for _, data in uploads}):
+        raise UsageError("an uploaded image is not used; `q` or another term names it: image:0")
+    if len(terms) + len(negative) > MAX_TEXTS or len(images) > MAX_IMAGES:
         raise UsageError(f"too many terms: at most {MAX_TEXTS}, {MAX_IMAGES} of them uploaded images")
     options = QueryOptions(
         negative=negative,
@@ -142,7 +144,7 @@ def _where(params: schema.Search) -> Filter | None:
 
 def _classified(library: Library, params: schema.Classify, uploads: Uploads) -> Response:
     if bool(params.id) == bool(uploads):
-        raise UsageError("classify images of the library by their `id`, or upload images")
+        raise UsageError("classify either images of the library, by their `id`, or uploaded images")
     images: list[Image | Indexed] = [*map(Indexed, params.id), *(Image(source, name=name) for name, source in uploads)]
     labels = [label for value in params.labels for label in labels_in(value)]
     prompts = sum(len(label.words) for label in labels) * len(expand(params.template, default=""))
@@ -162,7 +164,7 @@ def _classified(library: Library, params: schema.Classify, uploads: Uploads) -> 
 
 def _embedded(library: Library, params: schema.Embed, uploads: Uploads) -> Response:
     if bool(params.texts) == bool(uploads):
-        raise UsageError("give `texts`, or upload images")
+        raise UsageError("give either `texts` or images")
     terms: list[Term] = [*map(Text, params.texts), *(Image(source, name=name) for name, source in uploads)]
     found = library.embed(terms, model=params.model)
     value = {

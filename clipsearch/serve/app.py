@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib import metadata
 
 from fastapi import FastAPI, Request, Response
@@ -24,19 +22,20 @@ API = "/api/v1"
 def application(service: Service, policy: Policy) -> ASGIApp:
     """The ASGI application of a server."""
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
-        yield
-
     app = FastAPI(
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
         title="clipsearch",
         version=metadata.version("clipsearch"),
         docs_url=None,  # Their pages load scripts from other hosts.
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
         redirect_slashes=False,  # They would lead out of a proxy's path.
-        lifespan=lifespan,
     )
     store = thumbnails.Thumbnails()
     for routes in (api.routes, images.routes, status.routes):
@@ -44,7 +43,7 @@ def application(service: Service, policy: Policy) -> ASGIApp:
     app.include_router(thumbnails.routes(service, store), prefix=API)
     app.include_router(pages.routes(service, store))
 
-    @app.get("/healthz", include_in_schema=False)
+    @app.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)
     async def healthz() -> Response:
         return Response("ok\n", media_type="text/plain")
 

@@ -60,12 +60,12 @@ async def _form(request: Request) -> tuple[bytes, Uploads]:
         raise UsageError(f"{len(parts)} parts in the form; at most {MAX_PARTS}")
     for name, part in parts:
         content = await part.read() if isinstance(part, UploadFile) else part.encode()
-        if name == PARAMETERS and len(content) <= MAX_JSON:
+        if name == PARAMETERS and not data and len(content) <= MAX_JSON:
             data = content
         elif name == IMAGE and isinstance(part, UploadFile):
             uploads.append((part.filename or f"image:{len(uploads)}", content))
         else:
-            raise UsageError(f"a part {name!r} in the form: name it {PARAMETERS}, or {IMAGE} if it is a file")
+            raise UsageError(f"a part {name!r} in the form: one is named {PARAMETERS}, and each file {IMAGE}")
     return data, uploads
 
 

@@ -162,6 +162,9 @@ class Guard:
             await self._app(scope, limited, sending)
         except ClientDisconnect:
             pass  # which is no error of the application
+        except asyncio.CancelledError:  # The server is being stopped.
+            if not started:
+                await _refuse(problem(503, "The server has been stopped."), receive, send, more=False)
         except Exception as exc:
             _log(scope, exc)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import FileResponse
@@ -22,6 +22,12 @@ from clipsearch.serve.responses import answers, as_json, no_such_image, not_modi
 from clipsearch.serve.service import Service
 
 ImageId = Annotated[int, Path(ge=1, le=schema.MAX_INTEGER, description="`id` of a hit")]
+
+_RANGES: dict[int | str, dict[str, Any]] = {
+    206: {"description": "A part of the file"},
+    304: {"description": "Not modified"},
+    416: {"description": "There is no such part", "content": {"text/plain": {}}},
+}
 
 _TYPES = {"JPEG2000": "image/jp2", "PPM": "image/x-portable-anymap", "RAW": "application/octet-stream"}
 """Where the media type is not the name of the format."""
@@ -40,7 +46,7 @@ def routes(service: Service) -> APIRouter:
         """Everything known about an image, with its nearest neighbours."""
         return await service.search.run(partial(_shown, number=number, k=k, model=model))
 
-    @api.get("/images/{number}/file", response_class=FileResponse, responses=problems())
+    @api.get("/images/{number}/file", response_class=FileResponse, responses=problems() | _RANGES)
     async def file(request: Request, number: ImageId, download: bool = False) -> Response:
         """The file of an image as it is on disk, whole or in ranges; `download` asks browsers to save it."""
         digest = await asyncio.to_thread(service.library.digest, number)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clipsearch.encoders.base import EncoderOptions
 from clipsearch.errors import UsageError
@@ -24,6 +25,10 @@ from clipsearch.serve.service import Service
 
 GRACE_S = 2
 """Seconds for requests that are being answered when the server is stopped."""
+
+MAX_CONNECTIONS = 500
+SILENT_S = 20.0
+"""Connections at a time, and seconds until the first request of each."""
 
 CLOSING_S = 2.0
 """Seconds after that, to finish the batch of an index run and the last searches; what is committed is kept anyway."""
@@ -89,8 +94,9 @@ def serve(
         config = uvicorn.Config(
             application(service, policy),
             access_log=False,
-            http="h11",  # the strictest about what a request is
-            log_level="warning",
+            http=_Protocol,
+            lifespan="off",
+            log_level="error",
             loop="asyncio",
             proxy_headers=False,
             server_header=False,
@@ -99,10 +105,34 @@ def serve(
         )
         stack.callback(service.stop)
         address = f"http://{settings.shown_host(bound)}:{port}/"
-        asyncio.run(_Server(config, lambda: ready(address, secret), stack.close).serve(sockets=[listener]))
+
+        def started() -> None:
+            service.start()
+            ready(address, secret)
+
+        asyncio.run(_Server(config, started, stack.close).serve(sockets=[listener]))
         closing = threading.Thread(target=service.close, daemon=True)
         closing.start()
         closing.join(CLOSING_S)
+
+
+class _Protocol(H11Protocol):
+    """h11, which is the strictest about what a request is, with a limit on connections, and on how long one is silent.
+
+    Without these, connections that ask for nothing would take all descriptors of the process.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.since = self.loop.time()
+        self.loop.call_later(SILENT_S, self.close_if_silent)
+        if len(self.connections) > MAX_CONNECTIONS:  # The oldest one that is silent makes room.
+            min(self.connections, key=lambda each: (each.cycle is not None, each.since)).close_if_silent()
+
+    def close_if_silent(self) -> None:
+        """Close the connection if there has been no request."""
+        if self.cycle is None:
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):

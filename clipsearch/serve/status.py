@@ -23,7 +23,7 @@ def routes(service: Service) -> APIRouter:
 
     async def allowed(request: Request) -> None:
         if not service.may_index:
-            raise HTTPException(403, "this server does not start index runs")
+            raise HTTPException(403, "index runs are off; the server must be started with --allow-index")
         if await bodies.read(request) not in ((b"", []), (b"{}", [])):
             raise HTTPException(400, "there are no parameters: a run covers the folders that the library knows")
 
@@ -44,7 +44,7 @@ def routes(service: Service) -> APIRouter:
         """Let the run finish its batch and end; what it has done is kept."""
         service.runs.stop()
         state = service.runs.state()
-        return problem(409, "no index run has been started here") if state is None else as_json(state, 202)
+        return problem(409, "no index run has been started") if state is None else as_json(state, 202)
 
     @api.get("/index/events", responses={**problems(), 200: {"content": {EVENTS: {"schema": _EVENT}}}})
     async def events() -> Response:
