@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -122,17 +123,27 @@ class _Protocol(H11Protocol):
     Without these, connections that ask for nothing would take all descriptors of the process.
     """
 
+    _silent: ClassVar[dict[_Protocol, None]] = {}
+    """Connections without a request so far, the oldest first; some may have had one meanwhile."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.since = self.loop.time()
-        self.loop.call_later(SILENT_S, self.close_if_silent)
-        if len(self.connections) > MAX_CONNECTIONS:  # The oldest one that is silent makes room.
-            min(self.connections, key=lambda each: (each.cycle is not None, each.since)).close_if_silent()
+        self._silent[self] = None
+        self.loop.call_later(SILENT_S, self._close_if_silent)
+        if len(self.connections) > MAX_CONNECTIONS:  # One that is silent makes room.
+            any(each._close_if_silent() for each in list(self._silent))
 
-    def close_if_silent(self) -> None:
-        """Close the connection if there has been no request."""
-        if self.cycle is None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._silent.pop(self, None)
+        super().connection_lost(exc)
+
+    def _close_if_silent(self) -> bool:
+        """Close the connection if there has been no request; whether it was closed."""
+        is_silent = self in self._silent and self.cycle is None
+        self._silent.pop(self, None)
+        if is_silent:
             self.transport.abort()
+        return is_silent
 
 
 class _Server(uvicorn.Server):
