@@ -401,7 +401,7 @@ def test_what_cannot_work_is_refused_in_one_line(cli: Cli, folder: Path, argumen
 def test_silent_connections_leave_room_for_others(server: Server) -> None:
     silent = [socket.create_connection((server.url.host, server.url.port or 0)) for _ in range(600)]
     try:
-        assert sum(is_closed(each) for each in silent) >= 100
+        assert sum(is_closed(each) for each in silent) >= 90
         assert problem(server.get("search"), 400)
     finally:
         for each in silent:
