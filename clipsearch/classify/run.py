@@ -20,7 +20,7 @@ from clipsearch.classify.examples import taught
 from clipsearch.classify.folders import class_folders
 from clipsearch.classify.known import Everyday
 from clipsearch.classify.labels import Label, checked
-from clipsearch.classify.library_images import Item, chosen, named, whole_library
+from clipsearch.classify.library_images import Gathered, Item, chosen, named, whole_library
 from clipsearch.classify.options import UNKNOWN_MARGIN, ClassifyOptions
 from clipsearch.classify.prototypes import Report, prototypes, quiet
 from clipsearch.classify.results import Classification, ClassifyResult, Prediction
@@ -93,18 +93,7 @@ def classify_images(
         better = "`unknown=True`" if classifier.fit else "`unknown=True` or `multi=True`"
         text = f"there is only one label, so every image gets it with 100 %; {better} shows if it fits"
         notices.append(Notice("labels", text))
-    if images is not None:
-        given = list(images)
-        terms = [image for image in given if isinstance(image, Image | Indexed)]
-        paths = [absolute(image) for image in given if not isinstance(image, Image | Indexed)]
-        if terms and paths:
-            raise UsageError("paths and other images are classified separately")
-        gathered = chosen(terms, embedder) if terms else named(paths, embedder, progress=progress)
-    elif catalog is None:
-        raise UsageError("no image to classify, and no library here")
-    else:
-        with catalog.reading():
-            gathered = whole_library(catalog, embedder.row, where=where)
+    gathered = _gathered(embedder, images, where, progress)
     beside, rows, templates = None, classifier.prototypes, classifier.distractor_templates
     if options.unknown and (classifier.fit is None or classifier.known is not None):
         beside = Distractors(prototypes(embedder, distractors.labels(), templates, progress=progress))
@@ -131,6 +120,23 @@ def classify_images(
         options.threshold if options.multi else None,
         nearest,
     )
+
+
+def _gathered(
+    embedder: Embedder, images: Iterable[PathLike | Image | Indexed] | None, where: Filter | None, progress: Report
+) -> Gathered:
+    """What is to be classified. Raises UsageError as `classify_images`."""
+    if images is None:
+        if embedder.catalog is None:
+            raise UsageError("no image to classify, and no library here")
+        with embedder.catalog.reading():
+            return whole_library(embedder.catalog, embedder.row, where=where)
+    given = list(images)
+    terms = [image for image in given if isinstance(image, Image | Indexed)]
+    paths = [absolute(image) for image in given if not isinstance(image, Image | Indexed)]
+    if terms and paths:
+        raise UsageError("paths and other images are classified separately")
+    return chosen(terms, embedder) if terms else named(paths, embedder, progress=progress)
 
 
 def _margin(classifier: Classifier, embedder: Embedder, options: ClassifyOptions) -> float:

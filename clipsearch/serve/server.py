@@ -27,12 +27,12 @@ from clipsearch.serve.service import Service
 GRACE_S = 2
 """Seconds for requests that are being answered when the server is stopped."""
 
+CLOSING_S = 2.0
+"""Seconds after that, to finish the batch of an index run and the last searches; what is committed is kept anyway."""
+
 MAX_CONNECTIONS = 500
 SILENT_S = 20.0
 """Connections at a time, and seconds until the first request of each."""
-
-CLOSING_S = 2.0
-"""Seconds after that, to finish the batch of an index run and the last searches; what is committed is kept anyway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
