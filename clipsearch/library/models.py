@@ -39,17 +39,21 @@ class Models:
         if fingerprint not in self._loaded:  # Whoever wants a loaded one does not wait until another one is loaded.
             with self._lock:
                 if fingerprint not in self._loaded:
-                    self.keep(reload_encoder(row.info, self.options))
+                    # Its own fingerprint differs where images are decoded in another way than they were for this row.
+                    self._loaded[fingerprint] = self._shareable(reload_encoder(row.info, self.options))
         return self._loaded[fingerprint]
 
     def keep(self, encoder: Encoder) -> Encoder:
         """Take an encoder that was loaded elsewhere; returns it as others will get it."""
-        if self._serving:
-            from clipsearch.encoders.batching import BatchingEncoder
+        kept = self._loaded[encoder.info.fingerprint] = self._shareable(encoder)
+        return kept
 
-            encoder = BatchingEncoder(encoder)
-        self._loaded[encoder.info.fingerprint] = encoder
-        return encoder
+    def _shareable(self, encoder: Encoder) -> Encoder:
+        if not self._serving:
+            return encoder
+        from clipsearch.encoders.batching import BatchingEncoder
+
+        return BatchingEncoder(encoder)
 
     # The encoder that a run builds
 
