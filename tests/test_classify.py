@@ -26,6 +26,7 @@ from clipsearch.classify.templates import call_lambdas, expand, fill, prompts_of
 from clipsearch.classify.unknown import Distractors
 from clipsearch.cli.labels import read_labels
 from clipsearch.errors import UsageError
+from clipsearch.export.options import as_options
 from clipsearch.search.embed import Embedder
 from clipsearch.types import EncoderInfo, Preprocess
 
