@@ -71,6 +71,8 @@ def client_of(folder: Path, cache: Path) -> Iterator[TestClient]:
         patch.setenv(CACHE_VARIABLE, str(cache))
         service = Service(Library.open(folder / "index", serving=True), may_index=False)
         with TestClient(application(service, POLICY), base_url="http://127.0.0.1") as client:
+            assert client.portal is not None
+            client.portal.call(service.start)
             yield client
         service.close()
 

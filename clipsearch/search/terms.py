@@ -134,7 +134,9 @@ def parse_term(text: str, *, image: bool = False, weighed: bool = True, uploads:
         if number is None:
             return None
         if whole_number(number[1]) >= len(uploads):
-            raise UsageError(f"{name}: there is no such image in the request")
+            if uploads:
+                raise UsageError(f"{name}: there is no such image in the request")
+            return None
         shown, source = uploads[int(number[1])]
         return Image(source, name=shown)
 
