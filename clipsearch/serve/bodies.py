@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from fastapi import Request
@@ -20,6 +21,9 @@ PARAMETERS = "query"
 """The part of a form that has the parameters, as JSON."""
 IMAGE = "image"
 """The name of all other parts."""
+
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # It warns of what the client is told anyway.
 
 
 class _InMemory(MultiPartParser):
