@@ -282,6 +282,38 @@ def test_a_search_that_fails_says_why(client: TestClient, parameters: dict[str, 
     assert api.status_code == status and api.json()["detail"] in page.text
 
 
+def test_the_searches_that_wait_for_the_model_are_bounded(library: Path) -> None:
+    async def visit() -> None:
+        service = Service(Library.open(library / "index", serving=True), may_index=False)
+        transport = httpx.ASGITransport(application(service, POLICY))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            asked = [asyncio.create_task(client.get("/api/v1/search", params={"q": "a cat"})) for _ in range(200)]
+            refused, waiting = await asyncio.wait(asked, timeout=2)
+            assert {task.result().status_code for task in refused} == {503}
+            assert 0 < len(waiting) < 100
+            service.start()
+            assert {(await task).status_code for task in waiting} == {200}
+        service.close()
+
+    asyncio.run(visit())
+
+
+def test_a_model_that_fails_to_load_is_reported(library: Path) -> None:
+    class Broken(Library):
+        def warm_up(self) -> None:
+            raise RuntimeError
+
+    service = Service(Broken.open(library / "index", serving=True), may_index=False)
+
+    async def visit() -> None:
+        service.start()
+        await service.wait_for_model()
+        assert (service.model, service.model_reason) == ("failed", "unexpected RuntimeError")
+
+    asyncio.run(visit())
+    service.close()
+
+
 def test_the_page_is_there_before_the_model(library: Path) -> None:
     async def visit() -> None:
         service = Service(Library.open(library / "index", serving=True), may_index=False)
